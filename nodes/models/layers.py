@@ -1,0 +1,59 @@
+"""What the networks share: injected layer classes, the timestep embedding, attention."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Operations = Any
+"""A namespace with Linear, Conv2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, or a host's own classes
+(ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam."""
+
+Factory = dict[str, Any]
+"""The `dtype` and `device` keywords every layer of a network is made with."""
+
+
+def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
+    """Sinusoidal embedding, cosines first (diffusers: flip_sin_to_cos=True, downscale_freq_shift=0).
+
+    timesteps [B], any dtype, may be fractional → [B, width] float32; width is even.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half)
+    angles = timesteps[:, None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+    """Multi-head attention on [B, tokens, heads·d] projections, scale 1/√d → [B, query tokens, heads·d].
+
+    `bias` is added to the scores: broadcastable to [B, heads, query tokens, key tokens].
+    """
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+class TimestepMLP(nn.Module):
+    """Linear → SiLU → Linear on a timestep embedding; keys `linear_1`, `linear_2`."""
+
+    def __init__(self, width_in: int, width: int, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.linear_1 = ops.Linear(width_in, width, **factory)
+        self.linear_2 = ops.Linear(width, width, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class ToOut(nn.ModuleList):
+    """An output projection under the key `0`: the reference keeps a dropout beside it, under `1`."""
+
+    def __init__(self, width_in: int, width: int, ops: Operations, factory: Factory) -> None:
+        super().__init__([ops.Linear(width_in, width, **factory)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self[0](x)

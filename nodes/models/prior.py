@@ -1,0 +1,167 @@
+"""The Kandinsky 2.x prior: a causal transformer that predicts a CLIP image embed from a prompt.
+
+Reference: diffusers `PriorTransformer`; unCLIP (Ramesh et al., 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import read_config
+from .layers import Factory, Operations, TimestepMLP, ToOut, attend, timestep_embedding
+
+MASKED = -10000.0
+"""Added to the score of a token that may not be seen. Finite, as in the reference: a row whose tokens are all
+masked stays a number."""
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Sizes of a prior; the defaults are Kandinsky 2.2's."""
+
+    num_attention_heads: int = 32
+    attention_head_dim: int = 64
+    num_layers: int = 20
+    embedding_dim: int = 1280
+    num_embeddings: int = 77
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PriorConfig:
+        return read_config(
+            cls,
+            values,
+            expected={
+                "additional_embeddings": 4,
+                "time_embed_act_fn": "silu",
+                "norm_in_type": None,
+                "embedding_proj_norm_type": None,
+                "encoder_hid_proj_type": "linear",
+                "added_emb_type": "prd",
+                "time_embed_dim": None,
+                "embedding_proj_dim": None,
+                "clip_embed_dim": None,
+            },
+        )
+
+
+class PriorTransformer(nn.Module):
+    """Predicts the noise-free image embed.
+
+    Tokens: the projected text hidden states, the projected pooled text embed, time, the noisy embed, and a
+    learned query, at whose place the answer is read.
+    """
+
+    def __init__(
+        self,
+        config: PriorConfig,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        factory: Factory = {"dtype": dtype, "device": device}
+        width, tokens = config.width, config.num_embeddings + 4
+        self.config = config
+        self.proj_in = operations.Linear(config.embedding_dim, width, **factory)
+        self.embedding_proj = operations.Linear(config.embedding_dim, width, **factory)
+        self.encoder_hidden_states_proj = operations.Linear(config.embedding_dim, width, **factory)
+        self.time_embedding = TimestepMLP(width, width, operations, factory)
+        self.positional_embedding = nn.Parameter(torch.zeros(1, tokens, width, **factory))
+        self.prd_embedding = nn.Parameter(torch.zeros(1, 1, width, **factory))
+        self.transformer_blocks = nn.ModuleList(
+            Block(width, config.num_attention_heads, operations, factory) for _ in range(config.num_layers)
+        )
+        self.norm_out = operations.LayerNorm(width, **factory)
+        self.proj_to_clip_embeddings = operations.Linear(width, config.embedding_dim, **factory)
+        # Used outside forward, by to_image_embeds: whoever offloads this module must bring these two along.
+        self.clip_mean = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
+        self.clip_std = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
+
+    def forward(self, x: Tensor, timesteps: Tensor, text_embeds: Tensor, text_states: Tensor, mask: Tensor) -> Tensor:
+        """x [B, D] noisy embed, timesteps [B], text_embeds [B, D] pooled, text_states [B, T, D], mask [B, T]
+        (1 = a token of the prompt) → [B, D] predicted noise-free embed, normalised by clip_mean and clip_std."""
+        time = timestep_embedding(timesteps, self.config.width).to(x.dtype)
+        hidden = torch.cat(
+            [
+                self.encoder_hidden_states_proj(text_states),
+                self.embedding_proj(text_embeds)[:, None],
+                self.time_embedding(time)[:, None],
+                self.proj_in(x)[:, None],
+                self.prd_embedding.to(x).expand(len(x), -1, -1),
+            ],
+            dim=1,
+        )
+        hidden = hidden + self.positional_embedding.to(x)
+        bias = attention_bias(mask, hidden.shape[1], hidden.dtype)
+        for block in self.transformer_blocks:
+            hidden = block(hidden, bias)
+        return self.proj_to_clip_embeddings(self.norm_out(hidden[:, -1]))
+
+    def to_image_embeds(self, x: Tensor) -> Tensor:
+        """Undo the normalisation the diffusion runs in: [B, D] → CLIP image embeds [B, D]."""
+        return x * self.clip_std.to(x) + self.clip_mean.to(x)
+
+
+def attention_bias(mask: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
+    """Text mask [B, T] (1 = seen) and causality as a score bias [B, 1, tokens, tokens]; the tokens after the
+    text are always seen."""
+    hidden = F.pad((1 - mask.to(dtype)) * MASKED, (0, tokens - mask.shape[1]))
+    causal = torch.full((tokens, tokens), MASKED, dtype=dtype, device=mask.device).triu(1)
+    return hidden[:, None, None, :] + causal
+
+
+class Block(nn.Module):
+    """Pre-norm self-attention, then pre-norm feed-forward (× 4, exact GELU)."""
+
+    def __init__(self, width: int, heads: int, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.norm1 = ops.LayerNorm(width, **factory)
+        self.attn1 = SelfAttention(width, heads, ops, factory)
+        self.norm3 = ops.LayerNorm(width, **factory)
+        self.ff = FeedForward(width, ops, factory)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = x + self.attn1(self.norm1(x), bias)
+        return x + self.ff(self.norm3(x))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = ops.Linear(width, width, **factory)
+        self.to_k = ops.Linear(width, width, **factory)
+        self.to_v = ops.Linear(width, width, **factory)
+        self.to_out = ToOut(width, width, ops, factory)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        return self.to_out(attend(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, bias))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        # The reference's list: an activation holding the first projection, a dropout, the second projection.
+        self.net = nn.ModuleList([Projection(width, ops, factory), nn.Identity(), ops.Linear(4 * width, width, **factory)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](F.gelu(self.net[0](x)))
+
+
+class Projection(nn.Module):
+    def __init__(self, width: int, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.proj = ops.Linear(width, 4 * width, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)

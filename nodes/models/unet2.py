@@ -1,0 +1,280 @@
+"""The Kandinsky 2.x decoder UNet: predicts noise in MOVQ latents from image embeds.
+
+Reference: diffusers `UNet2DConditionModel` with ResnetDownsample, SimpleCrossAttn and ResnetUpsample blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import read_config
+from .layers import Factory, Operations, TimestepMLP, ToOut, attend, timestep_embedding
+
+IMAGE_TOKENS = 32
+"""Context tokens an image embed is projected to."""
+
+
+@dataclass(frozen=True)
+class UNet2Config:
+    """Sizes of a 2.2 UNet; the defaults are the published text-to-image decoder's.
+
+    in_channels is 4, 9 (inpainting: latents, masked latents, mask) or 8 (depth: latents, hint);
+    addition_embed_type is "image", or "image_hint" for depth.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 8
+    block_out_channels: tuple[int, ...] = (384, 768, 1152, 1536)
+    layers_per_block: int = 3
+    attention_head_dim: int = 64
+    cross_attention_dim: int = 768
+    encoder_hid_dim: int = 1280
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    addition_embed_type: str = "image"
+
+    @property
+    def time_width(self) -> int:
+        return 4 * self.block_out_channels[0]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> UNet2Config:
+        levels = len(values.get("block_out_channels", cls.block_out_channels))
+        config = read_config(
+            cls,
+            values,
+            expected={
+                "encoder_hid_dim_type": "image_proj",
+                "resnet_time_scale_shift": "scale_shift",
+                "act_fn": "silu",
+                "flip_sin_to_cos": True,
+                "freq_shift": 0,
+                "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+                "down_block_types": ("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * (levels - 1),
+                "up_block_types": ("SimpleCrossAttnUpBlock2D",) * (levels - 1) + ("ResnetUpsampleBlock2D",),
+            },
+        )
+        if config.addition_embed_type not in ("image", "image_hint"):
+            raise ValueError(
+                f"UNet2Config: expected addition_embed_type 'image' or 'image_hint' (Kandinsky 2.2), "
+                f"got {config.addition_embed_type!r} in config.json."
+            )
+        return config
+
+
+class UNet2(nn.Module):
+    """A 2.2 decoder UNet."""
+
+    def __init__(
+        self,
+        config: UNet2Config,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        build = _Builder(config, operations, {"dtype": dtype, "device": device})
+        widths, layers = config.block_out_channels, config.layers_per_block
+        self.conv_in = operations.Conv2d(config.in_channels, widths[0], 3, padding=1, **build.factory)
+        self.time_embedding = TimestepMLP(widths[0], config.time_width, operations, build.factory)
+        self.encoder_hid_proj = ImageTokens(config, operations, build.factory)
+        self.add_embedding = ImageAddition(config, operations, build.factory)
+
+        skips = [widths[0]]
+        self.down_blocks = nn.ModuleList()
+        for level, width in enumerate(widths):
+            last = level == len(widths) - 1
+            self.down_blocks.append(
+                Level(build, skips[-1], width, layers, attention=level > 0, change=None if last else "down")
+            )
+            skips += [width] * (layers if last else layers + 1)
+        self.mid_block = Mid(build, widths[-1])
+        self.up_blocks = nn.ModuleList()
+        width = widths[-1]
+        for level in reversed(range(len(widths))):
+            came, width = width, widths[level]
+            ins = [(came if i == 0 else width) + skips.pop() for i in range(layers + 1)]
+            self.up_blocks.append(Level(build, ins, width, layers + 1, attention=level > 0, change="up" if level else None))
+        self.conv_norm_out = operations.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps, **build.factory)
+        self.conv_out = operations.Conv2d(widths[0], config.out_channels, 3, padding=1, **build.factory)
+
+    def forward(self, x: Tensor, timesteps: Tensor, image_embeds: Tensor, hint: Tensor | None = None) -> Tensor:
+        """x [B, C, h, w] latents with h and w multiples of 2^(levels − 1), C − 4 of its channels an inpainting
+        condition; timesteps [B]; image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet
+        → [B, 8, h, w]: predicted noise, then the learned variance."""
+        time = timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
+        emb = self.time_embedding(time) + self.add_embedding(image_embeds)
+        context = self.encoder_hid_proj(image_embeds)
+        if self.config.addition_embed_type == "image_hint":
+            if hint is None:
+                raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents; none came.")
+            x = torch.cat([x, self.add_embedding.hint_latents(hint)], dim=1)
+
+        h = self.conv_in(x)
+        skips = [h]
+        emb = F.silu(emb)  # every resnet's first step on it
+        for block in self.down_blocks:
+            h = block(h, emb, context, keep=skips)
+        h = self.mid_block(h, emb, context)
+        for block in self.up_blocks:
+            h = block(h, emb, context, take=skips)
+        return self.conv_out(F.silu(self.conv_norm_out(h)))
+
+
+class _Builder:
+    """Makes the repeated parts with one config's sizes."""
+
+    def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
+        self.config, self.ops, self.factory = config, ops, factory
+
+    def norm(self, width: int) -> nn.Module:
+        return self.ops.GroupNorm(self.config.norm_num_groups, width, self.config.norm_eps, **self.factory)
+
+    def resnet(self, width_in: int, width: int, change: str | None = None) -> Resnet:
+        return Resnet(self, width_in, width, change)
+
+    def attention(self, width: int) -> Attention:
+        return Attention(self, width)
+
+
+class Level(nn.Module):
+    """Resnets of one resolution, each followed by attention where the level has it, then a change of
+    resolution ("down" keeps its output as a skip too)."""
+
+    def __init__(
+        self, build: _Builder, width_in: int | list[int], width: int, layers: int, attention: bool, change: str | None
+    ) -> None:
+        super().__init__()
+        ins = width_in if isinstance(width_in, list) else [width_in] + [width] * (layers - 1)
+        self.resnets = nn.ModuleList(build.resnet(n, width) for n in ins)
+        if attention:
+            self.attentions = nn.ModuleList(build.attention(width) for _ in ins)
+        if change:
+            self.add_module(f"{change}samplers", nn.ModuleList([build.resnet(width, width, change)]))
+        self.has_attention, self.change = attention, change
+
+    def forward(
+        self,
+        h: Tensor,
+        emb: Tensor,
+        context: Tensor,
+        keep: list[Tensor] | None = None,
+        take: list[Tensor] | None = None,
+    ) -> Tensor:
+        for i, resnet in enumerate(self.resnets):
+            h = resnet(h if take is None else torch.cat([h, take.pop()], dim=1), emb)
+            if self.has_attention:
+                h = self.attentions[i](h, context)
+            if keep is not None:
+                keep.append(h)
+        if self.change:
+            h = self.get_submodule(f"{self.change}samplers")[0](h, emb)  # pyright: ignore[reportIndexIssue]
+            if keep is not None:
+                keep.append(h)
+        return h
+
+
+class Mid(nn.Module):
+    def __init__(self, build: _Builder, width: int) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(build.resnet(width, width) for _ in range(2))
+        self.attentions = nn.ModuleList([build.attention(width)])
+
+    def forward(self, h: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+        h = self.resnets[0](h, emb)
+        return self.resnets[1](self.attentions[0](h, context), emb)
+
+
+class Resnet(nn.Module):
+    """norm → SiLU → (resize both ways) → conv → scale and shift by the embedding → SiLU → conv, plus a shortcut."""
+
+    def __init__(self, build: _Builder, width_in: int, width: int, change: str | None) -> None:
+        super().__init__()
+        conv, factory = build.ops.Conv2d, build.factory
+        self.norm1 = build.norm(width_in)
+        self.conv1 = conv(width_in, width, 3, padding=1, **factory)
+        self.time_emb_proj = build.ops.Linear(build.config.time_width, 2 * width, **factory)
+        self.norm2 = build.norm(width)
+        self.conv2 = conv(width, width, 3, padding=1, **factory)
+        self.conv_shortcut = conv(width_in, width, 1, **factory) if width_in != width else None
+        self.change = change
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """x [B, C, h, w]; emb [B, time width], SiLU already applied."""
+        h = F.silu(self.norm1(x))
+        if self.change == "up":
+            x, h = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, h))
+        elif self.change == "down":
+            x, h = (F.avg_pool2d(t, 2) for t in (x, h))
+        h = self.conv1(h)
+        scale, shift = self.time_emb_proj(emb)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(nn.Module):
+    """Attention of each place to the context and to all places, in one softmax: context keys stand first."""
+
+    def __init__(self, build: _Builder, width: int) -> None:
+        super().__init__()
+        linear, factory, context = build.ops.Linear, build.factory, build.config.cross_attention_dim
+        self.heads = width // build.config.attention_head_dim
+        self.group_norm = build.norm(width)
+        self.to_q = linear(width, width, **factory)
+        self.to_k = linear(width, width, **factory)
+        self.to_v = linear(width, width, **factory)
+        self.add_k_proj = linear(context, width, **factory)
+        self.add_v_proj = linear(context, width, **factory)
+        self.to_out = ToOut(width, width, build.ops, factory)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, h·w, C]
+        k = torch.cat([self.add_k_proj(context), self.to_k(h)], dim=1)
+        v = torch.cat([self.add_v_proj(context), self.to_v(h)], dim=1)
+        h = self.to_out(attend(self.to_q(h), k, v, self.heads))
+        return x + h.transpose(1, 2).reshape(x.shape)
+
+
+class ImageTokens(nn.Module):
+    """An image embed as context: [B, D] → [B, 32, cross_attention_dim], layer-normed."""
+
+    def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.image_embeds = ops.Linear(config.encoder_hid_dim, IMAGE_TOKENS * config.cross_attention_dim, **factory)
+        self.norm = ops.LayerNorm(config.cross_attention_dim, **factory)
+
+    def forward(self, image_embeds: Tensor) -> Tensor:
+        return self.norm(self.image_embeds(image_embeds).unflatten(-1, (IMAGE_TOKENS, -1)))
+
+
+class ImageAddition(nn.Module):
+    """An image embed beside the time embedding; for depth UNets also the hint's way into the latents."""
+
+    def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
+        super().__init__()
+        self.image_proj = ops.Linear(config.encoder_hid_dim, config.time_width, **factory)
+        self.image_norm = ops.LayerNorm(config.time_width, **factory)
+        if config.addition_embed_type == "image_hint":
+            self.input_hint_block = hint_network(ops, factory)
+
+    def forward(self, image_embeds: Tensor) -> Tensor:
+        return self.image_norm(self.image_proj(image_embeds))
+
+    def hint_latents(self, hint: Tensor) -> Tensor:
+        """[B, 3, H, W] in 0..1 → [B, 4, H/8, W/8]."""
+        return self.input_hint_block(hint)
+
+
+def hint_network(ops: Operations, factory: Factory) -> nn.Sequential:
+    widths = [(3, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 96, 2), (96, 96, 1), (96, 256, 2)]
+    layers: list[nn.Module] = []
+    for n_in, n_out, stride in widths:
+        layers += [ops.Conv2d(n_in, n_out, 3, padding=1, stride=stride, **factory), nn.SiLU()]
+    return nn.Sequential(*layers, ops.Conv2d(256, 4, 3, padding=1, **factory))
