@@ -1,0 +1,55 @@
+"""The decoder UNet: from an image embed to MOVQ latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nodes.models.movq import MOVQ
+from nodes.models.unet2 import UNet2
+from nodes.sampling.schedulers import TRAIN_STEPS, DecoderScheduler, add_noise
+
+from . import recipe
+from .bank import make_bank, trained_part
+from .train_encoders import Encoders, load_tokenizer
+from .training import train
+
+NO_IMAGE = 0.1
+"""Part of the embeds replaced by the mean grey picture's: what guidance starts from."""
+EMBED_NOISE = 0.15
+"""Largest noise on an embed, in its standard deviations: the prior's embeds are not exact, nor are mixed ones."""
+
+
+def train_decoder(folder: Path, seed: int, device: torch.device) -> UNet2:
+    stage = recipe.STAGES["decoder"]
+    encoders, movq = Encoders(load_tokenizer(folder)), MOVQ(recipe.MOVQ)
+    trained_part(encoders, folder / "encoders.pt", "encoders")
+    trained_part(movq, folder / "movq.pt", "movq")
+    bank = make_bank(encoders.to(device), movq.to(device), recipe.BANK, seed, device)
+    assert bank.latents is not None
+    latents, embeds, spread = bank.latents, bank.embeds, bank.embeds.std(0)
+
+    unet = UNet2(recipe.DECODER).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    channels = latents.shape[1]
+    with torch.no_grad():  # start from no noise predicted; the learned variance, which 2.2 drops, stays zero
+        unet.conv_out.weight.zero_()
+        unet.conv_out.bias.zero_()
+    kept = DecoderScheduler().kept.to(device)
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rows = torch.randint(len(latents), (stage.batch,), generator=generator).to(device)
+        t = torch.randint(TRAIN_STEPS, (stage.batch,), generator=generator).to(device)
+        noise = torch.randn((stage.batch, *latents.shape[1:]), generator=generator).to(device)
+        amount = EMBED_NOISE * torch.rand(stage.batch, 1, generator=generator).to(device)
+        condition = embeds[rows] + amount * spread * torch.randn((stage.batch, recipe.EMBED), generator=generator).to(device)
+        dropped = torch.rand(stage.batch, 1, generator=generator).to(device) < NO_IMAGE
+        condition = torch.where(dropped, bank.grey, condition)
+        x = add_noise(kept, latents[rows], noise, t).to(memory_format=torch.channels_last)
+        error = (unet(x, t, condition)[:, :channels] - noise).square().mean()
+        return error, {"error": error.item()}
+
+    trained = train("decoder", unet, loss, stage, seed, folder)
+    assert isinstance(trained, UNet2)
+    return trained

@@ -1,0 +1,70 @@
+"""The prior: from a caption's text states to the image embed of a picture it describes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nodes.models.prior import PriorTransformer
+from nodes.sampling.schedulers import TRAIN_STEPS, UnCLIPScheduler, add_noise
+
+from . import recipe
+from .bank import make_bank, trained_part
+from .captions import LANGUAGES, training_caption
+from .train_encoders import Encoders, load_tokenizer, tokens
+from .training import train
+
+NO_TEXT = 0.1
+"""Part of the captions replaced by the empty one: what guidance starts from."""
+FEW = 0.05
+"""Part of the captions that leave an attribute out."""
+
+
+def new_prior() -> PriorTransformer:
+    prior = PriorTransformer(recipe.PRIOR)
+    with torch.no_grad():
+        prior.positional_embedding.normal_(std=0.02)
+        prior.prd_embedding.normal_(std=0.02)
+    return prior
+
+
+def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransformer:
+    stage = recipe.STAGES["prior"]
+    tokenizer = load_tokenizer(folder)
+    encoders = Encoders(tokenizer)
+    trained_part(encoders, folder / "encoders.pt", "encoders")
+    encoders.to(device)
+    bank = make_bank(encoders, None, recipe.BANK, seed, device)
+    triples = bank.triples
+
+    prior = new_prior().to(device)
+    # Statistics, not weights: training must not move them.
+    prior.clip_mean.data.copy_(bank.embeds.mean(0, keepdim=True)).requires_grad_(False)
+    prior.clip_std.data.copy_(bank.embeds.std(0, keepdim=True)).requires_grad_(False)
+    prior.clip_mean.requires_grad_(False)
+    prior.clip_std.requires_grad_(False)
+    kept = UnCLIPScheduler().kept.to(device)
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
+        rows = torch.randint(len(triples), (stage.batch,), generator=generator)
+        texts = [
+            "" if rng.random() < NO_TEXT else training_caption(*triples[row], rng.choice(LANGUAGES), rng, partial=FEW)
+            for row in rows.tolist()
+        ]
+        ids, mask = tokens(tokenizer, texts, device)
+        with torch.no_grad():
+            text = encoders.text(input_ids=ids)
+        x0 = (bank.embeds[rows.to(device)] - prior.clip_mean) / prior.clip_std
+        t = torch.randint(TRAIN_STEPS, (stage.batch,), generator=generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        x = add_noise(kept, x0, noise, t)
+        error = (prior(x, t, text.text_embeds, text.last_hidden_state, mask) - x0).square().mean()
+        return error, {"error": error.item()}
+
+    trained = train("prior", prior, loss, stage, seed, folder)
+    assert isinstance(trained, PriorTransformer)
+    return trained
