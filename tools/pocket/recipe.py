@@ -66,7 +66,7 @@ class Stage:
 
 STAGES = {
     "movq": Stage(steps=3000, batch=16, lr=1e-3, average=0.995),
-    "encoders": Stage(steps=3000, batch=128, lr=1e-3, weight_decay=0.05),
+    "encoders": Stage(steps=2000, batch=96, lr=1e-3, weight_decay=0.05),
     "prior": Stage(steps=6000, batch=256, lr=1e-3),
     "decoder": Stage(steps=12000, batch=32, lr=8e-4, average=0.9995),
 }

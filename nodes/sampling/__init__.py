@@ -1,0 +1,1 @@
+"""Schedulers and sampling loops: pure torch, no import of any host."""

@@ -1,0 +1,175 @@
+"""The reference schedulers: UnCLIP (priors), DDPM and DDIM (decoders).
+
+Each offers `timesteps(steps)`, descending, and `step(...)`, one reverse step. Timesteps are indices 0..999 of the
+training schedule. References: diffusers schedulers of the same names; DDPM (Ho et al., 2020), formulas 6 and 7;
+DDIM (Song et al., 2021), formula 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..models.config import read_config
+
+TRAIN_STEPS = 1000
+
+
+def linear_betas(start: float, end: float) -> Tensor:
+    """[1000], evenly spaced. (diffusers' "linear", ComfyUI's "sqrt_linear".)"""
+    return torch.linspace(start, end, TRAIN_STEPS, dtype=torch.float32)
+
+
+def cosine_betas(largest: float = 0.999) -> Tensor:
+    """[1000] after Nichol & Dhariwal, 2021. (diffusers' "squaredcos_cap_v2".)"""
+
+    def kept(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    ratios = (1 - kept((i + 1) / TRAIN_STEPS) / kept(i / TRAIN_STEPS) for i in range(TRAIN_STEPS))
+    return torch.tensor([min(ratio, largest) for ratio in ratios], dtype=torch.float32)
+
+
+def posterior(x: Tensor, x0: Tensor, kept: float, kept_before: float) -> tuple[Tensor, float, float]:
+    """The step before x_t, knowing x0: (mean, variance, beta of the step).
+
+    `kept` and `kept_before` are ᾱ at this timestep and at the one before: the signal's share of the power.
+    """
+    alpha = kept / kept_before
+    beta = 1 - alpha
+    mean = (math.sqrt(kept_before) * beta * x0 + math.sqrt(alpha) * (1 - kept_before) * x) / (1 - kept)
+    return mean, (1 - kept_before) / (1 - kept) * beta, beta
+
+
+@dataclass(frozen=True)
+class UnCLIPScheduler:
+    """The prior's scheduler. The network predicts x0, which is clamped to ±`clip_sample_range`."""
+
+    clip_sample_range: float = 10.0
+    kept: Tensor = field(default_factory=lambda: torch.cumprod(1 - cosine_betas(), 0), compare=False, repr=False)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> UnCLIPScheduler:
+        expected = {
+            "num_train_timesteps": TRAIN_STEPS,
+            "variance_type": "fixed_small_log",
+            "clip_sample": True,
+            "prediction_type": "sample",
+            "beta_schedule": "squaredcos_cap_v2",
+        }
+        return read_config(cls, values, expected)
+
+    def timesteps(self, steps: int) -> list[int]:
+        """`steps` evenly spaced timesteps from 999 to 0. Raises ValueError for fewer than 2: the spacing divides
+        by steps − 1."""
+        if not 2 <= steps <= TRAIN_STEPS:
+            raise ValueError(f"The prior expected 2 to {TRAIN_STEPS} steps, got {steps}: 25 is usual.")
+        return [round(i * (TRAIN_STEPS - 1) / (steps - 1)) for i in reversed(range(steps))]
+
+    def step(self, x0: Tensor, t: int, before: int, x: Tensor, noise: Tensor | None) -> Tensor:
+        """x at timestep `before` (−1: clean), from x at `t`; `noise` is a standard normal like x, None at t = 0."""
+        x0 = x0.clamp(-self.clip_sample_range, self.clip_sample_range)
+        mean, variance, _ = posterior(x, x0, float(self.kept[t]), float(self.kept[before]) if before >= 0 else 1.0)
+        return mean if noise is None else mean + math.sqrt(max(variance, 1e-20)) * noise
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
+        return add_noise(self.kept, x0, noise, t)
+
+
+@dataclass(frozen=True)
+class DecoderScheduler:
+    """DDPM or DDIM over a decoder that predicts noise ("epsilon")."""
+
+    kind: Literal["DDPM", "DDIM"] = "DDPM"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "linear"
+    clip_sample: bool = True
+    clip_sample_range: float = 1.0
+    variance_type: str = "fixed_small"
+    set_alpha_to_one: bool = False
+    steps_offset: int = 1
+    kept: Tensor = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        betas = cosine_betas() if self.beta_schedule == "squaredcos_cap_v2" else linear_betas(self.beta_start, self.beta_end)
+        object.__setattr__(self, "kept", torch.cumprod(1 - betas, 0))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DecoderScheduler:
+        name = values.get("_class_name", "DDPMScheduler")
+        kinds = {"DDPMScheduler": "DDPM", "DDIMScheduler": "DDIM"}
+        if name not in kinds:
+            raise ValueError(f"The decoder's scheduler_config.json: expected {' or '.join(kinds)}, got {name}.")
+        known = {key: value for key, value in values.items() if key not in ("kind", "kept")}
+        # What the reference classes assume of a key that is left out, where that is not what Kandinsky uses.
+        defaults = {"steps_offset": 0, "set_alpha_to_one": True, "beta_start": 0.0001, "beta_end": 0.02}
+        expected = {
+            "num_train_timesteps": TRAIN_STEPS,
+            "prediction_type": "epsilon",
+            "thresholding": False,
+            "timestep_spacing": "leading",
+            "rescale_betas_zero_snr": False,
+            "trained_betas": None,
+        }
+        scheduler = read_config(cls, defaults | known | {"kind": kinds[name]}, expected)
+        if scheduler.beta_schedule not in ("linear", "squaredcos_cap_v2"):
+            raise ValueError(f"Expected beta_schedule linear or squaredcos_cap_v2, got {scheduler.beta_schedule!r}.")
+        if scheduler.variance_type not in ("fixed_small", "learned_range"):
+            raise ValueError(f"Expected variance_type fixed_small or learned_range, got {scheduler.variance_type!r}.")
+        return scheduler
+
+    def of_kind(self, kind: Literal["DDPM", "DDIM"]) -> DecoderScheduler:
+        """The same schedule, sampled the other way."""
+        return replace(self, kind=kind)
+
+    def timesteps(self, steps: int) -> list[int]:
+        """"Leading" spacing, descending: whole multiples of 1000 // steps, plus the offset."""
+        if not 1 <= steps <= TRAIN_STEPS:
+            raise ValueError(f"The decoder expected 1 to {TRAIN_STEPS} steps, got {steps}: 30 to 100 is usual.")
+        spacing = TRAIN_STEPS // steps
+        # With 1000 steps the offset would reach past the end of the schedule.
+        return [min(i * spacing + self.steps_offset, TRAIN_STEPS - 1) for i in reversed(range(steps))]
+
+    def predict_x0(self, eps: Tensor, t: int, x: Tensor) -> Tensor:
+        kept = float(self.kept[t])
+        x0 = (x - math.sqrt(1 - kept) * eps) / math.sqrt(kept)
+        return x0.clamp(-self.clip_sample_range, self.clip_sample_range) if self.clip_sample else x0
+
+    def step(
+        self, eps: Tensor, t: int, before: int, x: Tensor, noise: Tensor | None, variance: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(x at timestep `before`, predicted x0), from x [B, C, h, w] at `t` and the predicted noise.
+
+        `before` < 0 means past the end. `noise` is a standard normal like x (DDPM; None at t = 0; DDIM takes none).
+        `variance` is the network's, −1..1, where the schedule's is learned_range.
+        """
+        x0 = self.predict_x0(eps, t, x)
+        if self.kind == "DDIM":
+            last = 1.0 if self.set_alpha_to_one else float(self.kept[0])
+            kept_before = float(self.kept[before]) if before >= 0 else last
+            return math.sqrt(kept_before) * x0 + math.sqrt(1 - kept_before) * eps, x0
+        kept_before = float(self.kept[before]) if before >= 0 else 1.0
+        mean, fixed, beta = posterior(x, x0, float(self.kept[t]), kept_before)
+        if noise is None:
+            return mean, x0
+        fixed = max(fixed, 1e-20)
+        if self.variance_type == "learned_range" and variance is not None:
+            share = (variance + 1) / 2
+            return mean + torch.exp(0.5 * (share * math.log(beta) + (1 - share) * math.log(fixed))) * noise, x0
+        return mean + math.sqrt(fixed) * noise, x0
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
+        return add_noise(self.kept, x0, noise, t)
+
+
+def add_noise(kept: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
+    """x at timestep(s) t: √ᾱ x0 + √(1 − ᾱ) noise. t is one timestep, or [B]."""
+    share = kept.to(x0.device)[t]
+    share = share.reshape(-1, *[1] * (x0.ndim - 1)) if share.ndim else share
+    return (share.sqrt() * x0 + (1 - share).sqrt() * noise).to(x0.dtype)

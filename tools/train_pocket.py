@@ -1,0 +1,70 @@
+"""Train the pocket weights from nothing: drawn pictures, no downloads, on CPU or CUDA."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import torch  # noqa: E402
+
+PARTS = ("movq", "encoders", "prior", "decoder", "export")
+
+EXAMPLES = """examples:
+  python tools/train_pocket.py                       everything, in order, into weights/pocket
+  python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
+  python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
+
+The parts movq and encoders do not need each other, nor do prior and decoder: run them beside each other,
+with half the threads each.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to train (default: all)")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "pocket", help="folder for checkpoints")
+    parser.add_argument("--out", type=Path, default=ROOT / "weights" / "pocket", help="where export writes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    parser.add_argument("--seed", type=int, default=22)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    device = torch.device(arguments.device)
+    for part in arguments.parts:
+        run(part, arguments.work, arguments.out, arguments.seed, device)
+
+
+def run(part: str, work: Path, out: Path, seed: int, device: torch.device) -> None:
+    if part == "movq":
+        from pocket.train_movq import train_movq
+
+        train_movq(work, seed, device)
+    elif part == "encoders":
+        from pocket.train_encoders import train_encoders
+
+        train_encoders(work, seed, device)
+    elif part == "prior":
+        from pocket.train_prior import train_prior
+
+        train_prior(work, seed, device)
+    elif part == "decoder":
+        from pocket.train_decoder import train_decoder
+
+        train_decoder(work, seed, device)
+    else:
+        from pocket.export import export
+
+        export(work, out, seed, device)
+
+
+if __name__ == "__main__":
+    main()
