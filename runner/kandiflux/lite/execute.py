@@ -1,0 +1,239 @@
+"""Running a prompt: node after node, with ComfyUI's frames, messages and errors."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kandiflux.lite.cache import Cache
+from kandiflux.lite.calls import Lists, call_over_lists, gather_inputs, merge_results
+from kandiflux.lite.graph import PromptView, Schedule
+from kandiflux.lite.guard import Failure, attempt
+from kandiflux.lite.jobs import Job, Outcome
+from kandiflux.lite.progress import Outbox, Preview, Progress
+from kandiflux.lite.registry import NodeClass
+from kandiflux.lite.seam import Interrupted
+
+log = logging.getLogger(__name__)
+
+
+class Interrupt:
+    """A request to stop the running prompt; it is spent when it is heeded."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def request(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def check(self) -> None:
+        if self._event.is_set():
+            self._event.clear()
+            raise Interrupted("the prompt was interrupted")
+
+
+class Executor:
+    """Runs jobs one at a time, keeping outputs between them."""
+
+    def __init__(
+        self,
+        classes: Mapping[str, NodeClass],
+        outbox: Outbox,
+        interrupt: Interrupt,
+        on_out_of_memory: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._classes = classes
+        self._outbox = outbox
+        self._interrupt = interrupt
+        self._on_out_of_memory = on_out_of_memory
+        self._cache = Cache()
+        self._current: _Run | None = None
+
+    def run(self, job: Job) -> Outcome:
+        """Run `job` to its end. Whatever its nodes do, this returns."""
+        self._interrupt.clear()
+        run = _Run(job, self._classes, self._cache, self._outbox, self._interrupt)
+        self._current = run
+        ended = attempt(run.all)
+        self._current = None
+        if isinstance(ended, Failure):
+            # Not a node's error but a prompt nobody can schedule, such as one with broken unused nodes.
+            log.error("%sThe prompt %s could not be run: %s", ended.text, job.prompt_id, ended.error)
+            run.report_error(None, ended, {})
+        if run.out_of_memory:
+            self._on_out_of_memory()
+        return run.outcome()
+
+    def progress(self, value: int, total: int, preview: Preview | None) -> None:
+        """The running node's progress; raises Interrupted."""
+        self._interrupt.check()
+        if self._current and self._current.node_id is not None:
+            self._current.progress.update(self._current.node_id, min(value, total), total, preview)
+
+    def running_node_for(self, client_id: str) -> str | None:
+        """The node that runs for this client now, for a client that comes back."""
+        run = self._current
+        return run.node_id if run and run.client_id == client_id else None
+
+    def forget(self) -> None:
+        """Drop all kept outputs."""
+        self._cache.clear()
+
+
+class _Run:
+    """One run of one job."""
+
+    def __init__(
+        self, job: Job, classes: Mapping[str, NodeClass], cache: Cache, outbox: Outbox, interrupt: Interrupt
+    ) -> None:
+        self._job = job
+        self._classes = classes
+        self._cache = cache
+        self._outbox = outbox
+        self._interrupt = interrupt
+        self.client_id = job.client_id
+        self.progress = Progress(job.prompt_id, outbox, self.client_id)
+        self.node_id: str | None = None
+        self.out_of_memory = False
+        self._success = True
+        self._messages: list[tuple[str, dict[str, Any]]] = []
+        self._executed: list[str] = []
+        self._lists: Lists = {}
+
+    def all(self) -> None:
+        job = self._job
+        self._tell("execution_start", {"prompt_id": job.prompt_id})
+        self._cache.start(job.prompt, self._classes)
+        cached = [node_id for node_id in job.prompt if self._is_cached(node_id)]
+        self._tell("execution_cached", {"nodes": cached, "prompt_id": job.prompt_id})
+        schedule = Schedule(job.prompt, self._classes, self._is_cached, job.outputs)
+        while schedule:
+            node_id = schedule.pick()
+            self._lists = {}
+            done = attempt(lambda node_id=node_id: self._node(node_id, schedule))
+            if isinstance(done, Failure):
+                self._report(node_id, done)
+                return
+            if done.value:
+                schedule.done(node_id)
+        self._tell("execution_success", {"prompt_id": job.prompt_id})
+
+    def outcome(self) -> Outcome:
+        shown = {node_id: self._cache.shown(node_id) for node_id in self._job.prompt}
+        return Outcome(
+            success=self._success,
+            outputs={node_id: one.output for node_id, one in shown.items() if one},
+            meta={node_id: one.meta() for node_id, one in shown.items() if one},
+            messages=self._messages,
+        )
+
+    def _is_cached(self, node_id: str) -> bool:
+        return self._cache.outputs(node_id) is not None
+
+    def _node(self, node_id: str, schedule: Schedule) -> bool:
+        """Run a node; False if it must wait for lazy inputs it has just asked for."""
+        if self._is_cached(node_id):
+            shown = self._cache.shown(node_id)
+            self._tell_executed(node_id, shown.output if shown else None)
+            self.progress.finish(node_id)
+            return True
+        node = self._job.prompt[node_id]
+        node_class = self._classes[node["class_type"]]
+        self.progress.start(node_id)
+        self._lists, missing = gather_inputs(
+            node_class, node_id, node["inputs"], self._cache.outputs, PromptView(self._job.prompt), self._job.extra_data
+        )
+        self.node_id = node_id
+        self._send_to_client("executing", {"node": node_id, "display_node": node_id, "prompt_id": self._job.prompt_id})
+        instance = self._instance(node_id, node_class)
+        wanted = self._lazy_wants(instance, missing)
+        for name in wanted:
+            schedule.require(node_id, name)
+        if wanted:
+            return False
+        returned = call_over_lists(instance, node_class.FUNCTION, self._lists, self._interrupt.check)
+        outputs, shown = merge_results(node_class, returned)
+        if shown:
+            self._cache.show(node_id, shown)
+            self._tell_executed(node_id, shown)
+        self._cache.keep(node_id, outputs)
+        self.progress.finish(node_id)
+        self._executed.append(node_id)
+        return True
+
+    def _instance(self, node_id: str, node_class: NodeClass) -> Any:
+        key = (node_id, self._job.prompt[node_id]["class_type"])
+        if key not in self._cache.objects:
+            self._cache.objects[key] = node_class()
+        return self._cache.objects[key]
+
+    def _lazy_wants(self, instance: Any, missing: set[str]) -> list[str]:
+        """The lazy inputs the node asks for and has not got."""
+        if getattr(instance, "check_lazy_status", None) is None:
+            return []
+        answers = call_over_lists(instance, "check_lazy_status", self._lists, self._interrupt.check)
+        names = dict.fromkeys(name for answer in answers if isinstance(answer, list) for name in answer)
+        return [name for name in names if name not in self._lists or name in missing]
+
+    def _report(self, node_id: str, failure: Failure) -> None:
+        if not isinstance(failure.error, Interrupted):
+            log.error("%sNode %s failed: %s", failure.text, node_id, failure.error)
+            inputs = {name: [_plain(value) for value in values] for name, values in self._lists.items()}
+            self.report_error(node_id, failure, inputs)
+            return
+        log.info("Prompt %s was interrupted.", self._job.prompt_id)
+        self._success = False
+        self._tell("execution_interrupted", self._where(node_id), to_all=True)
+
+    def report_error(self, node_id: str | None, failure: Failure, inputs: dict[str, Any]) -> None:
+        """End the run with an execution_error."""
+        self._success = False
+        tips = ""
+        # By name, so as not to import torch: its class differs between versions and devices.
+        if type(failure.error).__name__ == "OutOfMemoryError":
+            self.out_of_memory = True
+            tips = "The device is out of memory: use a smaller picture or batch, or another device."
+        self._tell(
+            "execution_error",
+            {
+                **self._where(node_id),
+                "exception_message": f"{failure.error}\n{tips}",
+                "exception_type": failure.type_name,
+                "traceback": failure.traceback,
+                "current_inputs": inputs,
+                "current_outputs": list(self._job.prompt),
+            },
+        )
+
+    def _where(self, node_id: str | None) -> dict[str, Any]:
+        return {
+            "prompt_id": self._job.prompt_id,
+            "node_id": node_id,
+            "node_type": self._job.prompt[node_id]["class_type"] if node_id is not None else None,
+            "executed": list(self._executed),
+        }
+
+    def _tell_executed(self, node_id: str, output: dict[str, Any] | None) -> None:
+        ids = {"node": node_id, "display_node": node_id}
+        self._send_to_client("executed", {**ids, "output": output, "prompt_id": self._job.prompt_id})
+
+    def _tell(self, event: str, data: dict[str, Any], to_all: bool = False) -> None:
+        """Send a message that history keeps, too. `to_all`: even where no client asked."""
+        data = {**data, "timestamp": int(time.time() * 1000)}
+        self._messages.append((event, data))
+        if to_all or self.client_id is not None:
+            self._outbox.send(event, data, self.client_id)
+
+    def _send_to_client(self, event: str, data: dict[str, Any]) -> None:
+        if self.client_id is not None:
+            self._outbox.send(event, data, self.client_id)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (int, float, bool, str)) else str(value)

@@ -1,0 +1,146 @@
+"""The host's folders, and the rule that no name from a client leads out of them."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+MODEL_KINDS = (
+    "checkpoints",
+    "configs",
+    "loras",
+    "vae",
+    "text_encoders",
+    "diffusion_models",
+    "clip_vision",
+    "style_models",
+    "embeddings",
+    "diffusers",
+    "vae_approx",
+    "controlnet",
+    "gligen",
+    "upscale_models",
+    "hypernetworks",
+    "photomaker",
+    "classifiers",
+    "model_patches",
+    "audio_encoders",
+)
+"""ComfyUI's model folder names. Packs add theirs."""
+
+MODEL_SUFFIXES = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
+
+mimetypes.add_type("image/webp", ".webp")
+
+
+class OutsideFolder(ValueError):
+    """A name that leads out of the folder it was meant for."""
+
+
+class Folders:
+    """Input, output, temp and model folders. All are absolute and free of links; `input` … exist."""
+
+    def __init__(self, input: Path, output: Path, temp: Path, models: Iterable[Path]) -> None:
+        self.input, self.output, self.temp = (_made(folder) for folder in (input, output, temp))
+        self.models = [_made(folder) for folder in models]
+        self._added: dict[str, list[Path]] = {}
+
+    def of_type(self, kind: str) -> Path | None:
+        """The folder a client calls "input", "output" or "temp"; None for any other word."""
+        return {"input": self.input, "output": self.output, "temp": self.temp}.get(kind)
+
+    def annotated(self, name: str) -> tuple[str, Path | None]:
+        """Split "cat.png [output]" into the name and its folder; None where it names no folder."""
+        for kind in ("output", "input", "temp"):
+            if name.endswith(f"[{kind}]"):
+                return name[: -len(f"[{kind}]") - 1], self.of_type(kind)
+        return name, None
+
+    def input_file(self, name: str) -> Path:
+        """The file an image widget names: in the input folder, or in the one its annotation names."""
+        name, folder = self.annotated(name)
+        return inside(folder or self.input, name)
+
+    def input_images(self, images_only: bool) -> list[str]:
+        """File names directly in the input folder, sorted."""
+        names = [entry.name for entry in self.input.iterdir() if entry.is_file()]
+        if images_only:
+            names = [name for name in names if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")]
+        return sorted(names)
+
+    def model_kinds(self) -> list[str]:
+        return [*MODEL_KINDS, *(kind for kind in self._added if kind not in MODEL_KINDS)]
+
+    def model_folders(self, kind: str) -> list[Path]:
+        """Folders searched for `kind`, the first to be preferred; [] if unknown."""
+        added = self._added.get(kind, [])
+        if kind not in MODEL_KINDS and not added:
+            return []
+        own = [folder / kind for folder in self.models]
+        return own + [folder for folder in added if folder not in own]
+
+    def add_model_folder(self, kind: str, folder: Path) -> None:
+        folders = self._added.setdefault(kind, [])
+        if folder not in folders:
+            folders.append(folder)
+
+    def model_files(self, kind: str) -> list[str]:
+        """Names of the model files of `kind`, relative to their folders, sorted."""
+        found: set[str] = set()
+        for folder in self.model_folders(kind):
+            for where, folders, files in os.walk(folder, followlinks=True):
+                folders[:] = [name for name in folders if name != ".git"]
+                found.update(
+                    os.path.relpath(os.path.join(where, name), folder)
+                    for name in files
+                    if os.path.splitext(name)[1].lower() in MODEL_SUFFIXES
+                )
+        return sorted(found)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.resolve()
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """`folder` joined with `names`, links resolved; OutsideFolder if that is not in `folder`."""
+    if any("\0" in name for name in names):
+        raise OutsideFolder("a file name holds a null character")
+    path = folder.joinpath(*names).resolve()
+    if not path.is_relative_to(folder):
+        raise OutsideFolder(f"{os.path.join(*names)!r} leads out of the folder {folder.name!r}")
+    return path
+
+
+def save_path(folder: Path, prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
+    """Where an image with the file name prefix `prefix` goes, by ComfyUI's rules.
+
+    Returns the folder (made), the file name's stem, the next free counter and the subfolder.
+    """
+    values = {"width": str(width), "height": str(height), **_now()}
+    for name, value in values.items():
+        prefix = prefix.replace(f"%{name}%", value)
+    prefix = os.path.normpath(prefix)
+    subfolder, stem = os.path.split(prefix)
+    target = inside(folder, subfolder)
+    target.mkdir(parents=True, exist_ok=True)
+    counters = [_counter(name, stem) for name in os.listdir(target)]
+    return target, stem, max(counters, default=0) + 1, subfolder
+
+
+def _counter(name: str, stem: str) -> int:
+    """The number in STEM_00042_.png; 0 for a file of another stem or without a number."""
+    head, digits = name[: len(stem) + 1], name[len(stem) + 1 :].split("_")[0]
+    if os.path.normcase(head) != os.path.normcase(stem + "_") or not digits.isdecimal():
+        return 0
+    return int(digits)
+
+
+def _now() -> dict[str, str]:
+    now = time.localtime()
+    parts = {"month": now.tm_mon, "day": now.tm_mday, "hour": now.tm_hour, "minute": now.tm_min, "second": now.tm_sec}
+    return {"year": str(now.tm_year), **{name: f"{value:02}" for name, value in parts.items()}}

@@ -1,0 +1,144 @@
+"""A prompt as a graph, and the order in which its nodes run.
+
+A prompt is {node id: {"class_type": …, "inputs": {name: constant or [node id, output index]}}}.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.lite.registry import NodeClass, input_info, is_output
+
+Prompt = dict[str, Any]
+
+
+class GraphError(ValueError):
+    """A node asked for an input that cannot be computed."""
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """What a node with the hidden input DYNPROMPT gets: the prompt, by node id."""
+
+    original_prompt: Prompt
+
+    def get_original_prompt(self) -> Prompt:
+        return self.original_prompt
+
+    def get_node(self, node_id: str) -> dict[str, Any]:
+        return self.original_prompt[node_id]
+
+    def has_node(self, node_id: str) -> bool:
+        return node_id in self.original_prompt
+
+    def all_node_ids(self) -> set[str]:
+        return set(self.original_prompt)
+
+    # Nothing is expanded here, so every node is its own parent and display.
+    def get_real_node_id(self, node_id: str) -> str:
+        return node_id
+
+    def get_display_node_id(self, node_id: str) -> str:
+        return node_id
+
+    def get_parent_node_id(self, node_id: str) -> None:
+        return None
+
+
+def is_link(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
+    )
+
+
+class Schedule:
+    """The nodes still to run. The order is ComfyUI's, so that both hosts send the same frames.
+
+    `cached` says whether a node's outputs are known already: such a node is not waited for.
+    """
+
+    def __init__(
+        self, prompt: Prompt, classes: Mapping[str, NodeClass], cached: Callable[[str], bool], outputs: list[str]
+    ) -> None:
+        self._prompt = prompt
+        self._classes = classes
+        self._cached = cached
+        # Insertion order matters: among equals, the node that was added first runs first.
+        self._waits_for: dict[str, set[str]] = {}
+        for node_id in outputs:
+            self._add(node_id)
+
+    def __bool__(self) -> bool:
+        return bool(self._waits_for)
+
+    def pick(self) -> str:
+        """The node to run next: outputs and coroutines first, then what lies nearest before an output."""
+        ready = [node_id for node_id, waits in self._waits_for.items() if not waits]
+        if not ready:
+            raise GraphError("the prompt's nodes wait for each other")
+        for node_id in ready:
+            if self._is_output(node_id) or self._is_async(node_id):
+                return node_id
+        for node_id in ready:
+            if any(self._is_output(user) for user in self._users(node_id)):
+                return node_id
+        for node_id in ready:
+            if any(self._is_output(last) for user in self._users(node_id) for last in self._users(user)):
+                return node_id
+        return ready[0]
+
+    def done(self, node_id: str) -> None:
+        del self._waits_for[node_id]
+        for waits in self._waits_for.values():
+            waits.discard(node_id)
+
+    def require(self, node_id: str, input_name: str) -> None:
+        """Run what is linked to this lazy input before `node_id`."""
+        inputs = self._prompt[node_id]["inputs"]
+        if input_name not in inputs:
+            raise GraphError(f"Node {node_id} needs its input {input_name}, but nothing is given for it")
+        if not is_link(inputs[input_name]):
+            raise GraphError(f"Node {node_id} needs its input {input_name}, but that is a constant")
+        self._wait(node_id, inputs[input_name][0])
+
+    def _add(self, node_id: str) -> None:
+        stack, links = [node_id], []
+        while stack:
+            current = stack.pop()
+            if current in self._waits_for:
+                continue
+            self._waits_for[current] = set()
+            node = self._prompt[current]
+            for name, value in node["inputs"].items():
+                if not is_link(value) or value[0] not in self._prompt:
+                    continue
+                if not self._is_lazy(node["class_type"], name) and not self._cached(value[0]):
+                    stack.append(value[0])
+                    links.append((current, value[0]))
+        for user, source in links:
+            self._wait(user, source)
+
+    def _wait(self, user: str, source: str) -> None:
+        if not self._cached(source):
+            self._add(source)
+            self._waits_for[user].add(source)
+
+    def _users(self, node_id: str) -> list[str]:
+        return [user for user, waits in self._waits_for.items() if node_id in waits]
+
+    def _class(self, node_id: str) -> NodeClass:
+        return self._classes[self._prompt[node_id]["class_type"]]
+
+    def _is_output(self, node_id: str) -> bool:
+        return is_output(self._class(node_id))
+
+    def _is_async(self, node_id: str) -> bool:
+        node_class = self._class(node_id)
+        return inspect.iscoroutinefunction(getattr(node_class, node_class.FUNCTION))
+
+    def _is_lazy(self, class_name: str, input_name: str) -> bool:
+        declared = input_info(self._classes[class_name], input_name)
+        return declared is not None and bool(declared[2].get("lazy"))

@@ -1,0 +1,139 @@
+"""The host put together: folders, nodes, queue, worker, sockets. It is what packs see as the seam."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from kandiflux.lite import nodes_image, nodes_primitive, seam
+from kandiflux.lite.execute import Executor, Interrupt
+from kandiflux.lite.folders import Folders
+from kandiflux.lite.jobs import JobQueue
+from kandiflux.lite.progress import Preview
+from kandiflux.lite.registry import Registry
+from kandiflux.lite.server import application
+from kandiflux.lite.sockets import Sockets
+
+log = logging.getLogger(__name__)
+
+_STOP_PATIENCE = 5.0
+"""Seconds a running node gets to notice the interrupt when the host stops."""
+
+
+class Host:
+    """One lite host. Implements `seam.Seam`; there is one a process, since packs find it there."""
+
+    def __init__(self, folders: Folders, max_upload: int) -> None:
+        self.folders = folders
+        self.input_directory = folders.input
+        self.output_directory = folders.output
+        self.temp_directory = folders.temp
+        self.features: dict[str, Any] = {"supports_preview_metadata": True, "max_upload_size": max_upload}
+        self.sockets = Sockets(self.features)
+        self.jobs = JobQueue(self._jobs_changed)
+        self.interrupt = Interrupt()
+        classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES}
+        self.registry = Registry(classes, {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES})
+        self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
+        self._max_upload = max_upload
+        self._unloaders: list[Callable[[], None]] = []
+        self._unload_asked = False
+        self._forget_asked = False
+        self._stopping = False
+
+    def load_packs(self, packs: Iterable[Path]) -> None:
+        """Import node packs; they find this host as `seam.active`."""
+        seam.active = self
+        for pack in packs:
+            self.registry.load_pack(Path(os.path.abspath(pack)))
+
+    # What packs may ask: see seam.Seam.
+
+    def model_folders(self, kind: str) -> list[Path]:
+        return self.folders.model_folders(kind)
+
+    def add_model_folder(self, kind: str, folder: Path) -> None:
+        self.folders.add_model_folder(kind, folder)
+
+    def progress(self, value: int, total: int, preview: Preview | None = None) -> None:
+        self.executor.progress(value, total, preview)
+
+    def throw_if_interrupted(self) -> None:
+        self.interrupt.check()
+
+    def on_free(self, unload: Callable[[], None]) -> None:
+        self._unloaders.append(unload)
+
+    # What the server asks.
+
+    def queue_info(self) -> dict[str, Any]:
+        return {"exec_info": {"queue_remaining": self.jobs.remaining()}}
+
+    def free(self, unload: bool, forget: bool) -> None:
+        """Give memory back after the running prompt, if any: models, and with `forget` cached outputs too."""
+        self._unload_asked |= unload or forget
+        self._forget_asked |= forget
+        self.jobs.wake()
+
+    async def serve(self, address: str, port: int, ready: Callable[[str], None], stop: asyncio.Event) -> None:
+        """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one."""
+        self.sockets.attach(asyncio.get_running_loop())
+        runner = web.AppRunner(application(self, self._max_upload), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, address, port, shutdown_timeout=1)
+        await site.start()
+        worker = threading.Thread(target=self._work, name="kandiflux-worker", daemon=True)
+        worker.start()
+        bound = runner.addresses[0][1]
+        ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
+        await stop.wait()
+        self._stopping = True
+        self.interrupt.request()
+        self.jobs.clear()
+        self.jobs.wake()
+        await asyncio.to_thread(worker.join, _STOP_PATIENCE)
+        await self.sockets.close()
+        await runner.cleanup()
+
+    def _work(self) -> None:
+        # Here and not at import: the server is up while torch loads.
+        import torch
+
+        with torch.inference_mode():
+            while not self._stopping:
+                job = self.jobs.take()
+                if job is not None and not self._stopping:
+                    outcome = self.executor.run(job)
+                    self.jobs.finish(outcome)
+                    if job.client_id is not None:
+                        done = {"node": None, "prompt_id": job.prompt_id}
+                        self.sockets.send("executing", done, job.client_id)
+                self._give_back()
+
+    def _give_back(self) -> None:
+        unload, self._unload_asked = self._unload_asked, False
+        forget, self._forget_asked = self._forget_asked, False
+        if forget:
+            self.executor.forget()
+        if unload:
+            self._unload()
+
+    def _unload(self) -> None:
+        import torch
+
+        for unload in self._unloaders:
+            unload()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _jobs_changed(self) -> None:
+        self.sockets.send("status", {"status": self.queue_info()})

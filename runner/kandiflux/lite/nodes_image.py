@@ -1,0 +1,300 @@
+"""The image nodes: load, save, preview, scale, batch. IMAGE is [B,H,W,3] float 0..1, MASK [B,H,W].
+
+Built for one host by `image_nodes`, since they read and write that host's folders.
+torch is imported when a node runs, so that the server starts quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageFile, ImageOps, ImageSequence
+from PIL.PngImagePlugin import PngInfo
+
+from kandiflux.lite.folders import Folders, OutsideFolder, save_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MAX_SIDE = 16384
+
+DISPLAY_NAMES = {
+    "LoadImage": "Load Image",
+    "LoadImageMask": "Load Image (as Mask)",
+    "SaveImage": "Save Image",
+    "PreviewImage": "Preview Image",
+    "ImageScale": "Upscale Image",
+    "ImageBatch": "Batch Images",
+}
+
+
+def image_nodes(folders: Folders) -> dict[str, type]:
+    """The classes by node name, bound to `folders`."""
+    bound = (LoadImage, LoadImageMask, SaveImage, PreviewImage)
+    classes = {base.__name__: type(base.__name__, (base,), {"folders": folders}) for base in bound}
+    return {**classes, "ImageScale": ImageScale, "EmptyImage": EmptyImage, "ImageBatch": ImageBatch}
+
+
+class _ReadsImage:
+    """What LoadImage and LoadImageMask share: the file, its fingerprint and its check."""
+
+    folders: Folders
+
+    @classmethod
+    def IS_CHANGED(cls, image: str, **_: Any) -> str:
+        return hashlib.sha256(cls.folders.input_file(image).read_bytes()).hexdigest()
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image: str) -> bool | str:
+        try:
+            found = cls.folders.input_file(image).exists()
+        except OutsideFolder:
+            found = False
+        return found or f"Invalid image file: {image}"
+
+
+class LoadImage(_ReadsImage):
+    CATEGORY = "image"
+    RETURN_TYPES = ("IMAGE", "MASK")
+    FUNCTION = "load_image"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": (cls.folders.input_images(images_only=True), {"image_upload": True})}}
+
+    def load_image(self, image: str) -> tuple[Tensor, Tensor]:
+        import torch
+
+        path = self.folders.input_file(image)
+        frames = _frames(path)
+        same_size = [frame for frame in frames if frame.size == frames[0].size]
+        colours = torch.cat([_tensor(_eight_bits(frame).convert("RGB"))[None] for frame in same_size])
+        masks = torch.cat([_transparency(frame)[None] for frame in same_size])
+        return colours, masks
+
+
+class LoadImageMask(_ReadsImage):
+    CATEGORY = "mask"
+    RETURN_TYPES = ("MASK",)
+    FUNCTION = "load_image"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image": (cls.folders.input_images(images_only=False), {"image_upload": True}),
+                "channel": (["alpha", "red", "green", "blue"],),
+            }
+        }
+
+    def load_image(self, image: str, channel: str) -> tuple[Tensor]:
+        picture = _eight_bits(_frames(self.folders.input_file(image))[0]).convert("RGBA")
+        mask = _tensor(picture.getchannel(channel[0].upper()))
+        return ((1.0 - mask if channel == "alpha" else mask)[None],)
+
+
+class SaveImage:
+    folders: Folders
+    DESCRIPTION = "Saves the input images to your ComfyUI output directory."
+    CATEGORY = "image"
+    RETURN_TYPES = ()
+    FUNCTION = "save_images"
+    OUTPUT_NODE = True
+    folder_type = "output"
+    compress_level = 4
+    suffix = ""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        prefix_tip = (
+            "The prefix for the file to save. This may include formatting information such as %date:yyyy-MM-dd% "
+            "or %Empty Latent Image.width% to include values from nodes."
+        )
+        return {
+            "required": {
+                "images": ("IMAGE", {"tooltip": "The images to save."}),
+                "filename_prefix": ("STRING", {"default": "ComfyUI", "tooltip": prefix_tip}),
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def save_images(
+        self,
+        images: Tensor,
+        filename_prefix: str = "ComfyUI",
+        prompt: dict[str, Any] | None = None,
+        extra_pnginfo: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        root = self.folders.output if self.folder_type == "output" else self.folders.temp
+        height, width = images[0].shape[:2]
+        folder, stem, counter, subfolder = save_path(root, filename_prefix + self.suffix, width, height)
+        metadata = _metadata(prompt, extra_pnginfo)
+        saved: list[dict[str, str]] = []
+        for number, image in enumerate(images):
+            name = f"{stem.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
+            _picture(image).save(folder / name, pnginfo=metadata, compress_level=self.compress_level)
+            saved.append({"filename": name, "subfolder": subfolder, "type": self.folder_type})
+        return {"ui": {"images": saved}}
+
+
+class PreviewImage(SaveImage):
+    folder_type = "temp"
+    compress_level = 1
+
+    def __init__(self) -> None:
+        # Two preview nodes of one prompt must not share a file name.
+        self.suffix = "_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"images": ("IMAGE",)},
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+
+class ImageScale:
+    CATEGORY = "image/upscaling"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "upscale"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        side = {"default": 512, "min": 0, "max": _MAX_SIDE, "step": 1}
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],),
+                "width": ("INT", side),
+                "height": ("INT", side),
+                "crop": (["disabled", "center"],),
+            }
+        }
+
+    def upscale(self, image: Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple[Tensor]:
+        old_height, old_width = image.shape[1:3]
+        if width == 0 and height == 0:
+            return (image,)
+        # A side of 0 keeps the proportions.
+        width = width or max(1, round(old_width * height / old_height))
+        height = height or max(1, round(old_height * width / old_width))
+        return (_scale(image, width, height, upscale_method, crop == "center"),)
+
+
+class ImageBatch:
+    CATEGORY = "image"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "batch"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image1": ("IMAGE",), "image2": ("IMAGE",)}}
+
+    def batch(self, image1: Tensor, image2: Tensor) -> tuple[Tensor]:
+        import torch
+
+        if image1.shape[1:] != image2.shape[1:]:
+            image2 = _scale(image2, image1.shape[2], image1.shape[1], "bilinear", centre=True)
+        return (torch.cat((image1, image2)),)
+
+
+class EmptyImage:
+    CATEGORY = "image"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "generate"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        side = {"default": 512, "min": 1, "max": _MAX_SIDE, "step": 1}
+        return {
+            "required": {
+                "width": ("INT", side),
+                "height": ("INT", side),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096}),
+                "color": ("INT", {"default": 0, "min": 0, "max": 0xFFFFFF, "step": 1, "display": "color"}),
+            }
+        }
+
+    def generate(self, width: int, height: int, batch_size: int = 1, color: int = 0) -> tuple[Tensor]:
+        import torch
+
+        red_green_blue = torch.tensor([color >> 16 & 0xFF, color >> 8 & 0xFF, color & 0xFF]) / 0xFF
+        return (red_green_blue.repeat(batch_size, height, width, 1),)
+
+
+def _frames(path: Path) -> list[Image.Image]:
+    """The file's pictures, upright: one, or the frames of an animation. A truncated file gives what it has."""
+    with Image.open(path) as file:
+        # A multi-picture JPEG holds other views of the same photo, not frames.
+        steps = [file] if file.format == "MPO" else ImageSequence.Iterator(file)
+        try:
+            return [ImageOps.exif_transpose(frame.copy()) for frame in steps]
+        except (OSError, ValueError):
+            pass
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
+    try:
+        with Image.open(path) as file:
+            return [ImageOps.exif_transpose(frame.copy()) for frame in ImageSequence.Iterator(file)]
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """32-bit grey brought to ComfyUI's range; other modes as they are."""
+    return picture.point(lambda value: value * (1 / 255)) if picture.mode == "I" else picture
+
+
+def _transparency(picture: Image.Image) -> Tensor:
+    """[H,W], 1 where the picture is transparent; a 64 by 64 zero mask where it has no transparency."""
+    import torch
+
+    if "A" in picture.getbands():
+        return 1.0 - _tensor(picture.getchannel("A"))
+    if picture.mode == "P" and "transparency" in picture.info:
+        return 1.0 - _tensor(picture.convert("RGBA").getchannel("A"))
+    return torch.zeros(64, 64)
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    """[H,W,C] or [H,W], float 0..1."""
+    import numpy
+    import torch
+
+    return torch.from_numpy(numpy.array(picture).astype(numpy.float32) / 255.0)
+
+
+def _picture(image: Tensor) -> Image.Image:
+    import numpy
+
+    return Image.fromarray((255.0 * image.cpu().numpy()).clip(0, 255).astype(numpy.uint8))
+
+
+def _metadata(prompt: dict[str, Any] | None, extra: dict[str, Any] | None) -> PngInfo:
+    info = PngInfo()
+    if prompt is not None:
+        info.add_text("prompt", json.dumps(prompt))
+    for name, value in (extra or {}).items():
+        info.add_text(name, json.dumps(value))
+    return info
+
+
+def _scale(image: Tensor, width: int, height: int, method: str, centre: bool) -> Tensor:
+    """`image` [B,H,W,C] at the new size; `centre` cuts it to the new proportions first."""
+    import torch
+
+    if centre:
+        old_height, old_width = image.shape[1:3]
+        old_ratio, ratio = old_width / old_height, width / height
+        left = round(old_width * (1 - ratio / old_ratio) / 2) if old_ratio > ratio else 0
+        top = round(old_height * (1 - old_ratio / ratio) / 2) if old_ratio < ratio else 0
+        image = image[:, top : old_height - top, left : old_width - left]
+    if method == "lanczos":
+        resized = [_picture(one).resize((width, height), Image.Resampling.LANCZOS) for one in image]
+        return torch.stack([_tensor(one) for one in resized]).to(image)
+    scaled = torch.nn.functional.interpolate(image.movedim(-1, 1), size=(height, width), mode=method)
+    return scaled.movedim(1, -1)

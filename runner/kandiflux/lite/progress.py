@@ -1,0 +1,66 @@
+"""The state of a prompt's nodes, and the frames that tell of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+Preview = tuple[str, Image, int | None]
+"""ComfyUI's triple: "JPEG" or "PNG", the picture, its longest side or None."""
+
+
+class Outbox(Protocol):
+    """Where frames go: one client, or all where `client_id` is None."""
+
+    def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None: ...
+
+    def takes_preview_metadata(self, client_id: str | None) -> bool:
+        """Whether the client asked for previews that carry node and prompt ids."""
+        ...
+
+    def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None: ...
+
+
+class Progress:
+    """Progress of one prompt's nodes. Each change sends the state of all that have begun."""
+
+    def __init__(self, prompt_id: str, outbox: Outbox, client_id: str | None) -> None:
+        self._prompt_id = prompt_id
+        self._outbox = outbox
+        self._client_id = client_id
+        self._nodes: dict[str, dict[str, Any]] = {}
+
+    def start(self, node_id: str) -> None:
+        self._set(node_id, 0.0, 1.0, "running")
+
+    def update(self, node_id: str, value: float, total: float, preview: Preview | None) -> None:
+        self._set(node_id, value, total, "running")
+        with_metadata = self._outbox.takes_preview_metadata(self._client_id)
+        if preview and with_metadata:
+            ids = {"node_id": node_id, "prompt_id": self._prompt_id, **_no_expansion(node_id)}
+            self._outbox.send_preview(preview, ids, self._client_id)
+        step = {"value": value, "max": total, "prompt_id": self._prompt_id, "node": node_id}
+        self._outbox.send("progress", step, self._client_id)
+        if preview and not with_metadata:
+            self._outbox.send_preview(preview, None, self._client_id)
+
+    def finish(self, node_id: str) -> None:
+        total = self._nodes[node_id]["max"] if node_id in self._nodes else 1
+        self._set(node_id, total, total, "finished")
+
+    def _set(self, node_id: str, value: float, total: float, state: str) -> None:
+        self._nodes[node_id] = {
+            "value": value,
+            "max": total,
+            "state": state,
+            "node_id": node_id,
+            "prompt_id": self._prompt_id,
+            **_no_expansion(node_id),
+        }
+        self._outbox.send("progress_state", {"prompt_id": self._prompt_id, "nodes": dict(self._nodes)}, self._client_id)
+
+
+def _no_expansion(node_id: str) -> dict[str, Any]:
+    """The ids that differ from a node's own only where nodes expand into others."""
+    return {"display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}

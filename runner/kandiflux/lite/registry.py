@@ -1,0 +1,122 @@
+"""The node classes this host knows: its own, and those of packs loaded by path as ComfyUI loads them."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kandiflux.lite.guard import Failure, attempt
+
+log = logging.getLogger(__name__)
+
+NodeClass = Any
+"""A node class of the first schema. Foreign and duck-typed, so nothing is promised about it."""
+
+
+class Registry:
+    """Node classes by name. `classes` is what prompts are validated against and run with."""
+
+    def __init__(self, core: Mapping[str, NodeClass], display_names: Mapping[str, str]) -> None:
+        self.classes: dict[str, NodeClass] = dict(core)
+        self._display_names = dict(display_names)
+        self._core = frozenset(core)
+
+    def load_pack(self, path: Path) -> bool:
+        """Import the pack at `path` (a folder with `__init__.py`, or a file) and take its nodes.
+
+        A pack that cannot be imported is logged with its traceback and left out, as ComfyUI does.
+        """
+        loaded = attempt(lambda: _import_by_path(path))
+        if isinstance(loaded, Failure):
+            log.error("%sCannot import the node pack %s: %s", loaded.text, path, loaded.error)
+            return False
+        classes = getattr(loaded.value, "NODE_CLASS_MAPPINGS", None)
+        if classes is None:
+            log.error("The node pack %s has no NODE_CLASS_MAPPINGS: nothing to load from it.", path)
+            return False
+        for name, node_class in classes.items():
+            if name not in self._core:
+                node_class.RELATIVE_PYTHON_MODULE = f"custom_nodes.{path.stem if path.is_file() else path.name}"
+                self.classes[name] = node_class
+        self._display_names.update(getattr(loaded.value, "NODE_DISPLAY_NAME_MAPPINGS", None) or {})
+        return True
+
+    def missing(self, prompt: Mapping[str, Any]) -> list[str]:
+        """The class names a prompt asks for and this host lacks, each once, in the prompt's order."""
+        asked = (node.get("class_type") for node in prompt.values() if isinstance(node, Mapping))
+        return list(dict.fromkeys(str(name) for name in asked if name is not None and name not in self.classes))
+
+    def object_info(self, names: list[str] | None = None) -> dict[str, Any]:
+        """What ComfyUI answers at /object_info for `names` (None: all). Classes that fail are left out."""
+        found: dict[str, Any] = {}
+        for name in self.classes if names is None else names:
+            if name not in self.classes:
+                continue
+            info = attempt(lambda name=name: self._describe(name))
+            if isinstance(info, Failure):
+                log.error("%sCannot describe the node %s: %s", info.text, name, info.error)
+            else:
+                found[name] = info.value
+        return found
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        node_class = self.classes[name]
+        inputs = node_class.INPUT_TYPES()
+        outputs = node_class.RETURN_TYPES
+        info: dict[str, Any] = {
+            "input": inputs,
+            "input_order": {group: list(members) for group, members in inputs.items()},
+            "output": outputs,
+            "output_is_list": getattr(node_class, "OUTPUT_IS_LIST", [False] * len(outputs)),
+            "output_name": getattr(node_class, "RETURN_NAMES", outputs),
+            "name": name,
+            "display_name": self._display_names.get(name, name),
+            "description": getattr(node_class, "DESCRIPTION", ""),
+            "python_module": getattr(node_class, "RELATIVE_PYTHON_MODULE", "nodes"),
+            "category": getattr(node_class, "CATEGORY", "sd"),
+            "output_node": is_output(node_class),
+        }
+        if hasattr(node_class, "OUTPUT_TOOLTIPS"):
+            info["output_tooltips"] = node_class.OUTPUT_TOOLTIPS
+        for flag in ("DEPRECATED", "EXPERIMENTAL"):
+            if getattr(node_class, flag, False):
+                info[flag.lower()] = True
+        if hasattr(node_class, "API_NODE"):
+            info["api_node"] = node_class.API_NODE
+        return {**info, **getattr(node_class, "MORE_INFO", {})}
+
+
+def is_output(node_class: NodeClass) -> bool:
+    return getattr(node_class, "OUTPUT_NODE", False) is True
+
+
+def input_info(
+    node_class: NodeClass, name: str, inputs: Mapping[str, Any] | None = None
+) -> tuple[Any, str, Any] | None:
+    """Type, group ("required", "optional", "hidden") and options of an input; None if there is no such."""
+    groups: Mapping[str, Any] = node_class.INPUT_TYPES() if inputs is None else inputs
+    for group in ("required", "optional", "hidden"):
+        if name in groups.get(group, {}):
+            declared = groups[group][name]
+            return declared[0], group, declared[1] if len(declared) > 1 else {}
+    return None
+
+
+def _import_by_path(path: Path) -> ModuleType:
+    # ComfyUI's naming: the path itself, without dots, which would read as parent packages.
+    if path.is_file():
+        name, source = str(path.with_suffix("")), path
+    else:
+        name, source = str(path).replace(".", "_x_"), path / "__init__.py"
+    spec = importlib.util.spec_from_file_location(name, source)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{source} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

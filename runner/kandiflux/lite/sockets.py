@@ -1,0 +1,155 @@
+"""The websockets of the clients, and the frames for them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import struct
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import WSMsgType, web
+from PIL import Image, ImageOps
+
+from kandiflux.lite.progress import Preview
+
+log = logging.getLogger(__name__)
+
+_PREVIEW_IMAGE, _PREVIEW_IMAGE_WITH_METADATA = 1, 4
+_IMAGE_FORMATS = {"JPEG": 1, "PNG": 2}
+_MOST_UNSENT_FRAMES = 10_000
+
+Frame = str | bytes
+
+
+class Sockets:
+    """One socket a client id. `send` and `send_preview` may be called from any thread."""
+
+    def __init__(self, features: dict[str, Any]) -> None:
+        self._features = features
+        self._connections: dict[str, _Connection] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop that sends. Frames before this reach nobody, as nobody is connected."""
+        self._loop = loop
+
+    def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
+        # default=str: a node may return anything to show; a frame must not fail for it.
+        self._post(json.dumps({"type": event, "data": data}, default=str), client_id)
+
+    def takes_preview_metadata(self, client_id: str | None) -> bool:
+        connection = self._connections.get(client_id) if client_id is not None else None
+        return connection is not None and connection.features.get("supports_preview_metadata") is True
+
+    def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
+        """Send a preview picture, encoded in the calling thread: the loop has better things to do."""
+        image_format, picture, longest_side = preview
+        encoded = _encoded(picture, image_format, longest_side)
+        if metadata is None:
+            frame = struct.pack(">II", _PREVIEW_IMAGE, _IMAGE_FORMATS.get(image_format, 1)) + encoded
+        else:
+            kind = "image/png" if image_format == "PNG" else "image/jpeg"
+            text = json.dumps({**metadata, "image_type": kind}).encode()
+            frame = struct.pack(">II", _PREVIEW_IMAGE_WITH_METADATA, len(text)) + text + encoded
+        self._post(frame, client_id)
+
+    async def serve(
+        self,
+        request: web.Request,
+        queue_status: Callable[[], dict[str, Any]],
+        running_node: Callable[[str], str | None],
+    ) -> web.WebSocketResponse:
+        """A client's connection, from its first frame to its end."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        client_id = request.query.get("clientId") or uuid.uuid4().hex
+        connection = _Connection(socket)
+        self._connections[client_id] = connection
+        sender = asyncio.create_task(connection.send_all())
+        try:
+            connection.post(_text("status", {"status": queue_status(), "sid": client_id}))
+            node_id = running_node(client_id)
+            if node_id is not None:
+                connection.post(_text("executing", {"node": node_id}))
+            await self._listen(connection)
+        finally:
+            # As in ComfyUI, an old connection's end also unregisters a newer one with the same id:
+            # a client that comes back takes a fresh id.
+            self._connections.pop(client_id, None)
+            sender.cancel()
+        return socket
+
+    async def close(self) -> None:
+        for connection in list(self._connections.values()):
+            await connection.socket.close()
+
+    async def _listen(self, connection: _Connection) -> None:
+        first = True
+        async for message in connection.socket:
+            if message.type != WSMsgType.TEXT:
+                continue
+            try:
+                data = json.loads(message.data)
+            except ValueError:
+                log.warning("A client sent a frame that is not JSON.")
+                continue
+            if not isinstance(data, dict):
+                continue
+            if first and data.get("type") == "feature_flags":
+                flags = data.get("data")
+                connection.features = flags if isinstance(flags, dict) else {}
+                connection.post(_text("feature_flags", self._features))
+            first = False
+
+    def _post(self, frame: Frame, client_id: str | None) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, frame, client_id)
+
+    def _deliver(self, frame: Frame, client_id: str | None) -> None:
+        if client_id is None:
+            for connection in self._connections.values():
+                connection.post(frame)
+        elif client_id in self._connections:
+            self._connections[client_id].post(frame)
+
+
+class _Connection:
+    """A socket and the frames on their way to it: a client that does not read holds up nobody else."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.socket = socket
+        self.features: dict[str, Any] = {}
+        self._unsent: asyncio.Queue[Frame] = asyncio.Queue(_MOST_UNSENT_FRAMES)
+
+    def post(self, frame: Frame) -> None:
+        try:
+            self._unsent.put_nowait(frame)
+        except asyncio.QueueFull:
+            log.warning("A client reads too slowly: a frame is dropped.")
+
+    async def send_all(self) -> None:
+        try:
+            while True:
+                frame = await self._unsent.get()
+                if isinstance(frame, bytes):
+                    await self.socket.send_bytes(frame)
+                else:
+                    await self.socket.send_str(frame)
+        except (ConnectionError, RuntimeError) as error:
+            log.info("A client is gone: %s", error)
+
+
+def _text(event: str, data: dict[str, Any]) -> str:
+    return json.dumps({"type": event, "data": data})
+
+
+def _encoded(picture: Image.Image, image_format: str, longest_side: int | None) -> bytes:
+    if longest_side is not None:
+        picture = ImageOps.contain(picture, (longest_side, longest_side), Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    picture.save(buffer, format=image_format, quality=95, compress_level=1)
+    return buffer.getvalue()

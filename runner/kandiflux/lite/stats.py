@@ -1,0 +1,62 @@
+"""What /system_stats answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+PROTOCOL_VERSION = "0.3.64"
+"""The ComfyUI whose protocol this host speaks."""
+
+
+def system_stats() -> dict[str, Any]:
+    """ComfyUI's keys, and "kandiflux_lite" to tell the two apart. Imports torch: call in a thread."""
+    import torch
+
+    total, free = _memory()
+    cuda = torch.cuda.is_available()
+    device: dict[str, Any] = {
+        "name": torch.cuda.get_device_name() if cuda else "cpu",
+        "type": "cuda" if cuda else "cpu",
+        "index": torch.cuda.current_device() if cuda else None,
+        "vram_total": total,
+        "vram_free": free,
+        "torch_vram_total": total,
+        "torch_vram_free": free,
+    }
+    if cuda:
+        device["vram_free"], device["vram_total"] = torch.cuda.mem_get_info()
+        device["torch_vram_total"] = torch.cuda.memory_reserved()
+        device["torch_vram_free"] = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return {
+        "system": {
+            "os": os.name,
+            "ram_total": total,
+            "ram_free": free,
+            "comfyui_version": PROTOCOL_VERSION,
+            "required_frontend_version": None,
+            "installed_templates_version": None,
+            "required_templates_version": None,
+            "python_version": sys.version,
+            "pytorch_version": torch.__version__,
+            "embedded_python": False,
+            "argv": sys.argv,
+            "kandiflux_lite": True,
+        },
+        "devices": [device],
+    }
+
+
+def _memory() -> tuple[int, int]:
+    """Total and available memory in bytes; 0 where the system does not tell."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        return tuple(int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" in names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return total, total
+    return 0, 0

@@ -1,0 +1,267 @@
+"""Checking a prompt before it is queued: ComfyUI's checks, with ComfyUI's error JSON."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kandiflux.lite.calls import call_over_lists, gather_inputs
+from kandiflux.lite.graph import Prompt
+from kandiflux.lite.guard import Failure, attempt
+from kandiflux.lite.registry import NodeClass, Registry, input_info, is_output
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_CONVERSIONS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+_LONGEST_LIST_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`outputs` are the output nodes that may run. With `error` none may."""
+
+    outputs: list[str] = field(default_factory=list)
+    error: Json | None = None
+    node_errors: Json = field(default_factory=dict)
+
+
+def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = None) -> Verdict:
+    """Check `prompt`, converting its constants to their declared types in place.
+
+    `only` limits the output nodes (a client's partial_execution_targets).
+    """
+    for node_id, node in prompt.items():
+        error = _class_error(node_id, node, prompt, registry)
+        if error:
+            return Verdict(error=error)
+    outputs = [
+        node_id
+        for node_id, node in prompt.items()
+        if is_output(registry.classes[node["class_type"]]) and (only is None or node_id in only)
+    ]
+    if not outputs:
+        return Verdict(error=_error("prompt_no_outputs", "Prompt has no outputs", "", {}))
+
+    checks = _Checks(prompt, registry.classes)
+    good: list[str] = []
+    reasons: list[Json] = []
+    node_errors: Json = {}
+    for output in outputs:
+        checked = attempt(lambda output=output: checks.check(output))
+        if isinstance(checked, Failure):
+            more = {"exception_type": checked.type_name, "traceback": checked.traceback}
+            checks.errors[output] = [
+                _error("exception_during_validation", "Exception when validating node", str(checked.error), more)
+            ]
+        if checks.errors.get(output) is None:
+            good.append(output)
+            continue
+        reasons += checks.errors[output] or []
+        for node_id, errors in checks.errors.items():
+            if errors:
+                entry = {"errors": errors, "dependent_outputs": [], "class_type": prompt[node_id]["class_type"]}
+                node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+    for node_id, entry in node_errors.items():
+        for error in entry["errors"]:
+            log.error("Node %s (%s): %s: %s", node_id, entry["class_type"], error["message"], error["details"])
+    if good:
+        return Verdict(outputs=good, node_errors=node_errors)
+    details = "\n".join(f"{reason['message']}: {reason['details']}" for reason in reasons)
+    failed = _error("prompt_outputs_failed_validation", "Prompt outputs failed validation", details, {})
+    return Verdict(error=failed, node_errors=node_errors)
+
+
+def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) -> Json | None:
+    details = f"Node ID '#{node_id}'"
+    if not isinstance(node, Mapping) or "class_type" not in node:
+        message = "Cannot execute because a node is missing the class_type property."
+        return _error("invalid_prompt", message, details, {})
+    if node["class_type"] in registry.classes:
+        return None
+    # Beyond ComfyUI's answer: all that is missing at once, and the way out.
+    missing = registry.missing(prompt)
+    message = (
+        f"Cannot execute because node {node['class_type']} does not exist. The lite host lacks: {', '.join(missing)}. "
+        "Start a ComfyUI that has these nodes and name it with --server."
+    )
+    return _error("invalid_prompt", message, details, {"missing_nodes": missing})
+
+
+class _Checks:
+    """The checks of one prompt's nodes; each node is checked once."""
+
+    def __init__(self, prompt: Prompt, classes: Mapping[str, NodeClass]) -> None:
+        self._prompt = prompt
+        self._classes = classes
+        self._open: set[str] = set()
+        # None: valid. []: invalid because of a node before it, which carries the errors.
+        self.errors: dict[str, list[Json] | None] = {}
+
+    def check(self, node_id: str) -> bool:
+        """Check a node and all before it; True if all are valid."""
+        if node_id in self.errors:
+            return self.errors[node_id] is None
+        if node_id in self._open:
+            return False  # a cycle; ComfyUI, too, reports no more than an invalid prompt
+        self._open.add(node_id)
+        node = self._prompt[node_id]
+        inputs = node["inputs"]
+        node_class = self._classes[node["class_type"]]
+        declared = node_class.INPUT_TYPES()
+        own_check = _OwnCheck(node_class)
+        errors: list[Json] = []
+        valid = True
+        received_types: dict[str, Any] = {}
+        for name in {**declared.get("required", {}), **declared.get("optional", {})}:
+            info = input_info(node_class, name, declared)
+            if info is None:
+                continue
+            kind, group, options = info
+            if name not in inputs:
+                if group == "required":
+                    errors.append(
+                        _error("required_input_missing", "Required input is missing", name, {"input_name": name})
+                    )
+            elif isinstance(inputs[name], list):
+                error = self._link_error(name, inputs[name], kind, options, own_check, received_types)
+                if error:
+                    errors.append(error)
+                elif not self._check_source(name, inputs[name], kind, options):
+                    valid = False
+            else:
+                error = _constant_error(name, inputs, kind, options, own_check.takes(name))
+                if error:
+                    errors.append(error)
+        errors += own_check.run(node_id, inputs, received_types)
+        self._open.discard(node_id)
+        self.errors[node_id] = None if valid and not errors else errors
+        return self.errors[node_id] is None
+
+    def _link_error(
+        self, name: str, link: list[Any], kind: Any, options: Any, own_check: _OwnCheck, received_types: Json
+    ) -> Json | None:
+        if len(link) != 2:
+            return _error(
+                "bad_linked_input",
+                "Bad linked input, must be a length-2 list of [node_id, slot_index]",
+                name,
+                {"input_name": name, "input_config": (kind, options), "received_value": link},
+            )
+        # A link to no node or no output raises here, and is reported as an exception of this node.
+        source_class = self._classes[self._prompt[link[0]]["class_type"]]
+        received = received_types[name] = source_class.RETURN_TYPES[link[1]]
+        if own_check.takes_types or _types_fit(received, kind):
+            return None
+        return _error(
+            "return_type_mismatch",
+            "Return type mismatch between linked nodes",
+            f"{name}, received_type({received}) mismatch input_type({kind})",
+            {"input_name": name, "input_config": (kind, options), "received_type": received, "linked_node": link},
+        )
+
+    def _check_source(self, name: str, link: list[Any], kind: Any, options: Any) -> bool:
+        checked = attempt(lambda: self.check(link[0]))
+        if not isinstance(checked, Failure):
+            return checked.value
+        extra = {
+            "input_name": name,
+            "input_config": (kind, options),
+            "exception_message": str(checked.error),
+            "exception_type": checked.type_name,
+            "traceback": checked.traceback,
+            "linked_node": link,
+        }
+        message = "Exception when validating inner node"
+        self.errors[link[0]] = [_error("exception_during_inner_validation", message, str(checked.error), extra)]
+        return False
+
+
+class _OwnCheck:
+    """A node class's VALIDATE_INPUTS, if it has one."""
+
+    def __init__(self, node_class: NodeClass) -> None:
+        self._class = node_class
+        function = getattr(node_class, "VALIDATE_INPUTS", None)
+        spec = inspect.getfullargspec(function) if function is not None else None
+        self._exists = spec is not None
+        self._names = spec.args if spec else []
+        self._takes_all = bool(spec and spec.varkw)
+        self.takes_types = "input_types" in self._names
+
+    def takes(self, name: str) -> bool:
+        """Whether the class checks this input itself: then its range and list are not checked here."""
+        return self._takes_all or name in self._names
+
+    def run(self, node_id: str, inputs: Mapping[str, Any], received_types: Json) -> list[Json]:
+        if not self._exists:
+            return []
+        lists, _ = gather_inputs(self._class, node_id, inputs)
+        lists = {name: values for name, values in lists.items() if self.takes(name)}
+        if self.takes_types:
+            lists["input_types"] = [received_types]
+        answers = call_over_lists(self._class, "VALIDATE_INPUTS", lists)
+        return [
+            _error(
+                "custom_validation_failed",
+                "Custom validation failed for node",
+                name if answer is False else f"{name} - {answer}",
+                {"input_name": name},
+            )
+            for name in lists
+            for answer in answers
+            if answer is not True
+        ]
+
+
+def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by_class: bool) -> Json | None:
+    """Convert the constant `inputs[name]` in place and check it."""
+    value = inputs[name]
+    if isinstance(value, dict) and "__value__" in value:  # how a client sends a list that is no link
+        value = inputs[name] = value["__value__"]
+    try:
+        if isinstance(kind, str) and kind in _CONVERSIONS:
+            value = inputs[name] = _CONVERSIONS[kind](value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return _error(
+            "invalid_input_type",
+            f"Failed to convert an input value to a {kind} value",
+            f"{name}, {value}, {error}",
+            {
+                "input_name": name,
+                "input_config": (kind, options),
+                "received_value": value,
+                "exception_message": str(error),
+            },
+        )
+    if checked_by_class:
+        return None
+    extra = {"input_name": name, "input_config": (kind, options), "received_value": value}
+    if "min" in options and value < options["min"]:
+        return _error("value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra)
+    if "max" in options and value > options["max"]:
+        return _error("value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name, extra)
+    if isinstance(kind, list) and value not in kind:
+        told = str(kind)
+        if len(kind) > _LONGEST_LIST_TOLD:
+            told, extra["input_config"] = f"(list of length {len(kind)})", None
+        return _error("value_not_in_list", "Value not in list", f"{name}: '{value}' not in {told}", extra)
+    return None
+
+
+def _types_fit(received: Any, expected: Any) -> bool:
+    """Whether "A,B" and "B,C" have a type in common."""
+    # Not `==`: classes that accept any type override `__ne__` alone.
+    if not received != expected:  # noqa: SIM202
+        return True
+    if not isinstance(received, str) or not isinstance(expected, str):
+        return False
+    return not {one.strip() for one in received.split(",")}.isdisjoint(one.strip() for one in expected.split(","))
+
+
+def _error(kind: str, message: str, details: str, extra: Json) -> Json:
+    return {"type": kind, "message": message, "details": details, "extra_info": extra}
