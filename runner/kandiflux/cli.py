@@ -1,0 +1,306 @@
+"""The command `kandiflux`. Results go to stdout, everything else to stderr.
+
+Only typer is imported here; each command imports what it needs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux import __version__
+from kandiflux.errors import JobTimeout, KandifluxError, UsageError
+from kandiflux.lite.command import host
+
+if TYPE_CHECKING:
+    from kandiflux.client import Client
+    from kandiflux.job import Job
+    from kandiflux.prompt import Prompt
+    from kandiflux.workflow import Workflow
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+_CANCEL_SECONDS = 15.0
+
+app = typer.Typer(
+    name="kandiflux",
+    help="Run ComfyUI workflows: on a ComfyUI, or on the lite host that comes with this package.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("host")(host)
+
+WorkflowArgument = Annotated[
+    str, typer.Argument(metavar="WORKFLOW", help="A path (JSON, or a PNG made by ComfyUI), or a shipped workflow.")
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of a ComfyUI. Default: $KANDIFLUX_SERVER, else one on 127.0.0.1:8188, else a lite host of our own."
+    ),
+]
+HeaderOption = Annotated[
+    list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
+]
+CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")]
+ObjectInfoOption = Annotated[
+    Path | None, typer.Option("--object-info", help="A saved answer of /object_info, instead of a server.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for machines.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")]
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    workflow: WorkflowArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a parameter; may be repeated. See `params`."),
+    ] = None,
+    server: ServerOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("output"),
+    seed: Annotated[str | None, typer.Option(metavar="N", help="The seed: a number, or random.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset of the workflow's, under what is set.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which the job is cancelled.")] = None,
+    header: HeaderOption = None,
+    ca_bundle: CaOption = None,
+    json_lines: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a workflow and save what it makes; prints one path a line.
+
+    \b
+    Examples:
+      kandiflux run kandinsky22_pocket_text_to_image --set prompt="a red circle on a blue background"
+      kandiflux run picture.json --preset fast --seed random --out pictures
+      kandiflux run flux.json --server http://gpu:8188 --set '"Positive".text=a fox' --set 3.steps=20
+      kandiflux run edit.json --set image=photo.png --set prompt=@prompt.txt
+      kandiflux run ComfyUI_00001_.png --seed 7
+    """
+    from kandiflux.assignments import parse_assignments
+    from kandiflux.outputs import Saver
+    from kandiflux.workflow import Workflow
+
+    with _reporting(json_lines):
+        values: dict[str, Any] = dict(parse_assignments(settings or ()))
+        loaded = Workflow.load(workflow)
+        with _client(server, header, ca_bundle) as client:
+            prompt = _prepare(client, loaded, values, preset, seed)
+            if not quiet and not json_lines:
+                for name, value in prompt.values.items():
+                    if values.get(name, seed) == "random":
+                        typer.echo(f"{name}: {value}", err=True)
+            job = client.submit(prompt)
+            _follow_to_the_end(client, job, Saver(out), json_lines=json_lines, quiet=quiet, timeout=timeout)
+
+
+@app.command()
+def params(
+    workflow: WorkflowArgument,
+    server: ServerOption = None,
+    object_info: ObjectInfoOption = None,
+    header: HeaderOption = None,
+    ca_bundle: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what can be set in a workflow: name, type, present value, range or choices.
+
+    \b
+    Examples:
+      kandiflux params kandinsky22_pocket_text_to_image
+      kandiflux params flux.json --server http://gpu:8188 --json
+    """
+    from kandiflux.workflow import Workflow
+
+    with _reporting(as_json):
+        loaded = Workflow.load(workflow)
+        found = loaded.parameters(_object_info(server, object_info, header, ca_bundle))
+        if as_json:
+            listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
+            presets = {name: dict(values) for name, values in loaded.presets.items()}
+            typer.echo(json.dumps({"parameters": listed, "presets": presets}, ensure_ascii=False))
+            return
+        rows = [(info.name, info.type, str(info.value), _bounds(vars(info)), info.description) for info in found]
+        _print_table(("name", "type", "value", "range", ""), rows)
+        for name, values in loaded.presets.items():
+            typer.echo(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+
+
+@app.command()
+def convert(
+    file: WorkflowArgument,
+    server: ServerOption = None,
+    object_info: ObjectInfoOption = None,
+    header: HeaderOption = None,
+    ca_bundle: CaOption = None,
+) -> None:
+    """Print an editor-format workflow in the API format.
+
+    \b
+    Examples:
+      kandiflux convert flux.json --server http://gpu:8188 > flux_api.json
+      kandiflux convert flux.json --object-info object_info.json
+    """
+    from kandiflux.convert import convert as to_api
+    from kandiflux.workflow import Workflow
+
+    with _reporting(False):
+        loaded = Workflow.load(file)
+        if loaded.editor is None:
+            typer.echo("This file is in the API format already.", err=True)
+            typer.echo(json.dumps(loaded.api, ensure_ascii=False, indent=2))
+            return
+        conversion = to_api(loaded.editor, _object_info(server, object_info, header, ca_bundle))
+        for class_type, titles in conversion.unknown.items():
+            typer.echo(f"unknown node class {class_type} ({', '.join(titles)}): its values may be missing", err=True)
+        typer.echo(json.dumps(conversion.prompt, ensure_ascii=False, indent=2))
+
+
+@app.command()
+def workflows(as_json: JsonOption = False) -> None:
+    """List the workflows that come with kandiflux.
+
+    \b
+    Example:
+      kandiflux workflows
+    """
+    from kandiflux.workflow import Workflow, shipped_workflows
+
+    with _reporting(as_json):
+        shipped = [Workflow.load(path) for path in shipped_workflows().values()]
+        if as_json:
+            listed = [{"name": found.name, "title": found.title, "description": found.description} for found in shipped]
+            typer.echo(json.dumps(listed, ensure_ascii=False))
+        else:
+            _print_table(("name", "title", ""), [(found.name, found.title, found.description) for found in shipped])
+
+
+@contextmanager
+def _reporting(as_json: bool) -> Iterator[None]:
+    """Turns errors into messages and exit codes."""
+    try:
+        yield
+    except KandifluxError as error:
+        if as_json:
+            typer.echo(json.dumps({"event": "error", **error.as_dict()}, ensure_ascii=False, default=str))
+        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_INTERRUPTED) from error
+
+
+@contextmanager
+def _client(server: str | None, header: list[str] | None, ca_bundle: Path | None) -> Iterator[Client]:
+    from kandiflux.assignments import parse_headers
+    from kandiflux.local import open_client
+
+    headers = parse_headers(header or ())
+    with open_client(server, headers=headers, verify=str(ca_bundle) if ca_bundle else True) as client:
+        yield client
+
+
+def _prepare(
+    client: Client, workflow: Workflow, values: dict[str, Any], preset: str | None, seed: str | None
+) -> Prompt:
+    object_info = client.object_info()
+    if seed is not None:
+        names = workflow.seed_parameters(object_info)
+        if not names:
+            raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
+        values = {**dict.fromkeys(names, seed), **values}
+    return workflow.prompt(object_info, values, preset=preset, upload=client.upload)
+
+
+def _follow_to_the_end(
+    client: Client, job: Job, saver: Any, *, json_lines: bool, quiet: bool, timeout: float | None
+) -> None:
+    from kandiflux.follow import follow, progress_display
+
+    try:
+        with progress_display(job, quiet=quiet or json_lines) as show:
+            follow(job, client.server, saver, json_lines=json_lines, show=show, timeout=timeout)
+    except JobTimeout:
+        _cancel(job)
+        raise
+    except KeyboardInterrupt:
+        typer.echo("Cancelling the job on the server; Ctrl-C again leaves at once.", err=True)
+        _cancel(job)
+        raise
+
+
+def _cancel(job: Job) -> None:
+    """Cancels it and waits for the server to say so; a Ctrl-C meanwhile ends the process there and then."""
+    try:
+        job.cancel()
+        job.result(_CANCEL_SECONDS)
+    except KandifluxError as error:
+        logging.getLogger(__name__).debug("after cancelling: %s", error)
+    except KeyboardInterrupt:
+        sys.stdout.flush()
+        os._exit(_INTERRUPTED)
+
+
+def _object_info(
+    server: str | None, file: Path | None, header: list[str] | None, ca_bundle: Path | None
+) -> Mapping[str, Any]:
+    if file is None:
+        with _client(server, header, ca_bundle) as client:
+            return client.object_info()
+    try:
+        loaded = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(about, Mapping) and "input" in about for about in loaded.values()
+    ):
+        raise UsageError(
+            f"{file} is no object_info.", expected="node classes with their inputs, as GET /object_info answers"
+        )
+    return loaded
+
+
+def _bounds(info: Mapping[str, Any]) -> str:
+    if info["choices"] is not None:
+        names = [str(choice) for choice in info["choices"]]
+        return ", ".join(names[:6]) + (f", … ({len(names)})" if len(names) > 6 else "")
+    low, high = info["min"], info["max"]
+    if low is None and high is None:
+        return ""
+    return f"{'' if low is None else low} … {'' if high is None else high}"
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # A pipe has no width: do not fold what another program reads.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -1,0 +1,199 @@
+"""One ComfyUI (or lite host): submit, follow, fetch.
+
+with Client("http://127.0.0.1:8188") as client:
+    job = client.submit(workflow.prompt(client.object_info(), {"prompt": "a red circle"}))
+    for event in job:
+        ...
+    for image in job.result().images:
+        Path(image.filename).write_bytes(image.read())
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
+from kandiflux.events import (
+    Event,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    ExecutionStarted,
+    ExecutionSucceeded,
+    NodeStarted,
+    NodeText,
+    Preview,
+)
+from kandiflux.job import Job
+from kandiflux.prompt import Prompt
+from kandiflux.server import Server
+from kandiflux.stream import EventStream
+from kandiflux.submit import submit_prompt
+from kandiflux.watch import Watcher
+
+__all__ = ["Client"]
+
+_log = logging.getLogger(__name__)
+
+_SOCKET_WAIT = 5.0
+_BEFORE_HISTORY = 0.02
+
+
+class Client:
+    """Follows any number of jobs on one server over one websocket. Safe to use from many threads.
+
+    poll_seconds: how often queue and history are read while events arrive. patience: seconds to wait for a server
+    that has stopped answering before its jobs are given up. headers and verify as in `Server`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        timeout: tuple[float, float] = (5.0, 60.0),
+        poll_seconds: float = 5.0,
+        patience: float = 120.0,
+    ) -> None:
+        self.server = Server(url, headers=headers, verify=verify, timeout=timeout)
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._running: Job | None = None
+        self._object_info: dict[str, Any] | None = None
+        self._closed = False
+        self._socket_tried = False
+        self._stream = EventStream(
+            self.server.url, on_event=self._route, on_connect=self._on_connect, headers=headers, verify=verify
+        )
+        self._watcher = Watcher(self.server, poll_seconds=poll_seconds, patience=patience, orphaned=self._is_orphaned)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def close(self) -> None:
+        """Ends the connection. Jobs go on on the server; nobody follows them any more."""
+        self._closed = True
+        self._stream.close()
+        self._watcher.close()
+        self.server.close()
+
+    def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
+        """What nodes the server has, with their inputs; read once."""
+        if self._object_info is None or refresh:
+            self._object_info = self.server.object_info()
+        return self._object_info
+
+    def upload(self, path: Path, *, subfolder: str = "") -> str:
+        """Puts a picture into the server's input folder; the value for LoadImage's `image`."""
+        try:
+            with path.open("rb") as file:
+                return self.server.upload_image(path.name, file, subfolder=subfolder)
+        except OSError as error:
+            raise ParameterError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    def submit(self, prompt: Prompt | Mapping[str, Any], *, strict: bool = True) -> Job:
+        """Hands a prompt to the server and follows it from there.
+
+        strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
+        InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
+        """
+        if self._closed:
+            raise UsageError("This client is closed.", hint="Make a new one.")
+        if not isinstance(prompt, Prompt):
+            prompt = Prompt.from_api(prompt)
+        job = Job(self, prompt, str(uuid.uuid4()))
+        self._open_socket()
+        with self._lock:
+            self._jobs[job.prompt_id] = job
+        try:
+            job.client_id = self._stream.client_id
+            accepted = submit_prompt(self.server, prompt, job.marker, job.client_id, patience=min(self._patience, 30.0))
+        except BaseException:
+            self._forget(job)
+            raise
+        if accepted.prompt_id != job.prompt_id:
+            with self._lock:
+                job.prompt_id = accepted.prompt_id
+                self._jobs[accepted.prompt_id] = job
+        job.add_done_callback(self._forget)
+        self._watcher.add(job)
+        if accepted.problems and strict:
+            job.cancel()
+            raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", accepted.problems)
+        job.queued(None)
+        # The job may have ended, or the socket changed, while the answer was on its way.
+        if self._is_orphaned(job):
+            self._watcher.sweep_now()
+        elif job.current_node is not None or job.state == "running":
+            self._watcher.hint(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Takes a job from the queue, or interrupts it if it is the one that runs."""
+        if job.finished:
+            return
+        self.server.delete_pending(job.prompt_id)
+        queue = self.server.queue()
+        # Old servers ignore the id and stop whatever runs, so make sure that it is this job.
+        if any(entry.is_job(job.prompt_id, job.marker) for entry in queue.running):
+            self.server.interrupt(job.prompt_id)
+        self._watcher.sweep_now()
+
+    def _open_socket(self) -> None:
+        self._stream.start()
+        if self._stream.connected:
+            return
+        # Only the first job waits: behind a proxy without websockets polling has to do.
+        wait, self._socket_tried = (0.0 if self._socket_tried else _SOCKET_WAIT), True
+        if wait and not self._stream.wait_connected(wait):
+            self.server.queue()
+            _log.warning("no websocket to %s: following jobs by polling, without progress", self.url)
+
+    def _is_orphaned(self, job: Job) -> bool:
+        return not self._stream.connected or job.client_id != self._stream.client_id
+
+    def _on_connect(self) -> None:
+        self._watcher.sweep_now()
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.prompt_id, None)
+            self._jobs.pop(job.marker, None)
+            if self._running is job:
+                self._running = None
+
+    def _route(self, event: Event) -> None:
+        """Called by the reader for every event."""
+        with self._lock:
+            if event.prompt_id is not None:
+                job = self._jobs.get(event.prompt_id)
+            else:
+                # Old previews and texts name no prompt: they belong to what runs.
+                job = self._running if isinstance(event, (Preview, NodeText, NodeStarted)) else None
+            if job is not None and isinstance(event, (ExecutionStarted, NodeStarted)):
+                self._running = job
+        if job is None:
+            return
+        job.deliver(event)
+        if isinstance(event, NodeStarted) and event.node_id is None:
+            self._watcher.hint(job)
+        elif isinstance(event, (ExecutionSucceeded, ExecutionInterrupted)) or (
+            isinstance(event, ExecutionFailed) and event.terminal
+        ):
+            self._watcher.hint(job, _BEFORE_HISTORY)

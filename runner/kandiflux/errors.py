@@ -1,0 +1,236 @@
+"""Everything that can go wrong in the runner.
+
+    KandifluxError                      exit code 1
+    ├── UsageError                      2    the request itself is wrong; nothing was sent
+    │   ├── WorkflowError                    the file cannot be read or is no workflow
+    │   │   └── ConversionError              the editor format cannot become the API format
+    │   └── ParameterError                   no such parameter, wrong type, out of range, not in the list
+    ├── ServerError                          the server answered, and the answer is no
+    │   ├── InvalidPrompt               2    the prompt failed the server's validation
+    │   ├── BodyTooLarge                2    HTTP 413
+    │   ├── AccessDenied                2    HTTP 401 or 403
+    │   └── ProtocolError                    an answer or a frame that is not ComfyUI's
+    ├── ServerUnreachable               3    no answer at all
+    │   └── AnswerLost                           the request went out, the answer never came: it may have been done
+    ├── JobError                             a submitted job has no result
+    │   ├── NodeFailed                       a node raised
+    │   │   └── OutOfMemory                  … because memory ran out
+    │   ├── JobInterrupted              130  somebody cancelled it
+    │   ├── JobLost                          in neither queue nor history
+    │   └── JobTimeout                       not finished in the time allowed; it may still be running
+    └── OutputError                          a result cannot be fetched or written
+        └── OutputMissing                    the server lists a file that is no longer there
+
+Every message says what was expected, what came and what to do. `exit_code` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+__all__ = [
+    "AccessDenied",
+    "AnswerLost",
+    "BodyTooLarge",
+    "ConversionError",
+    "InvalidPrompt",
+    "JobError",
+    "JobInterrupted",
+    "JobLost",
+    "JobTimeout",
+    "KandifluxError",
+    "NodeFailed",
+    "NodeProblem",
+    "OutOfMemory",
+    "OutputError",
+    "OutputMissing",
+    "ParameterError",
+    "ProtocolError",
+    "ServerError",
+    "ServerUnreachable",
+    "UsageError",
+    "WorkflowError",
+]
+
+
+class KandifluxError(Exception):
+    """Base of all. `hint` is what to do about it, `expected` and `got` where that makes sense."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, message: str, *, expected: str | None = None, got: str | None = None, hint: str | None = None
+    ) -> None:
+        self.message = message
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.got is not None:
+            lines.append(f"  got:      {self.got}")
+        if self.hint is not None:
+            lines.append(f"  to do:    {self.hint}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON: `error` (class name), `message`, and what else is known."""
+        known = {"expected": self.expected, "got": self.got, "hint": self.hint}
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            **{k: v for k, v in known.items() if v is not None},
+        }
+
+
+class UsageError(KandifluxError):
+    exit_code = 2
+
+
+class WorkflowError(UsageError):
+    pass
+
+
+class ConversionError(WorkflowError):
+    pass
+
+
+class ParameterError(UsageError):
+    pass
+
+
+class ServerError(KandifluxError):
+    pass
+
+
+@dataclass(frozen=True)
+class NodeProblem:
+    """One thing the server's validation says about one node."""
+
+    node_id: str
+    title: str
+    class_type: str
+    kind: str
+    """ComfyUI's error type: `value_not_in_list`, `required_input_missing`, …"""
+    message: str
+    details: str
+    input_name: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.title!r} (node {self.node_id}, {self.class_type})"
+        return f"{where}: {self.message}" + (f": {self.details}" if self.details else "")
+
+
+class InvalidPrompt(ServerError):
+    """The server refused the prompt, or part of it. `problems` names each node and input."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, problems: Sequence[NodeProblem] = (), *, hint: str | None = None) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]), hint=hint)
+
+
+class BodyTooLarge(ServerError):
+    exit_code = 2
+
+
+class AccessDenied(ServerError):
+    exit_code = 2
+
+
+class ProtocolError(ServerError):
+    pass
+
+
+class ServerUnreachable(KandifluxError):
+    exit_code = 3
+
+
+class AnswerLost(ServerUnreachable):
+    """`still_coming`: the server, or a gateway before it, may yet act on the request."""
+
+    def __init__(self, message: str, *, still_coming: bool = False, hint: str | None = None) -> None:
+        self.still_coming = still_coming
+        super().__init__(message, hint=hint)
+
+
+class JobError(KandifluxError):
+    """A job that ended without a result. `prompt_id` is the server's name for it."""
+
+    def __init__(self, message: str, *, prompt_id: str, hint: str | None = None) -> None:
+        self.prompt_id = prompt_id
+        super().__init__(message, hint=hint)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "prompt_id": self.prompt_id}
+
+
+class NodeFailed(JobError):
+    """A node raised. `traceback` is the server's, `inputs` what the node got (ComfyUI's own short forms)."""
+
+    def __init__(
+        self,
+        *,
+        prompt_id: str,
+        node_id: str,
+        title: str,
+        class_type: str,
+        exception_type: str,
+        exception_message: str,
+        traceback: Sequence[str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.node_id = node_id
+        self.title = title
+        self.class_type = class_type
+        self.exception_type = exception_type
+        self.exception_message = exception_message.strip()
+        self.traceback = tuple(traceback)
+        self.inputs = dict(inputs or {})
+        super().__init__(
+            f"{title!r} (node {node_id}, {class_type}) failed: {exception_type}: {self.exception_message}",
+            prompt_id=prompt_id,
+            hint=hint,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **super().as_dict(),
+            "node_id": self.node_id,
+            "title": self.title,
+            "class_type": self.class_type,
+            "exception_type": self.exception_type,
+            "traceback": list(self.traceback),
+        }
+
+
+class OutOfMemory(NodeFailed):
+    pass
+
+
+class JobInterrupted(JobError):
+    exit_code = 130
+
+
+class JobLost(JobError):
+    pass
+
+
+class JobTimeout(JobError):
+    pass
+
+
+class OutputError(KandifluxError):
+    pass
+
+
+class OutputMissing(OutputError):
+    pass

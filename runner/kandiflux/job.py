@@ -1,0 +1,199 @@
+"""One submitted prompt: its events, its state, its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, ServerUnreachable
+from kandiflux.events import (
+    Event,
+    ExecutionStarted,
+    JobFinished,
+    JobQueued,
+    NodeProgress,
+    NodeStarted,
+    Preview,
+    ProgressState,
+)
+from kandiflux.outputs import Output
+from kandiflux.prompt import Prompt
+from kandiflux.result import Result
+
+if TYPE_CHECKING:
+    from kandiflux.client import Client
+
+__all__ = ["Job", "JobState"]
+
+JobState = Literal["submitting", "queued", "running", "done", "failed", "interrupted", "lost"]
+
+# Of these only the newest is worth keeping for a reader that comes late.
+_SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
+_WEBSOCKET_SAVER = "SaveImageWebsocket"
+
+
+class Job:
+    """Made by `Client.submit`. Usable from many threads; every iteration sees the events from the beginning.
+
+    `for event in job` ends when the job has ended, however it ended; `result()` then gives the result or raises.
+    """
+
+    def __init__(self, client: Client, prompt: Prompt, marker: str) -> None:
+        self.prompt = prompt
+        self.prompt_id = marker
+        """The server's id of it. The one this client made, unless the server insisted on its own."""
+        self.marker = marker
+        self.client_id = ""
+        """The websocket id it was submitted under: its events go there and nowhere else."""
+        self.current_node: str | None = None
+        self.over_websocket: list[Output] = []
+        self._client = client
+        self._changed = threading.Condition()
+        self._log: list[Event | None] = []
+        self._newest: dict[type[Event], int] = {}
+        self._state: JobState = "submitting"
+        self._outcome: Result | KandifluxError | None = None
+        self._callbacks: list[Callable[[Job], None]] = []
+        self._cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Job {self.prompt_id} {self._state}>"
+
+    def __iter__(self) -> Iterator[Event]:
+        return self.events()
+
+    @property
+    def state(self) -> JobState:
+        return self._state
+
+    @property
+    def finished(self) -> bool:
+        return self._outcome is not None
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """Events until the job ends; JobTimeout after `timeout` seconds in all.
+
+        Previews and progress that a slow reader did not fetch in time are skipped in favour of newer ones.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        at = 0
+        while True:
+            with self._changed:
+                while at >= len(self._log) and self._outcome is None:
+                    self._wait(deadline)
+                if at >= len(self._log):
+                    return
+                event = self._log[at]
+            at += 1
+            if event is not None:
+                yield event
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Waits for the end. Raises what the job ended with (JobError, ServerUnreachable), or JobTimeout."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while self._outcome is None:
+                self._wait(deadline)
+            ended = self._outcome
+        if isinstance(ended, KandifluxError):
+            raise ended
+        return ended
+
+    def cancel(self) -> None:
+        """Takes it from the queue, or interrupts it if it is this job that runs. No harm once it has ended."""
+        self._cancelled = True
+        self._client.cancel(self)
+
+    def add_done_callback(self, callback: Callable[[Job], None]) -> None:
+        """Calls `callback(job)` when the job has ended, at once if it has; from a thread of the client's."""
+        with self._changed:
+            if self._outcome is None:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    # For the client
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def deliver(self, event: Event) -> None:
+        """Takes one event of this job from the reader."""
+        if isinstance(event, ExecutionStarted):
+            self._state = "running"
+        elif isinstance(event, NodeStarted):
+            self.current_node = event.display_node_id
+        elif isinstance(event, Preview):
+            self._keep_if_saved(event)
+        with self._changed:
+            if self._outcome is not None:
+                return
+            if isinstance(event, _SUPERSEDED):
+                stale = self._newest.get(type(event))
+                if stale is not None:
+                    self._log[stale] = None
+                self._newest[type(event)] = len(self._log)
+            self._log.append(event)
+            self._changed.notify_all()
+
+    def queued(self, position: int | None) -> None:
+        if self._state in ("submitting", "queued"):
+            changed = self._state == "submitting" or position is not None
+            self._state = "queued"
+            if changed:
+                self.deliver(JobQueued(self.prompt_id, position=position))
+
+    def running(self) -> None:
+        if self._state in ("submitting", "queued"):
+            self._state = "running"
+
+    def finish(self, outcome: Result | KandifluxError) -> None:
+        """Ends it; the first outcome counts."""
+        with self._changed:
+            if self._outcome is not None:
+                return
+            self._outcome = outcome
+            self._state = _end_state(outcome)
+            self._log.append(JobFinished(self.prompt_id, state=self._state))
+            callbacks, self._callbacks = self._callbacks, []
+            self._changed.notify_all()
+        for callback in callbacks:
+            callback(self)
+
+    def _wait(self, deadline: float | None) -> None:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise JobTimeout(
+                f"The job {self.prompt_id} has not ended in time (it is {self._state}).",
+                prompt_id=self.prompt_id,
+                hint="Wait longer, or cancel it.",
+            )
+        self._changed.wait(left)
+
+    def _keep_if_saved(self, preview: Preview) -> None:
+        # SaveImageWebsocket sends its pictures as previews; history does not hold them.
+        node_id = preview.display_node_id or self.current_node
+        if node_id is None or self.prompt.class_type(node_id) != _WEBSOCKET_SAVER:
+            return
+        suffix = "png" if preview.mime == "image/png" else "jpg"
+        self.over_websocket.append(
+            Output(
+                kind="image",
+                node_id=node_id,
+                title=self.prompt.title(node_id),
+                filename=f"websocket_{node_id.replace(':', '_')}_{len(self.over_websocket) + 1:05}.{suffix}",
+                subfolder=self.prompt_id,
+                data=preview.image,
+            )
+        )
+
+
+def _end_state(outcome: Result | KandifluxError) -> JobState:
+    if isinstance(outcome, Result):
+        return "done"
+    if isinstance(outcome, JobInterrupted):
+        return "interrupted"
+    return "lost" if isinstance(outcome, (JobLost, ServerUnreachable)) else "failed"

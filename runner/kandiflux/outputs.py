@@ -1,0 +1,183 @@
+"""What a job leaves behind, and writing it to disk.
+
+Files arrive under a temporary name and are renamed when complete; nothing that exists is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from kandiflux.errors import OutputError
+
+__all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name"]
+
+_KINDS = {
+    "image": {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".exr"},
+    "video": {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v"},
+    "audio": {".flac", ".mp3", ".wav", ".ogg", ".opus", ".m4a", ".aac"},
+    "latent": {".latent"},
+    "embeds": {".safetensors"},
+    "model3d": {".glb", ".gltf", ".obj", ".stl", ".ply", ".fbx", ".usdz"},
+    "text": {".txt", ".json", ".csv", ".md"},
+}
+_KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
+_TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+_LONGEST_NAME = 180
+
+
+class FileSource(Protocol):
+    """Where files come from; `kandiflux.server.Server` is one."""
+
+    def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file or text of one node.
+
+    kind: image, video, audio, latent, embeds, model3d, text or file. folder: `output`, or `temp` for previews.
+    A text the node only shows has `text`; a picture that came over the websocket has `data`.
+    """
+
+    kind: str
+    node_id: str
+    title: str
+    filename: str
+    subfolder: str = ""
+    folder: str = "output"
+    text: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    source: FileSource | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_file(self) -> bool:
+        return self.text is None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content in pieces. OutputMissing or ServerUnreachable where it cannot be fetched."""
+        if self.text is not None:
+            yield self.text.encode()
+        elif self.data is not None:
+            yield self.data
+        elif self.source is not None:
+            yield from self.source.view(self.filename, self.subfolder, self.folder)
+
+    def read(self) -> bytes:
+        return b"".join(self.chunks())
+
+    def as_dict(self) -> dict[str, Any]:
+        about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
+        if self.text is not None:
+            return {**about, "text": self.text}
+        return {**about, "filename": self.filename, "subfolder": self.subfolder, "type": self.folder}
+
+
+def collect_outputs(
+    node_id: str, title: str, output: Mapping[str, Any] | None, source: FileSource | None
+) -> list[Output]:
+    """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`."""
+    found: list[Output] = []
+    for key, values in (output or {}).items():
+        for number, value in enumerate(values if isinstance(values, (list, tuple)) else [values]):
+            if isinstance(value, Mapping) and isinstance(value.get("filename"), str):
+                found.append(
+                    Output(
+                        kind=_KIND_OF.get(PurePosixPath(value["filename"]).suffix.lower(), "file"),
+                        node_id=node_id,
+                        title=title,
+                        filename=value["filename"],
+                        subfolder=str(value.get("subfolder") or ""),
+                        folder=str(value.get("type") or "output"),
+                        source=source,
+                    )
+                )
+            elif isinstance(value, str) and key in _TEXT_KEYS:
+                found.append(Output("text", node_id, title, filename=f"{title}_{number + 1}.txt", text=value))
+    return found
+
+
+def safe_name(name: str) -> str:
+    """One path component that every file system takes: no separators, no control characters, not too long."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
+    name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char).startswith("C") else char for char in name)
+    name = name.strip(" .")
+    if not name or _RESERVED.match(name):
+        name = f"_{name}"
+    stem, suffix = os.path.splitext(name)
+    while len((stem + suffix).encode()) > _LONGEST_NAME and stem:
+        stem = stem[:-1]
+    return stem + suffix
+
+
+class Saver:
+    """Writes outputs into one folder, each once, however often it is announced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._saved: dict[tuple[str, str, str], Path] = {}
+
+    def save(self, output: Output) -> Path | None:
+        """The path written, or None where this file was already saved.
+
+        OutputError where the disk says no; OutputMissing and ServerUnreachable as `Output.chunks`.
+        """
+        key = (output.folder, output.subfolder, output.filename)
+        if key in self._saved:
+            return None
+        try:
+            path = self._write(output)
+        except OSError as error:
+            raise OutputError(
+                f"{output.filename} cannot be written to {self.folder}: {error.strerror or error}.",
+                hint="Choose another folder with --out.",
+            ) from error
+        self._saved[key] = path
+        return path
+
+    def _write(self, output: Output) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=".kandiflux-", suffix=".part", dir=self.folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                size = sum(file.write(chunk) for chunk in output.chunks())
+            if size == 0 and output.is_file:
+                raise OutputError(f"The server sent an empty file for {output.filename}.")
+            # mkstemp makes the file private; a picture should have the mode any other new file gets.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(partial, 0o666 & ~umask)
+            return self._publish(Path(partial), safe_name(output.filename))
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+
+    def _publish(self, partial: Path, name: str) -> Path:
+        stem, suffix = os.path.splitext(name)
+        number = 1
+        while True:
+            path = self.folder / (name if number == 1 else f"{stem}_{number}{suffix}")
+            try:
+                # A hard link fails where the name is taken, so two runs never write over each other.
+                os.link(partial, path)
+            except FileExistsError:
+                number += 1
+            except OSError:
+                # File systems without hard links: claim the name, then rename over the claim.
+                try:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                except FileExistsError:
+                    number += 1
+                    continue
+                os.replace(partial, path)
+                return path
+            else:
+                return path

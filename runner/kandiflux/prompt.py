@@ -1,0 +1,66 @@
+"""What is submitted: nodes in ComfyUI's API format, and the editor's file they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kandiflux.errors import WorkflowError
+
+__all__ = ["Prompt", "is_api_format"]
+
+
+def is_api_format(data: Any) -> bool:
+    """True for `{id: {"class_type": …, "inputs": {…}}, …}`."""
+    return (
+        isinstance(data, Mapping)
+        and len(data) > 0
+        and all(
+            isinstance(node, Mapping) and "class_type" in node and isinstance(node.get("inputs"), Mapping)
+            for node in data.values()
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Nodes by id, each `{"class_type", "inputs", "_meta"}`, ready to be sent.
+
+    `workflow` is the editor's file, sent along so that pictures carry it. `values` are the parameters that were
+    set, as they were set (a random seed as the number it became).
+    """
+
+    nodes: Mapping[str, Mapping[str, Any]]
+    workflow: Mapping[str, Any] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_api(cls, data: Any, workflow: Mapping[str, Any] | None = None) -> Prompt:
+        """Checks the outer form only; whether the nodes fit is for the server to say."""
+        if not is_api_format(data):
+            raise WorkflowError(
+                "This is not a prompt in the API format.",
+                expected='{"1": {"class_type": …, "inputs": {…}}, …}',
+                got=str(data)[:100],
+            )
+        return cls({str(node_id): node for node_id, node in data.items()}, workflow)
+
+    def class_type(self, node_id: str | None) -> str:
+        node = self._node(node_id)
+        return str(node["class_type"]) if node else ""
+
+    def title(self, node_id: str | None) -> str:
+        """The title the user sees in the editor, else the class, else the id."""
+        node = self._node(node_id)
+        if node is None:
+            return f"node {node_id}"
+        meta = node.get("_meta")
+        title = meta.get("title") if isinstance(meta, Mapping) else None
+        return str(title or node["class_type"])
+
+    def _node(self, node_id: str | None) -> Mapping[str, Any] | None:
+        if node_id is None:
+            return None
+        # Nodes that a node expanded into are called after it: "5.0.0.2".
+        return self.nodes.get(node_id) or self.nodes.get(node_id.split(".", 1)[0])

@@ -1,0 +1,119 @@
+"""Reading a history entry: how a prompt ended, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.errors import JobError, JobInterrupted, NodeFailed, OutOfMemory
+from kandiflux.events import ExecutionFailed, execution_failed
+from kandiflux.outputs import FileSource, Output, collect_outputs
+from kandiflux.prompt import Prompt
+
+__all__ = ["Result", "node_error", "outcome"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job. `seconds` is the server's own time for it, None where it does not say."""
+
+    prompt_id: str
+    prompt: Prompt
+    outputs: tuple[Output, ...]
+    cached_nodes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    def of_kind(self, kind: str) -> tuple[Output, ...]:
+        return tuple(output for output in self.outputs if output.kind == kind)
+
+    @property
+    def images(self) -> tuple[Output, ...]:
+        return self.of_kind("image")
+
+    @property
+    def videos(self) -> tuple[Output, ...]:
+        return self.of_kind("video")
+
+    @property
+    def latents(self) -> tuple[Output, ...]:
+        return self.of_kind("latent")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(output.text for output in self.outputs if output.text is not None)
+
+    @property
+    def files(self) -> tuple[Output, ...]:
+        """What is worth keeping: saved files, or the previews where nothing was saved."""
+        files = tuple(output for output in self.outputs if output.is_file)
+        kept = tuple(output for output in files if output.folder != "temp")
+        return kept or files
+
+
+def outcome(
+    prompt_id: str,
+    prompt: Prompt,
+    entry: Mapping[str, Any],
+    source: FileSource | None,
+    over_websocket: Sequence[Output] = (),
+) -> Result | JobError:
+    """What a history entry says. The messages are asked before the status string: an interrupted prompt
+    is an "error" there too, and a failure before the first node may be called a success.
+    """
+    messages = _messages(entry)
+    if "execution_interrupted" in messages:
+        return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
+    if "execution_error" in messages:
+        return node_error(prompt_id, prompt, execution_failed(messages["execution_error"]))
+    status = entry.get("status")
+    if isinstance(status, Mapping) and status.get("status_str") == "error":
+        return JobError(f"The server gives the job {prompt_id} as failed and no reason.", prompt_id=prompt_id)
+    outputs: list[Output] = []
+    meta = entry.get("meta") or {}
+    for node_id, output in (entry.get("outputs") or {}).items():
+        about = meta.get(node_id)
+        shown_by = str(about.get("display_node") or node_id) if isinstance(about, Mapping) else str(node_id)
+        outputs += collect_outputs(shown_by, prompt.title(shown_by), output, source)
+    cached = messages.get("execution_cached", {}).get("nodes") or ()
+    return Result(
+        prompt_id,
+        prompt,
+        (*outputs, *over_websocket),
+        cached_nodes=tuple(str(node) for node in cached),
+        seconds=_seconds(messages),
+    )
+
+
+def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:
+    memory = "OutOfMemory" in event.exception_type or event.exception_type.endswith("MemoryError")
+    failure = OutOfMemory if memory else NodeFailed
+    return failure(
+        prompt_id=prompt_id,
+        node_id=event.node_id or "?",
+        title=prompt.title(event.node_id),
+        class_type=event.node_type or prompt.class_type(event.node_id),
+        exception_type=event.exception_type,
+        exception_message=event.exception_message,
+        traceback=event.traceback,
+        inputs=event.inputs,
+        hint="Use a smaller size or batch, or have the server free its memory." if memory else None,
+    )
+
+
+def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    status = entry.get("status")
+    messages = status.get("messages") if isinstance(status, Mapping) else None
+    return {
+        str(message[0]): message[1]
+        for message in messages or ()
+        if isinstance(message, (list, tuple)) and len(message) == 2 and isinstance(message[1], Mapping)
+    }
+
+
+def _seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
+    begin = messages.get("execution_start", {}).get("timestamp")
+    end = messages.get("execution_success", {}).get("timestamp")
+    if not isinstance(begin, (int, float)) or not isinstance(end, (int, float)):
+        return None
+    return max(0.0, (end - begin) / 1000)

@@ -1,0 +1,175 @@
+"""The websocket side of one ComfyUI: a background reader that keeps one socket alive.
+
+Every connection has a client id of its own. ComfyUI keeps one socket per id and, when an old socket closes late,
+forgets the new one under the same id; with a fresh id that cannot happen. What was sent while no socket
+was up is gone for good, so the owner is told of every (re)connection and reconciles over HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import ssl
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+import websocket
+from websocket._abnf import frame_buffer
+
+from kandiflux.errors import ProtocolError
+from kandiflux.events import Event, parse_binary, parse_text
+
+__all__ = ["EventStream"]
+
+_log = logging.getLogger(__name__)
+
+# ComfyUI's loop stands still while a model loads, so a missing pong says little before a minute has gone.
+_SILENCE_SECONDS = 60.0
+_CONNECT_SECONDS = 10.0
+_MAX_FRAME = 256 << 20
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+class _BoundedFrames(frame_buffer):
+    """A frame that announces more than any picture needs is garbage: end the connection, do not wait for it."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length is not None and self.length > _MAX_FRAME:
+            raise websocket.WebSocketPayloadException(f"a frame of {self.length} bytes, at most {_MAX_FRAME} are read")
+
+
+class EventStream:
+    """Reads frames in a thread and hands each event to `on_event`; `on_connect` is called after every connection.
+
+    Both are called in the reader's thread and must not block. `url` is the server's HTTP address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        on_event: Callable[[Event], None],
+        on_connect: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        silence_seconds: float = _SILENCE_SECONDS,
+    ) -> None:
+        parts = urlsplit(url)
+        self._address = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws"
+        self._headers = [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self._tls = _tls_options(verify) if parts.scheme == "https" else {}
+        self._silence = silence_seconds
+        self._on_event = on_event
+        self._on_connect = on_connect
+        self._client_id = str(uuid.uuid4())
+        self._socket: websocket.WebSocket | None = None
+        self._lock = threading.Lock()
+        self._connected = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def client_id(self) -> str:
+        """The id of the present connection; changes with every reconnection."""
+        return self._client_id
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    def start(self) -> None:
+        """Starts the reader once; later calls do nothing."""
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._run, name="kandiflux-events", daemon=True)
+                self._thread.start()
+
+    def wait_connected(self, timeout: float) -> bool:
+        return self._connected.wait(timeout)
+
+    def close(self) -> None:
+        self._stop.set()
+        with self._lock:
+            socket, thread = self._socket, self._thread
+        if socket is not None:
+            # Ends a recv() that blocks in the reader; the reader itself closes the socket.
+            socket.abort()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=_CONNECT_SECONDS)
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stop.is_set():
+            try:
+                socket = self._connect()
+            except (OSError, websocket.WebSocketException) as error:
+                _log.debug("no websocket to %s: %s", self._address, error)
+            else:
+                pause = _FIRST_PAUSE
+                try:
+                    self._read(socket)
+                except (OSError, websocket.WebSocketException) as error:
+                    if not self._stop.is_set():
+                        _log.info("websocket to %s lost: %s", self._address, error)
+                finally:
+                    self._connected.clear()
+                    with self._lock:
+                        self._socket = None
+                    socket.shutdown()
+            self._stop.wait(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _connect(self) -> websocket.WebSocket:
+        client_id = str(uuid.uuid4())
+        socket = websocket.WebSocket(sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True)
+        socket.frame_buffer = _BoundedFrames(socket.frame_buffer.recv, True)
+        try:
+            socket.connect(f"{self._address}?clientId={client_id}", header=self._headers, timeout=_CONNECT_SECONDS)
+            # ComfyUI heeds the flags only as the first text of a connection.
+            socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+            socket.settimeout(self._silence)
+        except BaseException:
+            socket.shutdown()
+            raise
+        with self._lock:
+            self._client_id = client_id
+            self._socket = socket
+        self._connected.set()
+        self._on_connect()
+        return socket
+
+    def _read(self, socket: websocket.WebSocket) -> None:
+        waiting_for_pong = False
+        while not self._stop.is_set():
+            try:
+                opcode, frame = socket.recv_data_frame(control_frame=True)
+            except websocket.WebSocketTimeoutException:
+                if waiting_for_pong:
+                    raise
+                socket.ping()
+                waiting_for_pong = True
+                continue
+            waiting_for_pong = False
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                raise websocket.WebSocketConnectionClosedException("closed by the server")
+            self._hand_over(opcode, frame.data if frame is not None else b"")
+
+    def _hand_over(self, opcode: int, data: bytes) -> None:
+        try:
+            if opcode == websocket.ABNF.OPCODE_TEXT:
+                self._on_event(parse_text(data.decode("utf-8", "replace")))
+            elif opcode == websocket.ABNF.OPCODE_BINARY:
+                self._on_event(parse_binary(data))
+        except ProtocolError as error:
+            # History is the authority: a frame that cannot be read costs progress, not the job.
+            _log.warning("%s", error)
+
+
+def _tls_options(verify: bool | str) -> dict[str, object]:
+    if verify is False:
+        return {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
+    return {"ca_certs": verify} if isinstance(verify, str) else {}

@@ -1,0 +1,168 @@
+"""Handing a prompt to a server exactly once.
+
+ComfyUI never compares ids: the same prompt posted twice runs twice. So when an answer is lost, queue and history
+are asked before anything is posted again, and where the request may still be on its way nothing is posted at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.prompt import Prompt
+from kandiflux.server import MARKER, Answer, Server
+
+__all__ = ["Accepted", "prompt_body", "submit_prompt"]
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_LOOK_PAUSE = 0.25
+_TOO_MANY = 429
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """`prompt_id` as the server has it; `problems`: what it dropped from the prompt."""
+
+    prompt_id: str
+    problems: tuple[NodeProblem, ...] = ()
+
+
+def prompt_body(prompt: Prompt, job_id: str, client_id: str) -> dict[str, Any]:
+    """The JSON of POST /prompt. The marker in `extra_data` stays with the job in queue and history."""
+    extra: dict[str, Any] = {MARKER: job_id}
+    if prompt.workflow is not None:
+        extra["extra_pnginfo"] = {"workflow": prompt.workflow}
+    return {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
+
+
+def submit_prompt(
+    server: Server, prompt: Prompt, job_id: str, client_id: str, *, settle: float = 1.0, patience: float = 30.0
+) -> Accepted:
+    """Posts the prompt once, or finds out that it already was.
+
+    settle: seconds to look for it after a broken connection. patience: seconds to look where the request may
+    still be under way, or the server is gone for the moment.
+    InvalidPrompt where the server refuses it, ServerUnreachable where there is none, AnswerLost where it cannot
+    be found out.
+    """
+    body = prompt_body(prompt, job_id, client_id)
+    lost: AnswerLost | None = None
+    for attempt in range(_ATTEMPTS):
+        try:
+            answer = server.post_prompt(body)
+        except AnswerLost as error:
+            lost = error
+            _log.info("the answer to the prompt %s was lost (%s); looking for it", job_id, error.message)
+            found = _find(server, job_id, patience if error.still_coming else settle, patience)
+            if found is not None:
+                return Accepted(found)
+            if error.still_coming:
+                break
+        else:
+            if answer.status != _TOO_MANY:
+                return _read_answer(prompt, answer)
+            time.sleep(_LOOK_PAUSE * 2**attempt)
+    raise AnswerLost(
+        f"Whether {server.url} took the job {job_id} cannot be found out.",
+        hint="It is neither in the queue nor in the history now. Look there again before you submit it anew.",
+    ) from lost
+
+
+def _find(server: Server, job_id: str, seconds: float, patience: float) -> str | None:
+    """The server's id of the job, looked for at least twice over `seconds` of a server that answers."""
+    start = time.monotonic()
+    looks, unreachable_since = 0, None
+    while looks < 2 or time.monotonic() - start < seconds:
+        try:
+            found = _look(server, job_id)
+        except (ServerUnreachable, ServerError) as error:
+            unreachable_since = unreachable_since or time.monotonic()
+            if time.monotonic() - unreachable_since > patience:
+                raise
+            _log.debug("cannot look for %s yet: %s", job_id, error.message)
+        else:
+            if found is not None:
+                return found
+            looks, unreachable_since = looks + 1, None
+        time.sleep(_LOOK_PAUSE)
+    return None
+
+
+def _look(server: Server, job_id: str) -> str | None:
+    # The queue first: a job leaves it for the history, never the other way round.
+    queue = server.queue()
+    for entry in (*queue.running, *queue.pending):
+        if entry.is_job(job_id, job_id):
+            return entry.prompt_id
+    if server.history(job_id) is not None:
+        return job_id
+    for prompt_id, entry in server.recent_history().items():
+        if _marker(entry) == job_id:
+            return prompt_id
+    return None
+
+
+def _marker(entry: Any) -> str | None:
+    try:
+        return entry["prompt"][3].get(MARKER)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
+    body = answer.body if isinstance(answer.body, dict) else {}
+    problems = _problems(prompt, body.get("node_errors"))
+    if answer.status == 200 and isinstance(body.get("prompt_id"), str):
+        return Accepted(body["prompt_id"], problems)
+    error = body.get("error")
+    if answer.status == 400 and error is not None:
+        raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error))
+    if answer.status == 200:
+        raise ProtocolError("The answer to the prompt is not ComfyUI's.", expected="a prompt_id", got=answer.text[:200])
+    raise ServerError(
+        f"The server could not take the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
+    )
+
+
+def _summary(prompt: Prompt, error: Any) -> str:
+    if not isinstance(error, Mapping):
+        return f"The server refused the prompt: {error}"
+    message, details = str(error.get("message") or error.get("type")), str(error.get("details") or "")
+    # A missing class is reported as "Node ID '#7'" only; the title says more to a person.
+    if details.startswith("Node ID '#"):
+        node_id = details[len("Node ID '#") :].rstrip("'")
+        return f"The server refused the prompt: {message} ({prompt.title(node_id)!r}, {prompt.class_type(node_id)})"
+    return f"The server refused the prompt: {message}"
+
+
+def _advice(error: Any) -> str | None:
+    if isinstance(error, Mapping) and error.get("type") == "invalid_prompt":
+        return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
+    return None
+
+
+def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
+    if not isinstance(node_errors, Mapping):
+        return ()
+    found: list[NodeProblem] = []
+    for node_id, about in node_errors.items():
+        for error in about.get("errors") or ():
+            extra = error.get("extra_info") or {}
+            found.append(
+                NodeProblem(
+                    node_id=str(node_id),
+                    title=prompt.title(str(node_id)),
+                    class_type=str(about.get("class_type") or prompt.class_type(str(node_id))),
+                    kind=str(error.get("type") or ""),
+                    message=str(error.get("message") or ""),
+                    details=str(error.get("details") or ""),
+                    input_name=extra.get("input_name") if isinstance(extra, Mapping) else None,
+                )
+            )
+    return tuple(found)

@@ -1,0 +1,194 @@
+"""Following jobs to their end: history is the authority, events only say when to look.
+
+One thread a client. A hint (a terminal event) has the job's history read at once; besides, as long as jobs are
+open, queue and then history are read at intervals, so a lost event, a lost socket or a restarted server only
+makes an answer later, never wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from kandiflux.errors import JobInterrupted, JobLost, ServerError, ServerUnreachable
+from kandiflux.job import Job
+from kandiflux.result import outcome
+from kandiflux.server import Queue, Server
+
+__all__ = ["Watcher"]
+
+_log = logging.getLogger(__name__)
+
+_HINT_PAUSE, _LAST_HINT_PAUSE = 0.02, 1.0
+_ORPHAN_SECONDS = 1.0
+_AGAIN_SECONDS = 0.25
+_ABSENCES = 2
+
+
+class Watcher:
+    """`poll_seconds` between looks while the events arrive; `patience`: how long a silent server is waited for.
+
+    `orphaned(job)` says whether a job's events can no longer arrive, so that only polling helps.
+    """
+
+    def __init__(
+        self, server: Server, *, poll_seconds: float, patience: float, orphaned: Callable[[Job], bool]
+    ) -> None:
+        self._server = server
+        self._poll_seconds = poll_seconds
+        self._patience = patience
+        self._orphaned = orphaned
+        self._wake = threading.Condition()
+        self._open: dict[str, Job] = {}
+        self._hints: dict[str, tuple[float, float]] = {}
+        self._absent: dict[str, int] = {}
+        self._next_sweep = 0.0
+        self._unreachable_since: float | None = None
+        self._stop = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, job: Job) -> None:
+        """Follows a job that the server has accepted."""
+        with self._wake:
+            if not self._open:
+                self._next_sweep = time.monotonic() + self._poll_seconds
+            self._open[job.marker] = job
+            if self._thread is None and not self._stop:
+                self._thread = threading.Thread(target=self._run, name="kandiflux-watcher", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def hint(self, job: Job, delay: float = 0.0) -> None:
+        """It may have ended: reads its history after `delay` seconds, and again for a while."""
+        with self._wake:
+            if job.marker in self._open:
+                self._hints[job.marker] = (time.monotonic() + delay, _HINT_PAUSE)
+                self._wake.notify()
+
+    def sweep_now(self) -> None:
+        """Something was missed: look at every open job."""
+        with self._wake:
+            self._next_sweep = 0.0
+            self._wake.notify()
+
+    def close(self) -> None:
+        with self._wake:
+            self._stop = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._stop and (left := self._seconds_left()) != 0.0:
+                    self._wake.wait(left)
+                if self._stop:
+                    return
+                now = time.monotonic()
+                due = [self._open[marker] for marker, (when, _) in self._hints.items() if when <= now]
+                sweep = bool(self._open) and self._next_sweep <= now
+            try:
+                for job in due:
+                    self._follow_hint(job)
+                if sweep:
+                    self._sweep()
+                self._unreachable_since = None
+            except (ServerUnreachable, ServerError) as error:
+                self._bear(error)
+            self._forget_finished()
+
+    def _seconds_left(self) -> float | None:
+        """Until there is something to do; None where nothing is."""
+        if not self._open:
+            return None
+        times = [when for when, _ in self._hints.values()]
+        return max(0.0, min([self._next_sweep, *times]) - time.monotonic())
+
+    def _follow_hint(self, job: Job) -> None:
+        ended = self._finish_from_history(job)
+        with self._wake:
+            _, pause = self._hints.pop(job.marker, (0.0, _HINT_PAUSE))
+            # ComfyUI says "success" shortly before it writes the history.
+            if not ended and pause <= _LAST_HINT_PAUSE:
+                self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
+
+    def _sweep(self) -> None:
+        queue = self._server.queue()
+        with self._wake:
+            jobs = list(self._open.values())
+        again = self._poll_seconds
+        for job in jobs:
+            if self._orphaned(job):
+                again = min(again, _ORPHAN_SECONDS)
+            if job.finished or self._in_queue(job, queue) or self._finish_from_history(job):
+                self._absent.pop(job.marker, None)
+                continue
+            absences = self._absent[job.marker] = self._absent.get(job.marker, 0) + 1
+            if absences >= _ABSENCES:
+                job.finish(_gone(job))
+            else:
+                again = min(again, _AGAIN_SECONDS)
+        with self._wake:
+            self._next_sweep = time.monotonic() + again
+
+    def _in_queue(self, job: Job, queue: Queue) -> bool:
+        running = sum(entry.is_job(job.prompt_id, job.marker) for entry in queue.running)
+        places = [at for at, entry in enumerate(queue.pending) if entry.is_job(job.prompt_id, job.marker)]
+        if running + len(places) > 1:
+            # A prompt that was posted again after a lost answer, and then came through twice after all.
+            _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
+            self._server.delete_pending(queue.pending[places[-1]].prompt_id)
+        if running:
+            job.running()
+        elif places:
+            job.queued(places[0] + len(queue.running))
+        return bool(running or places)
+
+    def _finish_from_history(self, job: Job) -> bool:
+        if job.finished:
+            return True
+        entry = self._server.history(job.prompt_id)
+        if entry is None:
+            return False
+        job.finish(outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket))
+        return True
+
+    def _bear(self, error: ServerUnreachable | ServerError) -> None:
+        now = time.monotonic()
+        self._unreachable_since = self._unreachable_since or now
+        silent = now - self._unreachable_since
+        _log.info("%s does not answer (%.0f s): %s", self._server.url, silent, error.message)
+        with self._wake:
+            jobs = list(self._open.values())
+            self._hints.clear()
+            self._next_sweep = now + min(_ORPHAN_SECONDS, self._poll_seconds)
+        if silent >= self._patience:
+            for job in jobs:
+                job.finish(
+                    ServerUnreachable(
+                        f"{self._server.url} has not answered for {silent:.0f} s; the job {job.prompt_id} "
+                        "may still be there.",
+                        hint="Once the server answers again, look into its history before you submit anew.",
+                    )
+                )
+
+    def _forget_finished(self) -> None:
+        with self._wake:
+            for marker in [marker for marker, job in self._open.items() if job.finished]:
+                del self._open[marker]
+                self._hints.pop(marker, None)
+                self._absent.pop(marker, None)
+
+
+def _gone(job: Job) -> JobInterrupted | JobLost:
+    if job.cancelled:
+        return JobInterrupted(f"The job {job.prompt_id} was cancelled before it began.", prompt_id=job.prompt_id)
+    return JobLost(
+        f"The job {job.prompt_id} is in neither the queue nor the history of the server.",
+        prompt_id=job.prompt_id,
+        hint="The server was restarted, or somebody deleted the job or cleared the history. Submit it again.",
+    )

@@ -1,0 +1,316 @@
+"""A workflow: read from wherever it is, set, and turned into a prompt.
+
+workflow = Workflow.load("kandinsky22_pocket_text_to_image")
+prompt = workflow.prompt(client.object_info(), {"prompt": "a red circle", "seed": "random"}, preset="fast")
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kandiflux.convert import Conversion, convert
+from kandiflux.errors import InvalidPrompt, NodeProblem, ParameterError, UsageError, WorkflowError
+from kandiflux.graph import is_editor_format
+from kandiflux.inputs import InputSpec, input_specs
+from kandiflux.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
+from kandiflux.paths import workflows_folder
+from kandiflux.prompt import Prompt, is_api_format
+from kandiflux.widgets import widget_slots
+
+__all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
+
+_LARGEST_FILE = 64 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def shipped_workflows() -> dict[str, Path]:
+    """The workflows that come with kandiflux, by name."""
+    return {path.stem: path for path in sorted(workflows_folder().glob("*.json"))}
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """One thing that can be set, for showing: `value` is what the file has now."""
+
+    name: str
+    type: str
+    value: Any
+    description: str
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """`editor` or `api` holds the file, in that format; after a PNG both may be there, and `api` is what runs."""
+
+    name: str
+    origin: str
+    """Where it was read from, for messages."""
+    editor: Mapping[str, Any] | None = None
+    api: Mapping[str, Any] | None = None
+    declared: Mapping[str, Declared] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    title: str = ""
+    description: str = ""
+
+    @classmethod
+    def load(cls, source: str | Path) -> Workflow:
+        """A path (JSON in either format, or a PNG that carries one), or the name of a shipped workflow."""
+        path = Path(source)
+        if not path.is_file():
+            shipped = shipped_workflows()
+            name = str(source).removesuffix(".json")
+            if name not in shipped:
+                raise WorkflowError(
+                    f"There is no file and no shipped workflow {str(source)!r}.",
+                    expected="a path, or one of " + (", ".join(shipped) or "(none are installed)"),
+                )
+            path = shipped[name]
+        try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise WorkflowError(f"{path} is too large for a workflow.", expected=f"at most {_LARGEST_FILE} bytes")
+            raw = path.read_bytes()
+        except OSError as error:
+            raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
+        if raw.startswith(_PNG):
+            return cls._from_png(path)
+        return cls.from_data(_parse(raw, str(path)), name=path.stem, origin=str(path))
+
+    @classmethod
+    def from_data(cls, data: Any, *, name: str = "workflow", origin: str = "the given data") -> Workflow:
+        """From parsed JSON in either format."""
+        if is_editor_format(data):
+            about = (data.get("extra") or {}).get("kandiflux") or {}
+            return cls(
+                name,
+                origin,
+                editor=data,
+                declared=declared_parameters(about),
+                presets=about.get("presets") or {},
+                title=str(about.get("title", name)),
+                description=str(about.get("description", "")),
+            )
+        if isinstance(data, Mapping) and is_api_format(data.get("prompt")):
+            data = data["prompt"]
+        if is_api_format(data):
+            return cls(name, origin, api=data, title=name)
+        raise WorkflowError(
+            f"{origin} is no workflow.",
+            expected="the editor's format (nodes and links) or the API format (class_type and inputs by id)",
+            got=f"JSON beginning {json.dumps(data)[:80]}",
+        )
+
+    @classmethod
+    def _from_png(cls, path: Path) -> Workflow:
+        # The `prompt` chunk is exactly what ran; `workflow` is kept beside it for its parameters and to pass on.
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as image:
+                image.load()
+                texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+        except (UnidentifiedImageError, OSError, ValueError) as error:
+            raise WorkflowError(f"{path} is not a PNG that can be read: {error}.") from error
+        editor = _parse(texts["workflow"], f"the workflow in {path}") if "workflow" in texts else None
+        prompt = _parse(texts["prompt"], f"the prompt in {path}") if "prompt" in texts else None
+        if editor is not None and is_editor_format(editor):
+            workflow = cls.from_data(editor, name=path.stem, origin=f"the workflow in {path}")
+            if not is_api_format(prompt):
+                return workflow
+            return cls(
+                workflow.name, f"the prompt in {path}", editor, prompt, workflow.declared, workflow.presets,
+                workflow.title, workflow.description,
+            )  # fmt: skip
+        if is_api_format(prompt):
+            return cls(path.stem, f"the prompt in {path}", api=prompt, title=path.stem)
+        raise WorkflowError(
+            f"{path} carries no workflow.",
+            hint="Only PNGs saved by ComfyUI with their metadata do; many web sites strip it.",
+        )
+
+    def prompt(
+        self,
+        object_info: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        *,
+        preset: str | None = None,
+        upload: Upload | None = None,
+    ) -> Prompt:
+        """The prompt with `values` set over the preset's, everything checked against object_info.
+
+        upload: called for a local file given to an input that takes one; without it such values are errors.
+        ParameterError, ConversionError; InvalidPrompt where the server lacks node classes.
+        """
+        conversion = self._conversion(object_info)
+        wanted = {**self._preset(preset), **(values or {})}
+        targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
+        _refuse_unknown(conversion, object_info, self.origin)
+        editor = copy.deepcopy(dict(self.editor)) if self.editor is not None else None
+        chosen: dict[str, Any] = {}
+        uploaded: dict[Path, str] = {}
+
+        def upload_once(path: Path) -> str:
+            if upload is None:
+                raise ParameterError(f"{path} would have to be uploaded, and no server is at hand.")
+            if path not in uploaded:
+                uploaded[path] = upload(path)
+            return uploaded[path]
+
+        for name, value in wanted.items():
+            result = value
+            for node_id, input_name in _through_primitives(targets[name], conversion):
+                spec = _spec(conversion, object_info, node_id, input_name, name)
+                if result is value:
+                    result = coerce(
+                        name, value, spec, declared=self.declared.get(name), upload=upload_once if upload else None
+                    )
+                conversion.prompt[node_id]["inputs"][input_name] = (
+                    {"__value__": result} if isinstance(result, list) else result
+                )
+                if editor is not None:
+                    _write_back(editor, object_info, node_id, input_name, result)
+            chosen[name] = result
+        return Prompt(conversion.prompt, editor, chosen)
+
+    def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
+        """What `--seed` sets: the parameter `seed` if the workflow has one, else every plain seed input."""
+        if "seed" in self.declared:
+            return ["seed"]
+        return [
+            f"{node_id}.{name}"
+            for node_id, node in self._conversion(object_info).prompt.items()
+            for name, spec in input_specs(object_info.get(node["class_type"]) or {}).items()
+            if spec.is_seed and not isinstance(node["inputs"].get(name), list)
+        ]
+
+    def parameters(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
+        """What can be set: the workflow's own parameters, or every plain input where it names none."""
+        conversion = self._conversion(object_info)
+        if self.declared:
+            named = [(name, about.targets, about) for name, about in self.declared.items()]
+        else:
+            named = [
+                (f"{node_id}.{name}", ((node_id, name),), None)
+                for node_id, node in conversion.prompt.items()
+                for name, spec in input_specs(object_info.get(node["class_type"]) or {}).items()
+                if spec.is_value and not isinstance(node["inputs"].get(name), list)
+            ]
+        found: list[ParameterInfo] = []
+        for name, targets, about in named:
+            node_id, input_name = _through_primitives(targets, conversion)[0]
+            spec = _spec(conversion, object_info, node_id, input_name, name)
+            low, high = spec.options.get("min"), spec.options.get("max")
+            found.append(
+                ParameterInfo(
+                    name=name,
+                    type=spec.type,
+                    value=conversion.prompt[node_id]["inputs"].get(input_name, spec.default),
+                    description=about.description if about else Prompt(conversion.prompt).title(node_id),
+                    min=about.min if about and about.min is not None else low,
+                    max=about.max if about and about.max is not None else high,
+                    choices=spec.choices,
+                )
+            )
+        return found
+
+    def _conversion(self, object_info: Mapping[str, Any]) -> Conversion:
+        if self.api is None:
+            if self.editor is None:
+                raise WorkflowError(f"{self.origin} holds no workflow.")
+            return convert(self.editor, object_info)
+        titles = {str(node.get("id")): node.get("title") for node in (self.editor or {}).get("nodes") or ()}
+        prompt: dict[str, dict[str, Any]] = {}
+        for node_id, node in self.api.items():
+            meta = node.get("_meta") or {}
+            title = meta.get("title") or titles.get(str(node_id))
+            display = (object_info.get(node["class_type"]) or {}).get("display_name")
+            prompt[str(node_id)] = {
+                "class_type": node["class_type"],
+                "inputs": dict(node["inputs"]),
+                "_meta": {"title": str(title or display or node["class_type"])},
+            }
+        unknown: dict[str, list[str]] = {}
+        for node in prompt.values():
+            if node["class_type"] not in object_info:
+                unknown.setdefault(node["class_type"], []).append(node["_meta"]["title"])
+        return Conversion(prompt, unknown=unknown)
+
+    def _preset(self, name: str | None) -> Mapping[str, Any]:
+        if name is None:
+            return {}
+        if name not in self.presets:
+            raise UsageError(
+                f"{self.name} has no preset {name!r}.", expected=", ".join(self.presets) or "(it has none)"
+            )
+        return self.presets[name]
+
+
+def _parse(raw: bytes | str, origin: str) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise WorkflowError(f"{origin} is no JSON: {error}.") from error
+
+
+def _refuse_unknown(conversion: Conversion, object_info: Mapping[str, Any], origin: str) -> None:
+    if not conversion.unknown:
+        return
+    problems = [
+        NodeProblem(node_id, node["_meta"]["title"], node["class_type"], "missing_node_type", "no such node class", "")
+        for node_id, node in conversion.prompt.items()
+        if node["class_type"] not in object_info
+    ]
+    raise InvalidPrompt(
+        f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
+        problems,
+        hint="Start a ComfyUI that has them and name it with --server.",
+    )
+
+
+def _through_primitives(targets: tuple[Target, ...], conversion: Conversion) -> list[Target]:
+    """A PrimitiveNode is not in the prompt; setting it sets what it feeds."""
+    reached: list[Target] = []
+    for node_id, input_name in targets:
+        reached += conversion.fed_by.get(node_id, [(node_id, input_name)])
+    return reached
+
+
+def _spec(
+    conversion: Conversion, object_info: Mapping[str, Any], node_id: str, input_name: str, label: str
+) -> InputSpec:
+    node = conversion.prompt.get(node_id)
+    if node is None:
+        raise ParameterError(
+            f"{label}: there is no node {node_id} in the prompt.", hint="It may be muted, bypassed or removed."
+        )
+    specs = input_specs(object_info.get(node["class_type"]) or {})
+    if input_name not in specs:
+        settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
+        raise ParameterError(
+            f"{label}: {node['_meta']['title']!r} ({node['class_type']}) has no input {input_name!r}.",
+            expected=settable or "(nothing can be set there)",
+        )
+    return specs[input_name]
+
+
+def _write_back(
+    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
+) -> None:
+    """Sets the value in the editor's file too, so that the picture carries a workflow that makes it again."""
+    for node in editor.get("nodes") or ():
+        values = node.get("widgets_values")
+        if str(node.get("id")) != node_id:
+            continue
+        if isinstance(values, dict):
+            values[input_name] = value
+        elif isinstance(values, list):
+            slots = widget_slots(str(node.get("type")), object_info.get(str(node.get("type"))) or {})
+            if input_name in slots and slots.index(input_name) < len(values):
+                values[slots.index(input_name)] = value
