@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui
+
+pytest.register_assert_rewrite("recorder", "scenarios")
+
+from hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def view(folders: Folders, query: Mapping[str, str]) -> Sent:
         raise Refused(404, f"no file {name}")
     channel = query.get("channel", "rgba")
     if "preview" in query:
-        return _preview(path, name, query["preview"].split(";"), channel)
+        return _preview(path, name, query["preview"].split(";"), query.get("channel", ""))
     if channel in ("rgb", "a"):
         return _channel(path, name, channel)
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -1,0 +1,15 @@
+"""The lite host holds the conversations of scenarios.py as ComfyUI does."""
+
+from __future__ import annotations
+
+import pytest
+from hosts import RunningHost
+from recorder import Recorder
+from scenarios import SCENARIOS, Scenario, forget
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_lite_host(scenario: Scenario, lite_host: RunningHost) -> None:
+    with Recorder(lite_host) as client:
+        forget(client)
+        scenario(client)
