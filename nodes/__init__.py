@@ -1,0 +1,1 @@
+"""The node pack: thin node classes over models/, sampling/ and host.py."""

@@ -179,7 +179,9 @@ class SpatialNorm(nn.Module):
 
     def forward(self, x: Tensor, zq: Tensor) -> Tensor:
         # 1×1 convolutions commute with a nearest resize, and the latents are up to 64 times smaller.
-        scale, shift = (F.interpolate(conv(zq), size=x.shape[-2:], mode="nearest") for conv in (self.conv_y, self.conv_b))
+        scale, shift = (
+            F.interpolate(conv(zq), size=x.shape[-2:], mode="nearest") for conv in (self.conv_y, self.conv_b)
+        )
         return torch.addcmul(shift, self.norm_layer(x), scale)
 
 

@@ -152,7 +152,9 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, ops: Operations, factory: Factory) -> None:
         super().__init__()
         # The reference's list: an activation holding the first projection, a dropout, the second projection.
-        self.net = nn.ModuleList([Projection(width, ops, factory), nn.Identity(), ops.Linear(4 * width, width, **factory)])
+        self.net = nn.ModuleList(
+            [Projection(width, ops, factory), nn.Identity(), ops.Linear(4 * width, width, **factory)]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net[2](F.gelu(self.net[0](x)))

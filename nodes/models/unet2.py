@@ -101,7 +101,9 @@ class UNet2(nn.Module):
         for level in reversed(range(len(widths))):
             came, width = width, widths[level]
             ins = [(came if i == 0 else width) + skips.pop() for i in range(layers + 1)]
-            self.up_blocks.append(Level(build, ins, width, layers + 1, attention=level > 0, change="up" if level else None))
+            self.up_blocks.append(
+                Level(build, ins, width, layers + 1, attention=level > 0, change="up" if level else None)
+            )
         self.conv_norm_out = operations.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps, **build.factory)
         self.conv_out = operations.Conv2d(widths[0], config.out_channels, 3, padding=1, **build.factory)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -51,7 +52,11 @@ class UnCLIPScheduler:
     """The prior's scheduler. The network predicts x0, which is clamped to ±`clip_sample_range`."""
 
     clip_sample_range: float = 10.0
-    kept: Tensor = field(default_factory=lambda: torch.cumprod(1 - cosine_betas(), 0), compare=False, repr=False)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """ᾱ [1000]."""
+        return torch.cumprod(1 - cosine_betas(), 0)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> UnCLIPScheduler:
@@ -62,7 +67,9 @@ class UnCLIPScheduler:
             "prediction_type": "sample",
             "beta_schedule": "squaredcos_cap_v2",
         }
-        return read_config(cls, values, expected)
+        # What the reference class assumes of keys that are left out.
+        defaults = {"clip_sample_range": 1.0, "prediction_type": "epsilon"}
+        return read_config(cls, defaults | dict(values), expected)
 
     def timesteps(self, steps: int) -> list[int]:
         """`steps` evenly spaced timesteps from 999 to 0. Raises ValueError for fewer than 2: the spacing divides
@@ -94,11 +101,12 @@ class DecoderScheduler:
     variance_type: str = "fixed_small"
     set_alpha_to_one: bool = False
     steps_offset: int = 1
-    kept: Tensor = field(init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        betas = cosine_betas() if self.beta_schedule == "squaredcos_cap_v2" else linear_betas(self.beta_start, self.beta_end)
-        object.__setattr__(self, "kept", torch.cumprod(1 - betas, 0))
+    @cached_property
+    def kept(self) -> Tensor:
+        """ᾱ [1000]."""
+        cosine = self.beta_schedule == "squaredcos_cap_v2"
+        return torch.cumprod(1 - (cosine_betas() if cosine else linear_betas(self.beta_start, self.beta_end)), 0)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DecoderScheduler:
@@ -106,7 +114,6 @@ class DecoderScheduler:
         kinds = {"DDPMScheduler": "DDPM", "DDIMScheduler": "DDIM"}
         if name not in kinds:
             raise ValueError(f"The decoder's scheduler_config.json: expected {' or '.join(kinds)}, got {name}.")
-        known = {key: value for key, value in values.items() if key not in ("kind", "kept")}
         # What the reference classes assume of a key that is left out, where that is not what Kandinsky uses.
         defaults = {"steps_offset": 0, "set_alpha_to_one": True, "beta_start": 0.0001, "beta_end": 0.02}
         expected = {
@@ -117,7 +124,7 @@ class DecoderScheduler:
             "rescale_betas_zero_snr": False,
             "trained_betas": None,
         }
-        scheduler = read_config(cls, defaults | known | {"kind": kinds[name]}, expected)
+        scheduler = read_config(cls, defaults | dict(values) | {"kind": kinds[name]}, expected)
         if scheduler.beta_schedule not in ("linear", "squaredcos_cap_v2"):
             raise ValueError(f"Expected beta_schedule linear or squaredcos_cap_v2, got {scheduler.beta_schedule!r}.")
         if scheduler.variance_type not in ("fixed_small", "learned_range"):
@@ -129,7 +136,7 @@ class DecoderScheduler:
         return replace(self, kind=kind)
 
     def timesteps(self, steps: int) -> list[int]:
-        """"Leading" spacing, descending: whole multiples of 1000 // steps, plus the offset."""
+        """ "Leading" spacing, descending: whole multiples of 1000 // steps, plus the offset."""
         if not 1 <= steps <= TRAIN_STEPS:
             raise ValueError(f"The decoder expected 1 to {TRAIN_STEPS} steps, got {steps}: 30 to 100 is usual.")
         spacing = TRAIN_STEPS // steps

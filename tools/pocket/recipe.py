@@ -24,7 +24,7 @@ PRIOR = PriorConfig(
     num_attention_heads=4, attention_head_dim=40, num_layers=6, embedding_dim=EMBED, num_embeddings=TEXT_TOKENS
 )
 DECODER = UNet2Config(
-    block_out_channels=(64, 96, 128, 128),
+    block_out_channels=(64, 96, 96, 128),
     layers_per_block=1,
     attention_head_dim=32,
     cross_attention_dim=64,

@@ -43,7 +43,9 @@ def train_decoder(folder: Path, seed: int, device: torch.device) -> UNet2:
         t = torch.randint(TRAIN_STEPS, (stage.batch,), generator=generator).to(device)
         noise = torch.randn((stage.batch, *latents.shape[1:]), generator=generator).to(device)
         amount = EMBED_NOISE * torch.rand(stage.batch, 1, generator=generator).to(device)
-        condition = embeds[rows] + amount * spread * torch.randn((stage.batch, recipe.EMBED), generator=generator).to(device)
+        condition = embeds[rows] + amount * spread * torch.randn((stage.batch, recipe.EMBED), generator=generator).to(
+            device
+        )
         dropped = torch.rand(stage.batch, 1, generator=generator).to(device) < NO_IMAGE
         condition = torch.where(dropped, bank.grey, condition)
         x = add_noise(kept, latents[rows], noise, t).to(memory_format=torch.channels_last)

@@ -40,7 +40,9 @@ class Encoders(nn.Module):
     def __init__(self, tokenizer: CLIPTokenizerFast) -> None:
         super().__init__()
         ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        text = CLIPTextConfig(vocab_size=len(tokenizer), **ids, pad_token_id=tokenizer.pad_token_id, **recipe.TEXT_ENCODER)
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer), **ids, pad_token_id=tokenizer.pad_token_id, **recipe.TEXT_ENCODER
+        )
         self.text = CLIPTextModelWithProjection(text)
         self.image = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.IMAGE_ENCODER))
 
@@ -56,7 +58,9 @@ class Heads(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.7))
 
     def loss(self, embeds: Tensor, targets: dict[str, Tensor]) -> Tensor:
-        losses = [F.cross_entropy(getattr(self, name)(embeds), targets[name], ignore_index=IGNORED) for name in ATTRIBUTES]
+        losses = [
+            F.cross_entropy(getattr(self, name)(embeds), targets[name], ignore_index=IGNORED) for name in ATTRIBUTES
+        ]
         return torch.stack(losses).sum()
 
     @torch.no_grad()
@@ -77,7 +81,11 @@ def blemish(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """A little blur and noise on some: pictures to encode will be generated, resized and compressed ones too."""
     blurred = F.avg_pool2d(F.pad(pictures, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
     amount = torch.rand(len(pictures), generator=generator).mul(2).sub(1).clamp(min=0)[:, None, None, None]
-    noise = torch.randn(pictures.shape, generator=generator) * 0.03 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    noise = (
+        torch.randn(pictures.shape, generator=generator)
+        * 0.03
+        * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    )
     return (pictures + amount.to(pictures) * (blurred - pictures) + noise.to(pictures)).clamp(0, 1)
 
 
@@ -95,7 +103,9 @@ def train_encoders(folder: Path, seed: int, device: torch.device) -> tuple[Encod
     tokenizer = load_tokenizer(folder)
     stage = recipe.STAGES["encoders"]
     encoders, heads = Encoders(tokenizer).to(device), Heads().to(device)
-    side = recipe.IMAGE_ENCODER["image_size"]  # drawn at the size it is read at: a quarter of the work, the same picture
+    side = recipe.IMAGE_ENCODER[
+        "image_size"
+    ]  # drawn at the size it is read at: a quarter of the work, the same picture
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
@@ -148,7 +158,9 @@ def load_tokenizer(folder: Path) -> CLIPTokenizerFast:
 
 
 @torch.no_grad()
-def nearest_caption_accuracy(encoders: Encoders, tokenizer: CLIPTokenizerFast, triples: tuple[Triple, ...], language: str) -> float:
+def nearest_caption_accuracy(
+    encoders: Encoders, tokenizer: CLIPTokenizerFast, triples: tuple[Triple, ...], language: str
+) -> float:
     """Part of drawn pictures of `triples` whose nearest caption, of all of `triples`, is their own: a check, not a bar."""
     from .captions import canonical
 
@@ -158,5 +170,3 @@ def nearest_caption_accuracy(encoders: Encoders, tokenizer: CLIPTokenizerFast, t
     texts = encoders.text(input_ids=ids).text_embeds
     best = (F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T).argmax(dim=1).tolist()
     return sum(triples[i] == triple for i, triple in zip(best, scenes.triples, strict=True)) / len(best)
-
-

@@ -80,7 +80,9 @@ def train(
     for step in range(start, stage.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(stage, step)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)  # of the step, so that resuming changes nothing
+        generator = torch.Generator().manual_seed(
+            seed * 1_000_003 + step
+        )  # of the step, so that resuming changes nothing
         value, figures = loss(step, generator)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -91,7 +93,9 @@ def train(
         if step % 100 == 99:
             pace = (now - began) / (step + 1 - start)
             text = " ".join(f"{key} {number:.4f}" for key, number in figures.items())
-            log(f"{name} {step + 1}/{stage.steps} {text} · {pace:.2f} s a step, {pace * (stage.steps - step - 1) / 60:.0f} min to go")
+            log(
+                f"{name} {step + 1}/{stage.steps} {text} · {pace:.2f} s a step, {pace * (stage.steps - step - 1) / 60:.0f} min to go"
+            )
         if now - saved > CHECKPOINT_SECONDS:
             save(step + 1)
             saved = now

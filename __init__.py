@@ -1,0 +1,17 @@
+"""kandiflux, as ComfyUI (and the lite host) imports it: model folders, then nodes.
+
+Imported by path, as the package this folder is; nothing happens where it is not imported as a package.
+"""
+
+if __package__:  # pytest and linters may import this file on its own
+    from .nodes.host import register_model_folders
+
+    register_model_folders()
+
+    from .nodes import embeds, kandinsky
+
+    _NODES = {**kandinsky.NODES, **embeds.NODES}
+    NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
+    NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
+
+    __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]

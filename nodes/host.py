@@ -1,0 +1,187 @@
+"""The seam: everything the nodes ask of the program they run in.
+
+`current()` is ComfyUI where this pack was loaded by it, the lite host where that one runs, and otherwise no host at
+all (tests, tools). This module and comfy_models.py are the only ones that import ComfyUI's modules.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACK = Path(__file__).resolve().parents[1]
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Host:
+    """No host: the default device, folders under a temporary one, nobody to report to."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, list[Path]] = {}
+
+    def device(self) -> torch.device:
+        """Where networks run."""
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The dtype called `name`; for "auto", half precision where there is a GPU that is fast in it."""
+        if name != "auto":
+            return DTYPES[name]
+        return torch.float32 if self.device().type == "cpu" else torch.float16
+
+    @contextmanager
+    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
+        """`module` on the device for the length of the block, and off it again after, so that a GPU holds one
+        network at a time."""
+        device = self.device()
+        module.to(device)
+        try:
+            yield device
+        finally:
+            if device.type != "cpu":
+                module.to("cpu")
+
+    def progress(self, step: int, total: int, preview: Any = None) -> None:
+        """Report `step` of `total` of the running node, with ("JPEG", PIL image, longest side) as a preview.
+        Raises the host's own exception if the user has interrupted."""
+
+    def throw_if_interrupted(self) -> None:
+        """Raise the host's own exception if the user has interrupted."""
+
+    def model_folders(self, kind: str) -> list[Path]:
+        """Where models of `kind` are looked for, the first to be preferred."""
+        return self._folders.get(kind, [])
+
+    def add_model_folder(self, kind: str, folder: Path) -> None:
+        self._folders.setdefault(kind, []).append(folder)
+
+    def models_directory(self) -> Path | None:
+        """The folder that holds a folder for each kind of model."""
+        return None
+
+    def output_directory(self) -> Path:
+        return Path(tempfile.gettempdir())
+
+
+class LiteHost(Host):
+    """The lite host, through its seam."""
+
+    def __init__(self, seam: Any) -> None:
+        super().__init__()
+        self.seam = seam
+        seam.on_free(gc.collect)
+
+    def progress(self, step: int, total: int, preview: Any = None) -> None:
+        self.seam.progress(step, total, preview)
+
+    def throw_if_interrupted(self) -> None:
+        self.seam.throw_if_interrupted()
+
+    def model_folders(self, kind: str) -> list[Path]:
+        return self.seam.model_folders(kind)
+
+    def add_model_folder(self, kind: str, folder: Path) -> None:
+        self.seam.add_model_folder(kind, folder)
+
+    def output_directory(self) -> Path:
+        return self.seam.output_directory
+
+
+class ComfyHost(Host):
+    """ComfyUI: its device, memory management, folders and progress bar."""
+
+    def device(self) -> torch.device:
+        import comfy.model_management
+
+        return comfy.model_management.get_torch_device()
+
+    def dtype(self, name: str) -> torch.dtype:
+        import comfy.model_management as management
+
+        if name != "auto":
+            return DTYPES[name]
+        return torch.float16 if management.should_use_fp16(self.device()) else torch.float32
+
+    @contextmanager
+    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
+        import comfy.model_management as management
+        import comfy.model_patcher
+
+        # One patcher for a module's whole life: ComfyUI knows by it what is on the device already.
+        patcher = getattr(module, "_kandiflux_patcher", None)
+        if patcher is None:
+            patcher = comfy.model_patcher.ModelPatcher(module, self.device(), management.unet_offload_device())
+            object.__setattr__(module, "_kandiflux_patcher", patcher)
+        management.load_models_gpu([patcher])
+        yield self.device()
+
+    def progress(self, step: int, total: int, preview: Any = None) -> None:
+        import comfy.utils
+
+        self.throw_if_interrupted()
+        comfy.utils.ProgressBar(total).update_absolute(step, total, preview)
+
+    def throw_if_interrupted(self) -> None:
+        import comfy.model_management
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def model_folders(self, kind: str) -> list[Path]:
+        import folder_paths
+
+        known = folder_paths.folder_names_and_paths
+        return [Path(folder) for folder in folder_paths.get_folder_paths(kind)] if kind in known else []
+
+    def add_model_folder(self, kind: str, folder: Path) -> None:
+        import folder_paths
+
+        known = folder_paths.folder_names_and_paths
+        if kind not in known:
+            # Not add_model_folder_path: that leaves the set of extensions empty, and every file is then listed.
+            known[kind] = ([], {".safetensors"})
+        if str(folder) not in known[kind][0]:
+            known[kind][0].append(str(folder))
+
+    def models_directory(self) -> Path | None:
+        import folder_paths
+
+        return Path(folder_paths.models_dir)
+
+    def output_directory(self) -> Path:
+        import folder_paths
+
+        return Path(folder_paths.get_output_directory())
+
+
+@functools.cache
+def current() -> Host:
+    """The program this pack runs in, found once."""
+    if "comfy.model_management" in sys.modules:
+        return ComfyHost()
+    lite = sys.modules.get("kandiflux.lite.seam")
+    if lite is not None and lite.active is not None:
+        return LiteHost(lite.active)
+    return Host()
+
+
+def register_model_folders() -> None:
+    """Tell the host where this pack's kinds of models are: its own folder of models first, then the pocket weights
+    that came with the pack."""
+    host = current()
+    models = host.models_directory()
+    if models is not None:
+        host.add_model_folder("kandinsky", models / "kandinsky")
+        host.add_model_folder("kandinsky_embeds", models / "kandinsky_embeds")
+    host.add_model_folder("kandinsky", PACK / "weights" / "pocket")
+    host.add_model_folder("kandinsky_embeds", host.output_directory() / "kandinsky_embeds")

@@ -1,0 +1,226 @@
+"""Loading Kandinsky from the official diffusers folder layout: strictly, memory-mapped, each tensor held once.
+
+    prior folder:    prior/ text_encoder/ image_encoder/ tokenizer/ image_processor/ scheduler/
+    decoder folder:  unet/ movq/ scheduler/
+
+Nothing is unpickled: only safetensors files are read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
+from .layers import Operations
+from .movq import MOVQ, MOVQConfig
+from .prior import PriorConfig, PriorTransformer
+from .unet2 import UNet2, UNet2Config
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class WeightsError(Exception):
+    """A model folder or file is not what it should be; the message says what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class KandinskyPrior:
+    """What turns prompts and pictures into image embeds."""
+
+    name: str
+    prior: PriorTransformer
+    text_encoder: Any
+    image_encoder: Any
+    tokenizer: Any
+    image_processor: ImageProcessorConfig
+    scheduler: UnCLIPScheduler
+
+    @property
+    def width(self) -> int:
+        """Width D of its image embeds."""
+        return self.prior.config.embedding_dim
+
+
+@dataclass(frozen=True)
+class KandinskyDecoder:
+    """What turns image embeds into pictures."""
+
+    name: str
+    unet: UNet2
+    movq: MOVQ
+    scheduler: DecoderScheduler
+
+    @property
+    def width(self) -> int:
+        """Width D of the image embeds it takes."""
+        return self.unet.config.encoder_hid_dim
+
+
+@dataclass(frozen=True)
+class ImageProcessorConfig:
+    """How a picture is made ready for the CLIP image encoder: shortest side to `size`, centre crop, normalised."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ImageProcessorConfig:
+        def side(value: Any) -> int:
+            return (
+                int(value["shortest_edge"] if "shortest_edge" in value else value["height"])
+                if isinstance(value, dict)
+                else int(value)
+            )
+
+        size, crop = side(values["size"]), side(values["crop_size"])
+        if size != crop:
+            raise WeightsError(
+                f"preprocessor_config.json: expected size and crop_size to agree, got {size} and {crop}."
+            )
+        return cls(size, tuple(values["image_mean"]), tuple(values["image_std"]))
+
+
+def is_prior_folder(folder: Path) -> bool:
+    return (folder / "prior" / "config.json").is_file()
+
+
+def is_decoder_folder(folder: Path) -> bool:
+    return (folder / "unet" / "config.json").is_file() and (folder / "movq" / "config.json").is_file()
+
+
+def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyPrior:
+    """Read a prior folder, its networks on the CPU in `dtype`. Raises WeightsError."""
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
+
+    config = _config(PriorConfig, folder / "prior" / "config.json")
+    processor = _read_json(folder / "image_processor" / "preprocessor_config.json")
+    return KandinskyPrior(
+        name=folder.name,
+        prior=load_network(PriorTransformer(config, operations, dtype, "meta"), weights_file(folder / "prior"), dtype),
+        text_encoder=load_transformers(CLIPTextModelWithProjection, folder / "text_encoder", dtype),
+        image_encoder=load_transformers(CLIPVisionModelWithProjection, folder / "image_encoder", dtype),
+        tokenizer=CLIPTokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True),
+        image_processor=ImageProcessorConfig.from_json(processor),
+        scheduler=_config(UnCLIPScheduler, folder / "scheduler" / "scheduler_config.json"),
+    )
+
+
+def load_decoder(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyDecoder:
+    """Read a decoder folder, its networks on the CPU in `dtype`. Raises WeightsError."""
+    unet_config = _config(UNet2Config, folder / "unet" / "config.json")
+    movq_config = _config(MOVQConfig, folder / "movq" / "config.json")
+    return KandinskyDecoder(
+        name=folder.name,
+        unet=load_network(UNet2(unet_config, operations, dtype, "meta"), weights_file(folder / "unet"), dtype),
+        movq=load_network(MOVQ(movq_config, operations, dtype, "meta"), weights_file(folder / "movq"), dtype),
+        scheduler=_config(DecoderScheduler, folder / "scheduler" / "scheduler_config.json"),
+    )
+
+
+def weights_file(folder: Path) -> Path:
+    """The safetensors file of one network, the full one before a half-precision variant."""
+    _existing(folder)
+    for stem in ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16", "model", "model.fp16"):
+        if (path := folder / f"{stem}.safetensors").is_file():
+            return path
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
+    found = f" It holds {', '.join(others)}, which is not read: unpickling can run code." if others else ""
+    raise WeightsError(
+        f"Expected diffusion_pytorch_model.safetensors in {folder}.{found} Download the safetensors file."
+    )
+
+
+def load_network(network: Network, file: Path, dtype: torch.dtype) -> Network:
+    """Fill `network`, made on the meta device, with `file`'s tensors, cast to `dtype`.
+
+    The file is mapped, not read: a tensor already in `dtype` is used where it lies, another is cast one at a time.
+    Raises WeightsError naming missing, extra and misshapen tensors.
+    """
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+            check_shapes(file, wanted, shapes)
+            tensors: dict[str, Tensor] = {key: stored.get_tensor(key).to(dtype) for key in wanted}
+    except SafetensorError as error:
+        raise WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.") from error
+    network.load_state_dict(tensors, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_shapes(file: Path, wanted: dict[str, tuple[int, ...]], got: dict[str, tuple[int, ...]]) -> None:
+    """Raise WeightsError unless `got` has exactly the tensors `wanted` has, in the same shapes."""
+    problems = [f"missing {key}" for key in sorted(wanted.keys() - got.keys())]
+    problems += [f"unexpected {key}" for key in sorted(got.keys() - wanted.keys())]
+    problems += [
+        f"{key}: expected {list(wanted[key])}, got {list(got[key])}"
+        for key in sorted(wanted.keys() & got.keys())
+        if wanted[key] != got[key]
+    ]
+    if problems:
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise WeightsError(
+            f"{file} does not fit the network its config.json describes: {'; '.join(problems[:6])}{more}. "
+            "Check that the folder's files belong together."
+        )
+
+
+def load_transformers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A transformers model from its folder, strictly: that library only warns of missing tensors."""
+    file = weights_file(folder)
+    variant = "fp16" if ".fp16." in file.name else None
+    keyword = "dtype" if _transformers_version() >= (4, 56) else "torch_dtype"
+    model, report = kind.from_pretrained(
+        folder,
+        use_safetensors=True,
+        local_files_only=True,
+        variant=variant,
+        output_loading_info=True,
+        **{keyword: dtype},
+    )
+    # Older files hold this buffer, which is only 0, 1, 2, ….
+    extra = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]
+    problems = [f"missing {key}" for key in report["missing_keys"]] + [f"unexpected {key}" for key in extra]
+    problems += [f"misshapen {mismatch}" for mismatch in report["mismatched_keys"]]
+    if problems:
+        raise WeightsError(f"{file} does not fit its config.json: {'; '.join(sorted(problems)[:6])}.")
+    return model.eval().requires_grad_(False)
+
+
+def _transformers_version() -> tuple[int, int]:
+    import transformers
+
+    major, minor = transformers.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _config(kind: Any, file: Path) -> Any:
+    values = _read_json(file)
+    try:
+        return kind.from_json(values)
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(_existing(file).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{file} is not valid JSON ({error}). Download it again.") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"{file}: expected a JSON object, got {type(values).__name__}.")
+    return values
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise WeightsError(f"Expected {path}, which is not there: copy the whole official repository folder.")
+    return path
