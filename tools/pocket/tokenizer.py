@@ -11,9 +11,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
-from pocket.captions import LANGUAGES, every_caption
+from .captions import LANGUAGES, every_caption
 
 MAX_LENGTH = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -83,7 +84,7 @@ def learn_merges(units: Mapping[tuple[str, ...], int], limit: int) -> list[Merge
     while len(merges) < limit:
         pairs: Counter[Merge] = Counter()
         for unit, count in words.items():
-            for pair in zip(unit, unit[1:], strict=False):
+            for pair in pairwise(unit):
                 pairs[pair] += count
         if not pairs:
             break
@@ -115,7 +116,7 @@ def write(folder: Path) -> int:
     config = {
         "add_prefix_space": False,
         **special,
-        "clean_up_tokenization_spaces": True,
+        "clean_up_tokenization_spaces": False,
         "do_lower_case": True,
         "errors": "replace",
         "model_max_length": MAX_LENGTH,
