@@ -40,7 +40,7 @@ __all__ = ["Client"]
 
 _log = logging.getLogger(__name__)
 
-_SOCKET_WAIT = 5.0
+_SOCKET_WAIT = 10.0
 _BEFORE_HISTORY = 0.02
 
 
@@ -68,7 +68,7 @@ class Client:
         self._running: Job | None = None
         self._object_info: dict[str, Any] | None = None
         self._closed = False
-        self._socket_tried = False
+        self._warned = False
         self._stream = EventStream(
             self.server.url, on_event=self._route, on_connect=self._on_connect, headers=headers, verify=verify
         )
@@ -156,14 +156,13 @@ class Client:
         self._watcher.sweep_now()
 
     def _open_socket(self) -> None:
+        # Where the server (or a proxy) has no websocket, polling has to do.
         self._stream.start()
-        if self._stream.connected:
+        if self._stream.wait_first_attempt(_SOCKET_WAIT) or self._warned:
             return
-        # Only the first job waits: behind a proxy without websockets polling has to do.
-        wait, self._socket_tried = (0.0 if self._socket_tried else _SOCKET_WAIT), True
-        if wait and not self._stream.wait_connected(wait):
-            self.server.queue()
-            _log.warning("no websocket to %s: following jobs by polling, without progress", self.url)
+        self.server.queue()
+        self._warned = True
+        _log.warning("no websocket to %s: following jobs by polling, without progress", self.url)
 
     def _is_orphaned(self, job: Job) -> bool:
         return not self._stream.connected or job.client_id != self._stream.client_id

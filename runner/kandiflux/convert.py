@@ -105,7 +105,7 @@ class _Converter:
             source = self._resolve_input(scope, node, slot, str(declared.get("type", "*")), set())
             if isinstance(source, _Source):
                 inputs[name] = [source.node_id, source.slot]
-            elif isinstance(source, _Value) and (name in values or name in known and known[name].is_value):
+            elif isinstance(source, _Value) and (name in values or (name in known and known[name].is_value)):
                 inputs[name] = _written(source.value)
                 if source.primitive is not None:
                     self.fed_by.setdefault(source.primitive, []).append((node_id, name))

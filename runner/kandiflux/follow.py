@@ -63,6 +63,10 @@ def follow(job: Job, server: Server, saver: Saver, *, json_lines: bool, show: Sh
     return result
 
 
+def _show_nothing(_event: Event) -> None:
+    pass
+
+
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
@@ -71,7 +75,7 @@ def _print_json(value: dict[str, Any]) -> None:
 def progress_display(job: Job, *, quiet: bool) -> Iterator[Show]:
     """A live line for the nodes and one for the steps of the present node; nothing where stderr is no terminal."""
     if quiet or not sys.stderr.isatty():
-        yield lambda event: None
+        yield _show_nothing
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

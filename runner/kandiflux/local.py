@@ -70,7 +70,7 @@ def running_lite_host(*options: str) -> Iterator[str]:
 
     ServerUnreachable, with the end of its log, where it does not come up.
     """
-    with tempfile.TemporaryDirectory(prefix="kandiflux-") as folder, open(Path(folder, "host.log"), "wb") as log:
+    with tempfile.TemporaryDirectory(prefix="kandiflux-") as folder, Path(folder, "host.log").open("wb") as log:
         command = [sys.executable, "-m", "kandiflux", "host", "--port", "0", "--exit-with-stdin"]
         # What the run makes is fetched from the host, so its own copies need not outlive it.
         command += ["--output", str(Path(folder, "output")), "--temp", str(Path(folder, "temp")), *options]

@@ -5,11 +5,9 @@ Files arrive under a temporary name and are renamed when complete; nothing that 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import tempfile
 import unicodedata
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -112,10 +110,10 @@ def safe_name(name: str) -> str:
     name = name.strip(" .")
     if not name or _RESERVED.match(name):
         name = f"_{name}"
-    stem, suffix = os.path.splitext(name)
-    while len((stem + suffix).encode()) > _LONGEST_NAME and stem:
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    while len((stem + suffix).encode()) > _LONGEST_NAME and len(stem) > 1:
         stem = stem[:-1]
-    return stem + suffix
+    return (stem + suffix)[:_LONGEST_NAME]
 
 
 class Saver:
@@ -145,39 +143,42 @@ class Saver:
 
     def _write(self, output: Output) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=".kandiflux-", suffix=".part", dir=self.folder)
+        partial = self.folder / f".kandiflux-{uuid.uuid4().hex}.part"
         try:
-            with os.fdopen(handle, "wb") as file:
+            with partial.open("xb") as file:
                 size = sum(file.write(chunk) for chunk in output.chunks())
             if size == 0 and output.is_file:
                 raise OutputError(f"The server sent an empty file for {output.filename}.")
-            # mkstemp makes the file private; a picture should have the mode any other new file gets.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(partial, 0o666 & ~umask)
-            return self._publish(Path(partial), safe_name(output.filename))
+            return _publish(partial, self.folder / safe_name(output.filename))
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
+            partial.unlink(missing_ok=True)
 
-    def _publish(self, partial: Path, name: str) -> Path:
-        stem, suffix = os.path.splitext(name)
-        number = 1
-        while True:
-            path = self.folder / (name if number == 1 else f"{stem}_{number}{suffix}")
+
+def _publish(partial: Path, wanted: Path) -> Path:
+    """Gives the complete file its name, or the next free one after it."""
+    path = wanted
+    while True:
+        try:
+            # A hard link fails where the name is taken, so two runs never write over each other.
+            path.hardlink_to(partial)
+        except FileExistsError:
+            path = _next_name(path)
+        except OSError:
+            # File systems without hard links: claim the name, then rename over the claim.
             try:
-                # A hard link fails where the name is taken, so two runs never write over each other.
-                os.link(partial, path)
+                path.touch(exist_ok=False)
             except FileExistsError:
-                number += 1
-            except OSError:
-                # File systems without hard links: claim the name, then rename over the claim.
-                try:
-                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-                except FileExistsError:
-                    number += 1
-                    continue
-                os.replace(partial, path)
-                return path
-            else:
-                return path
+                path = _next_name(path)
+                continue
+            return partial.replace(path)
+        else:
+            return path
+
+
+def _next_name(path: Path) -> Path:
+    """`ComfyUI_00001_.png` → `ComfyUI_00002_.png`, as ComfyUI counts; `a.png` → `a_2.png` → `a_3.png`."""
+    counted = re.fullmatch(r"(.*_)(\d+)(_?)", path.stem)
+    if counted is None:
+        return path.with_name(f"{path.stem}_2{path.suffix}")
+    stem, number, end = counted.groups()
+    return path.with_name(f"{stem}{int(number) + 1:0{len(number)}}{end}{path.suffix}")

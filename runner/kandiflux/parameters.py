@@ -144,7 +144,7 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
             raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value)) from error
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         number = int(value) if whole and float(value).is_integer() else value
-    if number is None or isinstance(number, float) and (whole or not math.isfinite(number)):
+    if number is None or (isinstance(number, float) and (whole or not math.isfinite(number))):
         raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value))
     nearest = low if low is not None and number < low else high if high is not None and number > high else None
     if nearest is not None:

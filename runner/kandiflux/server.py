@@ -29,7 +29,7 @@ from kandiflux.errors import (
     UsageError,
 )
 
-__all__ = ["Answer", "QueueEntry", "Queue", "Server", "server_url"]
+__all__ = ["Answer", "Queue", "QueueEntry", "Server", "server_url"]
 
 _log = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ class Server:
         if response.status_code == 413:
             raise BodyTooLarge(
                 f"The request to {self.url}{path} is larger than the server takes.",
-                got=f"{len(response.request.body or b'')} bytes",
+                got=f"{response.request.headers.get('Content-Length', 'an unknown number of')} bytes",
                 hint="Upload pictures instead of putting them into the prompt, "
                 "or start the server with a larger --max-upload-size.",
             )

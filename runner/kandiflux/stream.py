@@ -69,6 +69,7 @@ class EventStream:
         self._socket: websocket.WebSocket | None = None
         self._lock = threading.Lock()
         self._connected = threading.Event()
+        self._tried = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -88,8 +89,10 @@ class EventStream:
                 self._thread = threading.Thread(target=self._run, name="kandiflux-events", daemon=True)
                 self._thread.start()
 
-    def wait_connected(self, timeout: float) -> bool:
-        return self._connected.wait(timeout)
+    def wait_first_attempt(self, timeout: float) -> bool:
+        """Waits until the first connection stands or has failed; whether it stands."""
+        self._tried.wait(timeout)
+        return self.connected
 
     def close(self) -> None:
         self._stop.set()
@@ -107,6 +110,7 @@ class EventStream:
             try:
                 socket = self._connect()
             except (OSError, websocket.WebSocketException) as error:
+                self._tried.set()
                 _log.debug("no websocket to %s: %s", self._address, error)
             else:
                 pause = _FIRST_PAUSE
@@ -139,6 +143,7 @@ class EventStream:
             self._client_id = client_id
             self._socket = socket
         self._connected.set()
+        self._tried.set()
         self._on_connect()
         return socket
 

@@ -1,0 +1,212 @@
+"""Whatever happens to the events, the socket or the server, each job ends as it really ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fake_comfyui import PNG, FakeComfyUI, prompt
+from kandiflux import Client, Saver
+from kandiflux.errors import (
+    JobError,
+    JobInterrupted,
+    JobLost,
+    JobTimeout,
+    NodeFailed,
+    OutOfMemory,
+    OutputMissing,
+    ServerUnreachable,
+)
+from kandiflux.events import ExecutionFailed, Preview
+
+WAIT = 10
+FRAMES_OF_A_JOB = 9
+
+
+@pytest.mark.parametrize("position", range(FRAMES_OF_A_JOB))
+def test_a_socket_cut_at_any_frame(comfy: FakeComfyUI, client: Client, position: int) -> None:
+    comfy.cut_after = position
+    assert client.submit(prompt()).result(WAIT).images
+    assert client.submit(prompt()).result(WAIT).images
+    assert len(comfy.ran) == 2
+    assert len(set(comfy.client_ids)) == len(comfy.client_ids), "a client id was used for two connections"
+
+
+def test_events_come_again_after_a_reconnection(comfy: FakeComfyUI, client: Client) -> None:
+    client.submit(prompt()).result(WAIT)
+    comfy.call(comfy.cut())
+    deadline = time.monotonic() + WAIT
+    while len(comfy.sockets) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "executed" in [event.kind for event in client.submit(prompt())]
+
+
+def test_garbage_frames_cost_nothing(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.garbage = True
+    job = client.submit(prompt())
+    assert "executed" in [event.kind for event in job]
+    assert job.result().images
+
+
+def test_no_frames_at_all(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.silent = True
+    assert client.submit(prompt()).result(WAIT).images
+
+
+def test_a_restart_that_forgets_the_job_is_reported(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    job = client.submit(prompt())
+    comfy.call(comfy.forget())
+    comfy.call(comfy.down())
+    comfy.call(comfy.up())
+    with pytest.raises(JobLost, match="neither the queue nor the history"):
+        job.result(WAIT)
+    assert job.state == "lost"
+
+
+def test_a_server_that_is_gone_for_a_moment(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    job = client.submit(prompt())
+    comfy.call(comfy.down())
+    time.sleep(0.5)
+    comfy.call(comfy.up())
+    comfy.call(comfy.release())
+    assert job.result(WAIT).images
+    assert len(comfy.ran) == 1
+
+
+def test_a_server_that_stays_away_ends_the_wait(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    job = client.submit(prompt())
+    comfy.call(comfy.down())
+    with pytest.raises(ServerUnreachable, match="has not answered"):
+        job.result(WAIT)
+
+
+def test_a_history_that_was_cleared(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "vanish"
+    with pytest.raises(JobLost):
+        client.submit(prompt()).result(WAIT)
+
+
+def test_a_failing_node_is_named(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "error"
+    job = client.submit(prompt())
+    with pytest.raises(NodeFailed, match=r"'Canvas' .*ValueError: no such colour") as caught:
+        job.result(WAIT)
+    assert caught.value.inputs == {"width": ["64"]}
+    assert job.state == "failed"
+
+
+def test_running_out_of_memory_is_its_own_error(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "memory"
+    with pytest.raises(OutOfMemory):
+        client.submit(prompt()).result(WAIT)
+
+
+def test_an_interruption_is_no_failure(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "interrupted"
+    with pytest.raises(JobInterrupted) as caught:
+        client.submit(prompt()).result(WAIT)
+    assert caught.value.exit_code == 130
+
+
+def test_a_blocked_branch_does_not_end_the_job(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "blocked"
+    job = client.submit(prompt())
+    assert any(isinstance(event, ExecutionFailed) and not event.terminal for event in job)
+    assert job.result().images
+
+
+def test_cancelling_the_running_job(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    job = client.submit(prompt())
+    _until(lambda: comfy.running)
+    job.cancel()
+    with pytest.raises(JobInterrupted):
+        job.result(WAIT)
+    assert comfy.interrupts == [job.prompt_id]
+    job.cancel()
+
+
+def test_cancelling_a_waiting_job_leaves_the_running_one_alone(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    first, second = client.submit(prompt()), client.submit(prompt())
+    _until(lambda: comfy.running)
+    second.cancel()
+    with pytest.raises(JobInterrupted, match="before it began"):
+        second.result(WAIT)
+    comfy.call(comfy.release())
+    assert first.result(WAIT).images
+    assert comfy.interrupts == []
+    assert comfy.ran == [first.prompt_id]
+
+
+def test_a_wait_can_be_bounded(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    job = client.submit(prompt())
+    with pytest.raises(JobTimeout, match="has not ended in time"):
+        job.result(0.1)
+    with pytest.raises(JobTimeout):
+        list(job.events(0.1))
+    job.cancel()
+
+
+def test_pictures_that_come_over_the_websocket(comfy: FakeComfyUI, client: Client) -> None:
+    job = client.submit(prompt(saver="SaveImageWebsocket"))
+    assert any(isinstance(event, Preview) and event.image == PNG for event in job)
+    assert [image.read() for image in job.result().images] == [PNG]
+
+
+def test_many_jobs_from_many_threads_over_one_socket(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.job_seconds = 0.001
+    ended: list[str] = []
+
+    def work() -> None:
+        for _ in range(5):
+            job = client.submit(prompt())
+            job.add_done_callback(lambda job: ended.append(job.prompt_id))
+            assert [image.filename for image in job.result(30).images] == [f"{job.prompt_id}.png"]
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(comfy.ran) == 40
+    assert sorted(ended) == sorted(comfy.ran)
+    assert len(comfy.client_ids) == 1
+
+
+def test_a_cached_file_that_is_gone(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.view = "missing"
+    result = client.submit(prompt()).result(WAIT)
+    with pytest.raises(OutputMissing, match="no longer there"):
+        result.images[0].read()
+
+
+def test_a_broken_download_leaves_no_file(comfy: FakeComfyUI, client: Client, tmp_path: Path) -> None:
+    comfy.view = "truncated"
+    result = client.submit(prompt()).result(WAIT)
+    with pytest.raises(ServerUnreachable, match="broke off"):
+        Saver(tmp_path).save(result.images[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_callback_on_a_job_that_has_ended(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "error"
+    job = client.submit(prompt())
+    with pytest.raises(JobError):
+        job.result(WAIT)
+    seen: list[str] = []
+    job.add_done_callback(lambda job: seen.append(job.state))
+    assert seen == ["failed"]
+
+
+def _until(condition: object) -> None:
+    deadline = time.monotonic() + WAIT
+    while not (condition() if callable(condition) else condition):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
