@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("recorder", "scenarios")
+pytest.register_assert_rewrite("tests.recorder", "tests.scenarios")
 
-from hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
+from tests.hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from typing import Any
 
 import requests
 import websocket
-from hosts import PROTOCOL_PACK, RunningHost
 from PIL import Image
+
+from tests.hosts import PROTOCOL_PACK, RunningHost
 
 Json = dict[str, Any]
 _PATIENCE = 60.0

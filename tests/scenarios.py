@@ -14,7 +14,8 @@ from typing import Any
 
 import requests
 from PIL import Image
-from recorder import Json, Recorder
+
+from tests.recorder import Json, Recorder
 
 Scenario = Callable[[Recorder], None]
 SCENARIOS: list[Scenario] = []

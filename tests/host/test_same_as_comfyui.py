@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hosts import RunningHost
-from recorder import Recorder
-from scenarios import SCENARIOS, Scenario, forget
+
+from tests.hosts import RunningHost
+from tests.recorder import Recorder
+from tests.scenarios import SCENARIOS, Scenario, forget
 
 
 def conversation(scenario: Scenario, host: RunningHost) -> list[Any]:

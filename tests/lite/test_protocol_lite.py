@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hosts import RunningHost
-from recorder import Recorder
-from scenarios import SCENARIOS, Scenario, forget
+
+from tests.hosts import RunningHost
+from tests.recorder import Recorder
+from tests.scenarios import SCENARIOS, Scenario, forget
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

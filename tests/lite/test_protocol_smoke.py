@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 import requests
-from hosts import RunningHost
 from PIL import Image
+
+from tests.hosts import RunningHost
 
 
 def finished(url: str, prompt_id: str) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Cache:
 
     def start(self, prompt: Prompt, classes: Mapping[str, NodeClass]) -> None:
         """Compute the keys of `prompt` and drop whatever it does not use."""
+        self.keys = {}  # not those of the last prompt, should this one's fail
         self.keys = _Keys(prompt, classes).all()
         used = set(self.keys.values())
         self.outputs_by_key = {key: value for key, value in self.outputs_by_key.items() if key in used}
@@ -51,7 +52,7 @@ class Cache:
         return self.outputs_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def shown(self, node_id: str) -> Shown | None:
-        return self.shown_by_key.get(self.keys[node_id])
+        return self.shown_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def keep(self, node_id: str, outputs: list[Any]) -> None:
         self.outputs_by_key[self.keys[node_id]] = outputs

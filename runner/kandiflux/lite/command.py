@@ -39,7 +39,8 @@ def host(
     from kandiflux.lite.launch import Settings, launch
 
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    everyone = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=everyone, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kandiflux").setLevel(level)
     launch(
         Settings(
@@ -48,7 +49,7 @@ def host(
             models=models or [home() / "models"],
             input=input or home() / "input",
             output=output or home() / "output",
-            temp=temp or home() / "temp",
+            temp=temp,
             node_packs=node_pack or [],
             max_upload=max_upload_size * _MB,
             exit_with_stdin=exit_with_stdin,

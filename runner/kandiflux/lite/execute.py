@@ -65,7 +65,7 @@ class Executor:
         if isinstance(ended, Failure):
             # Not a node's error but a prompt nobody can schedule, such as one with broken unused nodes.
             log.error("%sThe prompt %s could not be run: %s", ended.text, job.prompt_id, ended.error)
-            run.report_error(None, ended, {})
+            attempt(lambda: run.report_error(None, ended, {}))
         if run.out_of_memory:
             self._on_out_of_memory()
         return run.outcome()

@@ -94,9 +94,9 @@ class Folders:
             for where, folders, files in os.walk(folder, followlinks=True):
                 folders[:] = [name for name in folders if name != ".git"]
                 found.update(
-                    os.path.relpath(os.path.join(where, name), folder)
+                    str((Path(where) / name).relative_to(folder))
                     for name in files
-                    if os.path.splitext(name)[1].lower() in MODEL_SUFFIXES
+                    if Path(name).suffix.lower() in MODEL_SUFFIXES
                 )
         return sorted(found)
 
@@ -112,7 +112,7 @@ def inside(folder: Path, *names: str) -> Path:
         raise OutsideFolder("a file name holds a null character")
     path = folder.joinpath(*names).resolve()
     if not path.is_relative_to(folder):
-        raise OutsideFolder(f"{os.path.join(*names)!r} leads out of the folder {folder.name!r}")
+        raise OutsideFolder(f"{str(Path(*names))!r} leads out of the folder {folder.name!r}")
     return path
 
 
@@ -128,7 +128,7 @@ def save_path(folder: Path, prefix: str, width: int, height: int) -> tuple[Path,
     subfolder, stem = os.path.split(prefix)
     target = inside(folder, subfolder)
     target.mkdir(parents=True, exist_ok=True)
-    counters = [_counter(name, stem) for name in os.listdir(target)]
+    counters = [_counter(entry.name, stem) for entry in target.iterdir()]
     return target, stem, max(counters, default=0) + 1, subfolder
 
 

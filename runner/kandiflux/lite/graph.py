@@ -44,7 +44,7 @@ class PromptView:
     def get_display_node_id(self, node_id: str) -> str:
         return node_id
 
-    def get_parent_node_id(self, node_id: str) -> None:
+    def get_parent_node_id(self, _: str) -> None:
         return None
 
 

@@ -45,5 +45,5 @@ def attempt(foreign: Callable[[], Value]) -> Returned[Value] | Failure:
     """Call `foreign`; never raises what a node may raise, sys.exit() included."""
     try:
         return Returned(foreign())
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the reason stands above
         return Failure(error)

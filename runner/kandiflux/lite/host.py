@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from aiohttp import web
 from kandiflux.lite import nodes_image, nodes_primitive, seam
 from kandiflux.lite.execute import Executor, Interrupt
 from kandiflux.lite.folders import Folders
+from kandiflux.lite.guard import Failure, attempt
 from kandiflux.lite.jobs import JobQueue
 from kandiflux.lite.progress import Preview
 from kandiflux.lite.registry import Registry
@@ -53,7 +54,7 @@ class Host:
         """Import node packs; they find this host as `seam.active`."""
         seam.active = self
         for pack in packs:
-            self.registry.load_pack(Path(os.path.abspath(pack)))
+            self.registry.load_pack(pack.absolute())
 
     # What packs may ask: see seam.Seam.
 
@@ -93,7 +94,7 @@ class Host:
         worker = threading.Thread(target=self._work, name="kandiflux-worker", daemon=True)
         worker.start()
         bound = runner.addresses[0][1]
-        ready(f"http://{f'[{address}]' if ':' in address else address}:{bound}")
+        ready(f"http://{_reachable(address)}:{bound}")
         await stop.wait()
         self._stopping = True
         self.interrupt.request()
@@ -111,8 +112,11 @@ class Host:
             while not self._stopping:
                 job = self.jobs.take()
                 if job is not None and not self._stopping:
+                    began = time.monotonic()
                     outcome = self.executor.run(job)
                     self.jobs.finish(outcome)
+                    result = "done" if outcome.success else "failed"
+                    log.info("Prompt %s: %s after %.2f s", job.prompt_id, result, time.monotonic() - began)
                     if job.client_id is not None:
                         done = {"node": None, "prompt_id": job.prompt_id}
                         self.sockets.send("executing", done, job.client_id)
@@ -130,10 +134,18 @@ class Host:
         import torch
 
         for unload in self._unloaders:
-            unload()
+            done = attempt(unload)
+            if isinstance(done, Failure):
+                log.error("%sA node pack failed to give memory back: %s", done.text, done.error)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _jobs_changed(self) -> None:
         self.sockets.send("status", {"status": self.queue_info()})
+
+
+def _reachable(address: str) -> str:
+    """The address as it stands in a URL; for "all addresses", this machine's own."""
+    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"[{address}]" if ":" in address else address

@@ -7,14 +7,17 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kandiflux.lite.folders import Folders
+from kandiflux.lite.home import home
 from kandiflux.lite.host import Host
 from kandiflux.paths import pack_root
 
@@ -23,14 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What `kandiflux host` was asked for. Sizes in bytes."""
+    """What `kandiflux host` was asked for. Sizes in bytes. Without `temp`, one of its own for as long as it runs."""
 
     listen: str
     port: int
     models: list[Path]
     input: Path
     output: Path
-    temp: Path
+    temp: Path | None
     node_packs: list[Path]
     max_upload: int
     exit_with_stdin: bool
@@ -45,12 +48,15 @@ def launch(settings: Settings) -> None:
     if settings.cpu:
         # Read by torch when it looks for devices, whichever pack makes it look.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    host = Host(Folders(settings.input, settings.output, settings.temp, settings.models), settings.max_upload)
+    temp = settings.temp or _own_temp()
+    host = Host(Folders(settings.input, settings.output, temp, settings.models), settings.max_upload)
     packs = [pack for pack in [pack_root()] if (pack / "__init__.py").is_file()]
     # The ready line is all that may appear on standard output; packs that print do so on standard error.
     with contextlib.redirect_stdout(sys.stderr):
         host.load_packs([*packs, *settings.node_packs])
         code = asyncio.run(_serve(host, settings))
+    if settings.temp is None:
+        shutil.rmtree(temp, ignore_errors=True)
     sys.stderr.flush()
     # Not sys.exit(): a node that did not heed the interrupt still runs, and would hold up the exit.
     os._exit(code)
@@ -70,9 +76,17 @@ async def _serve(host: Host, settings: Settings) -> int:
     try:
         await host.serve(settings.listen, settings.port, _say_ready, stop)
     except OSError as error:
-        log.error("Cannot listen on %s port %s: %s", settings.listen, settings.port, error)
+        # A port in use needs no traceback.
+        log.error("Cannot listen on %s port %s: %s", settings.listen, settings.port, error)  # noqa: TRY400
         return 3
     return 0
+
+
+def _own_temp() -> Path:
+    """A folder no other host uses: previews are numbered, and thrown away at the end."""
+    shared = home() / "temp"
+    shared.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=shared))
 
 
 def _say_ready(url: str) -> None:
@@ -84,6 +98,7 @@ def _say_ready(url: str) -> None:
 
 
 def _wait_for_stdin(ended: Callable[[], None]) -> None:
-    while sys.stdin.buffer.read(4096):
+    # A process started without a standard input has None here: that has ended, too.
+    while sys.stdin is not None and os.read(sys.stdin.fileno(), 4096):
         pass
     ended()

@@ -13,7 +13,7 @@ def _value_node(kind: str, **options: Any) -> type:
     """A node class that returns its one value of type `kind`."""
 
     class ValueNode:
-        RETURN_TYPES = [kind]  # noqa: RUF012 - a list there, too, and error messages show it
+        RETURN_TYPES = [kind]  # a list, as there: error messages show it
         FUNCTION = "execute"
         CATEGORY = "utils/primitive"
         RELATIVE_PYTHON_MODULE = "comfy_extras.nodes_primitive"

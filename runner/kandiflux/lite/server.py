@@ -61,15 +61,16 @@ class _Routes:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._next_number = 0
+        self._uploading = asyncio.Lock()  # or two uploads of one name would find the same free name
 
-    async def root(self, request: web.Request) -> web.StreamResponse:
+    async def root(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text="This is kandiflux's lite host. It has no graph editor; run workflows with kandiflux.")
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         host = self._host
         return await host.sockets.serve(request, host.queue_info, host.executor.running_node_for)
 
-    async def queue_info(self, request: web.Request) -> web.StreamResponse:
+    async def queue_info(self, _: web.Request) -> web.StreamResponse:
         return _json(self._host.queue_info())
 
     async def prompt(self, request: web.Request) -> web.StreamResponse:
@@ -81,8 +82,12 @@ class _Routes:
             error = {"type": "no_prompt", "message": text, "details": text, "extra_info": {}}
             return _json({"error": error, "node_errors": {}}, status=400)
         extra_data = body.get("extra_data") or {}
+        if not isinstance(extra_data, dict):
+            raise _bad_request("extra_data: expected an object")
         if "client_id" in body:
             extra_data["client_id"] = body["client_id"]
+        if not isinstance(extra_data.get("client_id", ""), str):
+            raise _bad_request("client_id: expected a string")
         only = body.get("partial_execution_targets")
         # In a thread: VALIDATE_INPUTS and INPUT_TYPES are the packs' code, and may take their time.
         verdict = await asyncio.to_thread(validate, prompt, self._host.registry, only)
@@ -102,7 +107,7 @@ class _Routes:
         number, self._next_number = self._next_number, self._next_number + 1
         return -number if body.get("front") else number
 
-    async def queue(self, request: web.Request) -> web.StreamResponse:
+    async def queue(self, _: web.Request) -> web.StreamResponse:
         return _json(self._host.jobs.snapshot())
 
     async def change_queue(self, request: web.Request) -> web.StreamResponse:
@@ -161,11 +166,12 @@ class _Routes:
     async def _upload(self, request: web.Request, is_mask: bool) -> web.StreamResponse:
         form = await request.post()
         try:
-            return _json(await asyncio.to_thread(files.upload, self._host.folders, form, is_mask))
+            async with self._uploading:
+                return _json(await asyncio.to_thread(files.upload, self._host.folders, form, is_mask))
         except files.Refused as refused:
             return web.Response(status=refused.status, text=str(refused))
 
-    async def model_kinds(self, request: web.Request) -> web.StreamResponse:
+    async def model_kinds(self, _: web.Request) -> web.StreamResponse:
         return _json(self._host.folders.model_kinds())
 
     async def models(self, request: web.Request) -> web.StreamResponse:
@@ -174,17 +180,17 @@ class _Routes:
             return web.Response(status=404)
         return _json(await asyncio.to_thread(self._host.folders.model_files, kind))
 
-    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+    async def embeddings(self, _: web.Request) -> web.StreamResponse:
         names = await asyncio.to_thread(self._host.folders.model_files, "embeddings")
         return _json([str(Path(name).with_suffix("")) for name in names])
 
-    async def extensions(self, request: web.Request) -> web.StreamResponse:
+    async def extensions(self, _: web.Request) -> web.StreamResponse:
         return _json([])  # scripts for the graph editor, which is not here
 
-    async def features(self, request: web.Request) -> web.StreamResponse:
+    async def features(self, _: web.Request) -> web.StreamResponse:
         return _json(self._host.features)
 
-    async def system_stats(self, request: web.Request) -> web.StreamResponse:
+    async def system_stats(self, _: web.Request) -> web.StreamResponse:
         return _json(await asyncio.to_thread(system_stats))
 
 
