@@ -45,6 +45,8 @@ def launch(settings: Settings) -> None:
     if importlib.util.find_spec("torch") is None:
         log.error("The lite host needs torch, which is not installed: pip install torch")
         sys.exit(2)
+    # Prompts are walked recursively, three calls a node, and a chain of nodes may be long.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
     if settings.cpu:
         # Read by torch when it looks for devices, whichever pack makes it look.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
