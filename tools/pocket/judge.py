@@ -36,8 +36,9 @@ MIN_LARGEST_BLOB = 0.93
 MAX_OTHER_COLOURS = 0.12
 MAX_HOLES = 0.05
 MIN_PLAIN_BORDER = 0.85
-# Profiles are in units of their mean. The square is 0.09 from the circle.
-MAX_SHAPE_ERROR = 0.065
+# Profiles are in units of their mean. The square is 0.09 from the circle, a hexagon 0.04, a pentagon 0.06; a blurred
+# star strays farthest from its ideal, and has nothing near it.
+MAX_SHAPE_ERROR = {"circle": 0.035, "square": 0.055, "triangle": 0.065, "star": 0.075}
 MIN_SHAPE_MARGIN = 1.4
 DIRECTIONS = 180
 
@@ -278,4 +279,4 @@ def _nearest_shape(profile: Floats) -> tuple[str, float, float]:
         errors[shape] = min(errors[shape], math.sqrt(max(power - 2 * product, 0.0) / DIRECTIONS))
     (error, shape), (second, _), *_ = sorted((error, shape) for shape, error in errors.items())
     margin = second / max(error, 1e-6)
-    return (shape if error <= MAX_SHAPE_ERROR and margin >= MIN_SHAPE_MARGIN else NONE), error, margin
+    return (shape if error <= MAX_SHAPE_ERROR[shape] and margin >= MIN_SHAPE_MARGIN else NONE), error, margin
