@@ -66,7 +66,7 @@ METHOD = (
     list(METHODS),
     {
         "default": "sum",
-        "tooltip": "sum: weights as they are, as in the reference. normalised: weights shared out, and the blend kept as "
+        "tooltip": "sum: weights as they are, as in the reference. normalised: weights shared out, the blend kept as "
         "long as its parts. slerp: along the arc between them, which keeps the blend a likely embed.",
     },
 )

@@ -36,15 +36,20 @@ def cosine_betas(largest: float = 0.999) -> Tensor:
     return torch.tensor([min(ratio, largest) for ratio in ratios], dtype=torch.float32)
 
 
-def posterior(x: Tensor, x0: Tensor, kept: float, kept_before: float) -> tuple[Tensor, float, float]:
-    """The step before x_t, knowing x0: (mean, variance, beta of the step).
+def posterior(
+    x: Tensor, x0: Tensor, alpha: Tensor, beta: Tensor, kept: Tensor, before: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The step before x_t, knowing x0: (mean, variance).
 
-    `kept` and `kept_before` are ᾱ at this timestep and at the one before: the signal's share of the power.
+    `kept` and `before` are ᾱ, the signal's share of the power, at this timestep and at the one before; `alpha` and
+    `beta` are the step's, and sum to 1. All are float32 scalars: at the ends of a schedule the reference's rounding
+    is visible in the result, and is kept.
     """
-    alpha = kept / kept_before
-    beta = 1 - alpha
-    mean = (math.sqrt(kept_before) * beta * x0 + math.sqrt(alpha) * (1 - kept_before) * x) / (1 - kept)
-    return mean, (1 - kept_before) / (1 - kept) * beta, beta
+    mean = before.sqrt() * beta / (1 - kept) * x0 + alpha.sqrt() * (1 - before) / (1 - kept) * x
+    return mean, ((1 - before) / (1 - kept) * beta).clamp(min=1e-20)
+
+
+ONE = torch.tensor(1.0)
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,14 @@ class UnCLIPScheduler:
     clip_sample_range: float = 10.0
 
     @cached_property
+    def betas(self) -> Tensor:
+        """[1000]."""
+        return cosine_betas()
+
+    @cached_property
     def kept(self) -> Tensor:
         """ᾱ [1000]."""
-        return torch.cumprod(1 - cosine_betas(), 0)
+        return torch.cumprod(1 - self.betas, 0)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> UnCLIPScheduler:
@@ -81,8 +91,10 @@ class UnCLIPScheduler:
     def step(self, x0: Tensor, t: int, before: int, x: Tensor, noise: Tensor | None) -> Tensor:
         """x at timestep `before` (−1: clean), from x at `t`; `noise` is a standard normal like x, None at t = 0."""
         x0 = x0.clamp(-self.clip_sample_range, self.clip_sample_range)
-        mean, variance, _ = posterior(x, x0, float(self.kept[t]), float(self.kept[before]) if before >= 0 else 1.0)
-        return mean if noise is None else mean + math.sqrt(max(variance, 1e-20)) * noise
+        kept, kept_before = self.kept[t], self.kept[before] if before >= 0 else ONE
+        beta = self.betas[t] if before == t - 1 else 1 - kept / kept_before
+        mean, variance = posterior(x, x0, 1 - beta, beta, kept, kept_before)
+        return mean if noise is None else mean + variance.sqrt() * noise
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
         return add_noise(self.kept, x0, noise, t)
@@ -144,8 +156,8 @@ class DecoderScheduler:
         return [min(i * spacing + self.steps_offset, TRAIN_STEPS - 1) for i in reversed(range(steps))]
 
     def predict_x0(self, eps: Tensor, t: int, x: Tensor) -> Tensor:
-        kept = float(self.kept[t])
-        x0 = (x - math.sqrt(1 - kept) * eps) / math.sqrt(kept)
+        kept = self.kept[t]
+        x0 = (x - (1 - kept).sqrt() * eps) / kept.sqrt()
         return x0.clamp(-self.clip_sample_range, self.clip_sample_range) if self.clip_sample else x0
 
     def step(
@@ -158,18 +170,18 @@ class DecoderScheduler:
         """
         x0 = self.predict_x0(eps, t, x)
         if self.kind == "DDIM":
-            last = 1.0 if self.set_alpha_to_one else float(self.kept[0])
-            kept_before = float(self.kept[before]) if before >= 0 else last
-            return math.sqrt(kept_before) * x0 + math.sqrt(1 - kept_before) * eps, x0
-        kept_before = float(self.kept[before]) if before >= 0 else 1.0
-        mean, fixed, beta = posterior(x, x0, float(self.kept[t]), kept_before)
+            last = ONE if self.set_alpha_to_one else self.kept[0]
+            kept_before = self.kept[before] if before >= 0 else last
+            return kept_before.sqrt() * x0 + (1 - kept_before).sqrt() * eps, x0
+        kept, kept_before = self.kept[t], self.kept[before] if before >= 0 else ONE
+        alpha = kept / kept_before
+        mean, fixed = posterior(x, x0, alpha, 1 - alpha, kept, kept_before)
         if noise is None:
             return mean, x0
-        fixed = max(fixed, 1e-20)
         if self.variance_type == "learned_range" and variance is not None:
             share = (variance + 1) / 2
-            return mean + torch.exp(0.5 * (share * math.log(beta) + (1 - share) * math.log(fixed))) * noise, x0
-        return mean + math.sqrt(fixed) * noise, x0
+            return mean + torch.exp(0.5 * (share * (1 - alpha).log() + (1 - share) * fixed.log())) * noise, x0
+        return mean + fixed.sqrt() * noise, x0
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
         return add_noise(self.kept, x0, noise, t)
@@ -177,6 +189,6 @@ class DecoderScheduler:
 
 def add_noise(kept: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
     """x at timestep(s) t: √ᾱ x0 + √(1 − ᾱ) noise. t is one timestep, or [B]."""
-    share = kept.to(x0.device)[t]
+    share = kept[t] if isinstance(t, int) else kept.to(x0.device)[t]
     share = share.reshape(-1, *[1] * (x0.ndim - 1)) if share.ndim else share
     return (share.sqrt() * x0 + (1 - share).sqrt() * noise).to(x0.dtype)

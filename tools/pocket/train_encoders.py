@@ -23,7 +23,7 @@ from transformers import (
 
 from . import recipe
 from .captions import LANGUAGES, partial_caption, training_caption
-from .shapes import COLOUR_NAMES, HELD_OUT, SHAPES, TRAINED, Scenes, Triple, draw, sample_scenes
+from .shapes import COLOUR_NAMES, SHAPES, TRAINED, Scenes, draw, sample_scenes
 from .tokenizer import write as write_tokenizer
 from .training import train
 
@@ -39,10 +39,8 @@ class Encoders(nn.Module):
 
     def __init__(self, tokenizer: CLIPTokenizerFast) -> None:
         super().__init__()
-        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        text = CLIPTextConfig(
-            vocab_size=len(tokenizer), **ids, pad_token_id=tokenizer.pad_token_id, **recipe.TEXT_ENCODER
-        )
+        special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        text = CLIPTextConfig(vocab_size=len(tokenizer), **special, **recipe.TEXT_ENCODER)
         self.text = CLIPTextModelWithProjection(text)
         self.image = CLIPVisionModelWithProjection(CLIPVisionConfig(**recipe.IMAGE_ENCODER))
 
@@ -123,7 +121,7 @@ def train_encoders(folder: Path, seed: int, device: torch.device) -> tuple[Encod
                 texts.append(partial_caption(*triple, language, rng, omit=omitted))
                 said[omitted][row] = IGNORED
         images = encoders.image(preprocess(blemish(draw(scenes, side).to(device), generator))).image_embeds
-        ids, mask = tokens(tokenizer, texts, device)
+        ids, _ = tokens(tokenizer, texts, device)
         embeds = encoders.text(input_ids=ids).text_embeds
         attributes = heads.loss(images, wanted) + heads.loss(embeds, said)
         contrast = contrastive(images, embeds, wanted, torch.tensor(whole, device=device), heads.log_scale.exp())
@@ -155,18 +153,3 @@ def load_tokenizer(folder: Path) -> CLIPTokenizerFast:
     if not (path / "vocab.json").exists():
         write_tokenizer(path)
     return CLIPTokenizerFast.from_pretrained(path)
-
-
-@torch.no_grad()
-def nearest_caption_accuracy(
-    encoders: Encoders, tokenizer: CLIPTokenizerFast, triples: tuple[Triple, ...], language: str
-) -> float:
-    """Part of drawn pictures of `triples` whose nearest caption, of all of `triples`, is their own: a check, not a bar."""
-    from .captions import canonical
-
-    scenes = sample_scenes(512, torch.Generator().manual_seed(1), triples)
-    images = encoders.image(preprocess(draw(scenes, recipe.PICTURE_SIDE))).image_embeds
-    ids, _ = tokens(tokenizer, [canonical(*triple, language) for triple in triples], images.device)
-    texts = encoders.text(input_ids=ids).text_embeds
-    best = (F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T).argmax(dim=1).tolist()
-    return sum(triples[i] == triple for i, triple in zip(best, scenes.triples, strict=True)) / len(best)

@@ -14,6 +14,7 @@ from nodes.sampling.schedulers import TRAIN_STEPS, UnCLIPScheduler, add_noise
 from . import recipe
 from .bank import make_bank, trained_part
 from .captions import LANGUAGES, training_caption
+from .shapes import Triple
 from .train_encoders import Encoders, load_tokenizer, tokens
 from .training import train
 
@@ -29,6 +30,10 @@ def new_prior() -> PriorTransformer:
         prior.positional_embedding.normal_(std=0.02)
         prior.prd_embedding.normal_(std=0.02)
     return prior
+
+
+def describe(triple: Triple, rng: random.Random) -> str:
+    return training_caption(triple.shape, triple.colour, triple.background, rng.choice(LANGUAGES), rng, partial=FEW)
 
 
 def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransformer:
@@ -51,10 +56,7 @@ def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransform
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
         rows = torch.randint(len(triples), (stage.batch,), generator=generator)
-        texts = [
-            "" if rng.random() < NO_TEXT else training_caption(*triples[row], rng.choice(LANGUAGES), rng, partial=FEW)
-            for row in rows.tolist()
-        ]
+        texts = ["" if rng.random() < NO_TEXT else describe(triples[row], rng) for row in rows.tolist()]
         ids, mask = tokens(tokenizer, texts, device)
         with torch.no_grad():
             text = encoders.text(input_ids=ids)

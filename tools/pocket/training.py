@@ -26,8 +26,8 @@ class Average:
     @torch.no_grad()
     def update(self, modules: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))  # a short memory while there is little to remember
-        ours, theirs = list(self.modules.parameters()), list(modules.parameters())
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for ours, theirs in zip(self.modules.parameters(), modules.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - decay)
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -93,9 +93,8 @@ def train(
         if step % 100 == 99:
             pace = (now - began) / (step + 1 - start)
             text = " ".join(f"{key} {number:.4f}" for key, number in figures.items())
-            log(
-                f"{name} {step + 1}/{stage.steps} {text} · {pace:.2f} s a step, {pace * (stage.steps - step - 1) / 60:.0f} min to go"
-            )
+            left = pace * (stage.steps - step - 1) / 60
+            log(f"{name} {step + 1}/{stage.steps} {text} · {pace:.2f} s a step, {left:.0f} min to go")
         if now - saved > CHECKPOINT_SECONDS:
             save(step + 1)
             saved = now

@@ -1,0 +1,200 @@
+"""Each network equals diffusers' to 1e-5, with every variant's own inputs, and has the published shape at full size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import PriorTransformer as ReferencePrior
+from diffusers import UNet2DConditionModel, VQModel
+
+from nodes.models.loader import WeightsError, load_decoder, load_network, load_prior, weights_file
+from nodes.models.movq import MOVQ, MOVQConfig
+from nodes.models.prior import PriorConfig, PriorTransformer
+from nodes.models.unet2 import UNet2, UNet2Config
+from tests.parity.tiny import TOKENS, WIDTH, tiny_movq, tiny_prior, tiny_unet
+
+CLOSE = 1e-5
+TIMES = torch.tensor([3, 977])
+
+
+def worst(a: torch.Tensor, b: torch.Tensor) -> float:
+    assert a.abs().max() > 0.01, "a network that says nothing would equal anything"
+    return (a - b).abs().max().item()
+
+
+@torch.no_grad()
+def test_prior() -> None:
+    reference = tiny_prior()
+    ours = PriorTransformer(PriorConfig.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    mask = torch.ones(2, TOKENS)
+    mask[0, 5:] = 0
+    x, pooled, states = torch.randn(2, WIDTH), torch.randn(2, WIDTH), torch.randn(2, TOKENS, WIDTH)
+    got = ours(x, TIMES, pooled, states, mask)
+    assert worst(got, reference(x, TIMES, pooled, states, mask.bool())[0]) <= CLOSE
+    assert worst(ours.to_image_embeds(x), reference.post_process_latents(x)) <= CLOSE
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+@pytest.mark.parametrize("size", [(8, 8), (16, 24)])
+@torch.no_grad()
+def test_unet(channels: int, size: tuple[int, int]) -> None:
+    reference = tiny_unet(in_channels=channels)
+    ours = UNet2(UNet2Config.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    x, embeds = torch.randn(2, channels, *size), torch.randn(2, WIDTH)
+    wanted = reference(x, TIMES, None, added_cond_kwargs={"image_embeds": embeds})[0]
+    assert wanted.shape == (2, 8, *size)
+    assert worst(ours(x, TIMES, embeds), wanted) <= CLOSE
+
+
+@torch.no_grad()
+def test_depth_unet() -> None:
+    reference = tiny_unet(in_channels=8, addition_embed_type="image_hint")
+    ours = UNet2(UNet2Config.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    x, embeds, hint = torch.randn(2, 4, 8, 8), torch.randn(2, WIDTH), torch.rand(2, 3, 64, 64)
+    wanted = reference(x, TIMES, None, added_cond_kwargs={"image_embeds": embeds, "hint": hint})[0]
+    assert worst(ours(x, TIMES, embeds, hint), wanted) <= CLOSE
+    with pytest.raises(ValueError, match="expects a hint"):
+        ours(x, TIMES, embeds)
+
+
+@torch.no_grad()
+def test_movq() -> None:
+    reference = tiny_movq()
+    ours = MOVQ(MOVQConfig.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    pixels = torch.rand(2, 3, 64, 96) * 2 - 1
+    latents = reference.encode(pixels).latents
+    assert latents.shape == (2, 4, 8, 12)
+    assert worst(ours.encode(pixels), latents) <= CLOSE
+    assert worst(ours.decode(latents), reference.decode(latents, force_not_quantize=True)[0]) <= CLOSE
+
+
+UNET = {
+    "in_channels": 4,
+    "out_channels": 8,
+    "addition_embed_type": "image",
+    "attention_head_dim": 64,
+    "block_out_channels": (384, 768, 1152, 1536),
+    "cross_attention_dim": 768,
+    "down_block_types": ("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * 3,
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "up_block_types": ("SimpleCrossAttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",),
+    "encoder_hid_dim": 1280,
+    "encoder_hid_dim_type": "image_proj",
+    "layers_per_block": 3,
+    "resnet_time_scale_shift": "scale_shift",
+}
+VQ = {
+    "block_out_channels": (128, 256, 256, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "vq_embed_dim": 4,
+    "num_vq_embeddings": 16384,
+    "norm_type": "spatial",
+    "down_block_types": ("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
+    "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
+}
+HINT = {"in_channels": 8, "addition_embed_type": "image_hint"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "reference", "config", "parameters", "tensors"),
+    [
+        (lambda c: UNet2(UNet2Config.from_json(c)), UNet2DConditionModel, UNET, 1_253_057_288, 724),
+        (
+            lambda c: UNet2(UNet2Config.from_json(c)),
+            UNet2DConditionModel,
+            UNET | {"in_channels": 9},
+            1_253_074_568,
+            724,
+        ),
+        (lambda c: UNet2(UNet2Config.from_json(c)), UNet2DConditionModel, UNET | HINT, 1_253_429_212, 740),
+        (lambda c: MOVQ(MOVQConfig.from_json(c)), VQModel, VQ, 67_832_495, 431),
+        (
+            lambda c: PriorTransformer(PriorConfig.from_json(c)),
+            ReferencePrior,
+            {"embedding_dim": 1280},
+            1_026_225_920,
+            338,
+        ),
+    ],
+    ids=["unet", "unet-inpaint", "unet-depth", "movq", "prior"],
+)
+def test_full_size_has_the_published_tensors(ours, reference, config, parameters, tensors) -> None:
+    with torch.device("meta"):
+        published, network = reference(**config), ours(config)
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in published.state_dict().items()}
+    assert len(shapes) == tensors
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_defaults_are_kandinsky_22() -> None:
+    assert UNet2Config.from_json(UNET) == UNet2Config()
+    assert MOVQConfig.from_json(VQ) == MOVQConfig()
+
+
+def test_layers_come_from_the_injected_operations(decoder_folder: Path, prior_folder: Path) -> None:
+    class Operations:
+        """Stands for a host's own layer classes."""
+
+    for name in ("Linear", "Conv2d", "GroupNorm", "LayerNorm", "Embedding"):
+        setattr(Operations, name, type(name, (getattr(torch.nn, name),), {"own": True}))
+    decoder = load_decoder(decoder_folder, operations=Operations)
+    prior = load_prior(prior_folder, operations=Operations)
+    for network in (decoder.unet, decoder.movq, prior.prior):
+        own = [module for module in network.modules() if getattr(module, "own", False)]
+        held = sum(parameter.numel() for module in own for parameter in module.parameters(recurse=False))
+        raw = sum(parameter.numel() for parameter in network.parameters()) - held
+        # Only the prior has parameters outside layers: positions, the query, and the embeds' statistics.
+        assert raw == (WIDTH * 2 + 32 * (TOKENS + 5) if network is prior.prior else 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_loading_casts_and_maps(decoder_folder: Path, prior_folder: Path, dtype: torch.dtype) -> None:
+    decoder, prior = load_decoder(decoder_folder, dtype), load_prior(prior_folder, dtype)
+    for network in (decoder.unet, decoder.movq, prior.prior, prior.text_encoder, prior.image_encoder):
+        assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+        assert not any(parameter.requires_grad or parameter.is_meta for parameter in network.parameters())
+    reference = UNet2DConditionModel.from_pretrained(decoder_folder / "unet").state_dict()
+    got = decoder.unet.state_dict()
+    assert all(torch.equal(got[key], value.to(dtype)) for key, value in reference.items())
+
+
+def test_loading_is_strict(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    config = PriorConfig(num_attention_heads=1, attention_head_dim=4, num_layers=1, embedding_dim=4, num_embeddings=3)
+    good = PriorTransformer(config).state_dict()
+    file = tmp_path / "prior.safetensors"
+
+    def load(tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, file)
+        load_network(PriorTransformer(config, device="meta"), file, torch.float32)
+
+    load(good)
+    with pytest.raises(WeightsError, match=r"missing proj_in\.bias"):
+        load({key: value for key, value in good.items() if key != "proj_in.bias"})
+    with pytest.raises(WeightsError, match="unexpected intruder"):
+        load(good | {"intruder": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"proj_in\.weight: expected \[4, 4\], got \[4, 5\]"):
+        load(good | {"proj_in.weight": torch.zeros(4, 5)})
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        load_network(PriorTransformer(config, device="meta"), file, torch.float32)
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.bin, which is not read"):
+        weights_file(tmp_path)
+
+
+def test_a_config_of_another_network_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected encoder_hid_dim_type = 'image_proj', got 'text_image_proj'"):
+        UNet2Config.from_json(UNET | {"encoder_hid_dim_type": "text_image_proj"})

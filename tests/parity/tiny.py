@@ -1,0 +1,128 @@
+"""Tiny Kandinsky 2.2 repositories with random weights, made by the reference implementation and saved as published:
+what our loader then reads."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import string
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, VQModel
+from torch import nn
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+WIDTH, TOKENS = 24, 20
+
+
+def randomise(module: nn.Module, seed: int, gain: float = 0.6) -> nn.Module:
+    """Every parameter from a normal, also those a constructor sets to 0 or 1: nothing may pass by being neutral."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            fan_in = parameter[0].numel()
+            scale = gain / fan_in**0.5 if parameter.ndim > 1 else 0.1
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+            if parameter.ndim == 1 and name.endswith("weight"):  # a norm's scale
+                parameter.add_(1)
+    return module.eval()
+
+
+def tiny_prior() -> PriorTransformer:
+    prior = PriorTransformer(
+        num_attention_heads=4, attention_head_dim=8, num_layers=2, embedding_dim=WIDTH, num_embeddings=TOKENS
+    )
+    randomise(prior, 1)
+    with torch.no_grad():
+        prior.clip_std.abs_().add_(0.5)
+    return prior
+
+
+def tiny_unet(**changes: object) -> UNet2DConditionModel:
+    config: dict[str, object] = {
+        "in_channels": 4,
+        "out_channels": 8,
+        "addition_embed_type": "image",
+        "attention_head_dim": 8,
+        "block_out_channels": (16, 32, 48, 64),
+        "cross_attention_dim": 40,
+        "down_block_types": ("ResnetDownsampleBlock2D",) + ("SimpleCrossAttnDownBlock2D",) * 3,
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("SimpleCrossAttnUpBlock2D",) * 3 + ("ResnetUpsampleBlock2D",),
+        "encoder_hid_dim": WIDTH,
+        "encoder_hid_dim_type": "image_proj",
+        "layers_per_block": 2,
+        "resnet_time_scale_shift": "scale_shift",
+        "norm_num_groups": 8,
+    }
+    unet = UNet2DConditionModel(**(config | changes))
+    randomise(unet, 2)
+    return unet
+
+
+def tiny_movq() -> VQModel:
+    movq = VQModel(
+        block_out_channels=(32, 32, 64, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        vq_embed_dim=4,
+        num_vq_embeddings=16,
+        norm_type="spatial",
+        down_block_types=("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
+        up_block_types=("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
+    )
+    # Its norms have a channel to a group, which divides by nearly nothing: a larger gain only amplifies rounding.
+    randomise(movq, 3, gain=0.4)
+    return movq
+
+
+def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Letters, word-final letters, and the two marks: enough to spell anything in lower case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = ["!", *string.ascii_lowercase]
+    vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps(dict(zip(vocabulary, itertools.count()))))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token="!", model_max_length=TOKENS)
+
+
+def save_prior_folder(folder: Path) -> Path:
+    tokenizer = tiny_tokenizer(folder / "tokenizer")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": WIDTH,
+        "hidden_act": "gelu",
+    }
+    marks = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    text = CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=TOKENS, **marks, **sizes)
+    vision = CLIPVisionConfig(image_size=32, patch_size=8, **sizes)
+    randomise(CLIPTextModelWithProjection(text), 4).save_pretrained(folder / "text_encoder")
+    randomise(CLIPVisionModelWithProjection(vision), 5).save_pretrained(folder / "image_encoder")
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder / "image_processor")
+    tiny_prior().save_pretrained(folder / "prior")
+    UnCLIPScheduler(clip_sample_range=10.0, prediction_type="sample").save_pretrained(folder / "scheduler")
+    return folder
+
+
+def ddpm(**changes: object) -> DDPMScheduler:
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear", "steps_offset": 1}
+    return DDPMScheduler(**(config | changes))
+
+
+def save_decoder_folder(folder: Path, **changes: object) -> Path:
+    tiny_unet(**changes).save_pretrained(folder / "unet")
+    tiny_movq().save_pretrained(folder / "movq")
+    ddpm().save_pretrained(folder / "scheduler")
+    return folder
