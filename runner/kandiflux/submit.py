@@ -134,15 +134,15 @@ def _summary(prompt: Prompt, error: Any) -> str:
     if not isinstance(error, Mapping):
         return f"The server refused the prompt: {error}"
     message, details = str(error.get("message") or error.get("type")), str(error.get("details") or "")
-    # A missing class is reported as "Node ID '#7'" only; the title says more to a person.
+    # A missing class is reported with "Node ID '#7'" only; a person knows the node by its title.
     if details.startswith("Node ID '#"):
-        node_id = details[len("Node ID '#") :].rstrip("'")
-        return f"The server refused the prompt: {message} ({prompt.title(node_id)!r}, {prompt.class_type(node_id)})"
+        title = prompt.title(details[len("Node ID '#") :].rstrip("'"))
+        return f"The server refused the prompt because of {title!r}: {message}"
     return f"The server refused the prompt: {message}"
 
 
 def _advice(error: Any) -> str | None:
-    if isinstance(error, Mapping) and error.get("type") == "invalid_prompt":
+    if isinstance(error, Mapping) and error.get("type") == "invalid_prompt" and "--server" not in str(error):
         return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
     return None
 

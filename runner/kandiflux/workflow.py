@@ -20,7 +20,7 @@ from kandiflux.inputs import InputSpec, input_specs
 from kandiflux.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
 from kandiflux.paths import workflows_folder
 from kandiflux.prompt import Prompt, is_api_format
-from kandiflux.widgets import widget_slots
+from kandiflux.writeback import write_back
 
 __all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
 
@@ -174,8 +174,9 @@ class Workflow:
                 conversion.prompt[node_id]["inputs"][input_name] = (
                     {"__value__": result} if isinstance(result, list) else result
                 )
-                if editor is not None:
-                    _write_back(editor, object_info, node_id, input_name, result)
+            if editor is not None:
+                for node_id, input_name in targets[name]:
+                    write_back(editor, object_info, node_id, input_name, result)
             chosen[name] = result
         return Prompt(conversion.prompt, editor, chosen)
 
@@ -298,19 +299,3 @@ def _spec(
             expected=settable or "(nothing can be set there)",
         )
     return specs[input_name]
-
-
-def _write_back(
-    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
-) -> None:
-    """Sets the value in the editor's file too, so that the picture carries a workflow that makes it again."""
-    for node in editor.get("nodes") or ():
-        values = node.get("widgets_values")
-        if str(node.get("id")) != node_id:
-            continue
-        if isinstance(values, dict):
-            values[input_name] = value
-        elif isinstance(values, list):
-            slots = widget_slots(str(node.get("type")), object_info.get(str(node.get("type"))) or {})
-            if input_name in slots and slots.index(input_name) < len(values):
-                values[slots.index(input_name)] = value

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fake_comfyui import FakeComfyUI
 from kandiflux import Client
+
+from tests.fake_comfyui import FakeComfyUI
 
 
 @pytest.fixture

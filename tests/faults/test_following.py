@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_comfyui import PNG, FakeComfyUI, prompt
 from kandiflux import Client, Saver
 from kandiflux.errors import (
     JobError,
@@ -20,6 +19,8 @@ from kandiflux.errors import (
     ServerUnreachable,
 )
 from kandiflux.events import ExecutionFailed, Preview
+
+from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 
 WAIT = 10
 FRAMES_OF_A_JOB = 9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fake_comfyui import PNG, FakeComfyUI, prompt
 from kandiflux import Client
 from kandiflux.errors import (
     AnswerLost,
@@ -15,6 +14,8 @@ from kandiflux.errors import (
     UsageError,
     WorkflowError,
 )
+
+from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 
 WAIT = 10
 

@@ -1,0 +1,237 @@
+"""Loading workflows, and setting their parameters by name, title and id."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
+from kandiflux.workflow import Workflow
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+OBJECT_INFO = json.loads((DATA / "object_info.json").read_text("utf-8"))
+FILE = DATA / "empty_image.json"
+
+SAMPLER = {
+    "1": {"class_type": "CLIPTextEncode", "inputs": {"text": "a", "clip": ["9", 0]}, "_meta": {"title": "Positive"}},
+    "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "b", "clip": ["9", 0]}, "_meta": {"title": "Prompt"}},
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "c", "clip": ["9", 0]}, "_meta": {"title": "Prompt"}},
+    "4": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": 20, "cfg": 8.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0},
+    },
+    "5": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    "9": {"class_type": "Loader", "inputs": {"fast": True}},
+}
+
+
+def sampler(values: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """{id: inputs} of SAMPLER with these values set."""
+    prompt = Workflow.from_data(copy.deepcopy(SAMPLER)).prompt(OBJECT_INFO, values, **options)
+    return {node_id: dict(node["inputs"]) for node_id, node in prompt.nodes.items()}
+
+
+def test_parameters_by_plain_name_and_preset() -> None:
+    workflow = Workflow.load(FILE)
+    prompt = workflow.prompt(OBJECT_INFO, {"height": "24"}, preset="tiny")
+    assert prompt.nodes["1"]["inputs"] == {"width": 16, "height": 24, "batch_size": 1, "color": 255}
+    assert prompt.values == {"width": 16, "height": 24}
+    assert workflow.title == "One plain picture"
+
+
+def test_one_parameter_may_set_several_inputs() -> None:
+    inputs = Workflow.load(FILE).prompt(OBJECT_INFO, {"size": 40}).nodes["1"]["inputs"]
+    assert (inputs["width"], inputs["height"]) == (40, 40)
+
+
+def test_the_editor_file_sent_along_says_the_same() -> None:
+    workflow = Workflow.load(FILE)
+    prompt = workflow.prompt(OBJECT_INFO, {"width": 99})
+    assert prompt.workflow is not None
+    assert prompt.workflow["nodes"][0]["widgets_values"] == [99, 32, 1, 255]
+    assert workflow.editor is not None
+    assert workflow.editor["nodes"][0]["widgets_values"] == [64, 32, 1, 255], "the loaded workflow was changed"
+
+
+@pytest.mark.parametrize("address", ["Positive.text", '"Positive".text', "positive.text", "1.text"])
+def test_parameters_by_title_and_id(address: str) -> None:
+    assert sampler({address: "a fox"})["1"]["text"] == "a fox"
+
+
+def test_titles_without_one_are_class_names() -> None:
+    assert sampler({"KSampler.steps": "7"})["4"]["steps"] == 7
+
+
+def test_an_ambiguous_title_lists_its_nodes() -> None:
+    with pytest.raises(ParameterError, match=r"2 nodes are called 'Prompt': 2 .*, 3 .*"):
+        sampler({"Prompt.text": "x"})
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("Positiv.text", "Did you mean 'Positive'"), ("Positive.txt", "no input 'txt'"), ("prompt", "no parameter")],
+)
+def test_a_wrong_address_says_what_there_is(address: str, said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        sampler({address: "x"})
+
+
+@pytest.mark.parametrize(
+    ("address", "value", "said"),
+    [
+        ("4.steps", "0", "nearest value is 1"),
+        ("4.steps", 99999, "nearest value is 10000"),
+        ("4.steps", "2.5", "a whole number from 1 to 10000"),
+        ("4.steps", True, "a whole number"),
+        ("4.cfg", "nan", "a number from"),
+        ("4.cfg", "much", "a number from"),
+        ("4.sampler_name", "eular", "Did you mean 'euler'"),
+        ("4.scheduler", "carras", "Did you mean 'karras'"),
+        ("9.fast", "perhaps", "true or false"),
+        ("1.text", 5, "takes a text"),
+        ("1.clip", "x", "takes a CLIP from another node"),
+        ("5.image", "nowhere.png", "neither a file here nor one in the server's"),
+    ],
+)
+def test_a_wrong_value_says_what_is_right(address: str, value: Any, said: str) -> None:
+    with pytest.raises(ParameterError, match=said) as caught:
+        sampler({address: value})
+    assert caught.value.exit_code == 2
+
+
+def test_values_become_what_the_input_takes() -> None:
+    prompt = sampler({"4.steps": "7", "4.cfg": "2", "9.fast": "off", "4.sampler_name": "dpmpp_2m", "1.text": ""})
+    assert (prompt["4"]["steps"], prompt["4"]["cfg"], prompt["9"]["fast"]) == (7, 2.0, False)
+    assert prompt["1"]["text"] == ""
+
+
+def test_a_workflow_narrows_a_range() -> None:
+    with pytest.raises(ParameterError, match="nearest value is 512"):
+        Workflow.load(FILE).prompt(OBJECT_INFO, {"width": 600})
+
+
+def test_a_random_seed_is_reported() -> None:
+    workflow = Workflow.from_data(copy.deepcopy(SAMPLER))
+    assert workflow.seed_parameters(OBJECT_INFO) == ["4.seed"]
+    prompt = workflow.prompt(OBJECT_INFO, {"4.seed": "random"})
+    assert prompt.nodes["4"]["inputs"]["seed"] == prompt.values["4.seed"]
+    assert isinstance(prompt.values["4.seed"], int)
+
+
+def test_a_local_picture_is_uploaded_once(tmp_path: Path) -> None:
+    picture = tmp_path / "mine.png"
+    picture.write_bytes(b"x")
+    sent: list[Path] = []
+
+    def upload(path: Path) -> str:
+        sent.append(path)
+        return "mine (1).png"
+
+    assert sampler({"5.image": str(picture)}, upload=upload)["5"]["image"] == "mine (1).png"
+    assert sent == [picture]
+    assert sampler({"5.image": "other.png"}, upload=upload)["5"]["image"] == "other.png"
+
+
+def test_missing_node_classes_are_named_before_anything_is_sent() -> None:
+    data = {"1": {"class_type": "Riddle", "inputs": {}, "_meta": {"title": "Puzzle"}}}
+    with pytest.raises(InvalidPrompt, match=r"(?s)lacks node classes.*Riddle.*'Puzzle'"):
+        Workflow.from_data(data).prompt(OBJECT_INFO)
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(UsageError, match="no preset 'huge'"):
+        Workflow.load(FILE).prompt(OBJECT_INFO, preset="huge")
+
+
+def png(path: Path, **texts: Any) -> Path:
+    info = PngInfo()
+    for key, value in texts.items():
+        info.add_text(key, json.dumps(value))
+    Image.new("RGB", (4, 4)).save(path, pnginfo=info)
+    return path
+
+
+def test_a_png_runs_what_made_it_and_keeps_the_parameters_of_its_workflow(tmp_path: Path) -> None:
+    editor = json.loads(FILE.read_text("utf-8"))
+    ran = {"1": {"class_type": "EmptyImage", "inputs": {"width": 5, "height": 6, "batch_size": 1, "color": 7}}}
+    workflow = Workflow.load(png(tmp_path / "both.png", prompt=ran, workflow=editor))
+    assert workflow.origin.startswith("the prompt in ")
+    prompt = workflow.prompt(OBJECT_INFO, {"height": 9})
+    assert prompt.nodes["1"]["inputs"] == {"width": 5, "height": 9, "batch_size": 1, "color": 7}
+    assert prompt.title("1") == "Canvas"
+
+
+def test_a_png_with_only_one_of_them(tmp_path: Path) -> None:
+    editor = json.loads(FILE.read_text("utf-8"))
+    assert Workflow.load(png(tmp_path / "editor.png", workflow=editor)).prompt(OBJECT_INFO).nodes.keys() == {"1", "2"}
+    assert Workflow.load(png(tmp_path / "api.png", prompt=SAMPLER)).api == SAMPLER
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b"\x89PNG\r\n\x1a\nxxxx", b"\xff\xfe"])
+def test_what_is_no_workflow_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(WorkflowError):
+        Workflow.load(path)
+
+
+def test_a_png_without_a_workflow(tmp_path: Path) -> None:
+    with pytest.raises(WorkflowError, match="carries no workflow"):
+        Workflow.load(png(tmp_path / "bare.png"))
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(WorkflowError, match="no file and no shipped workflow 'nothing_like_it'"):
+        Workflow.load("nothing_like_it")
+
+
+def test_what_can_be_set_is_listed() -> None:
+    listed = {info.name: info for info in Workflow.load(FILE).parameters(OBJECT_INFO)}
+    assert list(listed) == ["width", "height", "size", "colour", "name"]
+    assert (listed["width"].value, listed["width"].min, listed["width"].max) == (64, 1, 512)
+    plain = [info.name for info in Workflow.from_data(SAMPLER).parameters(OBJECT_INFO)]
+    assert "4.seed" in plain
+    assert "1.clip" not in plain
+
+
+def test_a_declared_parameter_that_points_nowhere() -> None:
+    with pytest.raises(WorkflowError, match="does not say what it sets"):
+        Workflow.from_data({"nodes": [], "links": [], "extra": {"kandiflux": {"parameters": {"x": {}}}}})
+
+
+def test_setting_a_primitive_sets_what_it_feeds() -> None:
+    data = {
+        "nodes": [
+            {"id": 9, "type": "PrimitiveNode", "widgets_values": [33, "fixed"]},
+            {
+                "id": 2,
+                "type": "EmptyImage",
+                "widgets_values": [1, 2, 1, 0],
+                "inputs": [{"name": "width", "type": "INT", "link": 5, "widget": {"name": "width"}}],
+            },
+        ],
+        "links": [[5, 9, 0, 2, 0, "INT"]],
+        "extra": {"kandiflux": {"parameters": {"side": {"node": 9, "input": "value"}}}},
+    }
+    prompt = Workflow.from_data(data).prompt(OBJECT_INFO, {"side": 44})
+    assert prompt.nodes["2"]["inputs"]["width"] == 44
+    assert prompt.workflow is not None
+    assert prompt.workflow["nodes"][0]["widgets_values"][0] == 44
+
+
+def test_a_value_set_over_a_link_takes_its_place() -> None:
+    data = json.loads(FILE.read_text("utf-8"))
+    data["nodes"].append({"id": 3, "type": "Loader", "widgets_values": [True], "outputs": [{"links": [2]}]})
+    data["nodes"][0]["inputs"] = [{"name": "width", "type": "INT", "link": 2, "widget": {"name": "width"}}]
+    data["links"].append([2, 3, 0, 1, 0, "INT"])
+    workflow = Workflow.from_data(data)
+    assert workflow.prompt(OBJECT_INFO).nodes["1"]["inputs"]["width"] == ["3", 0]
+    prompt = workflow.prompt(OBJECT_INFO, {"width": 9})
+    assert prompt.nodes["1"]["inputs"]["width"] == 9
+    assert prompt.workflow is not None
+    assert Workflow.from_data(prompt.workflow).prompt(OBJECT_INFO).nodes["1"]["inputs"]["width"] == 9
