@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -54,6 +55,7 @@ class Recorder:
         self.client_id = uuid.uuid4().hex
         self.socket: websocket.WebSocket | None = None
         self._prompt_ids: list[str] = []
+        self._files_before = self._files()
 
     def __enter__(self) -> Recorder:
         return self
@@ -61,6 +63,13 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         if self.socket:
             self.socket.close()
+        # The host is shared: the next client finds its folders as this one did.
+        for path in self._files() - self._files_before:
+            path.unlink()
+
+    def _files(self) -> set[Path]:
+        folders = (self.host.input, self.host.output, self.host.temp)
+        return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """An HTTP request, logged with its answer."""
@@ -208,7 +217,7 @@ def _part(name: str, value: Any) -> Any:
         return f"<{name}>"
     if name in ("executed", "current_outputs", "dependent_outputs", "errors") and isinstance(value, list):
         return sorted(value, key=json.dumps)
-    if name == "prompt" and isinstance(value, list):
+    if name == "prompt" and isinstance(value, list) and len(value) == 5:
         # A history entry: the queue number, and the outputs, which ComfyUI keeps in a set.
         return ["<number>", *value[1:4], sorted(value[4])]
     if name == "details" and isinstance(value, str):

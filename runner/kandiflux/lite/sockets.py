@@ -124,12 +124,17 @@ class _Connection:
         self.socket = socket
         self.features: dict[str, Any] = {}
         self._unsent: asyncio.Queue[Frame] = asyncio.Queue(_MOST_UNSENT_FRAMES)
+        self._closing: asyncio.Task[bool] | None = None
 
     def post(self, frame: Frame) -> None:
-        try:
+        if self._closing is not None or self.socket.closed:
+            return
+        if self._unsent.full():
+            # Better gone, and known to be gone, than one that silently misses frames.
+            log.warning("A client does not read its frames: it is disconnected.")
+            self._closing = asyncio.create_task(self.socket.close())
+        else:
             self._unsent.put_nowait(frame)
-        except asyncio.QueueFull:
-            log.warning("A client reads too slowly: a frame is dropped.")
 
     async def send_all(self) -> None:
         try:
