@@ -1,4 +1,4 @@
-"""Whole runs equal diffusers' to 1e-4 in fp32 with the same noise: prior, emb2emb, interpolate, decode, img2img, depth."""
+"""Whole runs equal diffusers' to 1e-4 in fp32 with the same noise: prior, emb2emb, mixing, decode, img2img, depth."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from nodes.sampling.mixing import mix
 from nodes.sampling.noise import Noise, seeded_noise
 from nodes.sampling.prior import TextStates, encode_text, sample_image_embeds
 from nodes.sampling.schedulers import DecoderScheduler, UnCLIPScheduler
+from nodes.sampling.steps import steps_for_strength
 
 CLOSE = 1e-4
 CPU = torch.device("cpu")
@@ -107,8 +108,6 @@ def test_steps_out_of_range_say_what_to_do() -> None:
     with pytest.raises(ValueError, match="expected 2 to 1000 steps, got 1"):
         UnCLIPScheduler().timesteps(1)
     with pytest.raises(ValueError, match="leaves no step to run"):
-        from nodes.sampling.steps import steps_for_strength
-
         steps_for_strength([9, 6, 3], 0.2)
 
 
