@@ -257,9 +257,9 @@ def canonical(shape: str, colour: str, background: str, language: str) -> str:
     return templates(language)[0].format(**_FORMS[language](shape, colour, background, None))
 
 
-def rewordings(shape: str, colour: str, background: str, language: str) -> list[str]:
-    """Every other template filled in, in order, with each shape's canonical word."""
-    forms = _FORMS[language](shape, colour, background, None)
+def rewordings(shape: str, colour: str, background: str, language: str, rng: random.Random | None = None) -> list[str]:
+    """Every other template filled in, in order, with each shape's canonical word, or with `rng` any of its words."""
+    forms = _FORMS[language](shape, colour, background, rng)
     return [template.format(**forms) for template in templates(language)[1:]]
 
 
@@ -303,12 +303,13 @@ def training_caption(
 
 def every_caption(language: str) -> Iterator[str]:
     """Every template with every pair of words it can hold: what the tokenizer learns its words from."""
-    synonyms = range(4)
+    # Enough draws to meet each of a shape's synonyms.
+    draws = range(4) if language == "zh" else range(1)
     for shape, colour, background in product(_DE_SHAPES, _DE_COLOURS, _DE_COLOURS):
         if colour == background:
             continue
-        for seed in synonyms if language == "zh" else (0,):
-            forms = _FORMS[language](shape, colour, background, random.Random(seed) if language == "zh" else None)
+        for seed in draws:
+            forms = _FORMS[language](shape, colour, background, random.Random(seed))
             for template in (*templates(language), *(t for ts in _PARTIAL[language].values() for t in ts)):
                 text = template.format(**forms)
                 yield text
