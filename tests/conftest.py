@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.recorder", "tests.scenarios")
+pytest.register_assert_rewrite("tests.recorder", "tests.conversations")
 
 from tests.hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.conversations import SCENARIOS, Scenario, forget
 from tests.hosts import RunningHost
 from tests.recorder import Recorder
-from tests.scenarios import SCENARIOS, Scenario, forget
 
 
 def conversation(scenario: Scenario, host: RunningHost) -> list[Any]:

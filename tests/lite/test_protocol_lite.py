@@ -1,12 +1,12 @@
-"""The lite host holds the conversations of scenarios.py as ComfyUI does."""
+"""The lite host holds the conversations of tests/conversations as ComfyUI does."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.conversations import SCENARIOS, Scenario, forget
 from tests.hosts import RunningHost
 from tests.recorder import Recorder
-from tests.scenarios import SCENARIOS, Scenario, forget
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import requests
 
+from tests.conversations.common import PICTURE, SLOW, node, png, show
 from tests.hosts import ROOT, RunningHost, running_lite
 from tests.recorder import Recorder
-from tests.scenarios import PICTURE, SLOW, node, png, show
 
 BROKEN_PACK = "raise RuntimeError('this pack is broken')\n"
 RUDE_PACK = """
