@@ -23,6 +23,7 @@ from kandiflux.lite.command import host
 if TYPE_CHECKING:
     from kandiflux.client import Client
     from kandiflux.job import Job
+    from kandiflux.outputs import Saver
     from kandiflux.prompt import Prompt
     from kandiflux.workflow import Workflow
 
@@ -236,13 +237,18 @@ def _prepare(
 
 
 def _follow_to_the_end(
-    client: Client, job: Job, saver: Any, *, json_lines: bool, quiet: bool, timeout: float | None
+    client: Client, job: Job, saver: Saver, *, json_lines: bool, quiet: bool, timeout: float | None
 ) -> None:
-    from kandiflux.follow import follow, progress_display
+    from kandiflux.follow import JsonLines, Plain, follow, live_display
 
     try:
-        with progress_display(job, quiet=quiet or json_lines) as show:
-            follow(job, client.server, saver, json_lines=json_lines, show=show, timeout=timeout)
+        if json_lines:
+            follow(job, client.server, saver, JsonLines(), timeout)
+        elif quiet or not sys.stderr.isatty():
+            follow(job, client.server, saver, Plain(quiet=quiet), timeout)
+        else:
+            with live_display(job.prompt) as display:
+                follow(job, client.server, saver, display, timeout)
     except JobTimeout:
         _cancel(job)
         raise

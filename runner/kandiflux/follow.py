@@ -4,54 +4,102 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kandiflux.errors import OutputMissing
 from kandiflux.events import Event, JobQueued, NodeExecuted, NodesCached, NodeStarted, ProgressState
 from kandiflux.job import Job
 from kandiflux.outputs import Saver, collect_outputs
+from kandiflux.prompt import Prompt
 from kandiflux.result import Result
 from kandiflux.server import Server
 
-__all__ = ["follow", "progress_display"]
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-Show = Callable[[Event], None]
+__all__ = ["Display", "JsonLines", "Plain", "follow", "live_display"]
 
 
-def follow(job: Job, server: Server, saver: Saver, *, json_lines: bool, show: Show, timeout: float | None) -> Result:
-    """Reads the job's events to its end and saves what it makes; saved paths go to stdout, one a line.
+class Display(Protocol):
+    """Where a job is shown while it runs. Saved paths are the results and go to stdout, one a line."""
+
+    def show(self, event: Event) -> None: ...
+
+    def saved(self, path: Path) -> None: ...
+
+    def text(self, text: str) -> None:
+        """A text that a node shows."""
+        ...
+
+    def finished(self, result: Result) -> None: ...
+
+
+def follow(job: Job, server: Server, saver: Saver, display: Display, timeout: float | None = None) -> Result:
+    """Reads the job's events to its end and saves what it makes, as early as possible.
 
     Raises what the job ended with, JobTimeout, or OutputError.
     """
-
-    def report(path: Path | None) -> None:
-        if path is not None:
-            _print_json({"event": "saved", "path": str(path)}) if json_lines else print(path, flush=True)
-
     for event in job.events(timeout):
-        if json_lines:
-            _print_json(event.as_dict())
-        show(event)
+        display.show(event)
         if isinstance(event, NodeExecuted):
             title = job.prompt.title(event.display_node_id)
             for output in collect_outputs(event.display_node_id, title, event.output, server):
                 if output.is_file and output.folder == "output":
                     try:
-                        report(saver.save(output))
+                        path = saver.save(output)
                     except OutputMissing:
                         # History has the last word on whether it is an output at all.
                         continue
+                    if path is not None:
+                        display.saved(path)
     result = job.result()
     for output in result.files:
-        report(saver.save(output))
+        path = saver.save(output)
+        if path is not None:
+            display.saved(path)
     for text in result.texts:
-        if not json_lines:
-            print(text, flush=True)
-    if json_lines:
-        _print_json(
+        display.text(text)
+    display.finished(result)
+    return result
+
+
+class Plain:
+    """Saved paths only; texts on stderr unless `quiet`."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+
+    def show(self, event: Event) -> None:
+        pass
+
+    def saved(self, path: Path) -> None:
+        print(path, flush=True)
+
+    def text(self, text: str) -> None:
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def finished(self, result: Result) -> None:
+        pass
+
+
+class JsonLines:
+    """Everything as JSON, one object a line, on stdout."""
+
+    def show(self, event: Event) -> None:
+        self._print(event.as_dict())
+
+    def saved(self, path: Path) -> None:
+        self._print({"event": "saved", "path": str(path)})
+
+    def text(self, text: str) -> None:
+        pass
+
+    def finished(self, result: Result) -> None:
+        self._print(
             {
                 "event": "result",
                 "prompt_id": result.prompt_id,
@@ -60,52 +108,60 @@ def follow(job: Job, server: Server, saver: Saver, *, json_lines: bool, show: Sh
                 "outputs": [output.as_dict() for output in result.outputs],
             }
         )
-    return result
 
-
-def _show_nothing(_event: Event) -> None:
-    pass
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+    def _print(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
 @contextmanager
-def progress_display(job: Job, *, quiet: bool) -> Iterator[Show]:
-    """A live line for the nodes and one for the steps of the present node; nothing where stderr is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield _show_nothing
-        return
+def live_display(prompt: Prompt) -> Iterator[Display]:
+    """A live line for the nodes and one for the steps of the present node, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.text import Text
 
-    class Title(TextColumn):
-        def render(self, task: Any) -> Text:
-            return Text(task.description)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # rich would lead stdout to its own console, away from the file or pipe that waits for the paths.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        yield _Live(prompt, progress)
 
-    columns = (Title(""), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        nodes = progress.add_task("waiting", total=len(job.prompt.nodes))
-        steps = progress.add_task("", total=None, visible=False)
-        done: set[str] = set()
 
-        def show(event: Event) -> None:
-            if isinstance(event, JobQueued) and event.position:
-                progress.update(nodes, description=f"waiting behind {event.position}")
-            elif isinstance(event, NodesCached):
-                done.update(event.node_ids)
-            elif isinstance(event, NodeStarted) and event.display_node_id is not None:
-                progress.update(nodes, description=job.prompt.title(event.display_node_id))
-                progress.update(steps, visible=False)
-            elif isinstance(event, ProgressState):
-                done.update(node_id for node_id, state in event.nodes.items() if state.state == "finished")
-                for state in event.nodes.values():
-                    if state.state == "running" and state.max > 1:
-                        progress.update(
-                            steps, description="  steps", completed=state.value, total=state.max, visible=True
-                        )
-            progress.update(nodes, completed=len(done & job.prompt.nodes.keys()))
+class _Live(Plain):
+    def __init__(self, prompt: Prompt, progress: Progress) -> None:
+        super().__init__()
+        self._prompt = prompt
+        self._progress = progress
+        self._nodes = progress.add_task("waiting", total=len(prompt.nodes))
+        self._steps = progress.add_task("", total=None, visible=False)
+        self._done: set[str] = set()
 
-        yield show
+    def show(self, event: Event) -> None:
+        if isinstance(event, JobQueued) and event.position:
+            self._progress.update(self._nodes, description=f"waiting behind {event.position}")
+        elif isinstance(event, NodesCached):
+            self._done.update(event.node_ids)
+        elif isinstance(event, NodeStarted) and event.display_node_id is not None:
+            self._progress.update(self._nodes, description=self._prompt.title(event.display_node_id))
+            self._progress.update(self._steps, visible=False)
+        elif isinstance(event, ProgressState):
+            self._done.update(node_id for node_id, state in event.nodes.items() if state.state == "finished")
+            for state in event.nodes.values():
+                if state.state == "running" and state.max > 1:
+                    self._progress.update(
+                        self._steps, description="  steps", completed=state.value, total=state.max, visible=True
+                    )
+        self._progress.update(self._nodes, completed=len(self._done & self._prompt.nodes.keys()))
+
+    def saved(self, path: Path) -> None:
+        if sys.stdout.isatty():
+            # The same terminal as the live lines: the line has to go above them, whole.
+            self._above(str(path))
+        else:
+            super().saved(path)
+
+    def text(self, text: str) -> None:
+        self._above(text)
+
+    def _above(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -176,6 +177,27 @@ def test_run_prints_the_saved_path_and_nothing_else(lite_host: RunningHost, tmp_
     assert Path(path).parent == out
     with Image.open(path) as picture:
         assert picture.size == (24, 16)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
+def test_progress_goes_to_the_terminal_and_the_paths_still_to_the_pipe(lite_host: RunningHost, tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "kandiflux", "run", str(PLAIN), "--out", str(tmp_path), "--server", lite_host.url]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runner"), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        # Reading a pseudo-terminal whose other end is gone is an error on Linux, and the end elsewhere.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+        printed = process.communicate(timeout=WAIT)[0]
+    assert process.returncode == 0
+    assert Path(printed.strip()).is_file()
+    assert "waiting" in shown.decode()
 
 
 def test_run_as_json_lines(lite_host: RunningHost, tmp_path: Path) -> None:
