@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -35,7 +35,6 @@ class RunningHost:
     base: Path
     process: subprocess.Popen[str]
     log: Path
-    packs: dict[str, Path] = field(default_factory=dict)
 
     @property
     def input(self) -> Path:
@@ -86,6 +85,9 @@ def running_comfyui(
         (base / name).mkdir(parents=True, exist_ok=True)
     for pack in packs:
         (base / "custom_nodes" / pack.name).symlink_to(pack, target_is_directory=True)
+    own = comfyui_folder() / "custom_nodes" / "websocket_image_save.py"  # the one pack ComfyUI brings along
+    if own.is_file():
+        (base / "custom_nodes" / own.name).symlink_to(own)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,0 +1,43 @@
+"""The lite host's own nodes are described as a recorded ComfyUI 0.3.64 describes its."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conversations.common import png
+from tests.conversations.serving import CORE
+from tests.hosts import ROOT, RunningHost
+
+RECORDED = "comfyui/object_info-0.3.64.json"
+
+
+@pytest.fixture
+def example(lite_host: RunningHost) -> Iterator[None]:
+    """The one file in the recorded ComfyUI's input folder."""
+    path = lite_host.input / "example.png"
+    path.write_bytes(png((0, 0, 0, 0)))
+    yield
+    path.unlink()
+
+
+def recorded() -> Path:
+    """The recording: in $KANDIFLUX_SHARED, or in a folder "shared" in the checkout or beside it."""
+    named = os.environ.get("KANDIFLUX_SHARED")
+    folders = [Path(named)] if named else [ROOT / "shared", ROOT.parent / "shared"]
+    for folder in folders:
+        if (folder / RECORDED).is_file():
+            return folder / RECORDED
+    pytest.skip(f"no recorded {RECORDED} (set KANDIFLUX_SHARED)")
+
+
+@pytest.mark.usefixtures("example")
+@pytest.mark.parametrize("name", CORE)
+def test_object_info_equals_the_recorded(name: str, lite_host: RunningHost) -> None:
+    expected = json.loads(recorded().read_text())[name]
+    assert requests.get(f"{lite_host.url}/object_info/{name}", timeout=10).json() == {name: expected}
