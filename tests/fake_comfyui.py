@@ -47,7 +47,8 @@ class FakeComfyUI:
     """Cuts every websocket after so many frames of the next job."""
     garbage: bool = False
     ending: str = "success"
-    """success, error, memory, interrupted, blocked, vanish (no history entry) or hold (runs until released)"""
+    """success, error, memory, interrupted, blocked, vanish (no history entry), nonsense (an unreadable one) or
+    hold (runs until released)"""
     websocket: bool = True
     view: str = "ok"
     """ok, missing, or truncated"""
@@ -204,7 +205,9 @@ class FakeComfyUI:
             await send("executed", {"node": "2", "display_node": "2", "output": {"images": [picture]}})
             await send("execution_success", {})
             messages.append(["execution_success", {"prompt_id": prompt_id, "timestamp": 1500}])
-        if self.ending != "vanish":
+        if self.ending == "nonsense":
+            self.history[prompt_id] = {"outputs": [1, 2], "status": "?"}
+        elif self.ending != "vanish":
             await asyncio.sleep(0.005)
             saved = nodes["2"]["class_type"] == "SaveImage" and not failed
             self.history[prompt_id] = {

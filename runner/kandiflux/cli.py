@@ -227,6 +227,11 @@ def _client(server: str | None, header: list[str] | None, ca_bundle: Path | None
 def _prepare(
     client: Client, workflow: Workflow, values: dict[str, Any], preset: str | None, seed: str | None
 ) -> Prompt:
+    if workflow.needs:
+        version = str(client.server.system_stats().get("system", {}).get("comfyui_version", ""))
+        needed = workflow.too_new_for(version)
+        if version and needed:
+            typer.echo(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}", err=True)
     object_info = client.object_info()
     if seed is not None:
         names = workflow.seed_parameters(object_info)

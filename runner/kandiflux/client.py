@@ -10,6 +10,7 @@ with Client("http://127.0.0.1:8188") as client:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
+from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, UsageError
 from kandiflux.events import (
     Event,
     ExecutionFailed,
@@ -124,7 +125,13 @@ class Client:
         try:
             job.client_id = self._stream.client_id
             accepted = submit_prompt(self.server, prompt, job.marker, job.client_id, patience=min(self._patience, 30.0))
-        except BaseException:
+        except KeyboardInterrupt:
+            # It may have been taken already, and nobody would follow it.
+            with contextlib.suppress(KandifluxError):
+                self.cancel(job)
+            self._forget(job)
+            raise
+        except KandifluxError:
             self._forget(job)
             raise
         if accepted.prompt_id != job.prompt_id:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "JobState"]
 
 JobState = Literal["submitting", "queued", "running", "done", "failed", "interrupted", "lost"]
+
+_log = logging.getLogger(__name__)
 
 # Of these only the newest is worth keeping for a reader that comes late.
 _SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
@@ -57,6 +60,7 @@ class Job:
         self._outcome: Result | KandifluxError | None = None
         self._callbacks: list[Callable[[Job], None]] = []
         self._cancelled = False
+        self._position: int | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.prompt_id} {self._state}>"
@@ -141,8 +145,8 @@ class Job:
 
     def queued(self, position: int | None) -> None:
         if self._state in ("submitting", "queued"):
-            changed = self._state == "submitting" or position is not None
-            self._state = "queued"
+            changed = self._state == "submitting" or position not in (None, self._position)
+            self._state, self._position = "queued", position
             if changed:
                 self.deliver(JobQueued(self.prompt_id, position=position))
 
@@ -161,7 +165,10 @@ class Job:
             callbacks, self._callbacks = self._callbacks, []
             self._changed.notify_all()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - foreign code must not end the thread that follows all the other jobs
+                _log.exception("a callback for %s failed", self.prompt_id)
 
     def _wait(self, deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()

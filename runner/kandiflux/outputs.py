@@ -84,7 +84,7 @@ def collect_outputs(
 ) -> list[Output]:
     """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`."""
     found: list[Output] = []
-    for key, values in (output or {}).items():
+    for key, values in output.items() if isinstance(output, Mapping) else ():
         for number, value in enumerate(values if isinstance(values, (list, tuple)) else [values]):
             if isinstance(value, Mapping) and isinstance(value.get("filename"), str):
                 found.append(

@@ -249,8 +249,16 @@ class Server:
     def _send(self, method: str, path: str, **kwargs: Any) -> Answer:
         try:
             response = self._session().request(
-                method, f"{self.url}{path}", timeout=self.timeout, verify=self.verify, **kwargs
+                method,
+                f"{self.url}{path}",
+                timeout=self.timeout,
+                verify=self.verify,
+                # A redirected POST would arrive as a GET.
+                allow_redirects=method == "GET",
+                **kwargs,
             )
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
+            raise UsageError(f"The request to {self.url}{path} cannot be made: {error}.") from error
         except requests.exceptions.SSLError as error:
             raise ServerUnreachable(
                 f"No secure connection to {self.url}: {error}.", hint="Check the certificate, or name its CA bundle."
@@ -286,12 +294,19 @@ class Server:
         if session is None:
             session = requests.Session()
             session.headers.update(self.headers)
+            # A proxy named in the environment is not meant for this machine itself.
+            session.trust_env = not _is_loopback(self.url)
             session.mount("http://", HTTPAdapter(max_retries=0))
             session.mount("https://", HTTPAdapter(max_retries=0))
             self._local.session = session
             with self._lock:
                 self._sessions.append(session)
         return session
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _never_sent(error: requests.RequestException) -> bool:

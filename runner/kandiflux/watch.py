@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kandiflux.errors import JobInterrupted, JobLost, ServerError, ServerUnreachable
+from kandiflux.errors import JobInterrupted, JobLost, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.job import Job
 from kandiflux.result import outcome
 from kandiflux.server import Queue, Server
@@ -154,7 +154,16 @@ class Watcher:
         entry = self._server.history(job.prompt_id)
         if entry is None:
             return False
-        job.finish(outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket))
+        try:
+            job.finish(outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            unreadable = ProtocolError(
+                f"The history entry of the job {job.prompt_id} cannot be read.",
+                expected="prompt, outputs, status and meta, as ComfyUI writes them",
+                got=str(entry)[:200],
+            )
+            unreadable.__cause__ = error
+            job.finish(unreadable)
         return True
 
     def _bear(self, error: ServerUnreachable | ServerError) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,8 @@ class Workflow:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     title: str = ""
     description: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """`{"comfyui": ">=0.3.60"}`: what the workflow was made for."""
 
     @classmethod
     def load(cls, source: str | Path) -> Workflow:
@@ -96,6 +99,7 @@ class Workflow:
                 presets=about.get("presets") or {},
                 title=str(about.get("title", name)),
                 description=str(about.get("description", "")),
+                needs=about.get("needs") or {},
             )
         if isinstance(data, Mapping) and is_api_format(data.get("prompt")):
             data = data["prompt"]
@@ -126,7 +130,7 @@ class Workflow:
                 return workflow
             return cls(
                 workflow.name, f"the prompt in {path}", editor, prompt, workflow.declared, workflow.presets,
-                workflow.title, workflow.description,
+                workflow.title, workflow.description, workflow.needs,
             )  # fmt: skip
         if is_api_format(prompt):
             return cls(path.stem, f"the prompt in {path}", api=prompt, title=path.stem)
@@ -179,6 +183,11 @@ class Workflow:
                     write_back(editor, object_info, node_id, input_name, result)
             chosen[name] = result
         return Prompt(conversion.prompt, editor, chosen)
+
+    def too_new_for(self, comfyui_version: str) -> str | None:
+        """The ComfyUI version this workflow needs, where that is newer than the given one; else None."""
+        needed = self.needs.get("comfyui", "").removeprefix(">=").strip()
+        return needed if needed and _numbers(comfyui_version) < _numbers(needed) else None
 
     def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
         """What `--seed` sets: the parameter `seed` if the workflow has one, else every plain seed input."""
@@ -251,6 +260,10 @@ class Workflow:
                 f"{self.name} has no preset {name!r}.", expected=", ".join(self.presets) or "(it has none)"
             )
         return self.presets[name]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _parse(raw: bytes | str, origin: str) -> Any:

@@ -16,6 +16,7 @@ from kandiflux.errors import (
     NodeFailed,
     OutOfMemory,
     OutputMissing,
+    ProtocolError,
     ServerUnreachable,
 )
 from kandiflux.events import ExecutionFailed, Preview
@@ -204,6 +205,23 @@ def test_a_callback_on_a_job_that_has_ended(comfy: FakeComfyUI, client: Client) 
     seen: list[str] = []
     job.add_done_callback(lambda job: seen.append(job.state))
     assert seen == ["failed"]
+
+
+def test_a_callback_that_fails_harms_no_other_job(
+    comfy: FakeComfyUI, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(job: object) -> None:
+        raise RuntimeError("mine")
+
+    client.submit(prompt()).add_done_callback(fail)
+    assert client.submit(prompt()).result(WAIT).images
+    assert client.submit(prompt()).result(WAIT).images
+
+
+def test_a_history_entry_that_cannot_be_read(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "nonsense"
+    with pytest.raises(ProtocolError, match="history entry"):
+        client.submit(prompt()).result(WAIT)
 
 
 def _until(condition: object) -> None:

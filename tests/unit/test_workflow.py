@@ -143,6 +143,15 @@ def test_missing_node_classes_are_named_before_anything_is_sent() -> None:
         Workflow.from_data(data).prompt(OBJECT_INFO)
 
 
+def test_what_a_workflow_needs() -> None:
+    data = {"nodes": [], "links": [], "extra": {"kandiflux": {"needs": {"comfyui": ">=0.3.60"}}}}
+    workflow = Workflow.from_data(data)
+    assert workflow.too_new_for("0.3.9") == "0.3.60"
+    assert workflow.too_new_for("0.3.60") is None
+    assert workflow.too_new_for("1.0") is None
+    assert Workflow.load(FILE).too_new_for("0.0.1") is None
+
+
 def test_an_unknown_preset() -> None:
     with pytest.raises(UsageError, match="no preset 'huge'"):
         Workflow.load(FILE).prompt(OBJECT_INFO, preset="huge")
