@@ -110,11 +110,7 @@ def run(
         values: dict[str, Any] = dict(parse_assignments(settings or ()))
         loaded = Workflow.load(workflow)
         with _client(server, header, ca_bundle) as client:
-            prompt = _prepare(client, loaded, values, preset, seed)
-            if not quiet and not json_lines:
-                for name, value in prompt.values.items():
-                    if values.get(name, seed) == "random":
-                        typer.echo(f"{name}: {value}", err=True)
+            prompt = _prepare(client, loaded, values, preset, seed, quiet=quiet or json_lines)
             job = client.submit(prompt)
             _follow_to_the_end(client, job, Saver(out), json_lines=json_lines, quiet=quiet, timeout=timeout)
 
@@ -225,12 +221,12 @@ def _client(server: str | None, header: list[str] | None, ca_bundle: Path | None
 
 
 def _prepare(
-    client: Client, workflow: Workflow, values: dict[str, Any], preset: str | None, seed: str | None
+    client: Client, workflow: Workflow, values: dict[str, Any], preset: str | None, seed: str | None, *, quiet: bool
 ) -> Prompt:
     if workflow.needs:
         version = str(client.server.system_stats().get("system", {}).get("comfyui_version", ""))
         needed = workflow.too_new_for(version)
-        if version and needed:
+        if version and needed and not quiet:
             typer.echo(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}", err=True)
     object_info = client.object_info()
     if seed is not None:
@@ -238,7 +234,11 @@ def _prepare(
         if not names:
             raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
         values = {**dict.fromkeys(names, seed), **values}
-    return workflow.prompt(object_info, values, preset=preset, upload=client.upload)
+    prompt = workflow.prompt(object_info, values, preset=preset, upload=client.upload)
+    for name in values:
+        if values[name] == "random" and prompt.values[name] != "random" and not quiet:
+            typer.echo(f"{name}: {prompt.values[name]}", err=True)
+    return prompt
 
 
 def _follow_to_the_end(
@@ -305,6 +305,11 @@ def _bounds(info: Mapping[str, Any]) -> str:
 
 
 def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    if not sys.stdout.isatty():
+        # What another program reads is neither folded nor drawn.
+        for row in (head, *rows):
+            typer.echo("\t".join(" ".join(cell.split()) for cell in row).rstrip())
+        return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -313,5 +318,4 @@ def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # A pipe has no width: do not fold what another program reads.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    Console().print(table)

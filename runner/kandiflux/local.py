@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _USUAL = "http://127.0.0.1:8188"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+_DEAD_SECONDS = 5.0
 _PROBE = (0.5, 3.0)
 
 
@@ -60,7 +61,8 @@ def open_client(
         with Client(url, headers=headers, verify=verify) as client:
             yield client
         return
-    with running_lite_host() as url, Client(url, poll_seconds=1.0) as client:
+    # A host of our own that has died does not come back.
+    with running_lite_host() as url, Client(url, poll_seconds=1.0, patience=_DEAD_SECONDS) as client:
         yield client
 
 

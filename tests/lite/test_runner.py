@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 from kandiflux import Client, Saver, Workflow
-from kandiflux.errors import InvalidPrompt, JobInterrupted, NodeFailed
+from kandiflux.errors import InvalidPrompt, JobInterrupted, NodeFailed, ServerUnreachable
 from kandiflux.events import NodeProgress, Preview, ProgressState
 from kandiflux.local import is_comfyui
 from PIL import Image
 
-from tests.hosts import ROOT, RunningHost
+from tests.hosts import ROOT, RunningHost, running_lite
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 WAIT = 30
@@ -147,6 +147,16 @@ def test_many_jobs_at_once(client: Client) -> None:
         thread.join()
     assert len(done) == 12
     assert all(wanted == got for wanted, got in done)
+
+
+def test_a_host_that_is_killed_ends_the_wait(tmp_path: Path) -> None:
+    with running_lite(tmp_path) as host, Client(host.url, poll_seconds=0.2, patience=0.5) as client:
+        job = client.submit(steps(0.05, count=1000))
+        next(event for event in job.events(WAIT) if isinstance(event, (NodeProgress, ProgressState)))
+        host.process.kill()
+        with pytest.raises(ServerUnreachable, match="has not answered"):
+            job.result(WAIT)
+    assert job.state == "lost"
 
 
 def test_the_lite_host_is_known_for_a_comfyui(lite_host: RunningHost) -> None:
@@ -275,3 +285,19 @@ def test_without_a_server_a_lite_host_is_started_and_stopped(tmp_path: Path) -> 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert Path(ended.stdout.strip()).is_file()
     assert list(tmp_path.glob("kandiflux-*")) == [], "the host's own folder was left behind"
+
+
+def test_a_random_seed_is_told(lite_host: RunningHost, tmp_path: Path) -> None:
+    file = tmp_path / "seeded.json"
+    seeded = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "KandinskyPrior", "inputs": {"prompt": "a circle", "seed": 1}},
+    }
+    file.write_text(json.dumps(seeded))
+    with Client(lite_host.url) as client:
+        assert Workflow.load(file).seed_parameters(client.object_info()) == ["3.seed"]
+    ended = kandiflux("run", str(file), "--seed", "random", "--out", str(tmp_path / "out"), server=lite_host.url)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.startswith("3.seed: ")
+    assert len(ended.stdout.splitlines()) == 1
