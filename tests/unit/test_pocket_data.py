@@ -30,7 +30,7 @@ from pocket.captions import (
 )
 from pocket.judge import NONE, judge
 from pocket.shapes import Scenes, draw, sample_scenes, signed_distance
-from pocket.subjects import COLOURS, HELD_OUT, SHAPES, TRAINED, TRIPLES, Triple
+from pocket.subjects import COLOUR_NAMES, COLOURS, HELD_OUT, SHAPES, TRAINED, TRIPLES, Triple
 from pocket.tokenizer import END, MAX_LENGTH, START, write
 from transformers import CLIPTokenizer, CLIPTokenizerFast
 
@@ -116,6 +116,16 @@ def test_a_scene_is_the_same_picture_at_every_size() -> None:
     scenes = sample_scenes(20, generator(2), TRIPLES)
     large = torch.nn.functional.avg_pool2d(draw(scenes, 256), 4)
     assert (large - draw(scenes, 64)).abs().mean() < 2e-3
+    # An edge is one pixel wide: four times the side, four times as many mixed pixels.
+    ground, front = (
+        torch.tensor([COLOURS[COLOUR_NAMES[i]] for i in indices]) for indices in (scenes.background, scenes.colour)
+    )
+    plain = {
+        size: sum(((draw(scenes, size) - rgb[:, :, None, None]).abs().amax(1) < 0.02).sum() for rgb in (ground, front))
+        for size in (64, 256)
+    }
+    edge = {size: 20 * size**2 - int(count) for size, count in plain.items()}
+    assert edge[256] / edge[64] == pytest.approx(4, rel=0.1)
 
 
 def test_a_seed_gives_the_same_scenes_and_jitter_is_small() -> None:
@@ -365,6 +375,13 @@ def both(*parts: Draw) -> Draw:
             ),
             id="two-coloured circle",
         ),
+        pytest.param(
+            both(
+                lambda d: d.ellipse((80, 80, 320, 320), fill=RED),
+                lambda d: d.pieslice((80, 80, 320, 320), 0, 100, fill=YELLOW),
+            ),
+            id="circle with a yellow slice",
+        ),
         pytest.param(lambda d: d.ellipse((80, 80, 320, 320), outline=RED, width=50), id="hoop"),
         pytest.param(lambda d: d.ellipse((80, 110, 320, 290), fill=RED), id="oval"),
         pytest.param(lambda d: d.rectangle((80, 110, 320, 290), fill=RED), id="oblong"),
@@ -376,6 +393,7 @@ def both(*parts: Draw) -> Draw:
         pytest.param(ring(6, math.cos(math.pi / 6)), id="hexagon"),
         pytest.param(ring(4, 0.5), id="four-pointed star"),
         pytest.param(ring(6, 0.58), id="six-pointed star"),
+        pytest.param(ring(5, 0.68), id="flower"),
     ],
 )
 def test_the_judge_does_not_guess_a_shape(draw_it: Draw, side: int) -> None:
@@ -388,6 +406,10 @@ def test_the_judge_does_not_guess_a_shape(draw_it: Draw, side: int) -> None:
 def test_the_judge_does_not_guess_a_colour(colour: tuple[int, int, int]) -> None:
     verdict = judge(picture(lambda d: d.ellipse((80, 80, 320, 320), fill=colour)))
     assert (verdict.shape, verdict.colour, verdict.background) == ("circle", NONE, "blue")
+
+
+def test_a_border_of_two_colours_is_no_background() -> None:
+    assert judge(picture(lambda d: d.rectangle((0, 120, 400, 240), fill=RED))).background == NONE
 
 
 @pytest.mark.parametrize("seed", range(5))
