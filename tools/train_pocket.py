@@ -11,16 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import torch
+from pocket.export import export
+from pocket.train_decoder import train_decoder
+from pocket.train_encoders import polish_encoders, train_encoders
+from pocket.train_movq import polish_movq, train_movq
+from pocket.train_prior import train_prior
 
-PARTS = ("movq", "encoders", "prior", "decoder", "export")
+PARTS = ("movq", "encoders", "encoders_polish", "movq_polish", "prior", "decoder", "export")
 
 EXAMPLES = """examples:
   python tools/train_pocket.py                       everything, in order, into weights/pocket
   python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
   python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
 
-The parts movq and encoders do not need each other, nor do prior and decoder: run them beside each other,
-with half the threads each.
+Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then movq_polish, prior
+and decoder.
 """
 
 
@@ -45,25 +50,19 @@ def main() -> None:
 
 def run(part: str, work: Path, out: Path, seed: int, device: torch.device) -> None:
     if part == "movq":
-        from pocket.train_movq import train_movq
-
         train_movq(work, seed, device)
+    elif part == "movq_polish":
+        polish_movq(work, seed, device)
     elif part == "encoders":
-        from pocket.train_encoders import train_encoders
-
         train_encoders(work, seed, device)
+    elif part == "encoders_polish":
+        polish_encoders(work, seed, device)
     elif part == "prior":
-        from pocket.train_prior import train_prior
-
         train_prior(work, seed, device)
     elif part == "decoder":
-        from pocket.train_decoder import train_decoder
-
         train_decoder(work, seed, device)
     else:
-        from pocket.export import export
-
-        export(work, out, seed, device)
+        export(work, out, seed)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ __all__ = ["is_comfyui", "named_server", "open_client", "running_lite_host"]
 
 _log = logging.getLogger(__name__)
 
+LITE = "lite"
+"""Names, where a URL is expected, a lite host started for the run."""
+
 _USUAL = "http://127.0.0.1:8188"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -31,10 +34,13 @@ _PROBE = (0.5, 3.0)
 
 
 def named_server(server: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The server given by option, else by $KANDIFLUX_SERVER, else a ComfyUI at the usual place; else None."""
+    """The server given by option, else by $KANDIFLUX_SERVER, else a ComfyUI at the usual place; else None.
+
+    None, a lite host, is also what the name "lite" stands for, whatever is running.
+    """
     named = server or environ.get("KANDIFLUX_SERVER")
     if named:
-        return named
+        return None if named == LITE else named
     return _USUAL if is_comfyui(_USUAL) else None
 
 

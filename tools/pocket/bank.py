@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nodes.models.movq import MOVQ
 
@@ -45,11 +44,3 @@ def make_bank(encoders: Encoders, movq: MOVQ | None, size: int, seed: int, devic
     side = recipe.IMAGE_ENCODER["image_size"]
     grey = encoders.image(torch.zeros(1, 3, side, side, device=device)).image_embeds[0]
     return Bank(torch.cat(embeds), torch.cat(latents) if latents else None, scenes, grey)
-
-
-def trained_part(modules: nn.Module, path: Path, part: str) -> None:
-    """Load the averaged weights that training `part` left at `path`. Raises FileNotFoundError with the cure."""
-    if not path.exists():
-        raise FileNotFoundError(f"Expected trained {part} at {path}: train them first, with --parts {part}.")
-    modules.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
-    modules.eval().requires_grad_(False)

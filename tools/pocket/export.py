@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -12,26 +13,23 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nodes.models.movq import MOVQ
 from nodes.models.prior import PriorTransformer
 from nodes.models.unet2 import UNet2
 
 from . import recipe
-from .bank import trained_part
-from .train_encoders import MEAN, STD, Encoders, load_tokenizer
-from .train_movq import fit_codebook
+from .train_encoders import MEAN, STD, load_encoders
+from .train_movq import fit_codebook, load_polished
+from .training import trained_part
 
 PRIOR_FOLDER, DECODER_FOLDER = "kandinsky-2-2-pocket-prior", "kandinsky-2-2-pocket-decoder"
 DIFFUSERS_VERSION = "0.17.0"
 """The first to hold all the classes named."""
 
 
-def export(work: Path, out: Path, seed: int, device: torch.device) -> None:
-    del device  # everything is read on the CPU
-    tokenizer = load_tokenizer(work)
-    encoders, prior = Encoders(tokenizer), PriorTransformer(recipe.PRIOR)
-    movq, unet = MOVQ(recipe.MOVQ), UNet2(recipe.DECODER)
-    for network, part in ((encoders, "encoders"), (prior, "prior"), (movq, "movq"), (unet, "decoder")):
+def export(work: Path, out: Path, seed: int) -> None:
+    encoders, prior = load_encoders(work), PriorTransformer(recipe.PRIOR)
+    movq, unet = load_polished(work), UNet2(recipe.DECODER)
+    for network, part in ((prior, "prior"), (unet, "decoder")):
         trained_part(network, work / f"{part}.pt", part)
     fit_codebook(movq, torch.Generator().manual_seed(seed), torch.device("cpu"))
 
@@ -51,6 +49,7 @@ def export(work: Path, out: Path, seed: int, device: torch.device) -> None:
     write_json(folder / "scheduler" / "scheduler_config.json", DDPM)
     write_json(folder / "model_index.json", DECODER_INDEX)
 
+    write_sums(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB")
 
@@ -59,6 +58,13 @@ def write_network(folder: Path, network: nn.Module, class_name: str, config: dic
     write_json(folder / "config.json", {"_class_name": class_name, "_diffusers_version": DIFFUSERS_VERSION, **config})
     tensors = {key: value.half().contiguous() for key, value in network.state_dict().items()}
     save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
+def write_sums(out: Path) -> None:
+    """SHA256SUMS, as `sha256sum` writes it: what install.py checks."""
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}\n" for path in files]
+    (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

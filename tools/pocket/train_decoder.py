@@ -12,9 +12,9 @@ from nodes.models.unet2 import UNet2
 from nodes.sampling.schedulers import TRAIN_STEPS, DecoderScheduler, add_noise
 
 from . import recipe
-from .bank import make_bank, trained_part
-from .train_encoders import Encoders, load_tokenizer
-from .training import train
+from .bank import make_bank
+from .train_encoders import load_encoders
+from .training import train, trained_part
 
 NO_IMAGE = 0.1
 """Part of the embeds replaced by the mean grey picture's: what guidance starts from."""
@@ -24,8 +24,7 @@ EMBED_NOISE = 0.15
 
 def train_decoder(folder: Path, seed: int, device: torch.device) -> UNet2:
     stage = recipe.STAGES["decoder"]
-    encoders, movq = Encoders(load_tokenizer(folder)), MOVQ(recipe.MOVQ)
-    trained_part(encoders, folder / "encoders.pt", "encoders")
+    encoders, movq = load_encoders(folder), MOVQ(recipe.MOVQ)
     trained_part(movq, folder / "movq.pt", "movq")
     bank = make_bank(encoders.to(device), movq.to(device), recipe.BANK, seed, device)
     assert bank.latents is not None

@@ -23,13 +23,18 @@ from transformers import (
 
 from . import recipe
 from .captions import LANGUAGES, partial_caption, training_caption
-from .shapes import COLOUR_NAMES, SHAPES, TRAINED, Scenes, draw, sample_scenes
+from .shapes import COLOUR_NAMES, COLOURS, SHAPES, TRAINED, Scenes, draw, sample_scenes
 from .tokenizer import write as write_tokenizer
-from .training import train
+from .training import train, trained_part
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 PARTIAL = 0.15
+"""Part of the captions that leave an attribute out."""
+RECOLOURED = 0.5
+"""Part of the pictures recoloured in the second stage."""
+OFF_PALETTE, CONTRAST = 0.25, 0.35
+"""RGB distances: of a strange background to every named colour, and of a strange shape to it."""
 ATTRIBUTES = ("shape", "colour", "background")
 IGNORED = -100
 
@@ -97,45 +102,83 @@ def targets_of(scenes: Scenes, device: torch.device) -> dict[str, Tensor]:
     return {name: getattr(scenes, name).to(device) for name in ATTRIBUTES}
 
 
-def train_encoders(folder: Path, seed: int, device: torch.device) -> tuple[Encoders, CLIPTokenizerFast]:
-    tokenizer = load_tokenizer(folder)
-    stage = recipe.STAGES["encoders"]
-    encoders, heads = Encoders(tokenizer).to(device), Heads().to(device)
-    side = recipe.IMAGE_ENCODER[
-        "image_size"
-    ]  # drawn at the size it is read at: a quarter of the work, the same picture
+def train_encoders(folder: Path, seed: int, device: torch.device) -> None:
+    encoders, heads = Encoders(load_tokenizer(folder)), Heads()
+    fit("encoders", encoders, heads, 0, folder, seed, device)
+
+
+def polish_encoders(folder: Path, seed: int, device: torch.device) -> None:
+    """Train on with a part of the pictures in colours of no name, of which only the shape is asked: without it the
+    image encoder knows a shape by its colours as much as by its outline, and is lost in combinations never seen."""
+    encoders, heads = Encoders(load_tokenizer(folder)), Heads()
+    state = torch.load(folder / "encoders.pt", weights_only=True, map_location="cpu")
+    nn.ModuleList([encoders, heads]).load_state_dict(state["trained"])
+    fit("encoders_polish", encoders, heads, RECOLOURED, folder, seed + 1, device)
+
+
+def fit(
+    name: str, encoders: Encoders, heads: Heads, recoloured: float, folder: Path, seed: int, device: torch.device
+) -> None:
+    tokenizer, stage = load_tokenizer(folder), recipe.STAGES[name]
+    encoders.to(device)
+    heads.to(device)
+    side = recipe.IMAGE_ENCODER["image_size"]  # drawn at the size it is read at: a quarter of the work
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
         scenes = sample_scenes(stage.batch, generator, TRAINED, jitter=0.03)
         wanted = targets_of(scenes, device)
-        said = {name: value.clone() for name, value in wanted.items()}
+        strange = int(recoloured * stage.batch)
+        recolour(scenes, strange, generator)
+        said = {key: value.clone() for key, value in wanted.items()}
         texts, whole = [], []
         for row, triple in enumerate(scenes.triples):
             language = rng.choice(LANGUAGES)
-            whole.append(rng.random() >= PARTIAL)
+            whole.append(row >= strange and rng.random() >= PARTIAL)
             if whole[-1]:
                 texts.append(training_caption(*triple, language, rng, partial=0))
             else:
                 omitted = rng.choice(ATTRIBUTES)
                 texts.append(partial_caption(*triple, language, rng, omit=omitted))
                 said[omitted][row] = IGNORED
-        images = encoders.image(preprocess(blemish(draw(scenes, side).to(device), generator))).image_embeds
+        seen = {key: value.clone() for key, value in wanted.items()}
+        for key in ("colour", "background"):
+            seen[key][:strange] = IGNORED
+        pictures = preprocess(blemish(draw(scenes, side).to(device), generator))
+        images = encoders.image(pictures).image_embeds
         ids, _ = tokens(tokenizer, texts, device)
         embeds = encoders.text(input_ids=ids).text_embeds
-        attributes = heads.loss(images, wanted) + heads.loss(embeds, said)
-        contrast = contrastive(images, embeds, wanted, torch.tensor(whole, device=device), heads.log_scale.exp())
-        with torch.no_grad():
-            figures = {
-                "contrast": contrast.item(),
-                "images_right": heads.right(images, wanted),
-                "texts_right": heads.right(embeds, said),
-            }
+        attributes = heads.loss(images, seen) + heads.loss(embeds, said)
+        matched = torch.tensor(whole, device=device)
+        contrast = contrastive(images, embeds, wanted, matched, heads.log_scale.exp())
+        figures = {
+            "contrast": contrast.item(),
+            "images_right": heads.right(images[strange:], {key: value[strange:] for key, value in wanted.items()}),
+            "texts_right": heads.right(embeds[matched], {key: value[matched] for key, value in said.items()}),
+        }
         return contrast + attributes, figures
 
-    trained = train("encoders", encoders, loss, stage, seed, folder, extra=[heads])
-    assert isinstance(trained, Encoders)
-    return trained, tokenizer
+    train(name, encoders, loss, stage, seed, folder, extra=[heads])
+
+
+def recolour(scenes: Scenes, count: int, generator: torch.Generator) -> None:
+    """Give the first `count` scenes random colours, the background far from every colour with a name, so that no
+    combination that is held out is ever shown."""
+    palette = torch.tensor(list(COLOURS.values()))
+    for row in range(count):
+        while True:
+            front, back = torch.rand(2, 3, generator=generator)
+            if (palette - back).norm(dim=-1).min() > OFF_PALETTE and (front - back).norm() > CONTRAST:
+                break
+        scenes.jitter[row, 0] = front - palette[scenes.colour[row]]
+        scenes.jitter[row, 1] = back - palette[scenes.background[row]]
+
+
+def load_encoders(folder: Path) -> Encoders:
+    """The encoders as both stages left them."""
+    encoders = Encoders(load_tokenizer(folder))
+    trained_part(encoders, folder / "encoders_polish.pt", "encoders_polish")
+    return encoders
 
 
 def contrastive(images: Tensor, texts: Tensor, targets: dict[str, Tensor], whole: Tensor, scale: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodes.models.movq import MOVQ
 
 from . import recipe
 from .shapes import TRAINED, draw, sample_scenes
-from .training import train
+from .training import train, trained_part
 
 CROP = 64
 LATENT_RANGE = 0.95
@@ -34,6 +34,14 @@ def crops(pictures: Tensor, per_picture: int, generator: torch.Generator) -> Ten
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
 
+def batch(step: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """`size` crops, or a quarter as many whole pictures, in turn: crops are more varied for the same work, and whole
+    ones teach the norms and the attention their real size."""
+    if step % 2:
+        return pixels(size // 4, recipe.PICTURE_SIDE, generator, device)
+    return crops(pixels(size // 2, recipe.PICTURE_SIDE, generator, device), 2, generator)
+
+
 def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
 
@@ -49,20 +57,46 @@ def train_movq(folder: Path, seed: int, device: torch.device) -> MOVQ:
     model = MOVQ(recipe.MOVQ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        # Crops cost a quarter of whole pictures; whole ones teach the norms and the attention their real size.
-        if step % 2:
-            x = pixels(stage.batch // 4, recipe.PICTURE_SIDE, generator, device)
-        else:
-            x = crops(pixels(stage.batch // 2, recipe.PICTURE_SIDE, generator, device), 2, generator)
+        x = batch(step, stage.batch, generator, device)
         z = model.encode(x)
         outside = F.relu(z.abs() - LATENT_RANGE).square().mean()
         noise = torch.randn(z.shape, generator=generator).to(z)
         wrong = reconstruction(model.decode(z + LATENT_NOISE * noise), x)
-        return wrong + 20 * outside, {"error": float(wrong), "outside": float(outside), "spread": float(z.std())}
+        return wrong + 20 * outside, {"error": wrong.item(), "outside": outside.item(), "spread": z.std().item()}
 
     movq = train("movq", model, loss, stage, seed, folder)
     assert isinstance(movq, MOVQ)
-    fit_codebook(movq, torch.Generator().manual_seed(seed), device)
+    return movq
+
+
+def polish_movq(folder: Path, seed: int, device: torch.device) -> MOVQ:
+    """Train the decoding half on, the latents staying as they are: it can go beside the decoder UNet's training."""
+    stage = recipe.STAGES["movq_polish"]
+    movq = MOVQ(recipe.MOVQ)
+    trained_part(movq, folder / "movq.pt", "movq")
+    movq.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    half = nn.ModuleDict({"post_quant_conv": movq.post_quant_conv, "decoder": movq.decoder}).requires_grad_(True)
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        x = batch(step, stage.batch, generator, device)
+        with torch.no_grad():
+            z = movq.encode(x)
+            z = z + LATENT_NOISE * torch.randn(z.shape, generator=generator).to(z)
+        wrong = reconstruction(movq.decode(z), x)
+        return wrong, {"error": wrong.item()}
+
+    trained = train("movq_polish", half, loss, stage, seed + 1, folder)
+    for name, module in half.items():
+        module.load_state_dict(trained.get_submodule(name).state_dict())
+    return movq
+
+
+def load_polished(folder: Path) -> MOVQ:
+    """The MOVQ as it was left by both."""
+    movq = MOVQ(recipe.MOVQ)
+    trained_part(movq, folder / "movq.pt", "movq")
+    half = nn.ModuleDict({"post_quant_conv": movq.post_quant_conv, "decoder": movq.decoder})
+    trained_part(half, folder / "movq_polish.pt", "movq_polish")
     return movq
 
 

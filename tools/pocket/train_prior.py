@@ -12,10 +12,10 @@ from nodes.models.prior import PriorTransformer
 from nodes.sampling.schedulers import TRAIN_STEPS, UnCLIPScheduler, add_noise
 
 from . import recipe
-from .bank import make_bank, trained_part
+from .bank import make_bank
 from .captions import LANGUAGES, training_caption
 from .shapes import Triple
-from .train_encoders import Encoders, load_tokenizer, tokens
+from .train_encoders import load_encoders, load_tokenizer, tokens
 from .training import train
 
 NO_TEXT = 0.1
@@ -38,10 +38,7 @@ def describe(triple: Triple, rng: random.Random) -> str:
 
 def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransformer:
     stage = recipe.STAGES["prior"]
-    tokenizer = load_tokenizer(folder)
-    encoders = Encoders(tokenizer)
-    trained_part(encoders, folder / "encoders.pt", "encoders")
-    encoders.to(device)
+    tokenizer, encoders = load_tokenizer(folder), load_encoders(folder).to(device)
     bank = make_bank(encoders, None, recipe.BANK, seed, device)
     triples = bank.triples
 

@@ -101,3 +101,11 @@ def train(
     if start < stage.steps:
         save(stage.steps)
     return average.modules
+
+
+def trained_part(modules: nn.Module, path: Path, part: str) -> None:
+    """Load the averaged weights that training `part` left at `path`. Raises FileNotFoundError with the cure."""
+    if not path.exists():
+        raise FileNotFoundError(f"Expected trained {part} at {path}: train them first, with --parts {part}.")
+    modules.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
+    modules.eval().requires_grad_(False)
