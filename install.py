@@ -9,6 +9,8 @@
 Only the standard library is used here.
 """
 
+from __future__ import annotations  # so that an old Python gets as far as saying that it is too old
+
 import argparse
 import hashlib
 import os
@@ -18,7 +20,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import List, NoReturn, Optional, Tuple
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -32,7 +34,7 @@ OLDEST_COMFYUI = (0, 3, 60)
 CPU_TORCH = "torch==2.13.0"
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     if sys.version_info < OLDEST_PYTHON:
         fail(f"expected Python {dotted(OLDEST_PYTHON)} or newer, got {sys.version.split()[0]}.")
     parser = argparse.ArgumentParser(
@@ -59,14 +61,14 @@ def main(arguments: List[str]) -> int:
 # --- demo and test: an environment of our own ------------------------------------------------------------------------
 
 
-def demo(prompt: Optional[str]) -> int:
+def demo(prompt: str | None) -> int:
     python = environment("lite")
     # The lite host by name: a ComfyUI that happens to be running may not have this pack.
     command = [str(python), "-m", "kandiflux", "run", DEMO_WORKFLOW, "--server", "lite", "--out", str(ROOT / "output")]
     return subprocess.call(command + (["--set", "prompt=" + prompt] if prompt else []), cwd=str(ROOT))
 
 
-def test(pytest_options: List[str]) -> int:
+def test(pytest_options: list[str]) -> int:
     python = str(environment("test"))
     checks = [
         [python, "-m", "ruff", "check", "."],
@@ -111,7 +113,7 @@ def environment(extra: str) -> Path:
     return python
 
 
-def run(command: List[str]) -> None:
+def run(command: list[str]) -> None:
     # What pip says is not a result: standard output is for the picture's path.
     subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -170,9 +172,9 @@ def link_folder(place: Path) -> None:
             fail(f"could not make the junction {place}: {error}.")
 
 
-def containing_comfyui() -> Optional[Path]:
+def containing_comfyui() -> Path | None:
     """The ComfyUI this pack is in: what ComfyUI-Manager says, else the folder two up from where we were called."""
-    called = Path(os.path.abspath(__file__)).parent  # not resolved: a linked pack is inside by its link
+    called = Path(os.path.abspath(__file__)).parent  # noqa: PTH100 - not resolved: a linked pack is where its link is
     candidates = [called.parent.parent] if called.parent.name == "custom_nodes" else []
     if os.environ.get("COMFYUI_PATH"):
         candidates.insert(0, Path(os.environ["COMFYUI_PATH"]))
@@ -180,10 +182,12 @@ def containing_comfyui() -> Optional[Path]:
 
 
 def is_comfyui(folder: Path) -> bool:
-    return (folder / "main.py").is_file() and (folder / "folder_paths.py").is_file() and (folder / "custom_nodes").is_dir()
+    return (
+        (folder / "main.py").is_file() and (folder / "folder_paths.py").is_file() and (folder / "custom_nodes").is_dir()
+    )
 
 
-def version_problems(comfyui: Path) -> List[str]:
+def version_problems(comfyui: Path) -> list[str]:
     file = comfyui / "comfyui_version.py"
     found = re.search(r'__version__\s*=\s*"([^"]+)"', file.read_text("utf-8")) if file.is_file() else None
     if found and numbers(found.group(1)) >= OLDEST_COMFYUI:
@@ -192,7 +196,7 @@ def version_problems(comfyui: Path) -> List[str]:
     return [f"ComfyUI {dotted(OLDEST_COMFYUI)} or newer: this is {got}. Update ComfyUI."]
 
 
-def package_problems() -> List[str]:
+def package_problems() -> list[str]:
     problems = []
     for line in (ROOT / "requirements.txt").read_text("utf-8").split():
         name, oldest = line.split(">=")
@@ -201,7 +205,7 @@ def package_problems() -> List[str]:
         except metadata.PackageNotFoundError:
             got = "not installed"
         if got == "not installed" or numbers(got) < numbers(oldest):
-            problems.append(f"{name} {oldest} or newer ({got}). Run: {sys.executable} -m pip install \"{line}\"")
+            problems.append(f'{name} {oldest} or newer ({got}). Run: {sys.executable} -m pip install "{line}"')
     return problems
 
 
@@ -222,11 +226,11 @@ def check_pocket_weights() -> None:
 # --- small things ----------------------------------------------------------------------------------------------------
 
 
-def numbers(version: str) -> Tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def dotted(version: Tuple[int, ...]) -> str:
+def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 

@@ -1,4 +1,4 @@
-"""What the shipped pocket workflows must show, whichever host runs them: through the command line, judged by content."""
+"""What the shipped pocket workflows must show, on whichever host: through the command line, judged by content."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,17 @@ class Runner:
     folder: Path
 
     def run(self, workflow: str, **parameters: object) -> list[Pixels]:
-        command = [sys.executable, "-m", "kandiflux", "run", workflow, "--server", self.server, "--out", str(self.folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "kandiflux",
+            "run",
+            workflow,
+            "--server",
+            self.server,
+            "--out",
+            str(self.folder),
+        ]
         for name, value in parameters.items():
             command += ["--set", f"{name}={value}"]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "runner")}
@@ -119,7 +130,7 @@ def a_strip_goes_from_one_to_the_other(runner: Runner) -> None:
     first, last = judge(strip[0]), judge(strip[-1])
     assert first.right(a), first
     assert last.right(b), last
-    for before, after in zip(strip, strip[1:], strict=False):
+    for before, after in pairwise(strip):
         assert np.abs(before - after).mean() > 0.01
 
 
@@ -129,4 +140,3 @@ CHECKS: list[Callable[[Runner], None]] = [
     img2img_goes_as_far_as_it_is_told,
     a_strip_goes_from_one_to_the_other,
 ]
-

@@ -47,7 +47,8 @@ WorkflowArgument = Annotated[
 ServerOption = Annotated[
     str | None,
     typer.Option(
-        help="URL of a ComfyUI. Default: $KANDIFLUX_SERVER, else one on 127.0.0.1:8188, else a lite host of our own."
+        help="URL of a ComfyUI, or `lite` for a lite host of our own. Default: $KANDIFLUX_SERVER, else a ComfyUI on "
+        "127.0.0.1:8188, else `lite`."
     ),
 ]
 HeaderOption = Annotated[

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import PriorTransformer as ReferencePrior
 from diffusers import UNet2DConditionModel, VQModel
+from torch import nn
 
 from nodes.models.loader import WeightsError, load_decoder, load_network, load_prior, weights_file
 from nodes.models.movq import MOVQ, MOVQConfig
@@ -74,7 +77,7 @@ def test_movq() -> None:
     assert worst(ours.decode(latents), reference.decode(latents, force_not_quantize=True)[0]) <= CLOSE
 
 
-UNET = {
+UNET: dict[str, Any] = {
     "in_channels": 4,
     "out_channels": 8,
     "addition_embed_type": "image",
@@ -89,7 +92,7 @@ UNET = {
     "layers_per_block": 3,
     "resnet_time_scale_shift": "scale_shift",
 }
-VQ = {
+VQ: dict[str, Any] = {
     "block_out_channels": (128, 256, 256, 512),
     "layers_per_block": 2,
     "latent_channels": 4,
@@ -99,7 +102,7 @@ VQ = {
     "down_block_types": ("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
     "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
 }
-HINT = {"in_channels": 8, "addition_embed_type": "image_hint"}
+HINT: dict[str, Any] = {"in_channels": 8, "addition_embed_type": "image_hint"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,13 @@ HINT = {"in_channels": 8, "addition_embed_type": "image_hint"}
     ],
     ids=["unet", "unet-inpaint", "unet-depth", "movq", "prior"],
 )
-def test_full_size_has_the_published_tensors(ours, reference, config, parameters, tensors) -> None:
+def test_full_size_has_the_published_tensors(
+    ours: Callable[[dict[str, Any]], nn.Module],
+    reference: Callable[..., nn.Module],
+    config: dict[str, Any],
+    parameters: int,
+    tensors: int,
+) -> None:
     with torch.device("meta"):
         published, network = reference(**config), ours(config)
     shapes = {key: value.shape for key, value in network.state_dict().items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +36,7 @@ from nodes.sampling.schedulers import DecoderScheduler, UnCLIPScheduler
 from nodes.sampling.steps import steps_for_strength
 
 CLOSE = 1e-4
+Pair = tuple[torch.Tensor, torch.Tensor]
 CPU = torch.device("cpu")
 WORDS = {"prompt": "a red star", "negative_prompt": "blue"}
 
@@ -68,7 +71,7 @@ def decoder(decoder_folder: Path) -> KandinskyDecoder:
 
 
 @pytest.fixture(scope="module")
-def prior_parts(prior_folder: Path) -> dict[str, object]:
+def prior_parts(prior_folder: Path) -> dict[str, Any]:
     return {
         "prior": ReferencePrior.from_pretrained(prior_folder / "prior"),
         "text_encoder": CLIPTextModelWithProjection.from_pretrained(prior_folder / "text_encoder"),
@@ -79,7 +82,7 @@ def prior_parts(prior_folder: Path) -> dict[str, object]:
     }
 
 
-def decoder_parts(folder: Path, scheduler: type = ReferenceDDPM) -> dict[str, object]:
+def decoder_parts(folder: Path, scheduler: type = ReferenceDDPM) -> dict[str, Any]:
     return {
         "unet": UNet2DConditionModel.from_pretrained(folder / "unet"),
         "movq": VQModel.from_pretrained(folder / "movq"),
@@ -87,7 +90,7 @@ def decoder_parts(folder: Path, scheduler: type = ReferenceDDPM) -> dict[str, ob
     }
 
 
-def silent(pipeline):
+def silent(pipeline: Any) -> Any:
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -97,11 +100,10 @@ def test_timesteps(steps: int) -> None:
     reference = ReferenceUnCLIP(prediction_type="sample")
     reference.set_timesteps(steps)
     assert UnCLIPScheduler().timesteps(steps) == reference.timesteps.tolist()
-    for kind, ours in ((ReferenceDDPM, "DDPM"), (DDIMScheduler, "DDIM")):
-        scheduler = kind(beta_start=0.00085, beta_end=0.012, steps_offset=0 if steps == 1000 else 1)
-        scheduler.set_timesteps(steps)
-        mine = DecoderScheduler(ours, steps_offset=scheduler.config.steps_offset)
-        assert mine.timesteps(steps) == scheduler.timesteps.tolist()
+    offset = 0 if steps == 1000 else 1
+    for reference in (ReferenceDDPM(steps_offset=offset), DDIMScheduler(steps_offset=offset)):
+        reference.set_timesteps(steps)
+        assert DecoderScheduler(steps_offset=offset).timesteps(steps) == reference.timesteps.tolist()
 
 
 def test_steps_out_of_range_say_what_to_do() -> None:
@@ -112,7 +114,7 @@ def test_steps_out_of_range_say_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_prior_run(prior: KandinskyPrior, prior_parts: dict[str, object], guidance: float) -> None:
+def test_prior_run(prior: KandinskyPrior, prior_parts: dict[str, Any], guidance: float) -> None:
     pipeline = silent(KandinskyV22PriorPipeline(**prior_parts))
     prompts = ["a red star", "blue"]
     wanted = pipeline(prompts, num_inference_steps=6, guidance_scale=guidance, generator=generator())
@@ -124,7 +126,7 @@ def test_prior_run(prior: KandinskyPrior, prior_parts: dict[str, object], guidan
 
 
 @pytest.mark.parametrize("negative", ["", "blue and green"])
-def test_prior_node(prior: KandinskyPrior, prior_parts: dict[str, object], negative: str) -> None:
+def test_prior_node(prior: KandinskyPrior, prior_parts: dict[str, Any], negative: str) -> None:
     pipeline = silent(KandinskyV22PriorPipeline(**prior_parts))
     seeds = [7, 8, 7, 8] if negative else [7, 8]
     wanted = pipeline(
@@ -139,7 +141,7 @@ def test_prior_node(prior: KandinskyPrior, prior_parts: dict[str, object], negat
 
 
 @pytest.mark.parametrize("negative", ["", "blue"])
-def test_emb2emb(prior: KandinskyPrior, prior_parts: dict[str, object], negative: str) -> None:
+def test_emb2emb(prior: KandinskyPrior, prior_parts: dict[str, Any], negative: str) -> None:
     pipeline = silent(KandinskyV22PriorEmb2EmbPipeline(**prior_parts))
     start = picture(48)
     wanted = pipeline(
@@ -166,7 +168,7 @@ def test_emb2emb(prior: KandinskyPrior, prior_parts: dict[str, object], negative
         assert (away.values - wanted.negative_image_embeds).abs().max() <= CLOSE
 
 
-def test_interpolate(prior: KandinskyPrior, prior_parts: dict[str, object]) -> None:
+def test_interpolate(prior: KandinskyPrior, prior_parts: dict[str, Any]) -> None:
     pipeline = silent(KandinskyV22PriorPipeline(**prior_parts))
     source = picture(40)
     wanted = pipeline.interpolate(
@@ -184,9 +186,9 @@ def test_interpolate(prior: KandinskyPrior, prior_parts: dict[str, object]) -> N
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 40), (30, 71), (320, 200)])
-def test_image_processor(prior: KandinskyPrior, prior_parts: dict[str, object], size: tuple[int, int]) -> None:
+def test_image_processor(prior: KandinskyPrior, prior_parts: dict[str, Any], size: tuple[int, int]) -> None:
     source = picture(64).resize(size, Image.Resampling.BICUBIC)
-    wanted = prior_parts["image_processor"](source, return_tensors="pt").pixel_values  # pyright: ignore[reportCallIssue]
+    wanted = prior_parts["image_processor"](source, return_tensors="pt").pixel_values
     assert (for_image_encoder(as_image(source), prior.image_processor) - wanted).abs().max() <= 1e-5
 
 
@@ -197,7 +199,7 @@ def embeds() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
 @pytest.mark.parametrize("steps", [4, 7])
-def test_decode(decoder: KandinskyDecoder, decoder_folder: Path, embeds, kind: str, steps: int) -> None:
+def test_decode(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair, kind: str, steps: int) -> None:
     scheduler = ReferenceDDPM if kind == "DDPM" else DDIMScheduler
     pipeline = silent(KandinskyV22Pipeline(**decoder_parts(decoder_folder, scheduler)))
     positive, negative = embeds
@@ -218,7 +220,7 @@ def test_decode(decoder: KandinskyDecoder, decoder_folder: Path, embeds, kind: s
     assert np.abs(got - wanted).max() <= CLOSE
 
 
-def test_decode_without_guidance(decoder: KandinskyDecoder, decoder_folder: Path, embeds) -> None:
+def test_decode_without_guidance(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair) -> None:
     pipeline = silent(KandinskyV22Pipeline(**decoder_parts(decoder_folder)))
     positive, negative = embeds
     options = {"height": 64, "width": 64, "num_inference_steps": 3, "guidance_scale": 1.0}
@@ -227,7 +229,7 @@ def test_decode_without_guidance(decoder: KandinskyDecoder, decoder_folder: Path
     assert (got - wanted).abs().max() <= CLOSE
 
 
-def test_img2img(decoder: KandinskyDecoder, decoder_folder: Path, embeds) -> None:
+def test_img2img(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair) -> None:
     pipeline = silent(KandinskyV22Img2ImgPipeline(**decoder_parts(decoder_folder)))
     positive, negative = embeds[0][:1], embeds[1][:1]
     source = picture(100)
@@ -249,7 +251,7 @@ def test_img2img(decoder: KandinskyDecoder, decoder_folder: Path, embeds) -> Non
     assert np.abs(from_movq(decoder.movq.decode(latents)).numpy() - wanted).max() <= CLOSE
 
 
-def test_depth(depth_folder: Path, embeds) -> None:
+def test_depth(depth_folder: Path, embeds: Pair) -> None:
     pipeline = silent(KandinskyV22ControlnetPipeline(**decoder_parts(depth_folder)))
     decoder = load_decoder(depth_folder)
     positive, negative = embeds[0][:1], embeds[1][:1]
@@ -274,7 +276,7 @@ def test_depth(depth_folder: Path, embeds) -> None:
     assert np.abs(from_movq(decoder.movq.decode(got)).numpy() - wanted).max() <= CLOSE
 
 
-def _first_then(first, rest: Noise, shape) -> torch.Tensor:
+def _first_then(first: Iterator[torch.Tensor], rest: Noise, shape: Sequence[int]) -> torch.Tensor:
     tensor = next(first, None)
     return rest(shape) if tensor is None else tensor
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import string
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from diffusers import DDPMScheduler, PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, VQModel
@@ -21,9 +22,10 @@ from transformers import (
 )
 
 WIDTH, TOKENS = 24, 20
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def randomise(module: nn.Module, seed: int, gain: float = 0.6) -> nn.Module:
+def randomise(module: Network, seed: int, gain: float = 0.6) -> Network:
     """Every parameter from a normal, also those a constructor sets to 0 or 1: nothing may pass by being neutral."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -46,8 +48,8 @@ def tiny_prior() -> PriorTransformer:
     return prior
 
 
-def tiny_unet(**changes: object) -> UNet2DConditionModel:
-    config: dict[str, object] = {
+def tiny_unet(**changes: Any) -> UNet2DConditionModel:
+    config: dict[str, Any] = {
         "in_channels": 4,
         "out_channels": 8,
         "addition_embed_type": "image",
@@ -96,7 +98,7 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
 def save_prior_folder(folder: Path) -> Path:
     tokenizer = tiny_tokenizer(folder / "tokenizer")
     tokenizer.save_pretrained(folder / "tokenizer")
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": WIDTH,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
@@ -109,18 +111,20 @@ def save_prior_folder(folder: Path) -> Path:
     vision = CLIPVisionConfig(image_size=32, patch_size=8, **sizes)
     randomise(CLIPTextModelWithProjection(text), 4).save_pretrained(folder / "text_encoder")
     randomise(CLIPVisionModelWithProjection(vision), 5).save_pretrained(folder / "image_encoder")
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(folder / "image_processor")
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder / "image_processor"
+    )
     tiny_prior().save_pretrained(folder / "prior")
     UnCLIPScheduler(clip_sample_range=10.0, prediction_type="sample").save_pretrained(folder / "scheduler")
     return folder
 
 
-def ddpm(**changes: object) -> DDPMScheduler:
-    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear", "steps_offset": 1}
+def ddpm(**changes: Any) -> DDPMScheduler:
+    config: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear", "steps_offset": 1}
     return DDPMScheduler(**(config | changes))
 
 
-def save_decoder_folder(folder: Path, **changes: object) -> Path:
+def save_decoder_folder(folder: Path, **changes: Any) -> Path:
     tiny_unet(**changes).save_pretrained(folder / "unet")
     tiny_movq().save_pretrained(folder / "movq")
     ddpm().save_pretrained(folder / "scheduler")

@@ -73,7 +73,9 @@ def test_mix_node_leaves_out_what_is_not_connected() -> None:
 
 
 def test_embeds_of_another_version_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected image embeds 1280 wide \(Kandinsky 2.2\), got 768 wide \(Kandinsky 2.1\)"):
+    with pytest.raises(
+        ValueError, match=r"expected image embeds 1280 wide \(Kandinsky 2.2\), got 768 wide \(Kandinsky 2.1\)"
+    ):
         require_width(ImageEmbeds(torch.zeros(1, 768), {}), 1280, "The decoder d")
 
 

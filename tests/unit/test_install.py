@@ -60,10 +60,15 @@ def test_missing_packages_are_named_with_the_command(comfyui: Path) -> None:
     # -S hides every installed package.
     command = [sys.executable, "-S", str(ROOT / "install.py")]
     done = subprocess.run(
-        command, env=os.environ | {"COMFYUI_PATH": str(comfyui)}, capture_output=True, text=True, check=False, timeout=60
+        command,
+        env=os.environ | {"COMFYUI_PATH": str(comfyui)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 1
-    assert 'safetensors 0.4.3 or newer (not installed). Run: ' in done.stderr
+    assert "safetensors 0.4.3 or newer (not installed). Run: " in done.stderr
 
 
 def test_outside_comfyui_it_shows_the_commands() -> None:

@@ -88,7 +88,9 @@ def test_every_workflow_is_described_and_wired(path: Path) -> None:
 def test_workflow_nodes_do_not_overlap(path: Path) -> None:
     nodes = json.loads(path.read_text("utf-8"))["nodes"]
     title_bar = 40
-    boxes = [(n["pos"][0], n["pos"][1] - title_bar, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1]) for n in nodes]
+    boxes = [
+        (n["pos"][0], n["pos"][1] - title_bar, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1]) for n in nodes
+    ]
     for i, a in enumerate(boxes):
         for j, b in enumerate(boxes[:i]):
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
