@@ -7,6 +7,7 @@ was up is gone for good, so the owner is told of every (re)connection and reconc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
@@ -131,14 +132,13 @@ class EventStream:
         client_id = str(uuid.uuid4())
         socket = websocket.WebSocket(sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True)
         socket.frame_buffer = _BoundedFrames(socket.frame_buffer.recv, True)
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(socket.shutdown)
             socket.connect(f"{self._address}?clientId={client_id}", header=self._headers, timeout=_CONNECT_SECONDS)
             # ComfyUI heeds the flags only as the first text of a connection.
             socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             socket.settimeout(self._silence)
-        except BaseException:
-            socket.shutdown()
-            raise
+            on_failure.pop_all()
         with self._lock:
             self._client_id = client_id
             self._socket = socket

@@ -26,8 +26,8 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from nodes.images import for_image_encoder, for_movq, from_movq
-from nodes.kandinsky import embeds_to_latents, image_to_embeds, text_to_embeds
 from nodes.models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
+from nodes.pipelines import embeds_to_latents, image_to_embeds, text_to_embeds
 from nodes.sampling.decoder import sample_latents
 from nodes.sampling.mixing import mix
 from nodes.sampling.noise import Noise, seeded_noise

@@ -10,8 +10,8 @@ import pytest
 import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 
-from nodes.kandinsky import embeds_to_latents, latents_to_image, text_to_embeds
 from nodes.models.loader import load_decoder, load_prior
+from nodes.pipelines import embeds_to_latents, latents_to_image, text_to_embeds
 
 POCKET = Path(__file__).resolve().parents[2] / "weights" / "pocket"
 LARGEST = 25e6

@@ -180,7 +180,7 @@ def test_an_empty_prompt_and_one_step_are_refused(here: Recording, prior: Kandin
         KandinskyPriorNode().run(prior, " \n", "", 1, 25, 4.0)
     with pytest.raises(ValueError, match="expected 2 to 1000 steps, got 1"):
         KandinskyPriorNode().run(prior, "a red circle", "", 1, 1, 4.0)
-    with pytest.raises(ValueError, match="got 768 wide .Kandinsky 2.1."):
+    with pytest.raises(ValueError, match=r"got 768 wide \(Kandinsky 2\.1\)"):
         KandinskyEmb2Emb().run(prior, embeds(width=768), "a red circle", "", 1, 25, 4.0, 0.3)
 
 
@@ -193,7 +193,7 @@ def test_latents_that_overflow_are_not_drawn(here: Recording, decoder: Kandinsky
         def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
             return torch.full((len(x), 8, *x.shape[2:]), float("nan"))
 
-    with pytest.raises(ValueError, match="became NaN or infinite: float32 overflowed.*dtype bf16 or fp32"):
+    with pytest.raises(ValueError, match=r"became NaN or infinite: float32 overflowed.*dtype bf16 or fp32"):
         decode(replace(decoder, unet=Overflowing()))  # pyright: ignore[reportArgumentType]
 
 

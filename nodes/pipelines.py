@@ -1,0 +1,226 @@
+"""The short way's recipes: prompts, pictures and embeds to embeds; embeds to latents; latents to pictures.
+
+Each brings one network after another to the device, through the host, and runs the reference's loop from sampling/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import host
+from .embeds import ImageEmbeds, require_width
+from .images import for_image_encoder, for_movq, from_movq
+from .models.loader import KandinskyDecoder, KandinskyPrior, is_decoder_folder, is_prior_folder
+from .sampling.decoder import sample_latents
+from .sampling.mixing import mix
+from .sampling.noise import seeded_noise
+from .sampling.prior import TextStates, encode_image, encode_text, mean_grey_embeds, sample_image_embeds
+
+SIZE_STEP = 64
+"""Picture sides are multiples of it: three halvings of latents that are 8 times smaller."""
+
+
+def folders(fits: Callable[[Path], bool]) -> dict[str, Path]:
+    """Name → model folder, for every folder under the Kandinsky model folders that `fits`, at most two levels down
+    (`kandinsky-2-2-prior`, `kandinsky-community/kandinsky-2-2-prior`)."""
+    found: dict[str, Path] = {}
+    for root in host.current().model_folders("kandinsky"):
+        for pattern in ("*", "*/*"):
+            for folder in sorted(root.glob(pattern)):
+                if folder.is_dir() and fits(folder):
+                    found.setdefault(folder.relative_to(root).as_posix(), folder)
+    return found
+
+
+def prior_folders() -> dict[str, Path]:
+    return folders(is_prior_folder)
+
+
+def decoder_folders() -> dict[str, Path]:
+    return folders(is_decoder_folder)
+
+
+def pick(found: dict[str, Path], name: str, kind: str) -> Path:
+    """The folder called `name`; FileNotFoundError, naming those there are, if it has gone since it was listed."""
+    if name not in found:
+        raise FileNotFoundError(
+            f"Expected a {kind} folder called {name!r} in models/kandinsky; there are: {', '.join(found) or 'none'}."
+        )
+    return found[name]
+
+
+def require_size(width: int, height: int) -> None:
+    for name, value in (("width", width), ("height", height)):
+        if value < SIZE_STEP or value % SIZE_STEP:
+            below = max(SIZE_STEP, value // SIZE_STEP * SIZE_STEP)
+            raise ValueError(
+                f"Expected a {name} that is a multiple of {SIZE_STEP}, got {value}: use {below} or {below + SIZE_STEP}."
+            )
+
+
+def row_seeds(seed: int, count: int) -> list[int]:
+    """Seeds for the rows of a batch: row i is what a batch of one gives with seed + i."""
+    return [(seed + i) % 2**64 for i in range(count)]
+
+
+def text_to_embeds(
+    prior: KandinskyPrior,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    steps: int,
+    guidance: float,
+    count: int = 1,
+    start: tuple[ImageEmbeds | Tensor, float] | None = None,
+) -> tuple[ImageEmbeds, ImageEmbeds]:
+    """(image embeds, negative image embeds), `count` of each. With `start`, (embeds [count, D], strength), from them
+    (emb2emb). An empty negative prompt's negative embed is a mean grey picture's."""
+    if not prompt.strip():
+        raise ValueError("Expected a prompt that says what the picture shows; it is empty. (A negative prompt may be.)")
+    seam = host.current()
+    negated = bool(negative_prompt.strip())
+    # As in the reference: with a negative prompt, its embeds are made in the same run, as a second half of the batch.
+    prompts = [prompt] * count + [negative_prompt] * (count if negated else 0)
+    with seam.loaded(prior.text_encoder) as device:
+        text = encode_text(prior.text_encoder, prior.tokenizer, prompts, device)
+        without = None
+        if guidance > 1:
+            without = encode_text(prior.text_encoder, prior.tokenizer, [negative_prompt if negated else ""], device)
+            without = TextStates(
+                *(t.expand(len(text), *t.shape[1:]) for t in (without.embeds, without.states, without.mask))
+            )
+    seeds = row_seeds(seed, count)
+    begin = None
+    if start is not None:
+        values = start[0].values if isinstance(start[0], ImageEmbeds) else start[0]
+        begin = torch.cat([values, values]) if negated else values
+    with seam.loaded(prior.prior):
+        embeds = sample_image_embeds(
+            prior.prior,
+            prior.scheduler,
+            text,
+            without,
+            seeded_noise(seeds * 2 if negated else seeds),
+            steps,
+            guidance,
+            start=begin,
+            strength=1.0 if start is None else start[1],
+            on_step=lambda step, total, x0: seam.progress(step, total),
+        ).cpu()
+    origin = {"prior": prior.name, "prompt": prompt, "negative_prompt": negative_prompt, "seed": str(seed)}
+    positive = ImageEmbeds(embeds[:count].contiguous(), origin)
+    return positive, ImageEmbeds(embeds[count:].contiguous(), origin) if negated else grey(prior, count)
+
+
+def grey(prior: KandinskyPrior, count: int = 1) -> ImageEmbeds:
+    """Embeds of mean grey: the negative where there is no negative prompt."""
+    with host.current().loaded(prior.image_encoder):
+        return ImageEmbeds(mean_grey_embeds(prior.image_encoder, count).cpu().contiguous(), {"prior": prior.name})
+
+
+def image_to_embeds(prior: KandinskyPrior, image: Tensor) -> tuple[ImageEmbeds, ImageEmbeds]:
+    """(embeds [B, D] of IMAGE [B, H, W, 3], the same number of mean grey ones)."""
+    with host.current().loaded(prior.image_encoder):
+        values = encode_image(prior.image_encoder, for_image_encoder(image, prior.image_processor)).cpu()
+    return ImageEmbeds(values, {"prior": prior.name, "from": "image"}), grey(prior, len(values))
+
+
+def blend(
+    prior: KandinskyPrior,
+    prompts: Sequence[tuple[str, float]],
+    images: Sequence[tuple[Tensor | None, float]],
+    method: str,
+    negative_prompt: str,
+    seed: int,
+    steps: int,
+    guidance: float,
+) -> tuple[ImageEmbeds, ImageEmbeds]:
+    """(image embeds, negative image embeds): prompts and IMAGEs, each with a weight, mixed by `method`. What is empty
+    is left out. Reference: diffusers `KandinskyV22PriorPipeline.interpolate` (method "sum")."""
+    said = [(prompt, weight) for prompt, weight in prompts if prompt.strip()]
+    shown = [(image, weight) for image, weight in images if image is not None]
+    if not said and not shown:
+        raise ValueError("Kandinsky Blend expected a prompt or a picture to blend; all of them are empty.")
+    parts = [text_to_embeds(prior, prompt, "", seed, steps, guidance)[0] for prompt, _ in said]
+    parts += [image_to_embeds(prior, image)[0] for image, _ in shown]
+    weights = [weight for _, weight in (*said, *shown)]
+    mixed = ImageEmbeds(
+        mix([part.values for part in parts], weights, method), {"mixed": str(weights), "method": method}
+    )
+    if negative_prompt.strip():
+        return mixed, text_to_embeds(prior, negative_prompt, "", seed, steps, guidance)[0]
+    return mixed, grey(prior)
+
+
+def embeds_to_latents(
+    decoder: KandinskyDecoder,
+    image_embeds: ImageEmbeds,
+    negative_image_embeds: ImageEmbeds,
+    size: tuple[int, int],
+    seed: int,
+    steps: int,
+    guidance: float,
+    scheduler: str = "reference",
+    batch_size: int = 1,
+    start: tuple[Tensor, float] | None = None,
+) -> Tensor:
+    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels. With `start`, (IMAGE, strength),
+    from that picture (img2img)."""
+    what = f"The decoder {decoder.name}"
+    require_width(image_embeds, decoder.width, what)
+    require_width(negative_image_embeds, decoder.width, what)
+    seam = host.current()
+    width, height = size
+    embeds = image_embeds.values.repeat_interleave(batch_size, dim=0)
+    count = len(embeds)
+    negative = negative_image_embeds.rows(len(image_embeds.values)).repeat_interleave(batch_size, dim=0)
+    begin = None
+    if start is not None:
+        with seam.loaded(decoder.movq) as device, torch.inference_mode():
+            pixels = for_movq(start[0], width, height)
+            begin = decoder.movq.encode(pixels.to(device, decoder.movq.quant_conv.weight.dtype)).float()
+        if len(begin) not in (1, count):
+            raise ValueError(f"Expected 1 or {count} start images, as many as pictures to draw; got {len(begin)}.")
+        begin = begin.expand(count, -1, -1, -1)
+    chosen = (
+        decoder.scheduler
+        if scheduler == "reference"
+        else decoder.scheduler.of_kind("DDIM" if scheduler == "DDIM" else "DDPM")
+    )
+    with seam.loaded(decoder.unet) as device:
+        latents = sample_latents(
+            decoder.unet,
+            chosen,
+            embeds.to(device),
+            negative.to(device),
+            (height // 8, width // 8),
+            seeded_noise(row_seeds(seed, count)),
+            steps,
+            guidance,
+            start=begin,
+            strength=1.0 if start is None else start[1],
+            on_step=lambda step, total, x0: seam.progress(step, total),
+        )
+    if not torch.isfinite(latents).all():
+        raise ValueError(
+            f"{what}'s latents became NaN or infinite: {str(decoder.unet.conv_in.weight.dtype).removeprefix('torch.')} "
+            "overflowed, most likely. Load the decoder with dtype bf16 or fp32."
+        )
+    return latents.cpu()
+
+
+@torch.inference_mode()
+def latents_to_image(decoder: KandinskyDecoder, latents: Tensor) -> Tensor:
+    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
+    seam = host.current()
+    with seam.loaded(decoder.movq) as device:
+        dtype = decoder.movq.quant_conv.weight.dtype
+        pictures = []
+        for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
+            seam.throw_if_interrupted()
+            pictures.append(from_movq(decoder.movq.decode(latent.to(device, dtype))))
+    return torch.cat(pictures)
