@@ -14,18 +14,17 @@ import torch
 from pocket.export import export
 from pocket.train_decoder import train_decoder
 from pocket.train_encoders import polish_encoders, train_encoders
-from pocket.train_movq import polish_movq, train_movq
+from pocket.train_movq import train_movq
 from pocket.train_prior import train_prior
 
-PARTS = ("movq", "encoders", "encoders_polish", "movq_polish", "prior", "decoder", "export")
+PARTS = ("movq", "encoders", "encoders_polish", "prior", "decoder", "export")
 
 EXAMPLES = """examples:
   python tools/train_pocket.py                       everything, in order, into weights/pocket
   python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
   python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
 
-Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then movq_polish, prior
-and decoder.
+Beside each other, each with a part of the threads, can run: movq and the encoders' two; then prior and decoder.
 """
 
 
@@ -51,8 +50,6 @@ def main() -> None:
 def run(part: str, work: Path, out: Path, seed: int, device: torch.device) -> None:
     if part == "movq":
         train_movq(work, seed, device)
-    elif part == "movq_polish":
-        polish_movq(work, seed, device)
     elif part == "encoders":
         train_encoders(work, seed, device)
     elif part == "encoders_polish":

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from nodes.models.movq import MOVQ
 from nodes.models.prior import PriorTransformer
 from nodes.models.unet2 import UNet2
 
 from . import recipe
 from .train_encoders import MEAN, STD, load_encoders
-from .train_movq import fit_codebook, load_polished
+from .train_movq import fit_codebook
 from .training import trained_part
 
 PRIOR_FOLDER, DECODER_FOLDER = "kandinsky-2-2-pocket-prior", "kandinsky-2-2-pocket-decoder"
@@ -28,8 +29,8 @@ DIFFUSERS_VERSION = "0.17.0"
 
 def export(work: Path, out: Path, seed: int) -> None:
     encoders, prior = load_encoders(work), PriorTransformer(recipe.PRIOR)
-    movq, unet = load_polished(work), UNet2(recipe.DECODER)
-    for network, part in ((prior, "prior"), (unet, "decoder")):
+    movq, unet = MOVQ(recipe.MOVQ), UNet2(recipe.DECODER)
+    for network, part in ((prior, "prior"), (movq, "movq"), (unet, "decoder")):
         trained_part(network, work / f"{part}.pt", part)
     fit_codebook(movq, torch.Generator().manual_seed(seed), torch.device("cpu"))
 

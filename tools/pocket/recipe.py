@@ -66,7 +66,6 @@ class Stage:
 
 STAGES = {
     "movq": Stage(steps=3000, batch=16, lr=1e-3, average=0.995),
-    "movq_polish": Stage(steps=2000, batch=16, lr=6e-4, average=0.995),
     "encoders": Stage(steps=2000, batch=96, lr=1e-3, weight_decay=0.05),
     "encoders_polish": Stage(steps=900, batch=128, lr=6e-4, weight_decay=0.05),
     "prior": Stage(steps=4000, batch=96, lr=1e-3),

@@ -22,7 +22,7 @@ EMBED_NOISE = 0.15
 """Largest noise on an embed, in its standard deviations: the prior's embeds are not exact, nor are mixed ones."""
 
 
-def train_decoder(folder: Path, seed: int, device: torch.device) -> UNet2:
+def train_decoder(folder: Path, seed: int, device: torch.device) -> None:
     stage = recipe.STAGES["decoder"]
     encoders, movq = load_encoders(folder), MOVQ(recipe.MOVQ)
     trained_part(movq, folder / "movq.pt", "movq")
@@ -51,6 +51,4 @@ def train_decoder(folder: Path, seed: int, device: torch.device) -> UNet2:
         error = (unet(x, t, condition)[:, :channels] - noise).square().mean()
         return error, {"error": error.item()}
 
-    trained = train("decoder", unet, loss, stage, seed, folder)
-    assert isinstance(trained, UNet2)
-    return trained
+    train("decoder", unet, loss, stage, seed, folder)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nodes.models.movq import MOVQ
 
 from . import recipe
 from .shapes import TRAINED, draw, sample_scenes
-from .training import train, trained_part
+from .training import train
 
 CROP = 64
 LATENT_RANGE = 0.95
@@ -52,7 +52,7 @@ def reconstruction(got: Tensor, wanted: Tensor) -> Tensor:
     return F.l1_loss(got, wanted) + F.mse_loss(got, wanted) + edges
 
 
-def train_movq(folder: Path, seed: int, device: torch.device) -> MOVQ:
+def train_movq(folder: Path, seed: int, device: torch.device) -> None:
     stage = recipe.STAGES["movq"]
     model = MOVQ(recipe.MOVQ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -64,40 +64,7 @@ def train_movq(folder: Path, seed: int, device: torch.device) -> MOVQ:
         wrong = reconstruction(model.decode(z + LATENT_NOISE * noise), x)
         return wrong + 20 * outside, {"error": wrong.item(), "outside": outside.item(), "spread": z.std().item()}
 
-    movq = train("movq", model, loss, stage, seed, folder)
-    assert isinstance(movq, MOVQ)
-    return movq
-
-
-def polish_movq(folder: Path, seed: int, device: torch.device) -> MOVQ:
-    """Train the decoding half on, the latents staying as they are: it can go beside the decoder UNet's training."""
-    stage = recipe.STAGES["movq_polish"]
-    movq = MOVQ(recipe.MOVQ)
-    trained_part(movq, folder / "movq.pt", "movq")
-    movq.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    half = nn.ModuleDict({"post_quant_conv": movq.post_quant_conv, "decoder": movq.decoder}).requires_grad_(True)
-
-    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        x = batch(step, stage.batch, generator, device)
-        with torch.no_grad():
-            z = movq.encode(x)
-            z = z + LATENT_NOISE * torch.randn(z.shape, generator=generator).to(z)
-        wrong = reconstruction(movq.decode(z), x)
-        return wrong, {"error": wrong.item()}
-
-    trained = train("movq_polish", half, loss, stage, seed + 1, folder)
-    for name, module in half.items():
-        module.load_state_dict(trained.get_submodule(name).state_dict())
-    return movq
-
-
-def load_polished(folder: Path) -> MOVQ:
-    """The MOVQ as it was left by both."""
-    movq = MOVQ(recipe.MOVQ)
-    trained_part(movq, folder / "movq.pt", "movq")
-    half = nn.ModuleDict({"post_quant_conv": movq.post_quant_conv, "decoder": movq.decoder})
-    trained_part(half, folder / "movq_polish.pt", "movq_polish")
-    return movq
+    train("movq", model, loss, stage, seed, folder)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ def describe(triple: Triple, rng: random.Random) -> str:
     return training_caption(triple.shape, triple.colour, triple.background, rng.choice(LANGUAGES), rng, partial=FEW)
 
 
-def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransformer:
+def train_prior(folder: Path, seed: int, device: torch.device) -> None:
     stage = recipe.STAGES["prior"]
     tokenizer, encoders = load_tokenizer(folder), load_encoders(folder).to(device)
     bank = make_bank(encoders, None, recipe.BANK, seed, device)
@@ -64,6 +64,4 @@ def train_prior(folder: Path, seed: int, device: torch.device) -> PriorTransform
         error = (prior(x, t, text.text_embeds, text.last_hidden_state, mask) - x0).square().mean()
         return error, {"error": error.item()}
 
-    trained = train("prior", prior, loss, stage, seed, folder)
-    assert isinstance(trained, PriorTransformer)
-    return trained
+    train("prior", prior, loss, stage, seed, folder)

@@ -46,8 +46,8 @@ def train(
     folder: Path,
     extra: Sequence[nn.Module] = (),
     log: Callable[[str], None] = print,
-) -> nn.Module:
-    """Train `modules` on `loss(step, generator)` → (loss, figures to print) and return their average.
+) -> None:
+    """Train `modules` on `loss(step, generator)` → (loss, figures to print); their average is what is kept.
 
     `extra` modules train along and are dropped after. A run that was cut resumes at its last checkpoint,
     `folder/<name>.pt`, with the same random numbers as if it had not been; a finished one is only loaded.
@@ -80,9 +80,8 @@ def train(
     for step in range(start, stage.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(stage, step)
-        generator = torch.Generator().manual_seed(
-            seed * 1_000_003 + step
-        )  # of the step, so that resuming changes nothing
+        # Seeded by the step, so that a resumed run goes on as it would have.
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         value, figures = loss(step, generator)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -100,7 +99,6 @@ def train(
             saved = now
     if start < stage.steps:
         save(stage.steps)
-    return average.modules
 
 
 def trained_part(modules: nn.Module, path: Path, part: str) -> None:
