@@ -216,7 +216,8 @@ def make_model_folders(comfyui: Path) -> None:
 
 def check_pocket_weights() -> None:
     """The loaders list the pocket weights where they lie in this pack: what is to see to is that they are whole."""
-    for line in (POCKET / "SHA256SUMS").read_text("utf-8").splitlines():
+    sums = POCKET / "SHA256SUMS"
+    for line in sums.read_text("utf-8").splitlines() if sums.is_file() else ["0  SHA256SUMS"]:
         digest, name = line.split("  ", 1)
         file = POCKET / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
+    AutoTokenizer,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
-    CLIPTokenizerFast,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    PreTrainedTokenizerBase,
 )
 
 from . import recipe
@@ -42,7 +43,7 @@ IGNORED = -100
 class Encoders(nn.Module):
     """Text and image encoder side by side."""
 
-    def __init__(self, tokenizer: CLIPTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
         text = CLIPTextConfig(vocab_size=len(tokenizer), **special, **recipe.TEXT_ENCODER)
@@ -92,7 +93,7 @@ def blemish(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return (pictures + amount.to(pictures) * (blurred - pictures) + noise.to(pictures)).clamp(0, 1)
 
 
-def tokens(tokenizer: CLIPTokenizerFast, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+def tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and mask, [B, TEXT_TOKENS] each."""
     got = tokenizer(texts, padding="max_length", truncation=True, max_length=recipe.TEXT_TOKENS, return_tensors="pt")
     return got.input_ids.to(device), got.attention_mask.to(device)
@@ -190,9 +191,9 @@ def contrastive(images: Tensor, texts: Tensor, targets: dict[str, Tensor], whole
     return (F.cross_entropy(scores, wanted) + F.cross_entropy(scores.T, wanted)) / 2
 
 
-def load_tokenizer(folder: Path) -> CLIPTokenizerFast:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in `folder`, made first if it is not there: the same captions give the same one."""
     path = folder / "tokenizer"
     if not (path / "vocab.json").exists():
         write_tokenizer(path)
-    return CLIPTokenizerFast.from_pretrained(path)
+    return AutoTokenizer.from_pretrained(path, use_fast=True)
