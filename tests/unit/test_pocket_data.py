@@ -32,7 +32,7 @@ from pocket.judge import NONE, judge
 from pocket.shapes import Scenes, draw, sample_scenes, signed_distance
 from pocket.subjects import COLOUR_NAMES, COLOURS, HELD_OUT, SHAPES, TRAINED, TRIPLES, Triple
 from pocket.tokenizer import END, MAX_LENGTH, START, write
-from transformers import AutoTokenizer, CLIPTokenizer
+from transformers import AutoTokenizer, CLIPTokenizer, PreTrainedTokenizerBase
 
 Picture = NDArray[np.uint8]
 
@@ -242,11 +242,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fast(folder: Path) -> CLIPTokenizerFast:
+def fast(folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def test_the_tokenizer_is_written_as_clip_has_it(folder: Path, fast: CLIPTokenizerFast, tmp_path: Path) -> None:
+def test_the_tokenizer_is_written_as_clip_has_it(folder: Path, fast: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
     assert vocabulary[END] == fast.eos_token_id == len(vocabulary) - 1
@@ -260,7 +260,7 @@ def test_the_tokenizer_is_written_as_clip_has_it(folder: Path, fast: CLIPTokeniz
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_captions_fit_and_come_back(language: str, fast: CLIPTokenizerFast) -> None:
+def test_captions_fit_and_come_back(language: str, fast: PreTrainedTokenizerBase) -> None:
     texts = list(dict.fromkeys(every_caption(language)))
     for form in (texts, [spaced(text) for text in texts]):
         assert max(map(len, fast(form).input_ids)) < MAX_LENGTH
@@ -268,7 +268,7 @@ def test_captions_fit_and_come_back(language: str, fast: CLIPTokenizerFast) -> N
         assert fast.decode(ids, skip_special_tokens=True).replace(" ", "") == text.lower().replace(" ", "")
 
 
-def test_a_word_is_a_token_and_so_is_a_chinese_character(fast: CLIPTokenizerFast) -> None:
+def test_a_word_is_a_token_and_so_is_a_chinese_character(fast: PreTrainedTokenizerBase) -> None:
     for language in ("en", "ru", "de"):
         text = canonical("star", "purple", "white", language)
         assert len(fast(text).input_ids) == len(text.split()) + 2
@@ -278,7 +278,7 @@ def test_a_word_is_a_token_and_so_is_a_chinese_character(fast: CLIPTokenizerFast
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_slow_and_fast_tokenizers_agree(language: str, folder: Path, fast: CLIPTokenizerFast) -> None:
+def test_slow_and_fast_tokenizers_agree(language: str, folder: Path, fast: PreTrainedTokenizerBase) -> None:
     slow = CLIPTokenizer.from_pretrained(folder)
     rng = random.Random(0)
     texts = [caption(*rng.choice(TRIPLES), language, rng) for _ in range(200)]
