@@ -70,6 +70,7 @@ STAGES = {
     "encoders_polish": Stage(steps=900, batch=128, lr=6e-4, weight_decay=0.05),
     "prior": Stage(steps=4000, batch=96, lr=1e-3),
     "decoder": Stage(steps=7500, batch=32, lr=8e-4, average=0.9995),
+    "decoder_polish": Stage(steps=4500, batch=32, lr=4e-4, average=0.999),
 }
 BANK = 12_000
 """Pictures whose latents and embeds the prior and the decoder train on."""
