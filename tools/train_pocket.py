@@ -24,7 +24,8 @@ EXAMPLES = """examples:
   python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
   python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
 
-Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then prior and the two of the decoder.
+Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then prior and the two
+of the decoder.
 """
 
 
