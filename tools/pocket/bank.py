@@ -11,7 +11,7 @@ from nodes.models.movq import MOVQ
 
 from . import recipe
 from .shapes import TRAINED, Scenes, Triple, draw, sample_scenes
-from .train_encoders import Encoders, preprocess
+from .train_encoders import Encoders, preprocess, recolour
 
 AT_ONCE = 64
 
@@ -32,9 +32,14 @@ class Bank:
 
 
 @torch.no_grad()
-def make_bank(encoders: Encoders, movq: MOVQ | None, size: int, seed: int, device: torch.device) -> Bank:
-    """Draw `size` pictures of the trained triples and encode them, with latents if there is a `movq`."""
-    scenes = sample_scenes(size, torch.Generator().manual_seed(seed + 1), TRAINED, jitter=0.02)
+def make_bank(
+    encoders: Encoders, movq: MOVQ | None, size: int, seed: int, device: torch.device, recoloured: float = 0.0
+) -> Bank:
+    """Draw `size` pictures of the trained triples and encode them, with latents if there is a `movq`. The first part
+    of them, `recoloured`, is in colours of no name: their triples mean nothing."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    scenes = sample_scenes(size, generator, TRAINED, jitter=0.02)
+    recolour(scenes, int(recoloured * size), generator)
     embeds, latents = [], []
     for start in range(0, size, AT_ONCE):
         pictures = draw(scenes[start : start + AT_ONCE], recipe.PICTURE_SIDE).to(device)

@@ -68,9 +68,9 @@ STAGES = {
     "movq": Stage(steps=3000, batch=16, lr=1e-3, average=0.995),
     "encoders": Stage(steps=2000, batch=96, lr=1e-3, weight_decay=0.05),
     "encoders_polish": Stage(steps=900, batch=128, lr=6e-4, weight_decay=0.05),
-    "prior": Stage(steps=4000, batch=96, lr=1e-3),
+    "prior": Stage(steps=1800, batch=96, lr=1e-3, weight_decay=0.1),
     "decoder": Stage(steps=7500, batch=32, lr=8e-4, average=0.9995),
-    "decoder_polish": Stage(steps=4500, batch=32, lr=4e-4, average=0.999),
+    "decoder_polish": Stage(steps=3000, batch=32, lr=4e-4, average=0.999),
 }
 BANK = 12_000
 """Pictures whose latents and embeds the prior and the decoder train on."""

@@ -19,7 +19,10 @@ from .training import train, trained_part
 NO_IMAGE = 0.1
 """Part of the embeds replaced by the mean grey picture's: what guidance starts from."""
 EMBED_NOISE = 0.15
+EMBED_NOISE_POLISH = 0.3
 """Largest noise on an embed, in its standard deviations: the prior's embeds are not exact, nor are mixed ones."""
+RECOLOURED = 0.25
+"""Part of the pictures in the second stage that are in colours of no name."""
 
 
 def train_decoder(folder: Path, seed: int, device: torch.device) -> None:
@@ -27,22 +30,31 @@ def train_decoder(folder: Path, seed: int, device: torch.device) -> None:
     with torch.no_grad():  # start from no noise predicted; the learned variance, which 2.2 drops, stays zero
         unet.conv_out.weight.zero_()
         unet.conv_out.bias.zero_()
-    fit("decoder", unet, folder, seed, device)
+    fit("decoder", unet, folder, seed, device, EMBED_NOISE)
 
 
 def polish_decoder(folder: Path, seed: int, device: torch.device) -> None:
-    """Train on from the average, once more from a smaller learning rate down to nothing: it sharpens outlines."""
+    """Train on from the average, from a smaller learning rate down to nothing: it sharpens outlines. Strange colours
+    and noisier embeds teach it to draw a shape whatever its colours, and so combinations it has never seen."""
     unet = UNet2(recipe.DECODER)
     trained_part(unet, folder / "decoder.pt", "decoder")
-    fit("decoder_polish", unet.requires_grad_(True), folder, seed + 1, device)
+    fit("decoder_polish", unet.requires_grad_(True), folder, seed + 1, device, EMBED_NOISE_POLISH, RECOLOURED)
 
 
-def fit(name: str, unet: UNet2, folder: Path, seed: int, device: torch.device) -> None:
+def fit(
+    name: str,
+    unet: UNet2,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    embed_noise: float,
+    recoloured: float = 0.0,
+) -> None:
     stage, kept = recipe.STAGES[name], DecoderScheduler().kept.to(device)
     unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     encoders, movq = load_encoders(folder), MOVQ(recipe.MOVQ)
     trained_part(movq, folder / "movq.pt", "movq")
-    bank = make_bank(encoders.to(device), movq.to(device), recipe.BANK, seed, device)
+    bank = make_bank(encoders.to(device), movq.to(device), recipe.BANK, seed, device, recoloured)
     assert bank.latents is not None
     latents, embeds, spread = bank.latents, bank.embeds, bank.embeds.std(0)
     channels = latents.shape[1]
@@ -51,7 +63,7 @@ def fit(name: str, unet: UNet2, folder: Path, seed: int, device: torch.device) -
         rows = torch.randint(len(latents), (stage.batch,), generator=generator).to(device)
         t = torch.randint(TRAIN_STEPS, (stage.batch,), generator=generator).to(device)
         noise = torch.randn((stage.batch, *latents.shape[1:]), generator=generator).to(device)
-        amount = EMBED_NOISE * torch.rand(stage.batch, 1, generator=generator).to(device)
+        amount = embed_noise * torch.rand(stage.batch, 1, generator=generator).to(device)
         blur = torch.randn((stage.batch, recipe.EMBED), generator=generator).to(device)
         condition = embeds[rows] + amount * spread * blur
         dropped = torch.rand(stage.batch, 1, generator=generator).to(device) < NO_IMAGE
