@@ -12,19 +12,19 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import torch
 from pocket.export import export
-from pocket.train_decoder import polish_decoder, train_decoder
+from pocket.train_decoder import finish_decoder, polish_decoder, train_decoder
 from pocket.train_encoders import polish_encoders, train_encoders
 from pocket.train_movq import train_movq
 from pocket.train_prior import train_prior
 
-PARTS = ("movq", "encoders", "encoders_polish", "prior", "decoder", "decoder_polish", "export")
+PARTS = ("movq", "encoders", "encoders_polish", "prior", "decoder", "decoder_polish", "decoder_finish", "export")
 
 EXAMPLES = """examples:
   python tools/train_pocket.py                       everything, in order, into weights/pocket
   python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
   python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
 
-Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then prior and the two
+Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then prior and the three
 of the decoder.
 """
 
@@ -61,6 +61,8 @@ def run(part: str, work: Path, out: Path, seed: int, device: torch.device) -> No
         train_decoder(work, seed, device)
     elif part == "decoder_polish":
         polish_decoder(work, seed, device)
+    elif part == "decoder_finish":
+        finish_decoder(work, seed, device)
     else:
         export(work, out, seed)
 

@@ -41,6 +41,13 @@ def polish_decoder(folder: Path, seed: int, device: torch.device) -> None:
     fit("decoder_polish", unet.requires_grad_(True), folder, seed + 1, device, EMBED_NOISE_POLISH, RECOLOURED)
 
 
+def finish_decoder(folder: Path, seed: int, device: torch.device) -> None:
+    """Train on once more, without the strange colours: outlines again."""
+    unet = UNet2(recipe.DECODER)
+    trained_part(unet, folder / "decoder_polish.pt", "decoder_polish")
+    fit("decoder_finish", unet.requires_grad_(True), folder, seed + 2, device, EMBED_NOISE_POLISH)
+
+
 def fit(
     name: str,
     unet: UNet2,
