@@ -308,7 +308,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, a multiple of 64 (128)")
     parser.add_argument("--prior-steps", type=int, default=25)
-    parser.add_argument("--prior-guidance", type=float, default=1.0, help="prior guidance (1)")
+    parser.add_argument("--prior-guidance", type=float, default=2.0, help="prior guidance (2)")
     parser.add_argument("--steps", type=int, default=30, help="decoder steps (30)")
     parser.add_argument("--guidance", type=float, default=2.0, help="decoder guidance (2)")
     parser.add_argument("--batch", type=int, default=16)
