@@ -121,7 +121,9 @@ class ComfyHost(Host):
         # One patcher for a module's whole life: ComfyUI knows by it what is on the device already.
         patcher = getattr(module, "_kandiflux_patcher", None)
         if patcher is None:
-            patcher = comfy.model_patcher.ModelPatcher(module, self.device(), management.unet_offload_device())
+            # In a holder, for ComfyUI sets `device` on what it patches, and transformers' models own that name.
+            holder = nn.ModuleList([module])
+            patcher = comfy.model_patcher.ModelPatcher(holder, self.device(), management.unet_offload_device())
             object.__setattr__(module, "_kandiflux_patcher", patcher)
         management.load_models_gpu([patcher])
         yield self.device()
