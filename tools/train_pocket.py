@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -12,20 +13,29 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import torch
 from pocket.export import export
-from pocket.train_decoder import finish_decoder, polish_decoder, train_decoder
+from pocket.train_decoder import polish_decoder, train_decoder
 from pocket.train_encoders import polish_encoders, train_encoders
-from pocket.train_movq import train_movq
+from pocket.train_movq import polish_movq, train_movq
 from pocket.train_prior import train_prior
 
-PARTS = ("movq", "encoders", "encoders_polish", "prior", "decoder", "decoder_polish", "decoder_finish", "export")
+TRAINERS: dict[str, Callable[[Path, int, torch.device], None]] = {
+    "movq": train_movq,
+    "movq_polish": polish_movq,
+    "encoders": train_encoders,
+    "encoders_polish": polish_encoders,
+    "prior": train_prior,
+    "decoder": train_decoder,
+    "decoder_polish": polish_decoder,
+}
+PARTS = (*TRAINERS, "export")
 
 EXAMPLES = """examples:
   python tools/train_pocket.py                       everything, in order, into weights/pocket
   python tools/train_pocket.py --parts movq          one part; what it needs must have been trained
   python tools/train_pocket.py --work /tmp/pocket    keep checkpoints there; run again to resume
 
-Beside each other, each with a part of the threads, can run: movq and the two of the encoders; then prior and the three
-of the decoder.
+Beside each other, each with a part of the threads, can run: the two of movq and the two of the encoders; then prior and
+the two of the decoder.
 """
 
 
@@ -45,26 +55,10 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     device = torch.device(arguments.device)
     for part in arguments.parts:
-        run(part, arguments.work, arguments.out, arguments.seed, device)
-
-
-def run(part: str, work: Path, out: Path, seed: int, device: torch.device) -> None:
-    if part == "movq":
-        train_movq(work, seed, device)
-    elif part == "encoders":
-        train_encoders(work, seed, device)
-    elif part == "encoders_polish":
-        polish_encoders(work, seed, device)
-    elif part == "prior":
-        train_prior(work, seed, device)
-    elif part == "decoder":
-        train_decoder(work, seed, device)
-    elif part == "decoder_polish":
-        polish_decoder(work, seed, device)
-    elif part == "decoder_finish":
-        finish_decoder(work, seed, device)
-    else:
-        export(work, out, seed)
+        if part == "export":
+            export(arguments.work, arguments.out, arguments.seed)
+        else:
+            TRAINERS[part](arguments.work, arguments.seed, device)
 
 
 if __name__ == "__main__":

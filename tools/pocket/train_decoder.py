@@ -14,6 +14,7 @@ from nodes.sampling.schedulers import TRAIN_STEPS, DecoderScheduler, add_noise
 from . import recipe
 from .bank import make_bank
 from .train_encoders import load_encoders
+from .train_movq import load_movq
 from .training import train, trained_part
 
 NO_IMAGE = 0.1
@@ -21,36 +22,32 @@ NO_IMAGE = 0.1
 EMBED_NOISE = 0.15
 EMBED_NOISE_POLISH = 0.3
 """Largest noise on an embed, in its standard deviations: the prior's embeds are not exact, nor are mixed ones."""
-RECOLOURED = 0.25
+RECOLOURED = 0.5
 """Part of the pictures in the second stage that are in colours of no name."""
 
 
 def train_decoder(folder: Path, seed: int, device: torch.device) -> None:
-    unet = UNet2(recipe.DECODER)
+    unet, movq = UNet2(recipe.DECODER), MOVQ(recipe.MOVQ)
+    trained_part(movq, folder / "movq.pt", "movq")  # the unpolished one will do: the polish changes latents little
     with torch.no_grad():  # start from no noise predicted; the learned variance, which 2.2 drops, stays zero
         unet.conv_out.weight.zero_()
         unet.conv_out.bias.zero_()
-    fit("decoder", unet, folder, seed, device, EMBED_NOISE)
+    fit("decoder", unet, movq, folder, seed, device, EMBED_NOISE)
 
 
 def polish_decoder(folder: Path, seed: int, device: torch.device) -> None:
-    """Train on from the average, from a smaller learning rate down to nothing: it sharpens outlines. Strange colours
-    and noisier embeds teach it to draw a shape whatever its colours, and so combinations it has never seen."""
+    """Train on from the average, down to nothing again: it sharpens outlines. Strange colours and noisier embeds teach
+    it to draw a shape whatever its colours, and so combinations it has never seen."""
     unet = UNet2(recipe.DECODER)
     trained_part(unet, folder / "decoder.pt", "decoder")
-    fit("decoder_polish", unet.requires_grad_(True), folder, seed + 1, device, EMBED_NOISE_POLISH, RECOLOURED)
-
-
-def finish_decoder(folder: Path, seed: int, device: torch.device) -> None:
-    """Train on once more, without the strange colours: outlines again."""
-    unet = UNet2(recipe.DECODER)
-    trained_part(unet, folder / "decoder_polish.pt", "decoder_polish")
-    fit("decoder_finish", unet.requires_grad_(True), folder, seed + 2, device, EMBED_NOISE_POLISH)
+    unet.requires_grad_(True)
+    fit("decoder_polish", unet, load_movq(folder), folder, seed + 1, device, EMBED_NOISE_POLISH, RECOLOURED)
 
 
 def fit(
     name: str,
     unet: UNet2,
+    movq: MOVQ,
     folder: Path,
     seed: int,
     device: torch.device,
@@ -59,9 +56,7 @@ def fit(
 ) -> None:
     stage, kept = recipe.STAGES[name], DecoderScheduler().kept.to(device)
     unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    encoders, movq = load_encoders(folder), MOVQ(recipe.MOVQ)
-    trained_part(movq, folder / "movq.pt", "movq")
-    bank = make_bank(encoders.to(device), movq.to(device), recipe.BANK, seed, device, recoloured)
+    bank = make_bank(load_encoders(folder).to(device), movq.to(device), recipe.BANK, seed, device, recoloured)
     assert bank.latents is not None
     latents, embeds, spread = bank.latents, bank.embeds, bank.embeds.std(0)
     channels = latents.shape[1]

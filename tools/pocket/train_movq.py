@@ -12,7 +12,8 @@ from nodes.models.movq import MOVQ
 
 from . import recipe
 from .shapes import TRAINED, draw, sample_scenes
-from .training import train
+from .train_encoders import recolour
+from .training import train, trained_part
 
 CROP = 64
 LATENT_RANGE = 0.95
@@ -20,11 +21,15 @@ LATENT_RANGE = 0.95
 LATENT_NOISE = 0.05
 """Added before decoding in training: spreads the latents over their range, and the decoder UNet is never exact."""
 
+RECOLOURED = 0.5
+"""Part of the pictures in the second stage that are in colours of no name."""
 
-def pixels(n: int, side: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Drawn pictures in −1..1, channels_last: [n, 3, side, side]."""
-    pictures = draw(sample_scenes(n, generator, TRAINED, jitter=0.03), side).to(device)
-    return (pictures * 2 - 1).to(memory_format=torch.channels_last)
+
+def pixels(n: int, side: int, generator: torch.Generator, device: torch.device, recoloured: float = 0.0) -> Tensor:
+    """Drawn pictures in −1..1, channels_last: [n, 3, side, side]; the part `recoloured` in colours of no name."""
+    scenes = sample_scenes(n, generator, TRAINED, jitter=0.03)
+    recolour(scenes, round(recoloured * n), generator)
+    return (draw(scenes, side).to(device) * 2 - 1).to(memory_format=torch.channels_last)
 
 
 def crops(pictures: Tensor, per_picture: int, generator: torch.Generator) -> Tensor:
@@ -34,12 +39,12 @@ def crops(pictures: Tensor, per_picture: int, generator: torch.Generator) -> Ten
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
 
-def batch(step: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
+def batch(step: int, size: int, generator: torch.Generator, device: torch.device, recoloured: float) -> Tensor:
     """`size` crops, or a quarter as many whole pictures, in turn: crops are more varied for the same work, and whole
     ones teach the norms and the attention their real size."""
     if step % 2:
-        return pixels(size // 4, recipe.PICTURE_SIDE, generator, device)
-    return crops(pixels(size // 2, recipe.PICTURE_SIDE, generator, device), 2, generator)
+        return pixels(size // 4, recipe.PICTURE_SIDE, generator, device, recoloured)
+    return crops(pixels(size // 2, recipe.PICTURE_SIDE, generator, device, recoloured), 2, generator)
 
 
 def gradients(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,18 +58,36 @@ def reconstruction(got: Tensor, wanted: Tensor) -> Tensor:
 
 
 def train_movq(folder: Path, seed: int, device: torch.device) -> None:
-    stage = recipe.STAGES["movq"]
-    model = MOVQ(recipe.MOVQ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fit("movq", MOVQ(recipe.MOVQ), 0.0, folder, seed, device)
+
+
+def polish_movq(folder: Path, seed: int, device: torch.device) -> None:
+    """Train on with strange colours among the others: the decoder learns shapes from them, and needs clean latents."""
+    model = MOVQ(recipe.MOVQ)
+    trained_part(model, folder / "movq.pt", "movq")
+    fit("movq_polish", model.requires_grad_(True), RECOLOURED, folder, seed + 1, device)
+
+
+def load_movq(folder: Path) -> MOVQ:
+    """The MOVQ as both stages left it."""
+    model = MOVQ(recipe.MOVQ)
+    trained_part(model, folder / "movq_polish.pt", "movq_polish")
+    return model
+
+
+def fit(name: str, model: MOVQ, recoloured: float, folder: Path, seed: int, device: torch.device) -> None:
+    stage = recipe.STAGES[name]
+    model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        x = batch(step, stage.batch, generator, device)
+        x = batch(step, stage.batch, generator, device, recoloured)
         z = model.encode(x)
         outside = F.relu(z.abs() - LATENT_RANGE).square().mean()
         noise = torch.randn(z.shape, generator=generator).to(z)
         wrong = reconstruction(model.decode(z + LATENT_NOISE * noise), x)
         return wrong + 20 * outside, {"error": wrong.item(), "outside": outside.item(), "spread": z.std().item()}
 
-    train("movq", model, loss, stage, seed, folder)
+    train(name, model, loss, stage, seed, folder)
 
 
 @torch.no_grad()
