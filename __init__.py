@@ -4,13 +4,17 @@ Imported by path, as the package this folder is; nothing happens where it is not
 """
 
 if __package__:  # pytest and linters may import this file on its own
-    from .nodes.host import register_model_folders
+    from .nodes.host import on_comfyui, register_model_folders
 
     register_model_folders()
 
     from .nodes import embeds, kandinsky
 
     _NODES = {**kandinsky.NODES, **embeds.NODES}
+    if on_comfyui():
+        from .nodes import native
+
+        _NODES |= native.NODES
     NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
     NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
 

@@ -177,6 +177,11 @@ def current() -> Host:
     return Host()
 
 
+def on_comfyui() -> bool:
+    """Whether ComfyUI loaded this pack: its own kinds of models, and the nodes that make them, are there only."""
+    return isinstance(current(), ComfyHost)
+
+
 def register_model_folders() -> None:
     """Tell the host where this pack's kinds of models are: its own folder of models first, then the pocket weights
     that came with the pack."""

@@ -1,0 +1,187 @@
+"""Kandinsky as ComfyUI's MODEL, VAE and CONDITIONING. Node classes only, and on ComfyUI only; the work is in
+comfy_models.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import comfy_models
+from .comfy_models import WEIGHT_DTYPES
+from .embeds import EMBEDS, ImageEmbeds
+from .pipelines import SIZE_STEP
+
+CATEGORY = "Kandinsky/native"
+CONDITIONING = "CONDITIONING"
+
+
+class KandinskyModelLoader:
+    DESCRIPTION = (
+        "Load a Kandinsky decoder as MODEL, for KSampler and every other node that takes one. Its conditioning comes "
+        "from Kandinsky Conditioning."
+    )
+    SEARCH_ALIASES = ["load diffusion model", "unet loader", "kandinsky checkpoint", "kandinsky unet"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "unet": (
+                    list(comfy_models.unet_sources()),
+                    {
+                        "tooltip": "An official repository folder in models/kandinsky, or a safetensors file of a "
+                        "Kandinsky UNet in models/diffusion_models."
+                    },
+                ),
+                "weight_dtype": (
+                    list(WEIGHT_DTYPES),
+                    {"default": "default", "tooltip": "fp8 halves the memory of the weights, at some loss."},
+                ),
+            },
+            "optional": {"vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader: for previews in the right colours."})},
+        }
+
+    def run(self, unet: str, weight_dtype: str, vae: Any = None) -> tuple[Any]:
+        model = comfy_models.load_unet(unet, WEIGHT_DTYPES[weight_dtype])
+        if vae is not None:
+            comfy_models.show_previews(model, vae)
+        return (model,)
+
+
+class KandinskyVAELoader:
+    DESCRIPTION = "Load MOVQ, Kandinsky's autoencoder, as VAE: for VAE Decode, VAE Encode and the tiled ones."
+    SEARCH_ALIASES = ["load vae", "movq", "vqgan", "kandinsky checkpoint"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("VAE",)
+    RETURN_NAMES = ("vae",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        names = {"tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."}
+        return {"required": {"movq": (list(comfy_models.movq_sources()), names)}}
+
+    def run(self, movq: str) -> tuple[Any]:
+        return (comfy_models.load_movq(movq),)
+
+
+class KandinskyConditioning:
+    DESCRIPTION = "Image embeds as conditioning for a Kandinsky MODEL in KSampler and other samplers."
+    SEARCH_ALIASES = ["embeds to conditioning", "unclip conditioning", "kandinsky positive negative"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (CONDITIONING, CONDITIONING)
+    RETURN_NAMES = ("positive", "negative")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image_embeds": (EMBEDS, {"tooltip": "What to draw. A batch goes to the pictures of a latent batch."}),
+                "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
+            }
+        }
+
+    def run(self, image_embeds: ImageEmbeds, negative_image_embeds: ImageEmbeds) -> tuple[list[Any], list[Any]]:
+        return tuple([[embeds.values[:, None], {}]] for embeds in (image_embeds, negative_image_embeds))  # pyright: ignore[reportReturnType]
+
+
+class KandinskyDepthHint:
+    DESCRIPTION = "Give a depth decoder the depth map to follow, in both positive and negative."
+    SEARCH_ALIASES = ["depth control", "controlnet depth", "hint"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (CONDITIONING, CONDITIONING)
+    RETURN_NAMES = ("positive", "negative")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "positive": (CONDITIONING, {}),
+                "negative": (CONDITIONING, {}),
+                "depth": ("IMAGE", {"tooltip": "A depth map, near is light; resized to the latents."}),
+            }
+        }
+
+    def run(self, positive: list[Any], negative: list[Any], depth: Tensor) -> tuple[list[Any], list[Any]]:
+        hint = {comfy_models.HINT: depth[..., :3].movedim(-1, 1)}
+        return with_values(positive, hint), with_values(negative, hint)
+
+
+class KandinskySigmas:
+    DESCRIPTION = "The reference's own timesteps as sigmas, for SamplerCustom and SamplerCustomAdvanced."
+    SEARCH_ALIASES = ["scheduler", "timesteps", "leading"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("SIGMAS",)
+    RETURN_NAMES = ("sigmas",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "A Kandinsky model."}),
+                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "The reference takes 100."}),
+                "denoise": (
+                    "FLOAT",
+                    {"default": 1.0, "min": 0.01, "max": 1.0, "step": 0.01, "tooltip": "Less than 1: img2img."},
+                ),
+            }
+        }
+
+    def run(self, model: Any, steps: int, denoise: float) -> tuple[Tensor]:
+        return (comfy_models.reference_sigmas(model, steps, denoise),)
+
+
+class KandinskyLatentSize:
+    DESCRIPTION = (
+        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 64. With an image, the image "
+        "at that size, too, for VAE Encode."
+    )
+    SEARCH_ALIASES = ["empty latent image", "resize to 64", "round size"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("LATENT", "IMAGE", "INT", "INT")
+    RETURN_NAMES = ("latent", "image", "width", "height")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        side = {"default": 768, "min": 16, "max": 16384, "step": 1, "tooltip": "In pixels; rounded to a multiple of 64."}
+        return {
+            "required": {
+                "width": ("INT", side),
+                "height": ("INT", side),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Pictures at a time."}),
+            },
+            "optional": {"image": ("IMAGE", {"tooltip": "Resized to the rounded size, cut to its proportions."})},
+        }
+
+    def run(
+        self, width: int, height: int, batch_size: int, image: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor, int, int]:
+        width, height = (max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in (width, height))
+        latent = {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
+        sized = torch.zeros(1, height, width, 3) if image is None else comfy_models.resized(image, width, height)
+        return latent, sized, width, height
+
+
+def with_values(conditioning: list[Any], values: dict[str, Any]) -> list[Any]:
+    """`conditioning` with `values` added to each entry; the given one stays as it is."""
+    return [[tensor, {**options, **values}] for tensor, options in conditioning]
+
+
+NODES = {
+    "KandinskyModelLoader": (KandinskyModelLoader, "Kandinsky Model Loader"),
+    "KandinskyVAELoader": (KandinskyVAELoader, "Kandinsky VAE Loader"),
+    "KandinskyConditioning": (KandinskyConditioning, "Kandinsky Conditioning"),
+    "KandinskyDepthHint": (KandinskyDepthHint, "Kandinsky Depth Hint"),
+    "KandinskySigmas": (KandinskySigmas, "Kandinsky Sigmas"),
+    "KandinskyLatentSize": (KandinskyLatentSize, "Kandinsky Latent Size"),
+}
