@@ -1,4 +1,4 @@
-"""The Kandinsky 2.x decoder UNet: predicts noise in MOVQ latents from image embeds.
+"""The Kandinsky 2.x decoder UNet: predicts noise in MOVQ latents from image embeds, and in 2.1 from a text, too.
 
 Reference: diffusers `UNet2DConditionModel` with ResnetDownsample, SimpleCrossAttn and ResnetUpsample blocks.
 """
@@ -16,16 +16,26 @@ from torch import Tensor, nn
 from .config import read_config
 from .layers import Factory, Operations, TimestepMLP, ToOut, attend, timestep_embedding
 
-IMAGE_TOKENS = 32
-"""Context tokens an image embed is projected to."""
+LATENT_CHANNELS = 4
+INPAINT_CHANNELS = 9
+"""Latents 4, masked latents 4, mask 1."""
+
+IMAGE_TOKENS = {"image_proj": 32, "text_image_proj": 10}
+"""Context tokens an image embed is projected to, by encoder_hid_dim_type: in 2.2, in 2.1."""
+
+ADDITIONS = {"image_proj": ("image", "image_hint"), "text_image_proj": ("text_image",)}
+"""The values of addition_embed_type that go with each encoder_hid_dim_type."""
 
 
 @dataclass(frozen=True)
 class UNet2Config:
-    """Sizes of a 2.2 UNet; the defaults are the published text-to-image decoder's.
+    """Sizes of a 2.x UNet; the defaults are the published 2.2 text-to-image decoder's.
 
-    in_channels is 4, 9 (inpainting: latents, masked latents, mask) or 8 (depth: latents, hint);
-    addition_embed_type is "image", or "image_hint" for depth.
+    in_channels is 4, 9 (inpainting: latents, masked latents, mask) or 8 (depth: latents, hint).
+    2.2: encoder_hid_dim_type is "image_proj", addition_embed_type "image", or "image_hint" for depth;
+    encoder_hid_dim is the image embeds' width.
+    2.1: "text_image_proj" and "text_image"; encoder_hid_dim is the width of the text's hidden states (1024), and
+    cross_attention_dim (768) is the image embeds' width and the pooled text embed's, too.
     """
 
     in_channels: int = 4
@@ -35,6 +45,7 @@ class UNet2Config:
     attention_head_dim: int = 64
     cross_attention_dim: int = 768
     encoder_hid_dim: int = 1280
+    encoder_hid_dim_type: str = "image_proj"
     norm_num_groups: int = 32
     norm_eps: float = 1e-5
     addition_embed_type: str = "image"
@@ -43,6 +54,30 @@ class UNet2Config:
     def time_width(self) -> int:
         return 4 * self.block_out_channels[0]
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether this is a 2.1 UNet, which reads a text beside the image embed."""
+        return self.encoder_hid_dim_type == "text_image_proj"
+
+    @property
+    def image_width(self) -> int:
+        """Width D of the image embeds it takes."""
+        return self.cross_attention_dim if self.reads_text else self.encoder_hid_dim
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether masked latents and a mask are part of its input."""
+        return self.in_channels == INPAINT_CHANNELS
+
+    @property
+    def reads_hint(self) -> bool:
+        """Whether this is a depth UNet."""
+        return self.addition_embed_type == "image_hint"
+
+    @property
+    def image_tokens(self) -> int:
+        return IMAGE_TOKENS[self.encoder_hid_dim_type]
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> UNet2Config:
         levels = len(values.get("block_out_channels", cls.block_out_channels))
@@ -50,7 +85,6 @@ class UNet2Config:
             cls,
             values,
             expected={
-                "encoder_hid_dim_type": "image_proj",
                 "resnet_time_scale_shift": "scale_shift",
                 "act_fn": "silu",
                 "flip_sin_to_cos": True,
@@ -60,16 +94,17 @@ class UNet2Config:
                 "up_block_types": ("SimpleCrossAttnUpBlock2D",) * (levels - 1) + ("ResnetUpsampleBlock2D",),
             },
         )
-        if config.addition_embed_type not in ("image", "image_hint"):
+        if config.addition_embed_type not in ADDITIONS.get(config.encoder_hid_dim_type, ()):
             raise ValueError(
-                f"UNet2Config: expected addition_embed_type 'image' or 'image_hint' (Kandinsky 2.2), "
-                f"got {config.addition_embed_type!r} in config.json."
+                "UNet2Config: expected encoder_hid_dim_type 'image_proj' with addition_embed_type 'image' or "
+                "'image_hint' (Kandinsky 2.2), or 'text_image_proj' with 'text_image' (2.1); got "
+                f"{config.encoder_hid_dim_type!r} with {config.addition_embed_type!r} in config.json."
             )
         return config
 
 
 class UNet2(nn.Module):
-    """A 2.2 decoder UNet."""
+    """A 2.1 or 2.2 decoder UNet."""
 
     def __init__(
         self,
@@ -84,8 +119,8 @@ class UNet2(nn.Module):
         widths, layers = config.block_out_channels, config.layers_per_block
         self.conv_in = operations.Conv2d(config.in_channels, widths[0], 3, padding=1, **build.factory)
         self.time_embedding = TimestepMLP(widths[0], config.time_width, operations, build.factory)
-        self.encoder_hid_proj = ImageTokens(config, operations, build.factory)
-        self.add_embedding = ImageAddition(config, operations, build.factory)
+        self.encoder_hid_proj = Context(config, operations, build.factory)
+        self.add_embedding = Addition(config, operations, build.factory)
 
         skips = [widths[0]]
         self.down_blocks = nn.ModuleList()
@@ -107,14 +142,25 @@ class UNet2(nn.Module):
         self.conv_norm_out = operations.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps, **build.factory)
         self.conv_out = operations.Conv2d(widths[0], config.out_channels, 3, padding=1, **build.factory)
 
-    def forward(self, x: Tensor, timesteps: Tensor, image_embeds: Tensor, hint: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        image_embeds: Tensor,
+        hint: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        text_states: Tensor | None = None,
+    ) -> Tensor:
         """x [B, C, h, w] latents with h and w multiples of 2^(levels − 1), C − 4 of its channels an inpainting
-        condition; timesteps [B]; image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet
+        condition; timesteps [B]; image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet; for a 2.1 UNet
+        text_embeds [B, D] pooled and text_states [B, T, W], both of M-CLIP, padding included
         → [B, 8, h, w]: predicted noise, then the learned variance."""
+        if self.config.reads_text and (text_embeds is None or text_states is None):
+            raise ValueError("A Kandinsky 2.1 UNet expects text_embeds and text_states beside the image embeds.")
         time = timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
-        emb = self.time_embedding(time) + self.add_embedding(image_embeds)
-        context = self.encoder_hid_proj(image_embeds)
-        if self.config.addition_embed_type == "image_hint":
+        emb = self.time_embedding(time) + self.add_embedding(image_embeds, text_embeds)
+        context = self.encoder_hid_proj(image_embeds, text_states)
+        if self.config.reads_hint:
             if hint is None:
                 raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents; none came.")
             x = torch.cat([x, self.add_embedding.hint_latents(hint)], dim=1)
@@ -244,30 +290,48 @@ class Attention(nn.Module):
         return x + h.transpose(1, 2).reshape(x.shape)
 
 
-class ImageTokens(nn.Module):
-    """An image embed as context: [B, D] → [B, 32, cross_attention_dim], layer-normed."""
+class Context(nn.Module):
+    """What attention looks at beside the picture: the image embed as tokens, then in 2.1 the text's.
+
+    Only 2.2 normalises its tokens. Padding of the text is looked at, too, as in the reference.
+    """
 
     def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
         super().__init__()
-        self.image_embeds = ops.Linear(config.encoder_hid_dim, IMAGE_TOKENS * config.cross_attention_dim, **factory)
-        self.norm = ops.LayerNorm(config.cross_attention_dim, **factory)
+        width = config.cross_attention_dim
+        self.tokens = config.image_tokens
+        self.image_embeds = ops.Linear(config.image_width, self.tokens * width, **factory)
+        self.text_proj = ops.Linear(config.encoder_hid_dim, width, **factory) if config.reads_text else None
+        self.norm = None if config.reads_text else ops.LayerNorm(width, **factory)
 
-    def forward(self, image_embeds: Tensor) -> Tensor:
-        return self.norm(self.image_embeds(image_embeds).unflatten(-1, (IMAGE_TOKENS, -1)))
+    def forward(self, image_embeds: Tensor, text_states: Tensor | None) -> Tensor:
+        """[B, D] and, in 2.1, [B, T, W] → [B, tokens, cross_attention_dim]."""
+        tokens = self.image_embeds(image_embeds).unflatten(-1, (self.tokens, -1))
+        if self.norm is not None:
+            return self.norm(tokens)
+        return torch.cat([tokens, self.text_proj(text_states)], dim=1)  # pyright: ignore[reportOptionalCall]
 
 
-class ImageAddition(nn.Module):
-    """An image embed beside the time embedding; for depth UNets also the hint's way into the latents."""
+class Addition(nn.Module):
+    """The image embed, and in 2.1 the pooled text embed, beside the time embedding; for depth UNets also the hint's
+    way into the latents. 2.2 normalises the image's part, 2.1 the text's."""
 
     def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
         super().__init__()
-        self.image_proj = ops.Linear(config.encoder_hid_dim, config.time_width, **factory)
-        self.image_norm = ops.LayerNorm(config.time_width, **factory)
-        if config.addition_embed_type == "image_hint":
+        self.image_proj = ops.Linear(config.image_width, config.time_width, **factory)
+        self.reads_text = config.reads_text
+        if config.reads_text:
+            self.text_proj = ops.Linear(config.cross_attention_dim, config.time_width, **factory)
+            self.text_norm = ops.LayerNorm(config.time_width, **factory)
+        else:
+            self.image_norm = ops.LayerNorm(config.time_width, **factory)
+        if config.reads_hint:
             self.input_hint_block = hint_network(ops, factory)
 
-    def forward(self, image_embeds: Tensor) -> Tensor:
-        return self.image_norm(self.image_proj(image_embeds))
+    def forward(self, image_embeds: Tensor, text_embeds: Tensor | None) -> Tensor:
+        """[B, D] and, in 2.1, [B, D] → [B, time width]."""
+        image = self.image_proj(image_embeds)
+        return image + self.text_norm(self.text_proj(text_embeds)) if self.reads_text else self.image_norm(image)
 
     def hint_latents(self, hint: Tensor) -> Tensor:
         """[B, 3, H, W] in 0..1 → [B, 4, H/8, W/8]."""

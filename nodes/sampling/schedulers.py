@@ -110,6 +110,9 @@ class DecoderScheduler:
     beta_schedule: str = "linear"
     clip_sample: bool = True
     clip_sample_range: float = 1.0
+    thresholding: bool = False
+    dynamic_thresholding_ratio: float = 0.995
+    sample_max_value: float = 1.0
     variance_type: str = "fixed_small"
     set_alpha_to_one: bool = False
     steps_offset: int = 1
@@ -131,7 +134,6 @@ class DecoderScheduler:
         expected = {
             "num_train_timesteps": TRAIN_STEPS,
             "prediction_type": "epsilon",
-            "thresholding": False,
             "timestep_spacing": "leading",
             "rescale_betas_zero_snr": False,
             "trained_betas": None,
@@ -158,6 +160,8 @@ class DecoderScheduler:
     def predict_x0(self, eps: Tensor, t: int, x: Tensor) -> Tensor:
         kept = self.kept[t]
         x0 = (x - (1 - kept).sqrt() * eps) / kept.sqrt()
+        if self.thresholding:
+            return dynamic_threshold(x0, self.dynamic_thresholding_ratio, self.sample_max_value)
         return x0.clamp(-self.clip_sample_range, self.clip_sample_range) if self.clip_sample else x0
 
     def step(
@@ -185,6 +189,14 @@ class DecoderScheduler:
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: int) -> Tensor:
         return add_noise(self.kept, x0, noise, t)
+
+
+def dynamic_threshold(x0: Tensor, ratio: float, largest: float) -> Tensor:
+    """Each of x0 [B, …] clamped to ±s and divided by s, the quantile `ratio` of its absolute values, s in 1..largest
+    (Saharia et al., 2022)."""
+    limit = torch.quantile(x0.flatten(1).abs(), ratio, dim=1).clamp(1, largest)
+    limit = limit.reshape(-1, *[1] * (x0.ndim - 1))
+    return x0.clamp(-limit, limit) / limit
 
 
 def add_noise(kept: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.parity.tiny import save_decoder_folder, save_prior_folder
+from tests.parity.tiny import ddpm, save_decoder21_folder, save_decoder_folder, save_prior_folder
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +29,19 @@ def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def depth_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "kandinsky-2-2-controlnet-depth"
     return save_decoder_folder(folder, in_channels=8, addition_embed_type="image_hint")
+
+
+@pytest.fixture(scope="session")
+def inpaint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "kandinsky-2-2-decoder-inpaint"
+    return save_decoder_folder(folder, ddpm(clip_sample=False), in_channels=9)
+
+
+@pytest.fixture(scope="session")
+def decoder21_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder21_folder(tmp_path_factory.mktemp("tiny") / "kandinsky-2-1")
+
+
+@pytest.fixture(scope="session")
+def inpaint21_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_decoder21_folder(tmp_path_factory.mktemp("tiny") / "kandinsky-2-1-inpaint", in_channels=9)

@@ -10,13 +10,25 @@ import pytest
 import torch
 from diffusers import PriorTransformer as ReferencePrior
 from diffusers import UNet2DConditionModel, VQModel
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig as ReferenceMCLIPConfig
+from diffusers.pipelines.kandinsky.text_encoder import MultilingualCLIP
 from torch import nn
 
-from nodes.models.loader import WeightsError, load_decoder, load_network, load_prior, weights_file
+from nodes.models.loader import WeightsError, load_decoder, load_network, load_prior, load_transformers, weights_file
+from nodes.models.mclip import MCLIP, MCLIPConfig
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.prior import PriorConfig, PriorTransformer
 from nodes.models.unet2 import UNet2, UNet2Config
-from tests.parity.tiny import TOKENS, WIDTH, tiny_movq, tiny_prior, tiny_unet
+from tests.parity.tiny import (
+    MCLIP_TOKENS,
+    MCLIP_WIDTH,
+    TOKENS,
+    WIDTH,
+    tiny_movq,
+    tiny_prior,
+    tiny_unet,
+    tiny_unet21,
+)
 
 CLOSE = 1e-5
 TIMES = torch.tensor([3, 977])
@@ -65,6 +77,36 @@ def test_depth_unet() -> None:
         ours(x, TIMES, embeds)
 
 
+@pytest.mark.parametrize("channels", [4, 9])
+@torch.no_grad()
+def test_unet_21(channels: int) -> None:
+    reference = tiny_unet21(in_channels=channels)
+    ours = UNet2(UNet2Config.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    assert ours.config.reads_text
+    assert ours.config.image_width == WIDTH
+    x, embeds, pooled = torch.randn(2, channels, 8, 16), torch.randn(2, WIDTH), torch.randn(2, WIDTH)
+    states = torch.randn(2, MCLIP_TOKENS, MCLIP_WIDTH)
+    conditions = {"image_embeds": embeds, "text_embeds": pooled}
+    wanted = reference(x, TIMES, encoder_hidden_states=states, added_cond_kwargs=conditions)[0]
+    assert worst(ours(x, TIMES, embeds, text_embeds=pooled, text_states=states), wanted) <= CLOSE
+    with pytest.raises(ValueError, match="expects text_embeds and text_states"):
+        ours(x, TIMES, embeds)
+
+
+@torch.no_grad()
+def test_mclip(decoder21_folder: Path) -> None:
+    reference = MultilingualCLIP.from_pretrained(decoder21_folder / "text_encoder").eval()
+    ours = load_transformers(MCLIP, decoder21_folder / "text_encoder", torch.float32)
+    assert ours.state_dict().keys() == reference.state_dict().keys()
+    ids, mask = torch.randint(5, 30, (2, 9)), torch.ones(2, 9, dtype=torch.long)
+    ids[0, 4:], mask[0, 4:] = 1, 0  # 1 is the padding
+    pooled, states = ours(ids, mask)
+    assert (pooled.shape, states.shape) == ((2, WIDTH), (2, 9, MCLIP_WIDTH))
+    for got, wanted in zip((pooled, states), reference(ids, mask), strict=True):
+        assert worst(got, wanted) <= CLOSE
+
+
 @torch.no_grad()
 def test_movq() -> None:
     reference = tiny_movq()
@@ -102,31 +144,58 @@ VQ: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 3 + ("AttnDownEncoderBlock2D",),
     "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 3,
 }
+UNET21 = UNET | {
+    "addition_embed_type": "text_image",
+    "encoder_hid_dim": 1024,
+    "encoder_hid_dim_type": "text_image_proj",
+}
+XLMR: dict[str, Any] = {
+    "vocab_size": 250002,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+    "layer_norm_eps": 1e-5,
+}
 HINT: dict[str, Any] = {"in_channels": 8, "addition_embed_type": "image_hint"}
+
+
+def unet(config: dict[str, Any]) -> nn.Module:
+    return UNet2(UNet2Config.from_json(config))
+
+
+def movq(config: dict[str, Any]) -> nn.Module:
+    return MOVQ(MOVQConfig.from_json(config))
+
+
+def prior(config: dict[str, Any]) -> nn.Module:
+    return PriorTransformer(PriorConfig.from_json(config))
+
+
+def mclip(config: dict[str, Any]) -> nn.Module:
+    return MCLIP(MCLIPConfig(**config))
+
+
+def reference_mclip(**config: Any) -> nn.Module:
+    return MultilingualCLIP(ReferenceMCLIPConfig(**config))
 
 
 @pytest.mark.parametrize(
     ("ours", "reference", "config", "parameters", "tensors"),
     [
-        (lambda c: UNet2(UNet2Config.from_json(c)), UNet2DConditionModel, UNET, 1_253_057_288, 724),
-        (
-            lambda c: UNet2(UNet2Config.from_json(c)),
-            UNet2DConditionModel,
-            UNET | {"in_channels": 9},
-            1_253_074_568,
-            724,
-        ),
-        (lambda c: UNet2(UNet2Config.from_json(c)), UNet2DConditionModel, UNET | HINT, 1_253_429_212, 740),
-        (lambda c: MOVQ(MOVQConfig.from_json(c)), VQModel, VQ, 67_832_495, 431),
-        (
-            lambda c: PriorTransformer(PriorConfig.from_json(c)),
-            ReferencePrior,
-            {"embedding_dim": 1280},
-            1_026_225_920,
-            338,
-        ),
+        pytest.param(unet, UNet2DConditionModel, UNET21, 1_228_661_768, 726, id="unet-2.1"),
+        pytest.param(unet, UNet2DConditionModel, UNET21 | {"in_channels": 9}, 1_228_679_048, 726, id="inpaint-2.1"),
+        pytest.param(unet, UNet2DConditionModel, UNET, 1_253_057_288, 724, id="unet-2.2"),
+        pytest.param(unet, UNet2DConditionModel, UNET | {"in_channels": 9}, 1_253_074_568, 724, id="inpaint-2.2"),
+        pytest.param(unet, UNet2DConditionModel, UNET | HINT, 1_253_429_212, 740, id="depth-2.2"),
+        pytest.param(movq, VQModel, VQ, 67_832_495, 431, id="movq"),
+        pytest.param(prior, ReferencePrior, {"embedding_dim": 768}, 1_022_030_080, 338, id="prior-2.1"),
+        pytest.param(prior, ReferencePrior, {"embedding_dim": 1280}, 1_026_225_920, 338, id="prior-2.2"),
+        pytest.param(mclip, reference_mclip, XLMR, 560_677_632, 393, id="mclip"),
     ],
-    ids=["unet", "unet-inpaint", "unet-depth", "movq", "prior"],
 )
 def test_full_size_has_the_published_tensors(
     ours: Callable[[dict[str, Any]], nn.Module],
@@ -205,5 +274,5 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_config_of_another_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected encoder_hid_dim_type = 'image_proj', got 'text_image_proj'"):
-        UNet2Config.from_json(UNET | {"encoder_hid_dim_type": "text_image_proj"})
+    with pytest.raises(ValueError, match="got 'text_proj' with 'image' in config.json"):
+        UNet2Config.from_json(UNET | {"encoder_hid_dim_type": "text_proj"})

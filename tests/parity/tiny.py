@@ -1,4 +1,4 @@
-"""Tiny Kandinsky 2.2 repositories with random weights, made by the reference implementation and saved as published:
+"""Tiny Kandinsky 2.1 and 2.2 repositories with random weights, made by the reference implementation and saved as published:
 what our loader then reads."""
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import DDPMScheduler, PriorTransformer, UnCLIPScheduler, UNet2DConditionModel, VQModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    PriorTransformer,
+    UnCLIPScheduler,
+    UNet2DConditionModel,
+    VQModel,
+)
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
     CLIPImageProcessor,
@@ -19,9 +28,11 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    XLMRobertaTokenizerFast,
 )
 
 WIDTH, TOKENS = 24, 20
+MCLIP_WIDTH, MCLIP_TOKENS = 32, 77
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -70,6 +81,19 @@ def tiny_unet(**changes: Any) -> UNet2DConditionModel:
     return unet
 
 
+def tiny_unet21(**changes: Any) -> UNet2DConditionModel:
+    """As published: image embeds as wide as the cross attention, the text's hidden states wider."""
+    return tiny_unet(
+        **{
+            "addition_embed_type": "text_image",
+            "encoder_hid_dim_type": "text_image_proj",
+            "encoder_hid_dim": MCLIP_WIDTH,
+            "cross_attention_dim": WIDTH,
+        }
+        | changes
+    )
+
+
 def tiny_movq() -> VQModel:
     movq = VQModel(
         block_out_channels=(64, 64, 128, 128),  # 32 groups: fewer channels would make the norms divide by nothing
@@ -93,6 +117,35 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(dict(zip(vocabulary, itertools.count()))))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token="!", model_max_length=TOKENS)
+
+
+def tiny_mclip() -> MultilingualCLIP:
+    config = MCLIPConfig(
+        vocab_size=64,
+        hidden_size=MCLIP_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=MCLIP_TOKENS + 2,
+        type_vocab_size=1,
+        pad_token_id=1,
+        transformerDimensions=MCLIP_WIDTH,
+        numDims=WIDTH,
+    )
+    return randomise(MultilingualCLIP(config), 6)
+
+
+def tiny_mclip_tokenizer() -> XLMRobertaTokenizerFast:
+    """Letters, with XLM-RoBERTa's marks around them."""
+    marks = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [(piece, 0.0) for piece in marks] + [(letter, -1.0) for letter in "▁" + string.ascii_lowercase + ","]
+    tokenizer = Tokenizer(models.Unigram([*pieces, ("<mask>", 0.0)], unk_id=3))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=512)
 
 
 def save_prior_folder(folder: Path) -> Path:
@@ -124,8 +177,46 @@ def ddpm(**changes: Any) -> DDPMScheduler:
     return DDPMScheduler(**(config | changes))
 
 
-def save_decoder_folder(folder: Path, **changes: Any) -> Path:
+def learned_ddpm(**changes: Any) -> DDPMScheduler:
+    """2.1's ddpm_scheduler: learned variance, dynamic thresholding, no offset."""
+    learned: dict[str, Any] = {
+        "steps_offset": 0,
+        "variance_type": "learned_range",
+        "thresholding": True,
+        "dynamic_thresholding_ratio": 0.995,
+        "sample_max_value": 2.0,
+    }
+    return ddpm(**(learned | changes))
+
+
+def ddim(**changes: Any) -> DDIMScheduler:
+    """2.1's scheduler."""
+    config: dict[str, Any] = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "linear",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "prediction_type": "epsilon",
+        "thresholding": False,
+    }
+    return DDIMScheduler(**(config | changes))
+
+
+def save_decoder_folder(folder: Path, scheduler: DDPMScheduler | None = None, **changes: Any) -> Path:
     tiny_unet(**changes).save_pretrained(folder / "unet")
     tiny_movq().save_pretrained(folder / "movq")
-    ddpm().save_pretrained(folder / "scheduler")
+    (scheduler or ddpm()).save_pretrained(folder / "scheduler")
+    return folder
+
+
+def save_decoder21_folder(folder: Path, **changes: Any) -> Path:
+    tiny_unet21(**changes).save_pretrained(folder / "unet")
+    tiny_movq().save_pretrained(folder / "movq")
+    tiny_mclip().save_pretrained(folder / "text_encoder")
+    tiny_mclip_tokenizer().save_pretrained(folder / "tokenizer")
+    ddim().save_pretrained(folder / "scheduler")
+    if not changes:  # the published inpainting folder has none
+        learned_ddpm().save_pretrained(folder / "ddpm_scheduler")
     return folder
