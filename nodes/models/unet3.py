@@ -1,0 +1,317 @@
+"""The Kandinsky 3 UNet: predicts noise in MOVQ latents from the states of a text encoder.
+
+References: diffusers `Kandinsky3UNet`; ai-forever/Kandinsky-3, whose weights `kandiflux models convert` renames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import read_config
+from .layers import Factory, Operations, TimestepMLP, attend
+
+ATTENTION = (False, True, True, True)
+"""Which levels attend, to themselves and to the text: none at the full resolution, where it would cost too much."""
+
+KERNELS = (1, 3, 3, 1)
+EXPANSION, COMPRESSION = 4, 2
+
+
+@dataclass(frozen=True)
+class UNet3Config:
+    """Sizes of a Kandinsky 3 UNet; the defaults are the published text-to-image one's.
+
+    in_channels is 4, or 9 for inpainting (latents, keep mask, masked latents). null_embedding says that the weights
+    are the original repository's, with a learned context for "no text"; variant is "flash" for the four-step one.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    time_embedding_dim: int = 1536
+    groups: int = 32
+    attention_head_dim: int = 64
+    layers_per_block: int = 3
+    block_out_channels: tuple[int, ...] = (384, 768, 1536, 3072)
+    cross_attention_dim: int = 4096
+    encoder_hid_dim: int = 4096
+    null_embedding: bool = False
+    variant: str = ""
+
+    @property
+    def init_width(self) -> int:
+        return self.block_out_channels[0] // 2
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> UNet3Config:
+        config = read_config(cls, values, expected={"_class_name": "Kandinsky3UNet"})
+        if len(config.block_out_channels) != len(ATTENTION) or config.layers_per_block < 2:
+            raise ValueError(
+                f"UNet3Config: expected {len(ATTENTION)} block_out_channels and layers_per_block of 2 or more, got "
+                f"{config.block_out_channels} and {config.layers_per_block} in config.json."
+            )
+        return config
+
+
+class UNet3(nn.Module):
+    """A Kandinsky 3 UNet."""
+
+    def __init__(
+        self,
+        config: UNet3Config,
+        operations: Operations = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        build = _Builder(config, operations, {"dtype": dtype, "device": device})
+        widths = (config.init_width, *config.block_out_channels)
+        self.time_embedding = TimestepMLP(widths[0], config.time_embedding_dim, operations, build.factory)
+        self.add_time_condition = TextPooling(build)
+        self.conv_in = build.conv(config.in_channels, widths[0], 3)
+        self.encoder_hid_proj = TextProjection(build)
+        if config.null_embedding:
+            self.null_embedding = nn.Parameter(torch.empty(config.cross_attention_dim, **build.factory))
+
+        last, layers = len(ATTENTION) - 1, config.layers_per_block
+        self.down_blocks = nn.ModuleList()
+        for level, attention in enumerate(ATTENTION):
+            came, width = widths[level], widths[level + 1]
+            triples = [(came, width, width)] + [(width, width, width)] * (layers - 1)
+            self.down_blocks.append(Level(build, triples, came, attention, "down", change=level != last))
+        self.up_blocks = nn.ModuleList()
+        for level, attention in reversed(list(enumerate(ATTENTION))):
+            width, leaves = widths[level + 1], widths[level]
+            first = width if level == last else 2 * width  # above the lowest level the skip comes beside
+            triples = [(first, first, width)] + [(width, width, width)] * (layers - 2) + [(width, width, leaves)]
+            self.up_blocks.append(Level(build, triples, leaves, attention, "up", change=level != last))
+        self.conv_norm_out = operations.GroupNorm(config.groups, widths[0], **build.factory)
+        self.conv_out = build.conv(widths[0], config.out_channels, 3)
+
+    def forward(self, x: Tensor, timesteps: Tensor, text_states: Tensor, mask: Tensor) -> Tensor:
+        """x [B, C, h, w] latents, h and w multiples of 8, C − 4 of its channels an inpainting condition; timesteps
+        [B]; text_states [B, T, D] of the text encoder, zero where there is no token; mask [B, T] (1 = a token; a row
+        of zeros stands for no text at all) → predicted noise [B, 4, h, w]."""
+        emb = self.time_embedding(timestep_embedding(timesteps, self.config.init_width).to(x.dtype))
+        context, mask = self.context(text_states.to(x.dtype), mask.to(x.dtype))
+        # Not −inf: a row that is all masked, which stands for no text, attends to its tokens alike.
+        bias = (1 - mask)[:, None, None, :] * -10000.0
+        emb = self.add_time_condition(emb, context, bias)
+
+        h = self.conv_in(x)
+        skips: list[Tensor] = []
+        for block in self.down_blocks:
+            h = block(h, emb, context, bias)
+            skips.append(h)
+        skips.pop()  # the lowest level's output goes straight on
+        for level, block in enumerate(self.up_blocks):
+            h = block(torch.cat([h, skips.pop()], dim=1) if level else h, emb, context, bias)
+        return self.conv_out(F.silu(self.conv_norm_out(h)))
+
+    def context(self, text_states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(context [B, T, cross_attention_dim], mask [B, T]) of text states [B, T, D] and their mask.
+
+        With a null embedding, as the original repository has it: padding is zeroed after the projection, not before,
+        and a row without tokens becomes the null embedding as its only token.
+        """
+        context = self.encoder_hid_proj(text_states)
+        if not self.config.null_embedding:
+            return context, mask
+        null = torch.zeros_like(mask)
+        null[:, 0] = (mask.amax(dim=1) == 0).to(mask)
+        return context * mask[..., None] + null[..., None] * self.null_embedding.to(context), mask + null
+
+
+def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
+    """Sinusoidal embedding, sines first (diffusers: flip_sin_to_cos=False, downscale_freq_shift=1).
+
+    timesteps [B], any dtype, may be fractional → [B, width] float32; width is even, and more than 2.
+    """
+    half = width // 2
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - 1)
+    angles = timesteps[:, None].float() * exponents.exp()
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class _Builder:
+    """Makes the repeated parts with one config's sizes."""
+
+    def __init__(self, config: UNet3Config, ops: Operations, factory: Factory) -> None:
+        self.config, self.ops, self.factory = config, ops, factory
+
+    def conv(self, width_in: int, width: int, kernel: int, bias: bool = True) -> nn.Module:
+        return self.ops.Conv2d(width_in, width, kernel, padding=kernel // 2, bias=bias, **self.factory)
+
+    def halve(self, width: int) -> nn.Module:
+        return self.ops.Conv2d(width, width, 2, stride=2, **self.factory)
+
+    def double(self, width: int) -> nn.Module:
+        return self.ops.ConvTranspose2d(width, width, 2, stride=2, **self.factory)
+
+    def linear(self, width_in: int, width: int) -> nn.Module:
+        return self.ops.Linear(width_in, width, bias=False, **self.factory)
+
+
+class TextProjection(nn.Module):
+    """The text encoder's states as context. It is here that K3's own diffusers weights keep it; the original
+    repository has it in the text encoder."""
+
+    def __init__(self, build: _Builder) -> None:
+        super().__init__()
+        width = build.config.cross_attention_dim
+        self.projection_linear = build.linear(build.config.encoder_hid_dim, width)
+        self.projection_norm = build.ops.LayerNorm(width, **build.factory)
+
+    def forward(self, text_states: Tensor) -> Tensor:
+        return self.projection_norm(self.projection_linear(text_states))
+
+
+class Attention(nn.Module):
+    """Multi-head attention without biases."""
+
+    def __init__(self, build: _Builder, query_width: int, context_width: int, width: int) -> None:
+        super().__init__()
+        self.heads = width // build.config.attention_head_dim
+        self.to_q = build.linear(query_width, width)
+        self.to_k = build.linear(context_width, width)
+        self.to_v = build.linear(context_width, width)
+        self.to_out = nn.ModuleList([build.linear(width, width)])  # the reference keeps a dropout under `1`
+
+    def forward(self, x: Tensor, context: Tensor, bias: Tensor | None) -> Tensor:
+        return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, bias))
+
+
+class TextPooling(nn.Module):
+    """Adds a summary of the text to the time embedding."""
+
+    def __init__(self, build: _Builder) -> None:
+        super().__init__()
+        text = build.config.cross_attention_dim
+        self.attention = Attention(build, text, text, build.config.time_embedding_dim)
+
+    def forward(self, emb: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        # The mean is over all tokens, padding too: how far the text is padded shows in the picture.
+        return emb + self.attention(context.mean(dim=1, keepdim=True), context, bias).squeeze(1)
+
+
+class Level(nn.Module):
+    """Triples (resnet, attention to the text, resnet) of one resolution, with self-attention before them ("down") or
+    after them ("up"). The resolution changes in the last resnet going down, in the first going up."""
+
+    def __init__(
+        self,
+        build: _Builder,
+        triples: list[tuple[int, int, int]],
+        own_width: int,
+        attention: bool,
+        direction: str,
+        change: bool,
+    ) -> None:
+        """triples: (width in, width between, width out) each; own_width: the self-attention's."""
+        super().__init__()
+        self.direction = direction
+        text = build.config.cross_attention_dim
+        last = len(triples) - 1
+        down, up = change and direction == "down", change and direction == "up"
+        self.resnets_in = nn.ModuleList(
+            Resnet(build, n_in, between, "up" if up and i == 0 else None)
+            for i, (n_in, between, _) in enumerate(triples)
+        )
+        self.resnets_out = nn.ModuleList(
+            Resnet(build, between, n_out, "down" if down and i == last else None)
+            for i, (_, between, n_out) in enumerate(triples)
+        )
+        self.attentions = nn.ModuleList()
+        if attention:
+            self.attentions.append(AttentionBlock(build, own_width, own_width))
+            self.attentions.extend(AttentionBlock(build, between, text) for _, between, _ in triples)
+
+    def forward(self, h: Tensor, emb: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        if self.attentions and self.direction == "down":
+            h = self.attentions[0](h, emb)
+        for i, (resnet_in, resnet_out) in enumerate(zip(self.resnets_in, self.resnets_out, strict=True), start=1):
+            h = resnet_in(h, emb)
+            if self.attentions:
+                h = self.attentions[i](h, emb, context, bias)
+            h = resnet_out(h, emb)
+        if self.attentions and self.direction == "up":
+            h = self.attentions[0](h, emb)
+        return h
+
+
+class ConditionalNorm(nn.Module):
+    """A group norm scaled and shifted by the embedding."""
+
+    def __init__(self, build: _Builder, width: int) -> None:
+        super().__init__()
+        self.groups = build.config.groups
+        linear = build.ops.Linear(build.config.time_embedding_dim, 2 * width, **build.factory)
+        self.context_mlp = nn.Sequential(nn.SiLU(), linear)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        scale, shift = self.context_mlp(emb)[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, F.group_norm(x, self.groups), scale + 1)
+
+
+class Block(nn.Module):
+    """Conditional norm → SiLU → (double) → convolution → (halve)."""
+
+    def __init__(self, build: _Builder, width_in: int, width: int, kernel: int, change: str | None) -> None:
+        super().__init__()
+        self.group_norm = ConditionalNorm(build, width_in)
+        self.up_sample = build.double(width_in) if change == "up" else nn.Identity()
+        self.projection = build.conv(width_in, width, kernel)
+        self.down_sample = build.halve(width) if change == "down" else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.down_sample(self.projection(self.up_sample(F.silu(self.group_norm(x, emb)))))
+
+
+class Resnet(nn.Module):
+    """Four blocks with kernels 1, 3, 3, 1, half as wide between, beside a shortcut with its own convolutions."""
+
+    def __init__(self, build: _Builder, width_in: int, width: int, change: str | None) -> None:
+        super().__init__()
+        between = max(width_in, width) // COMPRESSION
+        ins, outs = (width_in, between, between, between), (between, between, between, width)
+        # The resolution changes round one of the two 3×3 convolutions.
+        changes = (None, "up" if change == "up" else None, "down" if change == "down" else None, None)
+        self.resnet_blocks = nn.ModuleList(
+            Block(build, *sizes) for sizes in zip(ins, outs, KERNELS, changes, strict=True)
+        )
+        self.shortcut_up_sample = build.double(width_in) if change == "up" else nn.Identity()
+        self.shortcut_projection = build.conv(width_in, width, 1) if width_in != width else nn.Identity()
+        self.shortcut_down_sample = build.halve(width) if change == "down" else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = x
+        for block in self.resnet_blocks:
+            h = block(h, emb)
+        return h + self.shortcut_down_sample(self.shortcut_projection(self.shortcut_up_sample(x)))
+
+
+class AttentionBlock(nn.Module):
+    """Attention to `context`, or of all places to each other where there is none, then a feed-forward network."""
+
+    def __init__(self, build: _Builder, width: int, context_width: int) -> None:
+        super().__init__()
+        self.in_norm = ConditionalNorm(build, width)
+        self.attention = Attention(build, width, context_width, width)
+        self.out_norm = ConditionalNorm(build, width)
+        hidden = EXPANSION * width
+        self.feed_forward = nn.Sequential(
+            build.conv(width, hidden, 1, bias=False), nn.SiLU(), build.conv(hidden, width, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor, emb: Tensor, context: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        h = self.in_norm(x, emb).flatten(2).transpose(1, 2)  # [B, h·w, C]
+        h = self.attention(h, h if context is None else context, bias)
+        x = x + h.transpose(1, 2).reshape(x.shape)
+        return x + self.feed_forward(self.out_norm(x, emb))
