@@ -15,6 +15,8 @@ from typing import Any
 
 import comfy.conds
 import comfy.latent_formats
+import comfy.lora
+import comfy.lora_convert
 import comfy.model_base
 import comfy.model_management as management
 import comfy.model_patcher
@@ -29,7 +31,8 @@ from torch import Tensor, nn
 
 from .embeds import describe_width
 from .models.loader import WeightsError, check_shapes, weights_file
-from .models.loader import _config as read_config_file  # noqa
+from .models.loader import _config as read_config_file
+from .models.lora import lora_names
 from .models.movq import MOVQ, MOVQConfig
 from .models.unet2 import UNet2, UNet2Config
 from .pipelines import decoder_folders, pick
@@ -206,9 +209,7 @@ def load_model(
     WeightsError naming missing, extra and misshapen tensors."""
     state = load_state(file)
     wanted = UNet2(network, device="meta").state_dict()
-    check_shapes(
-        file, {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in state.items()}
-    )
+    check_shapes(file, {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in state.items()})
     config = Config(network, scheduler, name)
     supported, device = list(config.supported_inference_dtypes), management.get_torch_device()
     dtype = weights.dtype or management.unet_dtype(
@@ -225,6 +226,34 @@ def load_model(
     if scheduler.clip_sample:
         patcher.set_model_sampler_post_cfg_function(clip_denoised(scheduler))
     return patcher
+
+
+def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: float) -> comfy.model_patcher.ModelPatcher:
+    """`model` with the LoRA in `file`, in any of the published styles of keys. Raises WeightsError if nothing in it, or
+    something misshapen, is for this model."""
+    prefix = "diffusion_model."
+    shapes = {key.removeprefix(prefix): value.shape for key, value in model.model.state_dict().items()}
+    names = {name: prefix + key for name, key in lora_names(shapes).items()}
+    names |= {prefix + name: key for name, key in names.items()}
+    tensors = comfy.lora_convert.convert_lora(load_state(file))
+    patches = comfy.lora.load_lora(tensors, names)
+    if not patches:
+        raise WeightsError(
+            f"{file} expected to be a LoRA for {model.model.model_config.name}, but none of its keys names one of that "
+            f"network's layers; it has, for instance, {next(iter(tensors), 'no tensors')!r}. Is it for another model?"
+        )
+    for key, adapter in patches.items():
+        up, down = (getattr(adapter, "weights", None) or (None, None))[:2]
+        if getattr(adapter, "name", "") == "lora" and up is not None and down is not None:
+            wanted, found = shapes[key.removeprefix(prefix)], (up.shape[0], down.shape[1])
+            if tuple(wanted[:2]) != found:
+                raise WeightsError(
+                    f"{file} does not fit {model.model.model_config.name}: {key.removeprefix(prefix)} is "
+                    f"{list(wanted)}, the LoRA is for {list(found)}. Is it for another version of Kandinsky?"
+                )
+    patched = model.clone()
+    patched.add_patches(patches, strength)
+    return patched
 
 
 class MOVQAutoencoder(MOVQ):
@@ -278,9 +307,7 @@ def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
     """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, extra and misshapen tensors."""
     state = load_state(file)
     wanted = MOVQ(config, device="meta").state_dict()
-    check_shapes(
-        file, {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in state.items()}
-    )
+    check_shapes(file, {k: tuple(v.shape) for k, v in wanted.items()}, {k: tuple(v.shape) for k, v in state.items()})
     return MOVQVAE(state, config)
 
 
@@ -315,6 +342,16 @@ def unet_sources() -> dict[str, Path]:
 def movq_sources() -> dict[str, Path]:
     """Name → where it is: official decoder folders, and the files in models/vae."""
     return decoder_folders() | files("vae")
+
+
+def load_lora(model: comfy.model_patcher.ModelPatcher, name: str, strength: float) -> comfy.model_patcher.ModelPatcher:
+    """`model` with the LoRA called `name` in models/loras."""
+    if not isinstance(model.model, Kandinsky2):
+        raise ValueError(
+            f"Kandinsky LoRA Loader expected a Kandinsky model, got {type(model.model).__name__}: for that one, use "
+            "Load LoRA."
+        )
+    return with_lora(model, pick(files("loras"), name, "LoRA"), strength)
 
 
 def files(kind: str) -> dict[str, Path]:

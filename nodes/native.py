@@ -54,6 +54,34 @@ class KandinskyModelLoader:
         return (model,)
 
 
+class KandinskyLoraLoader:
+    DESCRIPTION = (
+        "Add a LoRA to a Kandinsky MODEL. Unlike Load LoRA it knows diffusers' older names, and refuses a LoRA that is "
+        "for another model."
+    )
+    SEARCH_ALIASES = ["load lora", "lora loader model only", "kandinsky lora"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("MODEL",)
+    RETURN_NAMES = ("model",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "model": ("MODEL", {"tooltip": "A Kandinsky model."}),
+                "lora": (list(comfy_models.files("loras")), {"tooltip": "A safetensors file in models/loras."}),
+                "strength": (
+                    "FLOAT",
+                    {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": "0 changes nothing."},
+                ),
+            }
+        }
+
+    def run(self, model: Any, lora: str, strength: float) -> tuple[Any]:
+        return (comfy_models.load_lora(model, lora, strength) if strength else model,)
+
+
 class KandinskyVAELoader:
     DESCRIPTION = "Load MOVQ, Kandinsky's autoencoder, as VAE: for VAE Decode, VAE Encode and the tiled ones."
     SEARCH_ALIASES = ["load vae", "movq", "vqgan", "kandinsky checkpoint"]
@@ -64,7 +92,9 @@ class KandinskyVAELoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {"tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."}
+        names = {
+            "tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."
+        }
         return {"required": {"movq": (list(comfy_models.movq_sources()), names)}}
 
     def run(self, movq: str) -> tuple[Any]:
@@ -153,7 +183,13 @@ class KandinskyLatentSize:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 768, "min": 16, "max": 16384, "step": 1, "tooltip": "In pixels; rounded to a multiple of 64."}
+        side = {
+            "default": 768,
+            "min": 16,
+            "max": 16384,
+            "step": 1,
+            "tooltip": "In pixels; rounded to a multiple of 64.",
+        }
         return {
             "required": {
                 "width": ("INT", side),
@@ -179,6 +215,7 @@ def with_values(conditioning: list[Any], values: dict[str, Any]) -> list[Any]:
 
 NODES = {
     "KandinskyModelLoader": (KandinskyModelLoader, "Kandinsky Model Loader"),
+    "KandinskyLoraLoader": (KandinskyLoraLoader, "Kandinsky LoRA Loader"),
     "KandinskyVAELoader": (KandinskyVAELoader, "Kandinsky VAE Loader"),
     "KandinskyConditioning": (KandinskyConditioning, "Kandinsky Conditioning"),
     "KandinskyDepthHint": (KandinskyDepthHint, "Kandinsky Depth Hint"),

@@ -1,0 +1,104 @@
+"""Runs cases in ComfyUI's own Python and process: `python inside.py COMFYUI PACK MODELS CASES.json TENSORS OUT [OPTIONS…]`.
+
+CASES is a list of {"name", "model", "sampler", …}, see `sample`; TENSORS a safetensors file with their inputs; OUT gets
+their pictures, by name. OPTIONS go to ComfyUI. Not a test: test_native_equals_reference.py starts it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    comfyui, pack, models, cases, tensors, out, *options = sys.argv[1:]
+    sys.argv = ["main.py", "--cpu", "--base-directory", models, *options]
+    os.chdir(comfyui)
+    sys.path.insert(0, comfyui)
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.set_num_threads(1)
+    nodes = load_pack(Path(pack))
+    given = load_file(tensors)
+    with torch.inference_mode():
+        results = {}
+        for case in json.loads(Path(cases).read_text()):
+            try:
+                results[case["name"]] = sample(nodes, case, given)
+            except Exception as error:
+                if "error" not in case:
+                    raise
+                results[case["name"]] = torch.tensor(list(str(error).encode()), dtype=torch.uint8)
+    save_file({name: value.contiguous().clone() for name, value in results.items()}, out)
+
+
+def load_pack(folder: Path) -> dict[str, Any]:
+    """The pack's nodes, imported as ComfyUI does."""
+    import comfy.model_management  # noqa: F401  the pack looks for it, to know where it is
+    import folder_paths  # noqa: F401
+
+    spec = importlib.util.spec_from_file_location(
+        "pack", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.NODE_CLASS_MAPPINGS
+
+
+def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -> Any:
+    """IMAGE of one run of a custom sampler with the reference's sigmas.
+
+    Keys of a case: name, model (folder), sampler, steps, cfg, seed (of the noise between steps), positive, negative,
+    noise (names of tensors); perhaps: start (latents), denoise, weight_dtype, hint, image and mask, text and
+    negative_text with pooled and negative_pooled, lora and strength; error, for a run that is to fail: its message, in
+    bytes, is the result.
+    """
+    import comfy.sample
+    import comfy.samplers
+    from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
+
+    def run(kind: str, **inputs: Any) -> Any:
+        node = nodes[kind]
+        return getattr(node(), node.FUNCTION)(**inputs)
+
+    (model,) = run("KandinskyModelLoader", unet=case["model"], weight_dtype=case.get("weight_dtype", "default"))
+    if "lora" in case:
+        (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
+    embeds = {name: ImageEmbeds(given[case[name]], {}) for name in ("positive", "negative")}
+    positive, negative = run(
+        "KandinskyConditioning", image_embeds=embeds["positive"], negative_image_embeds=embeds["negative"]
+    )
+    if "hint" in case:
+        positive, negative = run(
+            "KandinskyDepthHint", positive=positive, negative=negative, depth=given[case["hint"]].movedim(1, -1)
+        )
+    (sigmas,) = run("KandinskySigmas", model=model, steps=case["steps"], denoise=case.get("denoise", 1.0))
+    noise = given[case["noise"]]
+    start = given[case["start"]] if "start" in case else noise.new_zeros(noise.shape)
+    latents = comfy.sample.sample_custom(
+        model,
+        noise,
+        case["cfg"],
+        comfy.samplers.sampler_object(case["sampler"]),
+        sigmas,
+        positive,
+        negative,
+        start,
+        seed=case["seed"],
+        disable_pbar=True,
+    )
+    (vae,) = run("KandinskyVAELoader", movq=case["model"])
+    return vae.decode(latents)
+
+
+if __name__ == "__main__":
+    main()
