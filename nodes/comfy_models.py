@@ -347,7 +347,7 @@ def movq_sources() -> dict[str, Path]:
 def load_lora(model: comfy.model_patcher.ModelPatcher, name: str, strength: float) -> comfy.model_patcher.ModelPatcher:
     """`model` with the LoRA called `name` in models/loras."""
     if not isinstance(model.model, Kandinsky2):
-        raise ValueError(
+        raise TypeError(
             f"Kandinsky LoRA Loader expected a Kandinsky model, got {type(model.model).__name__}: for that one, use "
             "Load LoRA."
         )
@@ -382,12 +382,17 @@ def resized(image: Tensor, width: int, height: int) -> Tensor:
     return comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
 
 
+def resized_mask(mask: Tensor, width: int, height: int) -> Tensor:
+    """MASK [B, H, W] in the same way."""
+    return comfy.utils.common_upscale(mask[:, None], width, height, "bilinear", "center")[:, 0]
+
+
 def reference_sigmas(model: Any, steps: int, denoise: float) -> Tensor:
     """The reference's own timesteps as SIGMAS [steps + 1]; with denoise < 1 the last int(steps · denoise) of them."""
     inner = getattr(model, "model", None)
     config = getattr(inner, "model_config", None)
     if not isinstance(config, Config):
-        raise ValueError(
+        raise TypeError(
             f"Kandinsky Sigmas expected a Kandinsky model, got {type(inner).__name__}: for another, use its own "
             "scheduler node."
         )

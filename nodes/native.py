@@ -172,14 +172,14 @@ class KandinskySigmas:
 
 class KandinskyLatentSize:
     DESCRIPTION = (
-        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 64. With an image, the image "
-        "at that size, too, for VAE Encode."
+        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 64. An image and its mask "
+        "are brought to that size, too, for VAE Encode and inpainting."
     )
     SEARCH_ALIASES = ["empty latent image", "resize to 64", "round size"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
-    RETURN_TYPES = ("LATENT", "IMAGE", "INT", "INT")
-    RETURN_NAMES = ("latent", "image", "width", "height")
+    RETURN_TYPES = ("LATENT", "IMAGE", "MASK", "INT", "INT")
+    RETURN_NAMES = ("latent", "image", "mask", "width", "height")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -196,16 +196,20 @@ class KandinskyLatentSize:
                 "height": ("INT", side),
                 "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Pictures at a time."}),
             },
-            "optional": {"image": ("IMAGE", {"tooltip": "Resized to the rounded size, cut to its proportions."})},
+            "optional": {
+                "image": ("IMAGE", {"tooltip": "Resized to the rounded size, cut to its proportions."}),
+                "mask": ("MASK", {"tooltip": "The image's mask, cut in the same way."}),
+            },
         }
 
     def run(
-        self, width: int, height: int, batch_size: int, image: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], Tensor, int, int]:
+        self, width: int, height: int, batch_size: int, image: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, int, int]:
         width, height = (max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in (width, height))
         latent = {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
         sized = torch.zeros(1, height, width, 3) if image is None else comfy_models.resized(image, width, height)
-        return latent, sized, width, height
+        part = torch.zeros(1, height, width) if mask is None else comfy_models.resized_mask(mask, width, height)
+        return latent, sized, part, width, height
 
 
 def with_values(conditioning: list[Any], values: dict[str, Any]) -> list[Any]:

@@ -19,7 +19,7 @@ class MCLIPConfig(XLMRobertaConfig):
 
     model_type = "M-CLIP"
 
-    def __init__(self, transformerDimensions: int = 1024, numDims: int = 768, **kwargs: Any) -> None:
+    def __init__(self, transformerDimensions: int = 1024, numDims: int = 768, **kwargs: Any) -> None:  # noqa: N803
         super().__init__(**kwargs)
         self.transformerDimensions = transformerDimensions
         self.numDims = numDims

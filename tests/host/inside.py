@@ -1,4 +1,4 @@
-"""Runs cases in ComfyUI's own Python and process: `python inside.py COMFYUI PACK MODELS CASES.json TENSORS OUT [OPTIONS…]`.
+"""Runs cases in ComfyUI's own Python: `python inside.py COMFYUI PACK MODELS CASES.json TENSORS OUT [OPTIONS…]`.
 
 CASES is a list of {"name", "model", "sampler", …}, see `sample`; TENSORS a safetensors file with their inputs; OUT gets
 their pictures, by name. OPTIONS go to ComfyUI. Not a test: test_native_equals_reference.py starts it.
@@ -48,7 +48,8 @@ def load_pack(folder: Path) -> dict[str, Any]:
     spec = importlib.util.spec_from_file_location(
         "pack", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = sys.modules["pack"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.NODE_CLASS_MAPPINGS

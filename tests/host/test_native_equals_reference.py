@@ -147,9 +147,11 @@ NAMES = ["2.2 DDPM 4 steps cfg 4.0", "2.2 DDPM 7 steps cfg 4.0", "2.2 DDPM 4 ste
 NAMES += [*(f"LoRA {style}" for style in LORA_STYLES), "LoRA strength 0"]
 ERRORS = {
     "LoRA foreign": "foreign.safetensors expected to be a LoRA for plain, but none of its keys",
-    "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the LoRA is for",
+    "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the "
+    "LoRA is for [32, 48]",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
-    "wrong width": "plain expected conditioning from Kandinsky Conditioning, image embeds 24 wide; got a tensor of shape",
+    "wrong width": "plain expected conditioning from Kandinsky Conditioning, image embeds 24 wide; got a tensor "
+    "of shape [1, 1, 25]",
 }
 
 

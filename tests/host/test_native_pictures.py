@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 from pocket.captions import canonical
 from pocket.judge import judge
-from pocket.subjects import Triple
+from pocket.subjects import COLOURS, Triple
 
 from tests.hosts import RunningHost
-from tests.pocket_runs import Runner
+from tests.pocket_runs import Pixels, Runner, drawn
 
 WANTED = Triple("star", "yellow", "purple")
 
@@ -33,3 +36,31 @@ def test_samplers(comfy_host: RunningHost, tmp_path: Path, sampler: str, schedul
     )
     verdict = judge(picture)
     assert verdict.right(WANTED), verdict
+
+
+def masked(folder: Path, triple: Triple, box: tuple[int, int, int, int]) -> tuple[Path, NDArray[np.bool_]]:
+    """(a drawn picture whose `box` (left, top, right, bottom) is transparent, True there)."""
+    path = drawn(folder, triple)
+    picture = Image.open(path).convert("RGBA")
+    alpha = Image.new("L", picture.size, 255)
+    alpha.paste(0, box)
+    picture.putalpha(alpha)
+    picture.save(path)
+    return path, np.asarray(alpha) == 0
+
+
+def test_the_mask_is_where_it_draws(comfy_host: RunningHost, tmp_path: Path) -> None:
+    start = Triple("square", "red", "blue")
+    path, inside = masked(tmp_path, start, (64, 0, 128, 128))
+    runner = Runner(comfy_host.url, tmp_path)
+
+    def run(**changes: object) -> Pixels:
+        prompt = canonical("circle", "yellow", "blue", "en")
+        return runner.run("kandinsky22_pocket_ksampler_inpaint", prompt=prompt, image=path, seed=2, **changes)[0]
+
+    original = np.asarray(Image.open(path).convert("RGB")) / 255
+    untouched, changed = run(denoise=0.0), run()
+    assert np.abs(changed - original)[~inside].max() <= 2 / 255
+    assert np.abs(untouched - original)[inside].mean() < 0.05
+    assert np.abs(changed - original)[inside].mean() > 0.1
+    assert np.linalg.norm(changed - np.array(COLOURS["yellow"]), axis=-1)[inside].min() < 0.25
