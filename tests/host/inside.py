@@ -10,6 +10,8 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +62,11 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
 
     Keys of a case: name, model (folder), sampler, steps, cfg, seed (of the noise between steps), positive, negative,
     noise (names of tensors); perhaps: start (latents), denoise, weight_dtype, hint, image and mask, text and
-    negative_text with pooled and negative_pooled, lora and strength; error, for a run that is to fail: its message, in
+    negative_text with pooled and negative_pooled, lora and strength; stream, for weights brought one
+    by one; again, for a second run after all models were taken off the device; tiled decoding; error, for a run that is to fail: its message, in
     bytes, is the result.
     """
+    import comfy.model_management
     import comfy.sample
     import comfy.samplers
     from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
@@ -85,20 +89,39 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     (sigmas,) = run("KandinskySigmas", model=model, steps=case["steps"], denoise=case.get("denoise", 1.0))
     noise = given[case["noise"]]
     start = given[case["start"]] if "start" in case else noise.new_zeros(noise.shape)
-    latents = comfy.sample.sample_custom(
-        model,
-        noise,
-        case["cfg"],
-        comfy.samplers.sampler_object(case["sampler"]),
-        sigmas,
-        positive,
-        negative,
-        start,
-        seed=case["seed"],
-        disable_pbar=True,
-    )
     (vae,) = run("KandinskyVAELoader", movq=case["model"])
-    return vae.decode(latents)
+
+    def picture() -> Any:
+        sampler = comfy.samplers.sampler_object(case["sampler"])
+        options = {"seed": case["seed"], "disable_pbar": True}
+        latents = comfy.sample.sample_custom(
+            model, noise, case["cfg"], sampler, sigmas, positive, negative, start, **options
+        )
+        return vae.decode_tiled(latents) if case.get("tiled") else vae.decode(latents)
+
+    if case.get("stream"):
+        with streaming():
+            picture_streamed = picture()
+        assert model.model.model_lowvram, "ComfyUI loaded the model whole"
+        return picture_streamed
+    if case.get("again"):
+        picture()
+        comfy.model_management.unload_all_models()
+    return picture()
+
+
+@contextmanager
+def streaming() -> Iterator[None]:
+    """As on a GPU with no room: ComfyUI keeps (nearly) all weights off the device and brings each when it is used."""
+    import comfy.model_patcher
+
+    patcher = comfy.model_patcher.ModelPatcher
+    whole = patcher.partially_load
+    patcher.partially_load = lambda self, device_to, extra_memory=0, **options: whole(self, device_to, 1, **options)
+    try:
+        yield
+    finally:
+        patcher.partially_load = whole
 
 
 if __name__ == "__main__":

@@ -119,6 +119,13 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     inside.add(
         inside.wanted["2.2 DDPM 4 steps cfg 4.0"], name="LoRA strength 0", lora="PEFT.safetensors", strength=0, **case
     )
+    plain = inside.wanted["2.2 DDPM 4 steps cfg 4.0"]
+    inside.add(plain, name="streamed", stream=True, **case)
+    inside.add(plain, name="again", again=True, **case)
+    inside.add(wanted, name="LoRA streamed", lora="PEFT.safetensors", strength=0.5, stream=True, **case)
+    inside.add(plain, name="tiled", tiled=True, **case)  # one tile is larger than the picture
+    for dtype in ("fp8_e4m3fn", "fp8_e5m2"):
+        inside.add(plain, name=dtype, weight_dtype=dtype, **case)
     save_file({"model.diffusion_model.joint_blocks.0.lora_A.weight": torch.ones(2, 2)}, loras / "foreign.safetensors")
     inside.add(torch.empty(0), name="LoRA foreign", lora="foreign.safetensors", error=True, **case)
     up, down = pairs[layers[0]]
@@ -145,10 +152,12 @@ LORA_STYLES: dict[str, Callable[[str], tuple[str, str]]] = {
 }
 NAMES = ["2.2 DDPM 4 steps cfg 4.0", "2.2 DDPM 7 steps cfg 4.0", "2.2 DDPM 4 steps cfg 1.0", "2.2 depth"]
 NAMES += [*(f"LoRA {style}" for style in LORA_STYLES), "LoRA strength 0"]
+NAMES += ["streamed", "again", "LoRA streamed", "tiled"]
+FP8 = ["fp8_e4m3fn", "fp8_e5m2"]
 ERRORS = {
     "LoRA foreign": "foreign.safetensors expected to be a LoRA for plain, but none of its keys",
     "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the "
-    "LoRA is for [32, 48]",
+    "LoRA is for [32, 40]",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
     "wrong width": "plain expected conditioning from Kandinsky Conditioning, image embeds 24 wide; got a tensor "
     "of shape [1, 1, 25]",
@@ -173,5 +182,17 @@ def test_a_lora_changes_the_picture(inside: Inside) -> None:
     assert (plain == inside.result("2.2 DDPM 4 steps cfg 4.0")).all()
 
 
+def test_off_the_device_and_on_again_is_the_same(inside: Inside) -> None:
+    assert (inside.result("again") == inside.result("2.2 DDPM 4 steps cfg 4.0")).all()
+
+
+@pytest.mark.parametrize("name", FP8)
+def test_fp8_draws_nearly_the_same(inside: Inside, name: str) -> None:
+    wanted, got = inside.wanted[name], inside.result(name)
+    assert torch.isfinite(got).all()
+    assert CLOSE < (got - wanted).abs().max(), "the weights were not kept in fp8"
+    assert (got - wanted).abs().mean() < 0.5 * (wanted - wanted.mean()).abs().mean()
+
+
 def test_every_case_is_tested(inside: Inside) -> None:
-    assert sorted(inside.wanted) == sorted([*NAMES, *ERRORS])
+    assert sorted(inside.wanted) == sorted([*NAMES, *FP8, *ERRORS])
