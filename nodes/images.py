@@ -1,9 +1,10 @@
-"""Pictures between ComfyUI's form, IMAGE [B, H, W, C] float 0..1, and what the networks take."""
+"""Pictures between ComfyUI's form, IMAGE [B, H, W, C] and MASK [B, H, W] float 0..1, and what the networks take."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -42,6 +43,59 @@ def for_movq(image: Tensor, width: int, height: int) -> Tensor:
     """IMAGE → [B, 3, height, width] in −1..1, resized as the reference does: bicubic with reducing_gap 1."""
     resized = [p.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=1) for p in to_pil(image)]
     return torch.stack([_to_tensor(picture) for picture in resized]) * 2 - 1
+
+
+def for_hint(image: Tensor, width: int, height: int) -> Tensor:
+    """IMAGE → [B, 3, height, width] in 0..1, for a depth UNet: resized as `for_movq` does."""
+    return (for_movq(image, width, height) + 1) / 2
+
+
+def for_keep_mask(mask: Tensor, width: int, height: int) -> Tensor:
+    """MASK [B, H, W], 1 = repaint → [B, 1, height, width] in 0..1, resized as the reference does: Lanczos."""
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3:
+        raise ValueError(f"Expected a MASK of shape [batch, height, width], got {list(mask.shape)}.")
+    pixels = (mask.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    resized = [Image.fromarray(row).resize((width, height), Image.Resampling.LANCZOS) for row in pixels]
+    return torch.stack([torch.from_numpy(np.array(row, dtype=np.float32))[None] / 255 for row in resized])
+
+
+def pad_for_outpaint(
+    image: Tensor, sides: tuple[int, int, int, int], feather: int, multiple: int
+) -> tuple[Tensor, Tensor]:
+    """(IMAGE grown by `sides` (left, top, right, bottom) pixels, MASK [B, H, W] that is 1 there).
+
+    What a side lacks to a whole `multiple` is added where more is added already; right and bottom, if it is the
+    same. The mask runs out linearly over the first `feather` pixels of the picture. The new part repeats the
+    picture's edge: it is repainted, but what is kept of the picture beside it was encoded with it in view.
+    """
+    if min(*sides, feather) < 0:
+        raise ValueError(f"Expected pixels to add, and to feather, of 0 or more; got {sides} and {feather}.")
+    height, width = image.shape[1:3]
+    left, right = _rounded(width, sides[0], sides[2], multiple)
+    top, bottom = _rounded(height, sides[1], sides[3], multiple)
+    grown = F.pad(image.movedim(-1, 1), (left, right, top, bottom), mode="replicate").movedim(1, -1)
+    from_edge = [
+        distance
+        for added, distance in (
+            (left, torch.arange(width).expand(height, width)),
+            (right, torch.arange(width).flip(0).expand(height, width)),
+            (top, torch.arange(height)[:, None].expand(height, width)),
+            (bottom, torch.arange(height).flip(0)[:, None].expand(height, width)),
+        )
+        if added
+    ]
+    inside = torch.zeros(height, width)
+    if from_edge and feather:
+        inside = (1 - (torch.stack(from_edge).amin(0) + 0.5) / feather).clamp(min=0)
+    mask = F.pad(inside, (left, right, top, bottom), value=1.0)
+    return grown, mask.expand(len(image), -1, -1).clone()
+
+
+def _rounded(side: int, before: int, after: int, multiple: int) -> tuple[int, int]:
+    rest = -(side + before + after) % multiple
+    return (before + rest, after) if before > after else (before, after + rest)
 
 
 def from_movq(pixels: Tensor) -> Tensor:

@@ -13,12 +13,18 @@ from torch import Tensor
 
 from . import host
 from .embeds import ImageEmbeds, require_width
-from .images import for_image_encoder, for_movq, from_movq
+from .images import for_hint, for_image_encoder, for_keep_mask, for_movq, from_movq
 from .models.loader import KandinskyDecoder, KandinskyPrior, is_decoder_folder, is_prior_folder
-from .sampling.decoder import sample_latents
+from .sampling.decoder import Inpaint, keep_mask, sample_latents
 from .sampling.mixing import mix
 from .sampling.noise import seeded_noise
-from .sampling.prior import TextStates, encode_image, encode_text, mean_grey_embeds, sample_image_embeds
+from .sampling.prior import (
+    encode_decoder_text,
+    encode_image,
+    encode_text,
+    mean_grey_embeds,
+    sample_image_embeds,
+)
 
 SIZE_STEP = 64
 """Picture sides are multiples of it: three halvings of latents that are 8 times smaller."""
@@ -90,9 +96,7 @@ def text_to_embeds(
         without = None
         if guidance > 1:
             without = encode_text(prior.text_encoder, prior.tokenizer, [negative_prompt if negated else ""], device)
-            without = TextStates(
-                *(t.expand(len(text), *t.shape[1:]) for t in (without.embeds, without.states, without.mask))
-            )
+            without = without.rows(len(text))
     seeds = row_seeds(seed, count)
     begin = None
     if start is not None:
@@ -167,43 +171,64 @@ def embeds_to_latents(
     scheduler: str = "reference",
     batch_size: int = 1,
     start: tuple[Tensor, float] | None = None,
+    mask: Tensor | None = None,
+    hint: Tensor | None = None,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
 ) -> Tensor:
-    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels. With `start`, (IMAGE, strength),
-    from that picture (img2img)."""
+    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels.
+
+    With `start`, (IMAGE, strength), from that picture (img2img); with `mask` too, a MASK that is 1 where to repaint,
+    into it (inpainting): an inpainting decoder begins its part anew, whatever the strength; another one begins it
+    from the picture. `hint`, an IMAGE, is a depth decoder's. The prompts are for 2.1, whose decoder reads them, too:
+    where `prompt` is None it is the one the image embeds were made from, and empty for those of pictures and mixes.
+    """
     what = f"The decoder {decoder.name}"
     require_width(image_embeds, decoder.width, what)
     require_width(negative_image_embeds, decoder.width, what)
+    require_conditions(decoder, image=start is not None, mask=mask is not None, hint=hint is not None)
     seam = host.current()
     width, height = size
+    latent_size = (height // 8, width // 8)
     embeds = image_embeds.values.repeat_interleave(batch_size, dim=0)
     count = len(embeds)
     negative = negative_image_embeds.rows(len(image_embeds.values)).repeat_interleave(batch_size, dim=0)
-    begin = None
+    text = negative_text = None
+    if decoder.text_encoder is not None:
+        said = image_embeds.origin.get("prompt", "") if prompt is None else prompt
+        with seam.loaded(decoder.text_encoder) as device:
+            states = encode_decoder_text(decoder.text_encoder, decoder.tokenizer, [said, negative_prompt or ""], device)
+        text, negative_text = (states.row(i).rows(count) for i in range(2))
+    begin = inpaint = None
     if start is not None:
         with seam.loaded(decoder.movq) as device, torch.inference_mode():
             pixels = for_movq(start[0], width, height)
             begin = decoder.movq.encode(pixels.to(device, decoder.movq.quant_conv.weight.dtype)).float()
-        if len(begin) not in (1, count):
-            raise ValueError(f"Expected 1 or {count} start images, as many as pictures to draw; got {len(begin)}.")
-        begin = begin.expand(count, -1, -1, -1)
-    chosen = (
-        decoder.scheduler
-        if scheduler == "reference"
-        else decoder.scheduler.of_kind("DDIM" if scheduler == "DDIM" else "DDPM")
-    )
+        begin = for_every_picture(begin, count, "start images")
+    if mask is not None and begin is not None:
+        keep = for_every_picture(keep_mask(for_keep_mask(mask, width, height), latent_size), count, "masks")
+        inpaint = Inpaint(begin, keep)
+        if decoder.unet.config.inpaints:
+            begin = None
+    if hint is not None:
+        hint = for_every_picture(for_hint(hint, width, height), count, "hints")
     with seam.loaded(decoder.unet) as device:
         latents = sample_latents(
             decoder.unet,
-            chosen,
+            decoder.scheduler_called(scheduler),
             embeds.to(device),
             negative.to(device),
-            (height // 8, width // 8),
+            latent_size,
             seeded_noise(row_seeds(seed, count)),
             steps,
             guidance,
             start=begin,
             strength=1.0 if start is None else start[1],
+            hint=hint,
             on_step=lambda step, total, x0: seam.progress(step, total),
+            text=text,
+            negative_text=negative_text,
+            inpaint=inpaint,
         )
     if not torch.isfinite(latents).all():
         raise ValueError(
@@ -211,6 +236,34 @@ def embeds_to_latents(
             "overflowed, most likely. Load the decoder with dtype bf16 or fp32."
         )
     return latents.cpu()
+
+
+def require_conditions(decoder: KandinskyDecoder, image: bool, mask: bool, hint: bool) -> None:
+    """Raise ValueError where the decoder cannot do with what there is."""
+    config, what = decoder.unet.config, f"The decoder {decoder.name}"
+    if mask and not image:
+        raise ValueError("Expected an image to repaint, beside the mask that says where; got only the mask.")
+    if config.inpaints and not mask:
+        raise ValueError(
+            f"{what} is for inpainting: it expected an image and a mask, got {'no mask' if image else 'neither'}. "
+            "Connect both, or load a decoder that draws whole pictures, such as kandinsky-2-2-decoder."
+        )
+    if config.reads_hint and not hint:
+        raise ValueError(
+            f"{what} follows depth: it expected a hint, got none. Connect a depth map's picture, near parts bright, or "
+            "load kandinsky-2-2-decoder."
+        )
+    if hint and not config.reads_hint:
+        raise ValueError(
+            f"{what} does not follow depth: it expected no hint. Disconnect it, or load kandinsky-2-2-controlnet-depth."
+        )
+
+
+def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
+    """parts [B, …] as [count, …]: one serves every picture. Raises ValueError if there are others."""
+    if len(parts) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} {what}, as many as pictures to draw; got {len(parts)}.")
+    return parts.expand(count, *parts.shape[1:])
 
 
 @torch.inference_mode()

@@ -1,8 +1,9 @@
 """Loading Kandinsky from the official diffusers folder layout: strictly, memory-mapped, each tensor held once.
 
     prior folder:    prior/ text_encoder/ image_encoder/ tokenizer/ image_processor/ scheduler/
-    decoder folder:  unet/ movq/ scheduler/
+    decoder folder:  unet/ movq/ scheduler/, and in 2.1 text_encoder/ tokenizer/ (ddpm_scheduler/)
 
+Where a network's folder has no config.json, its sizes are read off its tensors.
 Nothing is unpickled: only safetensors files are read.
 """
 
@@ -18,12 +19,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
+from .detect import config_from_tensors
 from .layers import Operations
 from .movq import MOVQ, MOVQConfig
 from .prior import PriorConfig, PriorTransformer
 from .unet2 import UNet2, UNet2Config
 
 Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config", UNet2Config, MOVQConfig, PriorConfig)
 
 
 class WeightsError(Exception):
@@ -50,17 +53,26 @@ class KandinskyPrior:
 
 @dataclass(frozen=True)
 class KandinskyDecoder:
-    """What turns image embeds into pictures."""
+    """What turns image embeds into pictures; 2.1's reads the prompt, too, and has `text_encoder` and `tokenizer`."""
 
     name: str
     unet: UNet2
     movq: MOVQ
     scheduler: DecoderScheduler
+    text_encoder: Any = None
+    tokenizer: Any = None
+    ddpm_scheduler: DecoderScheduler | None = None
 
     @property
     def width(self) -> int:
         """Width D of the image embeds it takes."""
-        return self.unet.config.encoder_hid_dim
+        return self.unet.config.image_width
+
+    def scheduler_called(self, name: str) -> DecoderScheduler:
+        """The scheduler a user calls "reference" (the one it came with), "DDPM" or "DDIM"."""
+        if name == "DDPM" and self.ddpm_scheduler is not None:
+            return self.ddpm_scheduler
+        return self.scheduler if name == "reference" else self.scheduler.of_kind("DDIM" if name == "DDIM" else "DDPM")
 
 
 @dataclass(frozen=True)
@@ -89,18 +101,22 @@ class ImageProcessorConfig:
 
 
 def is_prior_folder(folder: Path) -> bool:
-    return (folder / "prior" / "config.json").is_file()
+    return _holds_network(folder / "prior")
 
 
 def is_decoder_folder(folder: Path) -> bool:
-    return (folder / "unet" / "config.json").is_file() and (folder / "movq" / "config.json").is_file()
+    return _holds_network(folder / "unet") and _holds_network(folder / "movq")
+
+
+def _holds_network(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or _weights_in(folder) is not None
 
 
 def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyPrior:
     """Read a prior folder, its networks on the CPU in `dtype`. Raises WeightsError."""
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
-    config = _config(PriorConfig, folder / "prior" / "config.json")
+    config = network_config(PriorConfig, folder / "prior")
     processor = _read_json(folder / "image_processor" / "preprocessor_config.json")
     return KandinskyPrior(
         name=folder.name,
@@ -115,27 +131,78 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Ope
 
 def load_decoder(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyDecoder:
     """Read a decoder folder, its networks on the CPU in `dtype`. Raises WeightsError."""
-    unet_config = _config(UNet2Config, folder / "unet" / "config.json")
-    movq_config = _config(MOVQConfig, folder / "movq" / "config.json")
+    unet_config = network_config(UNet2Config, folder / "unet")
+    movq_config = network_config(MOVQConfig, folder / "movq")
+    text_encoder = tokenizer = None
+    if unet_config.reads_text:
+        from transformers import XLMRobertaTokenizerFast
+
+        from .mclip import MCLIP
+
+        text_encoder = load_transformers(MCLIP, folder / "text_encoder", dtype)
+        tokenizer = XLMRobertaTokenizerFast.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
+    learned = folder / "ddpm_scheduler" / "scheduler_config.json"
     return KandinskyDecoder(
         name=folder.name,
         unet=load_network(UNet2(unet_config, operations, dtype, "meta"), weights_file(folder / "unet"), dtype),
         movq=load_network(MOVQ(movq_config, operations, dtype, "meta"), weights_file(folder / "movq"), dtype),
         scheduler=_config(DecoderScheduler, folder / "scheduler" / "scheduler_config.json"),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        ddpm_scheduler=_config(DecoderScheduler, learned) if learned.is_file() else None,
     )
 
 
 def weights_file(folder: Path) -> Path:
     """The safetensors file of one network, the full one before a half-precision variant."""
-    _existing(folder)
-    for stem in ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16", "model", "model.fp16"):
-        if (path := folder / f"{stem}.safetensors").is_file():
-            return path
+    if (path := _weights_in(_existing(folder))) is not None:
+        return path
     others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
     found = f" It holds {', '.join(others)}, which is not read: unpickling can run code." if others else ""
     raise WeightsError(
         f"Expected diffusion_pytorch_model.safetensors in {folder}.{found} Download the safetensors file."
     )
+
+
+def _weights_in(folder: Path) -> Path | None:
+    for stem in ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16", "model", "model.fp16"):
+        if (path := folder / f"{stem}.safetensors").is_file():
+            return path
+    return None
+
+
+def network_config(kind: type[Config], folder: Path) -> Config:
+    """The sizes of the network in `folder`: from its config.json, or else its tensors. Raises WeightsError."""
+    if (file := folder / "config.json").is_file():
+        return _config(kind, file)
+    file = weights_file(folder)
+    try:
+        config = config_from_tensors(tensor_shapes(file))
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    if not isinstance(config, kind):
+        raise WeightsError(
+            f"{file}: expected the tensors of a {kind.__name__.removesuffix('Config')}, "
+            f"got those of a {type(config).__name__.removesuffix('Config')}."
+        )
+    return config
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in a safetensors file, read from its header. Raises WeightsError."""
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            return _shapes(stored)
+    except SafetensorError as error:
+        raise _broken(file, error) from error
+
+
+def _shapes(stored: Any) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
+
+
+def _broken(file: Path, error: SafetensorError) -> WeightsError:
+    return WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.")
 
 
 def load_network(network: Network, file: Path, dtype: torch.dtype) -> Network:
@@ -147,11 +214,10 @@ def load_network(network: Network, file: Path, dtype: torch.dtype) -> Network:
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     try:
         with safe_open(file, framework="pt", device="cpu") as stored:
-            shapes = {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
-            check_shapes(file, wanted, shapes)
+            check_shapes(file, wanted, _shapes(stored))
             tensors: dict[str, Tensor] = {key: stored.get_tensor(key).to(dtype) for key in wanted}
     except SafetensorError as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.") from error
+        raise _broken(file, error) from error
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -10,16 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
 
-TOKENS = 77
-"""A prompt is cut, or padded, to so many."""
-
 
 class MCLIPConfig(XLMRobertaConfig):
     """XLM-RoBERTa's, with the widths on both sides of the projection, called as in the published config.json."""
 
     model_type = "M-CLIP"
 
-    def __init__(self, transformerDimensions: int = 1024, numDims: int = 768, **kwargs: Any) -> None:  # noqa: N803
+    def __init__(self, transformerDimensions: int = 1024, numDims: int = 768, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.transformerDimensions = transformerDimensions
         self.numDims = numDims

@@ -146,16 +146,16 @@ class _Builder:
     def __init__(self, config: UNet3Config, ops: Operations, factory: Factory) -> None:
         self.config, self.ops, self.factory = config, ops, factory
 
-    def conv(self, width_in: int, width: int, kernel: int, bias: bool = True) -> nn.Module:
+    def conv(self, width_in: int, width: int, kernel: int, bias: bool = True) -> Any:
         return self.ops.Conv2d(width_in, width, kernel, padding=kernel // 2, bias=bias, **self.factory)
 
-    def halve(self, width: int) -> nn.Module:
+    def halve(self, width: int) -> Any:
         return self.ops.Conv2d(width, width, 2, stride=2, **self.factory)
 
-    def double(self, width: int) -> nn.Module:
+    def double(self, width: int) -> Any:
         return self.ops.ConvTranspose2d(width, width, 2, stride=2, **self.factory)
 
-    def linear(self, width_in: int, width: int) -> nn.Module:
+    def linear(self, width_in: int, width: int) -> Any:
         return self.ops.Linear(width_in, width, bias=False, **self.factory)
 
 

@@ -1,6 +1,6 @@
 """Running the prior: prompts, pictures and embeds to image embeds.
 
-Reference: diffusers `KandinskyV22PriorPipeline` and `KandinskyV22PriorEmb2EmbPipeline`.
+References: diffusers `KandinskyPriorPipeline`, `KandinskyV22PriorPipeline` and `KandinskyV22PriorEmb2EmbPipeline`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from .steps import OnStep, quiet, steps_for_strength
 
 log = logging.getLogger(__name__)
 
+DECODER_TOKENS = 77
+"""What 2.1's decoder reads of a prompt, though M-CLIP could read more."""
+
 
 @dataclass(frozen=True)
 class TextStates:
@@ -32,6 +35,14 @@ class TextStates:
     def __len__(self) -> int:
         return len(self.embeds)
 
+    def row(self, i: int) -> TextStates:
+        """Prompt number i alone."""
+        return TextStates(self.embeds[i : i + 1], self.states[i : i + 1], self.mask[i : i + 1])
+
+    def rows(self, count: int) -> TextStates:
+        """One prompt for each of `count` rows."""
+        return TextStates(*(t.expand(count, *t.shape[1:]) for t in (self.embeds, self.states, self.mask)))
+
     @staticmethod
     def cat(*parts: TextStates) -> TextStates:
         return TextStates(
@@ -42,14 +53,26 @@ class TextStates:
 @torch.inference_mode()
 def encode_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str], device: torch.device) -> TextStates:
     """Encode `prompts` with a transformers CLIP text encoder and tokenizer; what does not fit is cut, and logged."""
-    longest = tokenizer.model_max_length
+    ids, mask = tokenise(tokenizer, prompts, tokenizer.model_max_length)
+    out = text_encoder(input_ids=ids.to(device))
+    return TextStates(out.text_embeds, out.last_hidden_state, mask.to(device))
+
+
+@torch.inference_mode()
+def encode_decoder_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str], device: torch.device) -> TextStates:
+    """Encode `prompts` with M-CLIP, for a 2.1 decoder: 77 tokens each; what does not fit is cut, and logged."""
+    ids, mask = (tensor.to(device) for tensor in tokenise(tokenizer, prompts, DECODER_TOKENS))
+    return TextStates(*text_encoder(ids, mask), mask)
+
+
+def tokenise(tokenizer: Any, prompts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:
+    """(ids, mask) [B, longest] of `prompts`, cut or padded to that; what is cut is logged."""
     got = tokenizer(list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
     for prompt, ids in zip(prompts, tokenizer(list(prompts)).input_ids, strict=True):
         if len(ids) > longest:
             lost = tokenizer.decode(ids[longest - 1 : -1], skip_special_tokens=True)
             log.warning("The text encoder reads %d tokens; the end of %r was cut: %r", longest, prompt, lost)
-    out = text_encoder(input_ids=got.input_ids.to(device))
-    return TextStates(out.text_embeds, out.last_hidden_state, got.attention_mask.to(device))
+    return got.input_ids, got.attention_mask
 
 
 @torch.inference_mode()

@@ -1,5 +1,5 @@
-"""Tiny Kandinsky 2.1 and 2.2 repositories with random weights, made by the reference implementation and saved as published:
-what our loader then reads."""
+"""Tiny Kandinsky 2.1 and 2.2 repositories with random weights, made by the reference implementation and saved as
+published: what our loader then reads."""
 
 from __future__ import annotations
 

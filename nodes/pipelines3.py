@@ -1,0 +1,182 @@
+"""Kandinsky 3's recipes: prompts to conditioning, conditioning to latents, latents to pictures.
+
+Each brings one network after another to the device, through the host, and runs the loops of sampling/kandinsky3.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import host
+from .images import for_movq, from_movq
+from .models.loader3 import (
+    Kandinsky3,
+    Kandinsky3TextEncoder,
+    is_kandinsky3_folder,
+    is_kandinsky3_text_folder,
+)
+from .pipelines import folders, row_seeds
+from .sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
+from .sampling.noise import seeded_noise
+
+MASK = "attention_mask"
+"""Where ComfyUI's conditioning keeps a text encoder's mask."""
+
+AUTO, REFERENCE, ORIGINAL, FLASH = "auto", "reference", "original", "flash"
+SAMPLINGS = (AUTO, REFERENCE, ORIGINAL, FLASH)
+Conditioning = list[Any]
+
+
+def kandinsky3_folders() -> dict[str, Path]:
+    return folders(is_kandinsky3_folder)
+
+
+def text_encoder_folders() -> dict[str, Path]:
+    return folders(is_kandinsky3_text_folder)
+
+
+def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
+    """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
+    with host.current().loaded(text_encoder.encoder) as device:
+        text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
+    if not torch.isfinite(text.states).all():
+        raise ValueError("The text states are NaN or infinite. Load the text encoder with dtype bf16 or fp32.")
+    return [[text.states.cpu().clone(), {MASK: text.mask.cpu().clone()}]]
+
+
+def to_text(conditioning: Conditioning, width: int, name: str) -> Text3:
+    """The text states in a CONDITIONING. Raises ValueError where it is not one text's, or another model's."""
+    if len(conditioning) != 1:
+        raise ValueError(
+            f"Expected one text in {name}, got {len(conditioning)}: several combined are for KSampler, which weighs "
+            "them against each other."
+        )
+    states, extra = conditioning[0]
+    if states.ndim != 3 or states.shape[-1] != width:
+        raise ValueError(
+            f"Expected {name} with text states [batch, tokens, {width}], got {list(states.shape)}: another model's "
+            "text encoder made it. Use Kandinsky 3 Text Encode."
+        )
+    mask = extra.get(MASK)
+    return Text3(states, torch.ones(states.shape[:2], dtype=torch.long) if mask is None else mask.to(torch.long))
+
+
+def conditioning_to_latents(
+    model: Kandinsky3,
+    positive: Conditioning,
+    negative: Conditioning | None,
+    size: tuple[int, int],
+    seed: int,
+    steps: int,
+    guidance: float,
+    sampling: str = AUTO,
+    batch_size: int = 1,
+    start: tuple[Tensor, float] | None = None,
+    repaint: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels. With `start`, (IMAGE, strength),
+    from that picture (img2img). With `repaint`, (IMAGE, MASK), what is masked of that one anew (inpainting)."""
+    chosen = choose_sampling(model, sampling, repaint is not None)
+    seam = host.current()
+    width, height = size
+    text = to_text(positive, model.width, "positive")
+    count = len(text.states) * batch_size
+    text = Text3(text.states.repeat_interleave(batch_size, 0), text.mask.repeat_interleave(batch_size, 0))
+    without = None
+    if negative is not None:
+        without = to_text(negative, model.width, "negative").rows(len(text.states) // batch_size)
+        without = Text3(without.states.repeat_interleave(batch_size, 0), without.mask.repeat_interleave(batch_size, 0))
+    begin = None if start is None else encode_picture(model, for_movq(start[0], width, height), count)
+    inpaint = None if repaint is None else encode_inpaint(model, *repaint, width, height, count)
+    noise = seeded_noise(row_seeds(seed, count))
+    latent_size = (height // 8, width // 8)
+    strength = 1.0 if start is None else start[1]
+
+    def on_step(step: int, total: int, x0: Tensor | None) -> None:
+        seam.progress(step, total)
+
+    with seam.loaded(model.unet) as device:
+        text = Text3(text.states.to(device), text.mask.to(device))
+        if chosen == FLASH:
+            latents = sample_flash(model.unet, model.scheduler, text, latent_size, noise, begin, strength, on_step)
+        else:
+            latents = sample(
+                model.unet,
+                model.scheduler,
+                text,
+                None if without is None else Text3(without.states.to(device), without.mask.to(device)),
+                latent_size,
+                noise,
+                steps,
+                guidance,
+                start=begin,
+                strength=strength,
+                inpaint=inpaint,
+                original=chosen == ORIGINAL,
+                on_step=on_step,
+            )
+    if not torch.isfinite(latents).all():
+        raise ValueError(
+            f"The latents of {model.name} became NaN or infinite: half precision overflowed, most likely. "
+            "Load it with dtype bf16 or fp32."
+        )
+    return latents.cpu()
+
+
+def choose_sampling(model: Kandinsky3, sampling: str, repaints: bool) -> str:
+    """How `model` is sampled: what is asked for, or, for "auto", what it was made for. Raises ValueError where a mask
+    and the model do not go together."""
+    if model.inpaints != repaints:
+        if repaints:
+            raise ValueError(
+                f"{model.name} has not learned to inpaint: expected no mask, got one. Load an inpainting model, "
+                "converted from kandinsky3_inpainting.pt, or leave the mask out."
+            )
+        raise ValueError(f"{model.name} inpaints: expected an image and a mask of what to repaint; none came.")
+    if sampling != AUTO:
+        if repaints and sampling != ORIGINAL:
+            raise ValueError(f"Expected sampling {AUTO} or {ORIGINAL} with a mask, got {sampling}.")
+        return sampling
+    return FLASH if model.flash else ORIGINAL if repaints else REFERENCE
+
+
+def encode_picture(model: Kandinsky3, pixels: Tensor, count: int) -> Tensor:
+    """Latents [count, 4, H/8, W/8] of pixels [1 or count, 3, H, W] in −1..1."""
+    if len(pixels) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} pictures to start from, as many as to draw; got {len(pixels)}.")
+    with host.current().loaded(model.movq) as device, torch.inference_mode():
+        latents = model.movq.encode(pixels.to(device, model.movq.quant_conv.weight.dtype)).float()
+    return latents.expand(count, -1, -1, -1)
+
+
+def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, height: int, count: int) -> Inpaint3:
+    """What the UNet sees of IMAGE [B, H, W, 3] and MASK [B, H, W], 1 = repaint. As in the original repository, a
+    pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
+    mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
+    repaint = F.interpolate(mask[:, None].float(), size=(height, width), mode="bilinear").clamp(0, 1)
+    if not repaint.any():
+        raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")
+    pixels = for_movq(image, width, height)
+    latents = encode_picture(model, blank_out(pixels, repaint), count)
+    keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
+    if len(keep) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(keep)}.")
+    return Inpaint3(keep.expand(count, -1, -1, -1), latents)
+
+
+@torch.inference_mode()
+def latents_to_image(model: Kandinsky3, latents: Tensor) -> Tensor:
+    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
+    seam = host.current()
+    with seam.loaded(model.movq) as device:
+        dtype = model.movq.quant_conv.weight.dtype
+        pictures = []
+        for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
+            seam.throw_if_interrupted()
+            pictures.append(from_movq(model.movq.decode(latent.to(device, dtype))))
+    return torch.cat(pictures)
