@@ -1,5 +1,5 @@
 """Kandinsky as ComfyUI's MODEL, VAE and CONDITIONING. Node classes only, and on ComfyUI only; the work is in
-comfy_models.py."""
+comfyui/."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import comfy_models
-from .comfy_models import WEIGHT_DTYPES
+from .comfyui.files import decoder_unet, files, find_movq, movq_sources, text_folders, unet_sources
+from .comfyui.latents import for_inpainting, resized, resized_mask, round_size
+from .comfyui.model import HINT, IMAGE_EMBEDS, WEIGHT_DTYPES, load_model, require_kandinsky, with_lora
+from .comfyui.sampling import reference_sigmas
+from .comfyui.text import load_mclip
+from .comfyui.vae import load_vae, show_previews
 from .embeds import EMBEDS, ImageEmbeds
-from .pipelines import SIZE_STEP
+from .pipelines import pick
 
 CATEGORY = "Kandinsky/native"
 CONDITIONING = "CONDITIONING"
+TEXT_TIP = "For Kandinsky 2.1 only: {} through CLIP Text Encode, with the CLIP from Kandinsky CLIP Loader."
 
 
 class KandinskyModelLoader:
@@ -33,7 +38,7 @@ class KandinskyModelLoader:
         return {
             "required": {
                 "unet": (
-                    list(comfy_models.unet_sources()),
+                    list(unet_sources()),
                     {
                         "tooltip": "An official repository folder in models/kandinsky, or a safetensors file of a "
                         "Kandinsky UNet in models/diffusion_models."
@@ -48,9 +53,9 @@ class KandinskyModelLoader:
         }
 
     def run(self, unet: str, weight_dtype: str, vae: Any = None) -> tuple[Any]:
-        model = comfy_models.load_unet(unet, WEIGHT_DTYPES[weight_dtype])
+        model = load_model(*decoder_unet(unet), unet, WEIGHT_DTYPES[weight_dtype])
         if vae is not None:
-            comfy_models.show_previews(model, vae)
+            show_previews(model, vae)
         return (model,)
 
 
@@ -70,7 +75,7 @@ class KandinskyLoraLoader:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "A Kandinsky model."}),
-                "lora": (list(comfy_models.files("loras")), {"tooltip": "A safetensors file in models/loras."}),
+                "lora": (list(files("loras")), {"tooltip": "A safetensors file in models/loras."}),
                 "strength": (
                     "FLOAT",
                     {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": "0 changes nothing."},
@@ -79,7 +84,25 @@ class KandinskyLoraLoader:
         }
 
     def run(self, model: Any, lora: str, strength: float) -> tuple[Any]:
-        return (comfy_models.load_lora(model, lora, strength) if strength else model,)
+        require_kandinsky(model, "Kandinsky LoRA Loader", "use Load LoRA")
+        return (with_lora(model, pick(files("loras"), lora, "LoRA"), strength) if strength else model,)
+
+
+class KandinskyCLIPLoader:
+    DESCRIPTION = "Load the text encoder of a Kandinsky 2.1 decoder as CLIP, for CLIP Text Encode."
+    SEARCH_ALIASES = ["load clip", "m-clip", "mclip", "text encoder", "xlm-roberta"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("CLIP",)
+    RETURN_NAMES = ("clip",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        names = {"tooltip": "An official 2.1 repository folder in models/kandinsky, such as kandinsky-2-1."}
+        return {"required": {"text_encoder": (list(text_folders()), names)}}
+
+    def run(self, text_encoder: str) -> tuple[Any]:
+        return (load_mclip(pick(text_folders(), text_encoder, "Kandinsky 2.1 decoder")),)
 
 
 class KandinskyVAELoader:
@@ -95,10 +118,10 @@ class KandinskyVAELoader:
         names = {
             "tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."
         }
-        return {"required": {"movq": (list(comfy_models.movq_sources()), names)}}
+        return {"required": {"movq": (list(movq_sources()), names)}}
 
     def run(self, movq: str) -> tuple[Any]:
-        return (comfy_models.load_movq(movq),)
+        return (load_vae(*find_movq(movq)),)
 
 
 class KandinskyConditioning:
@@ -115,11 +138,84 @@ class KandinskyConditioning:
             "required": {
                 "image_embeds": (EMBEDS, {"tooltip": "What to draw. A batch goes to the pictures of a latent batch."}),
                 "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
+            },
+            "optional": {
+                "text": (CONDITIONING, {"tooltip": TEXT_TIP.format("the prompt")}),
+                "negative_text": (CONDITIONING, {"tooltip": TEXT_TIP.format("the negative prompt, or an empty one")}),
+            },
+        }
+
+    def run(
+        self,
+        image_embeds: ImageEmbeds,
+        negative_image_embeds: ImageEmbeds,
+        text: list[Any] | None = None,
+        negative_text: list[Any] | None = None,
+    ) -> tuple[list[Any], list[Any]]:
+        if (text is None) != (negative_text is None):
+            raise ValueError(
+                "Kandinsky Conditioning expected text and negative_text both, or neither (Kandinsky 2.2 has none); got "
+                "one. An empty prompt's will do for the negative."
+            )
+        if text is None or negative_text is None:
+            return [[image_embeds.values[:, None], {}]], [[negative_image_embeds.values[:, None], {}]]
+        return (
+            with_values(text, {IMAGE_EMBEDS: image_embeds.values}),
+            with_values(negative_text, {IMAGE_EMBEDS: negative_image_embeds.values}),
+        )
+
+
+class KandinskyInpaintConditioning:
+    DESCRIPTION = (
+        "What a Kandinsky decoder needs to repaint the masked part of a picture: an inpainting one sees the rest, and "
+        "any other can do it, too."
+    )
+    SEARCH_ALIASES = ["inpaint model conditioning", "vae encode for inpainting", "mask"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
+    RETURN_NAMES = ("positive", "negative", "latent")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "positive": (CONDITIONING, {}),
+                "negative": (CONDITIONING, {}),
+                "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 64."}),
+                "mask": ("MASK", {"tooltip": "White is repainted."}),
+                "from_noise": (
+                    "BOOLEAN",
+                    {
+                        "default": True,
+                        "tooltip": "Begin the masked part from pure noise, as the reference. Turn off for a denoise "
+                        "below 1, which begins from what is there.",
+                    },
+                ),
+                "keep_rest": (
+                    "BOOLEAN",
+                    {
+                        "default": True,
+                        "tooltip": "Put the rest back after each step, as the reference does for 2.2. For 2.1's "
+                        "inpainting decoder it does not.",
+                    },
+                ),
             }
         }
 
-    def run(self, image_embeds: ImageEmbeds, negative_image_embeds: ImageEmbeds) -> tuple[list[Any], list[Any]]:
-        return tuple([[embeds.values[:, None], {}]] for embeds in (image_embeds, negative_image_embeds))  # pyright: ignore[reportReturnType]
+    def run(
+        self,
+        positive: list[Any],
+        negative: list[Any],
+        vae: Any,
+        pixels: Tensor,
+        mask: Tensor,
+        from_noise: bool,
+        keep_rest: bool,
+    ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
+        values, latent = for_inpainting(vae, pixels, mask, from_noise, keep_rest)
+        return with_values(positive, values), with_values(negative, values), latent
 
 
 class KandinskyDepthHint:
@@ -141,7 +237,7 @@ class KandinskyDepthHint:
         }
 
     def run(self, positive: list[Any], negative: list[Any], depth: Tensor) -> tuple[list[Any], list[Any]]:
-        hint = {comfy_models.HINT: depth[..., :3].movedim(-1, 1)}
+        hint = {HINT: depth[..., :3].movedim(-1, 1)}
         return with_values(positive, hint), with_values(negative, hint)
 
 
@@ -167,7 +263,10 @@ class KandinskySigmas:
         }
 
     def run(self, model: Any, steps: int, denoise: float) -> tuple[Tensor]:
-        return (comfy_models.reference_sigmas(model, steps, denoise),)
+        config = require_kandinsky(model, "Kandinsky Sigmas", "use its own scheduler")
+        return (
+            reference_sigmas(config.scheduler, model.get_model_object("model_sampling").sigmas.cpu(), steps, denoise),
+        )
 
 
 class KandinskyLatentSize:
@@ -205,10 +304,10 @@ class KandinskyLatentSize:
     def run(
         self, width: int, height: int, batch_size: int, image: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, int, int]:
-        width, height = (max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in (width, height))
+        width, height = round_size(width, height)
         latent = {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
-        sized = torch.zeros(1, height, width, 3) if image is None else comfy_models.resized(image, width, height)
-        part = torch.zeros(1, height, width) if mask is None else comfy_models.resized_mask(mask, width, height)
+        sized = torch.zeros(1, height, width, 3) if image is None else resized(image, width, height)
+        part = torch.zeros(1, height, width) if mask is None else resized_mask(mask, width, height)
         return latent, sized, part, width, height
 
 
@@ -220,8 +319,10 @@ def with_values(conditioning: list[Any], values: dict[str, Any]) -> list[Any]:
 NODES = {
     "KandinskyModelLoader": (KandinskyModelLoader, "Kandinsky Model Loader"),
     "KandinskyLoraLoader": (KandinskyLoraLoader, "Kandinsky LoRA Loader"),
+    "KandinskyCLIPLoader": (KandinskyCLIPLoader, "Kandinsky CLIP Loader"),
     "KandinskyVAELoader": (KandinskyVAELoader, "Kandinsky VAE Loader"),
     "KandinskyConditioning": (KandinskyConditioning, "Kandinsky Conditioning"),
+    "KandinskyInpaintConditioning": (KandinskyInpaintConditioning, "Kandinsky Inpaint Conditioning"),
     "KandinskyDepthHint": (KandinskyDepthHint, "Kandinsky Depth Hint"),
     "KandinskySigmas": (KandinskySigmas, "Kandinsky Sigmas"),
     "KandinskyLatentSize": (KandinskyLatentSize, "Kandinsky Latent Size"),

@@ -159,8 +159,8 @@ ERRORS = {
     "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the "
     "LoRA is for [32, 40]",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
-    "wrong width": "plain expected conditioning from Kandinsky Conditioning, image embeds 24 wide; got a tensor "
-    "of shape [1, 1, 25]",
+    "wrong width": "plain expected conditioning from Kandinsky Conditioning, with image embeds 24 wide; got a tensor "
+    "of shape [1, 25]",
 }
 
 

@@ -1,0 +1,94 @@
+"""Which weights there are, by name, and reading them: official folders, and single files in ComfyUI's own folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import comfy.utils
+import folder_paths
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..models.detect import config_from_tensors
+from ..models.loader import WeightsError, check_shapes, network_config, tensor_shapes, weights_file
+from ..models.loader import _config as read_config
+from ..models.movq import MOVQConfig
+from ..models.unet2 import UNet2Config
+from ..pipelines import decoder_folders, pick
+from ..sampling.schedulers import DecoderScheduler
+
+Config = TypeVar("Config", UNet2Config, MOVQConfig)
+
+
+def files(kind: str) -> dict[str, Path]:
+    """Name → path of the safetensors files in models/`kind`."""
+    return {
+        name: Path(folder_paths.get_full_path_or_raise(kind, name))
+        for name in folder_paths.get_filename_list(kind)
+        if name.endswith(".safetensors")
+    }
+
+
+def unet_sources() -> dict[str, Path]:
+    return decoder_folders() | files("diffusion_models")
+
+
+def movq_sources() -> dict[str, Path]:
+    return decoder_folders() | files("vae")
+
+
+def text_folders() -> dict[str, Path]:
+    """Official decoder folders that hold a text encoder: 2.1's."""
+    return {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
+
+
+def decoder_unet(name: str) -> tuple[Path, UNet2Config, DecoderScheduler]:
+    """(weights, sizes, schedule) of the decoder called `name`. Raises WeightsError."""
+    path = pick(unet_sources(), name, "Kandinsky decoder")
+    if path.is_dir():
+        network = network_config(UNet2Config, path / "unet")
+        scheduler = read_config(DecoderScheduler, path / "scheduler" / "scheduler_config.json")
+        return weights_file(path / "unet"), network, scheduler
+    network = sizes(UNet2Config, path)
+    return path, network, published_scheduler(network)
+
+
+def find_movq(name: str) -> tuple[Path, MOVQConfig]:
+    """(weights, sizes) of the MOVQ called `name`. Raises WeightsError."""
+    path = pick(movq_sources(), name, "MOVQ")
+    if path.is_dir():
+        return weights_file(path / "movq"), network_config(MOVQConfig, path / "movq")
+    return path, sizes(MOVQConfig, path)
+
+
+def sizes(kind: type[Config], file: Path) -> Config:
+    """A network's sizes, read off its tensors. Raises WeightsError if they are another one's."""
+    try:
+        found = config_from_tensors(tensor_shapes(file))
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}") from error
+    if not isinstance(found, kind):
+        wanted, got = (name.__name__.removesuffix("Config") for name in (kind, type(found)))
+        raise WeightsError(f"{file}: expected the tensors of a Kandinsky {wanted}, got those of a {got}.")
+    return found
+
+
+def published_scheduler(network: UNet2Config) -> DecoderScheduler:
+    """The scheduler that is published with a UNet, for one that comes without its scheduler_config.json."""
+    if network.reads_text:
+        return DecoderScheduler("DDIM", clip_sample=False)
+    return DecoderScheduler("DDPM", clip_sample=not network.inpaints)
+
+
+def load_state(file: Path, network: nn.Module | None = None) -> dict[str, Tensor]:
+    """A safetensors file's tensors, mapped, not read; exactly those of `network`, if there is one. Raises
+    WeightsError."""
+    try:
+        state: dict[str, Any] = comfy.utils.load_torch_file(str(file), safe_load=True)
+    except (SafetensorError, ValueError, OSError) as error:  # ComfyUI adds its words to some, as a ValueError
+        raise WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.") from error
+    if network is not None:
+        wanted = network.state_dict()
+        check_shapes(file, *({key: tuple(value.shape) for key, value in each.items()} for each in (wanted, state)))
+    return state

@@ -1,0 +1,42 @@
+"""Latents of the sizes Kandinsky can draw, and what inpainting needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..pipelines import SIZE_STEP
+from ..sampling.decoder import keep_mask
+from .model import KEEP
+from .sampling import FROM_NOISE
+
+
+def round_size(*sides: int) -> list[int]:
+    return [max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in sides]
+
+
+def resized(image: Tensor, width: int, height: int) -> Tensor:
+    """IMAGE [B, H, W, 3] at another size, cut in the middle to its proportions."""
+    return comfy.utils.common_upscale(image.movedim(-1, 1), width, height, "lanczos", "center").movedim(1, -1)
+
+
+def resized_mask(mask: Tensor, width: int, height: int) -> Tensor:
+    """MASK [B, H, W] in the same way."""
+    return comfy.utils.common_upscale(mask.reshape(-1, 1, *mask.shape[-2:]), width, height, "bilinear", "center")[:, 0]
+
+
+def for_inpainting(
+    vae: Any, pixels: Tensor, mask: Tensor, from_noise: bool, keep_rest: bool
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(what goes into positive and negative, LATENT) to repaint `mask`, MASK 1 = repaint, of IMAGE `pixels`."""
+    if pixels.shape[1:3] != mask.shape[-2:]:
+        mask = resized_mask(mask, pixels.shape[2], pixels.shape[1])
+    samples = vae.encode(pixels[..., :3])
+    keep = keep_mask(mask.reshape(-1, 1, *mask.shape[-2:]).cpu(), tuple(samples.shape[-2:]))
+    latent = {"samples": samples if keep_rest or not from_noise else torch.zeros_like(samples)}
+    if keep_rest:
+        latent["noise_mask"] = 1 - keep[:, 0]
+    return {KEEP: keep, "concat_latent_image": samples, FROM_NOISE: from_noise}, latent

@@ -1,0 +1,82 @@
+"""What ComfyUI's samplers need to know: noise schedules, the reference's timesteps, where a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_sampling
+import torch
+from torch import Tensor, nn
+
+from ..sampling.schedulers import DecoderScheduler
+from ..sampling.steps import steps_for_strength
+
+FROM_NOISE = "kandinsky_from_noise"
+"""Key of CONDITIONING: the run begins from pure noise, whatever the latents it is given."""
+
+
+class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    """The reference's noise schedule, and its start: at less than full noise, too, an empty latent becomes noise of
+    variance 1 (in ComfyUI's units √(1 + σ²)), while a picture's latents get noise on top."""
+
+    def __init__(self, scheduler: DecoderScheduler) -> None:
+        nn.Module.__init__(self)
+        self.set_sigmas(((1 - scheduler.kept) / scheduler.kept) ** 0.5)
+        # As ComfyUI's own schedules have; linear_start and linear_end say nothing here.
+        self.num_timesteps, self.linear_start, self.linear_end, self.zsnr = len(scheduler.kept), 0.0, 0.0, False
+        self.sigma_data = 1.0
+        self.pure_noise_at: float | None = None
+
+    def noise_scaling(
+        self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool | None = None
+    ) -> Tensor:
+        # A sampler says whether it starts from full noise; calls in mid-run leave that out.
+        starts = max_denoise is not None
+        if self.pure_noise_at is not None and (sigma >= self.pure_noise_at).all():
+            latent_image, max_denoise = torch.zeros_like(latent_image), True
+        elif starts and not latent_image.any():
+            max_denoise = True
+        return super().noise_scaling(sigma, noise, latent_image, bool(max_denoise))
+
+    @contextmanager
+    def from_noise(self, sigma: float) -> Iterator[None]:
+        """For a run that begins at `sigma`: there all is noise, what a mask keeps too, as in the reference."""
+        self.pure_noise_at = sigma
+        try:
+            yield
+        finally:
+            self.pure_noise_at = None
+
+
+def begin_as_told(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: Any, callback: Any, noise: Tensor, *rest: Any
+) -> Tensor:
+    """Around a whole run of a sampler: the conditioning may ask for a start from pure noise."""
+    run = (guider, sigmas, extra_args, callback, noise, *rest)
+    if not len(sigmas) or not any(entry.get(FROM_NOISE) for entry in guider.conds.get("positive", [])):
+        return executor(*run)
+    with guider.inner_model.model_sampling.from_noise(float(sigmas[0])):
+        return executor(*run)
+
+
+def clip_denoised(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:
+    """What the reference does to each step's predicted picture, after guidance."""
+
+    def clamp(args: Mapping[str, Any]) -> Tensor:
+        reach = scheduler.clip_sample_range
+        return args["denoised"].clamp(-reach, reach)
+
+    return clamp
+
+
+def reference_sigmas(scheduler: DecoderScheduler, sigmas: Tensor, steps: int, denoise: float) -> Tensor:
+    """The reference's own timesteps as SIGMAS [steps + 1]; with denoise < 1 the last int(steps · denoise) of them.
+
+    `sigmas` [1000] are those of the model's schedule.
+    """
+    timesteps = steps_for_strength(scheduler.timesteps(steps), denoise)
+    # DDIM without set_alpha_to_one ends at the schedule's first step, not at clean.
+    last = sigmas[0] if scheduler.kind == "DDIM" and not scheduler.set_alpha_to_one else torch.zeros(())
+    return torch.cat([sigmas[timesteps], last[None]]).float()

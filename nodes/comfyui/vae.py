@@ -1,0 +1,99 @@
+"""MOVQ as ComfyUI's VAE, and the colours of latent previews."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor, nn
+
+from ..models.movq import MOVQ, MOVQConfig
+from ..models.unet2 import LATENT_CHANNELS
+from .files import load_state
+
+PIXELS_PER_LATENT = 8
+
+
+class MOVQAutoencoder(MOVQ):
+    """MOVQ as ComfyUI calls an autoencoder: it may hand options along."""
+
+    def encode(self, pixels: Tensor, **_: Any) -> Tensor:
+        return super().encode(pixels)
+
+    def decode(self, latents: Tensor, **_: Any) -> Tensor:
+        return super().decode(latents)
+
+
+class MOVQVAE(comfy.sd.VAE):
+    """MOVQ as a ComfyUI VAE.
+
+    ComfyUI's constructor recognises autoencoders by their tensors and would take MOVQ for another one. So this lets it
+    build its simplest one, for all the attributes a VAE has in this version, and then puts MOVQ in its place.
+    """
+
+    def __init__(self, state: dict[str, Tensor], config: MOVQConfig, dtype: torch.dtype | None = None) -> None:
+        root = logging.getLogger()
+        level = root.level
+        root.setLevel(logging.ERROR)  # what it says of that one would only confuse
+        try:
+            super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})
+        finally:
+            root.setLevel(level)
+        wide = config.block_out_channels[0] / 128  # ComfyUI's figures of memory are for 128 channels
+        self.memory_used_encode = lambda shape, dtype: 1767 * shape[2] * shape[3] * management.dtype_size(dtype) * wide
+        self.memory_used_decode = lambda shape, dtype: (
+            2178 * shape[2] * shape[3] * 64 * management.dtype_size(dtype) * wide
+        )
+        self.downscale_ratio = self.upscale_ratio = PIXELS_PER_LATENT
+        self.latent_channels, self.latent_dim, self.output_channels = LATENT_CHANNELS, 2, 3
+        self.process_input = lambda image: image * 2 - 1
+        self.process_output = lambda image: ((image + 1) / 2).clamp(0, 1)
+        self.working_dtypes = [torch.bfloat16, torch.float32]
+        self.device = management.vae_device()
+        self.vae_dtype = dtype or management.vae_dtype(self.device, self.working_dtypes)
+        movq = MOVQAutoencoder(config, comfy.ops.manual_cast, device="meta")
+        movq.load_state_dict({key: value.to(self.vae_dtype) for key, value in state.items()}, assign=True)
+        self.first_stage_model = movq.eval().requires_grad_(False)
+        self.output_device = management.intermediate_device()
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
+        )
+
+
+def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
+    """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, extra and misshapen tensors."""
+    return MOVQVAE(load_state(file, MOVQ(config, device="meta")), config)
+
+
+def preview_factors(vae: MOVQVAE) -> tuple[list[list[float]], list[float]]:
+    """(factors [4][3], bias [3]): the linear map from latents to colours in −1..1 that fits this MOVQ best.
+
+    Least squares over soft colour gradients, encoded: a fraction of a second, and right for any MOVQ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.rand((8, 3, 3, 3), generator=generator)
+    pictures = nn.functional.interpolate(colours, size=64, mode="bilinear", align_corners=True)
+    latents = vae.encode(pictures.movedim(1, -1)).cpu()
+    wanted = nn.functional.avg_pool2d(pictures, PIXELS_PER_LATENT) * 2 - 1
+    rows = latents.movedim(1, -1).reshape(-1, LATENT_CHANNELS)
+    rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+    found = torch.linalg.lstsq(rows, wanted.movedim(1, -1).reshape(-1, 3)).solution
+    return found[:-1].tolist(), found[-1].tolist()
+
+
+def show_previews(model: comfy.model_patcher.ModelPatcher, vae: Any) -> None:
+    """Give `model` the previews of the MOVQ its latents are for."""
+    if not isinstance(vae, MOVQVAE):
+        raise TypeError(
+            f"Kandinsky Model Loader expected a vae from Kandinsky VAE Loader, got a {type(vae).__name__} of another "
+            "model: previews in its colours would mean nothing."
+        )
+    factors, bias = preview_factors(vae)
+    latents = model.model.latent_format
+    latents.latent_rgb_factors, latents.latent_rgb_factors_bias = factors, bias
