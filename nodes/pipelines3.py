@@ -5,6 +5,7 @@ Each brings one network after another to the device, through the host, and runs 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def text_encoder_folders() -> dict[str, Path]:
 
 def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
     """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
-    with host.current().loaded(text_encoder.encoder) as device:
+    seam = host.current()
+    place = nullcontext(torch.device("cpu")) if text_encoder.on_cpu else seam.loaded(text_encoder.encoder)
+    with place as device:
         text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
     if not torch.isfinite(text.states).all():
         raise ValueError("The text states are NaN or infinite. Load the text encoder with dtype bf16 or fp32.")
