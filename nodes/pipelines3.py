@@ -162,13 +162,13 @@ def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, h
     pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
     mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
     repaint = F.interpolate(mask[:, None].float(), size=(height, width), mode="bilinear").clamp(0, 1)
+    if len(repaint) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(repaint)}.")
     if not repaint.any():
         raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")
     pixels = for_movq(image, width, height)
     latents = encode_picture(model, blank_out(pixels, repaint), count)
     keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
-    if len(keep) not in (1, count):
-        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(keep)}.")
     return Inpaint3(keep.expand(count, -1, -1, -1), latents)
 
 
