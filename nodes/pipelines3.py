@@ -5,6 +5,7 @@ Each brings one network after another to the device, through the host, and runs 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def text_encoder_folders() -> dict[str, Path]:
 
 def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
     """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
-    with host.current().loaded(text_encoder.encoder) as device:
+    seam = host.current()
+    place = nullcontext(torch.device("cpu")) if text_encoder.on_cpu else seam.loaded(text_encoder.encoder)
+    with place as device:
         text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
     if not torch.isfinite(text.states).all():
         raise ValueError("The text states are NaN or infinite. Load the text encoder with dtype bf16 or fp32.")
@@ -159,13 +162,13 @@ def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, h
     pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
     mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
     repaint = F.interpolate(mask[:, None].float(), size=(height, width), mode="bilinear").clamp(0, 1)
+    if len(repaint) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(repaint)}.")
     if not repaint.any():
         raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")
     pixels = for_movq(image, width, height)
     latents = encode_picture(model, blank_out(pixels, repaint), count)
     keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
-    if len(keep) not in (1, count):
-        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(keep)}.")
     return Inpaint3(keep.expand(count, -1, -1, -1), latents)
 
 

@@ -69,6 +69,8 @@ class Kandinsky3TextEncoder:
     name: str
     encoder: T5Encoder
     tokenizer: Any
+    on_cpu: bool = False
+    """Whether it is to stay on the CPU."""
 
 
 def is_kandinsky3_folder(folder: Path) -> bool:
@@ -105,6 +107,7 @@ def load_text_encoder(
     dtype: torch.dtype = torch.float32,
     compute: torch.dtype | None = None,
     operations: Operations = CastOperations,
+    on_cpu: bool = False,
 ) -> Kandinsky3TextEncoder:
     """Read text_encoder/ and tokenizer/ of a Kandinsky 3 folder, the encoder's weights on the CPU in `dtype`
     (torch.float8_e4m3fn too), its layers computing in `compute` (default: dtype). Raises WeightsError."""
@@ -113,7 +116,7 @@ def load_text_encoder(
         compute = torch.float32
     encoder = T5Encoder(_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
     fill(encoder, shards(weights))
-    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"))
+    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"), on_cpu)
 
 
 def shards(folder: Path) -> list[Path]:

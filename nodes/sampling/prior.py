@@ -62,7 +62,8 @@ def encode_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str], devic
 def encode_decoder_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str], device: torch.device) -> TextStates:
     """Encode `prompts` with M-CLIP, for a 2.1 decoder: 77 tokens each; what does not fit is cut, and logged."""
     ids, mask = (tensor.to(device) for tensor in tokenise(tokenizer, prompts, DECODER_TOKENS))
-    return TextStates(*text_encoder(ids, mask), mask)
+    pooled, states = text_encoder(ids, mask)
+    return TextStates(pooled, states, mask)
 
 
 def tokenise(tokenizer: Any, prompts: Sequence[str], longest: int) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@ noise, and inpainting and flash the original repository's formulas, which diffus
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import Kandinsky3Img2ImgPipeline, Kandinsky3Pipeline, Kandinsky3UNet, VQModel
 from diffusers import DDPMScheduler as ReferenceDDPM
-from PIL import Image
+from diffusers import Kandinsky3Img2ImgPipeline, Kandinsky3Pipeline, Kandinsky3UNet, VQModel
+from transformers import T5Config as ReferenceT5Config
 from transformers import T5EncoderModel
 
 from nodes.images import for_movq
@@ -139,11 +140,7 @@ def test_full_size_t5_has_flan_ul2s_tensors() -> None:
     network = T5Encoder(T5Config(), device="meta")
     assert sum(parameter.numel() for parameter in network.parameters()) == 8_721_797_632
     with torch.device("meta"):
-        published = T5EncoderModel(
-            T5EncoderModel.config_class(
-                d_model=4096, d_kv=256, d_ff=16384, num_heads=16, num_layers=32, feed_forward_proj="gated-silu"
-            )
-        )
+        published = T5EncoderModel(ReferenceT5Config(feed_forward_proj="gated-silu", **vars(T5Config())))
     shapes = {key: value.shape for key, value in published.state_dict().items()}
     del shapes["encoder.embed_tokens.weight"]
     assert {key: value.shape for key, value in network.state_dict().items()} == shapes
@@ -232,11 +229,12 @@ def encoded(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Text3:
 # The original repository: null embedding, thresholding, inpainting, flash
 
 
-COSINE = [
-    min(1 - math.cos(((i + 1) / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 / math.cos((i / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2, 0.999)
-    for i in range(1000)
-]  # fmt: skip
-KEPT = torch.cumprod(1 - torch.tensor(COSINE), 0)
+def signal(t: float) -> float:
+    return math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+BETAS = [min(1 - signal(i + 1) / signal(i), 0.999) for i in range(1000)]
+KEPT = torch.cumprod(1 - torch.tensor(BETAS), 0)
 
 
 def original_unet(channels: int) -> UNet3:
@@ -286,7 +284,7 @@ def original_run(
     times = [*range(999, 0, -1000 // steps), 0]
     context, mask = original_context(unet, text)
     nothing, nothing_mask = original_nothing(unet, context)
-    for t, before in zip(times[:-1], times[1:], strict=True):
+    for t, before in itertools.pairwise(times):
         seen = x if beside is None else torch.cat([x, beside], dim=1)
         with_text = original_call(unet, seen, t, context, mask)
         without = original_call(unet, seen, t, nothing, nothing_mask)

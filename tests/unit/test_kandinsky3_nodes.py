@@ -1,0 +1,239 @@
+"""The Kandinsky 3 nodes on tiny random weights: what they give, what they report, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nodes import host
+from nodes.conditioning import load_conditioning, save_conditioning
+from nodes.kandinsky3 import (
+    NODES,
+    Kandinsky3Decoder,
+    Kandinsky3Loader,
+    Kandinsky3TextEncode,
+    Kandinsky3TextEncoderLoader,
+)
+from nodes.models.loader3 import Kandinsky3, Kandinsky3TextEncoder, load_kandinsky3, load_text_encoder
+from nodes.models.t5 import FP8
+from nodes.models.unet3 import UNet3
+from tests.parity.tiny3 import STATES, save_kandinsky3_folder
+
+
+class Recording(host.Host):
+    """A host that notes what is reported to it."""
+
+    def __init__(self, models: Path) -> None:
+        super().__init__()
+        self.reports: list[tuple[int, int]] = []
+        self.add_model_folder("kandinsky", models)
+
+    def progress(self, step: int, total: int, preview: object = None) -> None:
+        self.reports.append((step, total))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    save_kandinsky3_folder(root / "kandinsky-3")
+    return root
+
+
+@pytest.fixture
+def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Recording:
+    recording = Recording(models)
+    monkeypatch.setattr(host, "current", lambda: recording)
+    return recording
+
+
+@pytest.fixture(scope="module")
+def model(models: Path) -> Kandinsky3:
+    return load_kandinsky3(models / "kandinsky-3")
+
+
+@pytest.fixture(scope="module")
+def text_encoder(models: Path) -> Kandinsky3TextEncoder:
+    return load_text_encoder(models / "kandinsky-3")
+
+
+@pytest.fixture(scope="module")
+def inpainting(model: Kandinsky3) -> Kandinsky3:
+    unet = UNet3(replace(model.unet.config, in_channels=9))
+    weights = model.unet.state_dict()
+    weights["conv_in.weight"] = weights["conv_in.weight"].repeat(1, 3, 1, 1)[:, :9]
+    unet.load_state_dict(weights)
+    return replace(model, unet=unet, name="kandinsky-3-inpaint")
+
+
+def text(tokens: int = 4, width: int = STATES, rows: int = 1) -> list[Any]:
+    return [[torch.randn(rows, tokens, width), {"attention_mask": torch.ones(rows, tokens, dtype=torch.long)}]]
+
+
+def decode(model: Kandinsky3, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)  # of the text
+    options: dict[str, Any] = {
+        "positive": text(),
+        "width": 64,
+        "height": 64,
+        "seed": 1,
+        "steps": 2,
+        "guidance_scale": 3.0,
+        "sampling": "auto",
+        "batch_size": 1,
+    }
+    image, latent = Kandinsky3Decoder().run(model, **(options | changes))
+    return image, latent["samples"]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_every_node_explains_itself(here: Recording, name: str) -> None:
+    node, title = NODES[name]
+    assert name.startswith("Kandinsky3")
+    assert title.startswith("Kandinsky 3 ")
+    assert len(node.DESCRIPTION) > 30
+    assert node.SEARCH_ALIASES
+    for group in node.INPUT_TYPES().values():
+        for input_name, spec in group.items():
+            assert spec[1].get("tooltip"), f"{name}.{input_name} has no tooltip"
+
+
+def test_loaders_find_the_folder_and_load_it(here: Recording) -> None:
+    assert Kandinsky3Loader.INPUT_TYPES()["required"]["model"][0] == ["kandinsky-3"]
+    assert Kandinsky3TextEncoderLoader.INPUT_TYPES()["required"]["model"][0] == ["kandinsky-3"]
+    (loaded,) = Kandinsky3Loader().run("kandinsky-3", "bf16")
+    assert loaded.unet.conv_in.weight.dtype == torch.bfloat16
+    (encoder,) = Kandinsky3TextEncoderLoader().run("kandinsky-3", "fp8_e4m3fn", "cpu")
+    assert encoder.encoder.get_parameter("encoder.block.0.layer.1.DenseReluDense.wo.weight").dtype == FP8
+    assert encoder.encoder.compute == torch.float32
+    with pytest.raises(FileNotFoundError, match="there are: kandinsky-3"):
+        Kandinsky3Loader().run("kandinsky-3-flash", "auto")
+
+
+def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: Kandinsky3TextEncoder) -> None:
+    (conditioning,) = Kandinsky3TextEncode().run(text_encoder, "a red star")
+    ((states, extra),) = conditioning
+    assert states.shape == (1, *extra["attention_mask"].shape[1:], STATES)
+    assert extra["attention_mask"].tolist()[0] == [1] * (states.shape[1] - 1) + [0]
+    assert not states.is_inference()
+
+
+def test_a_long_prompt_is_cut_and_said_so(
+    here: Recording, text_encoder: Kandinsky3TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((states, _),) = Kandinsky3TextEncode().run(text_encoder, "red star " * 90)[0]
+    assert states.shape[1] == 128
+    assert "reads 128 tokens" in caplog.text
+    assert "was cut: " in caplog.text
+
+
+def test_decoder_draws_from_saved_conditioning(
+    here: Recording, model: Kandinsky3, text_encoder: Kandinsky3TextEncoder, tmp_path: Path
+) -> None:
+    (conditioning,) = Kandinsky3TextEncode().run(text_encoder, "a red star")
+    again = load_conditioning(save_conditioning(tmp_path, "star", conditioning))
+    image, latents = decode(model, positive=again, width=128)
+    assert image.shape == (1, 64, 128, 3)
+    assert 0 <= image.min() < image.max() <= 1
+    assert latents.shape == (1, 4, 8, 16)
+    assert here.reports == [(1, 2), (2, 2)]
+    assert torch.equal(latents, decode(model, positive=conditioning, width=128)[1])
+
+
+def test_a_row_of_a_batch_is_the_picture_of_its_seed(here: Recording, model: Kandinsky3) -> None:
+    _, both = decode(model, batch_size=2, seed=7)
+    _, second = decode(model, seed=8)
+    torch.testing.assert_close(both[1:], second, atol=1e-3, rtol=1e-3)
+    assert decode(model, positive=text(rows=2), batch_size=2)[0].shape == (4, 64, 64, 3)
+
+
+def test_a_negative_of_any_length(here: Recording, model: Kandinsky3) -> None:
+    _, without = decode(model)
+    for tokens in (1, 4, 9):
+        assert not torch.equal(decode(model, negative=text(tokens))[1], without)
+    nothing = [[torch.zeros(1, 4, STATES), {"attention_mask": torch.zeros(1, 4)}]]
+    assert torch.equal(decode(model, negative=nothing)[1], without)
+    assert torch.equal(decode(model, guidance_scale=1.0)[1], decode(model, guidance_scale=0.0, negative=nothing)[1])
+
+
+def test_an_image_is_a_start(here: Recording, model: Kandinsky3) -> None:
+    picture = torch.rand(1, 70, 90, 3)
+    near, _ = decode(model, image=picture, strength=0.2, steps=10)
+    assert len(here.reports) == 2
+    far, _ = decode(model, image=picture, strength=1.0, steps=10)
+    assert not torch.equal(near, far)
+
+
+def test_flash_takes_four_steps(here: Recording, model: Kandinsky3) -> None:
+    flash = replace(model, unet=UNet3(replace(model.unet.config, variant="flash")))
+    flash.unet.load_state_dict(model.unet.state_dict())
+    _, latents = decode(flash)
+    assert here.reports == [(i, 4) for i in (1, 2, 3, 4)]
+    assert torch.equal(latents, decode(model, sampling="flash", negative=text(), steps=30)[1])
+    decode(flash, image=torch.rand(1, 64, 64, 3), strength=0.5)
+    assert here.reports[-1] == (2, 2)
+    assert not torch.equal(latents, decode(flash, sampling="reference")[1])
+
+
+def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: Kandinsky3) -> None:
+    picture, mask = torch.rand(1, 64, 64, 3), torch.zeros(1, 64, 64)
+    mask[:, 16:40] = 1
+    _, one = decode(inpainting, image=picture, mask=mask)
+    blanked = picture.clone()
+    blanked[:, 16:40] = 0.2  # what is under the mask is not seen
+    assert torch.equal(one, decode(inpainting, image=blanked, mask=mask)[1])
+    assert not torch.equal(one, decode(inpainting, image=picture, mask=1 - mask)[1])
+    assert torch.equal(one, decode(inpainting, image=picture, mask=mask[0], sampling="original")[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 100}, "multiple of 64, got 100: use 64 or 128"),
+        ({"positive": text(width=768)}, r"Expected positive with text states .*12\], got \[1, 4, 768\]: another"),
+        ({"negative": text() + text()}, "Expected one text in negative, got 2: several combined"),
+        ({"positive": text(rows=3), "negative": text(rows=2)}, "Expected 1 or 3 texts, got 2"),
+        ({"mask": torch.ones(1, 64, 64)}, "Expected an image with the mask"),
+        ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "has not learned to inpaint"),
+        (
+            {"image": torch.rand(2, 64, 64, 3), "strength": 1.0},
+            "Expected 1 or 1 pictures to start from, as many as to draw; got 2",
+        ),
+        ({"image": torch.rand(1, 64, 64, 3), "strength": 0.3}, "leaves no step to run"),
+        ({"steps": 0}, "expected 1 to 1000 steps, got 0"),
+        ({"steps": 0, "sampling": "original"}, "expected 1 to 999 steps, got 0"),
+        ({"positive": [[torch.zeros(1, 4, STATES), {"attention_mask": torch.ones(1, 3)}]]}, "and a mask .batch, tok"),
+    ],
+)
+def test_wrong_combinations_say_what_to_do(
+    here: Recording, model: Kandinsky3, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode(model, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "expected an image and a mask of what to repaint; none came"),
+        ({"image": torch.rand(1, 64, 64, 3)}, "expected an image and a mask"),
+        ({"image": torch.rand(1, 64, 64, 3), "mask": torch.zeros(1, 64, 64)}, "it is 0 everywhere"),
+        ({"image": torch.rand(1, 64, 64, 3), "mask": torch.ones(1, 9, 9), "sampling": "flash"}, "auto or original"),
+        ({"image": torch.rand(1, 64, 64, 3), "mask": torch.ones(3, 9, 9)}, "Expected 1 or 1 masks, as many"),
+    ],
+)
+def test_an_inpainting_model_says_what_it_needs(
+    here: Recording, inpainting: Kandinsky3, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode(inpainting, **changes)
+
+
+def test_latents_that_overflow_are_not_drawn(here: Recording, model: Kandinsky3) -> None:
+    broken = UNet3(model.unet.config)
+    broken.load_state_dict({key: value * float("nan") for key, value in model.unet.state_dict().items()})
+    with pytest.raises(ValueError, match=r"became NaN or infinite.*dtype bf16 or fp32"):
+        decode(replace(model, unet=broken))
