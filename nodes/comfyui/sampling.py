@@ -40,6 +40,11 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.
             max_denoise = True
         return super().noise_scaling(sigma, noise, latent_image, bool(max_denoise))
 
+    def inverse_noise_scaling(self, sigma: Tensor, latent: Tensor) -> Tensor:
+        # The reference's DDIM ends at the schedule's first step and takes x there as it is, √ᾱ of what it is here.
+        latent = super().inverse_noise_scaling(sigma, latent)
+        return latent / (1 + sigma**2) ** 0.5 if 0 < sigma <= 1.001 * self.sigma_min else latent
+
     @contextmanager
     def from_noise(self, sigma: float) -> Iterator[None]:
         """For a run that begins at `sigma`: there all is noise, what a mask keeps too, as in the reference."""

@@ -68,7 +68,9 @@ def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
 
 def load_mclip(folder: Path) -> comfy.sd.CLIP:
     """M-CLIP of the official 2.1 decoder folder as a ComfyUI CLIP. Raises WeightsError."""
-    dtype = management.text_encoder_dtype(management.text_encoder_device())
+    device = management.text_encoder_device()
+    # transformers' layers compute in the dtype they are kept in, and fp16, ComfyUI's choice, is slow on a CPU.
+    dtype = torch.float32 if management.is_device_cpu(device) else management.text_encoder_dtype(device)
     from transformers import XLMRobertaTokenizerFast
 
     from ..models.mclip import MCLIP

@@ -61,15 +61,17 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     """IMAGE of one run of a custom sampler with the reference's sigmas.
 
     Keys of a case: name, model (folder), sampler, steps, cfg, seed (of the noise between steps), positive, negative,
-    noise (names of tensors); perhaps: start (latents), denoise, weight_dtype, hint, image and mask, text and
-    negative_text with pooled and negative_pooled, lora and strength; stream, for weights brought one
-    by one; again, for a second run after all models were taken off the device; tiled decoding; error, for a run that is to fail: its message, in
-    bytes, is the result.
+    noise (names of tensors). Perhaps: start (latents), denoise, weight_dtype, hint, image (IMAGE), mask (MASK) and
+    keep_rest, text and negative_text (prompts, for 2.1), movq (another folder or file), lora and strength; stream, for
+    weights brought one by one; again, for a second run after all models were taken off the device; tiled decoding;
+    error, for a run that is to fail: its message, in bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
     import comfy.samplers
     from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
+
+    import nodes as core
 
     def run(kind: str, **inputs: Any) -> Any:
         node = nodes[kind]
@@ -79,8 +81,12 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
     embeds = {name: ImageEmbeds(given[case[name]], {}) for name in ("positive", "negative")}
+    said = {}
+    if "text" in case:
+        (clip,) = run("KandinskyCLIPLoader", text_encoder=case["model"])
+        said = {name: core.CLIPTextEncode().encode(clip, case[name])[0] for name in ("text", "negative_text")}
     positive, negative = run(
-        "KandinskyConditioning", image_embeds=embeds["positive"], negative_image_embeds=embeds["negative"]
+        "KandinskyConditioning", image_embeds=embeds["positive"], negative_image_embeds=embeds["negative"], **said
     )
     if "hint" in case:
         positive, negative = run(
@@ -88,12 +94,25 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         )
     (sigmas,) = run("KandinskySigmas", model=model, steps=case["steps"], denoise=case.get("denoise", 1.0))
     noise = given[case["noise"]]
-    start = given[case["start"]] if "start" in case else noise.new_zeros(noise.shape)
-    (vae,) = run("KandinskyVAELoader", movq=case["model"])
+    (vae,) = run("KandinskyVAELoader", movq=case.get("movq", case["model"]))
+    start, mask = noise.new_zeros(noise.shape), None
+    if "start" in case:
+        start = given[case["start"]]
+    if "mask" in case:
+        options = {"pixels": given[case["image"]], "mask": given[case["mask"]], "from_noise": True}
+        positive, negative, latent = run(
+            "KandinskyInpaintConditioning",
+            positive=positive,
+            negative=negative,
+            vae=vae,
+            keep_rest=case["keep_rest"],
+            **options,
+        )
+        start, mask = latent["samples"], latent.get("noise_mask")
 
     def picture() -> Any:
         sampler = comfy.samplers.sampler_object(case["sampler"])
-        options = {"seed": case["seed"], "disable_pbar": True}
+        options = {"seed": case["seed"], "noise_mask": mask, "disable_pbar": True}
         latents = comfy.sample.sample_custom(
             model, noise, case["cfg"], sampler, sigmas, positive, negative, start, **options
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from pocket.captions import canonical
 from pocket.judge import judge
 from pocket.subjects import COLOURS, Triple
