@@ -8,6 +8,7 @@ from torch import Tensor
 
 from . import host
 from .embeds import EMBEDS, METHOD, ImageEmbeds, require_width
+from .images import pad_for_outpaint
 from .models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
 from .pipelines import (
     SIZE_STEP,
@@ -246,8 +247,11 @@ class KandinskyBlend:
 
 
 class KandinskyDecoderNode:
-    DESCRIPTION = "Draw pictures from image embeds. With an image, start from it instead of from noise."
-    SEARCH_ALIASES = ["kandinsky sampler", "embeds to image", "img2img", "generate"]
+    DESCRIPTION = (
+        "Draw pictures from image embeds. With an image, start from it instead of from noise; with a mask too, repaint "
+        "that part of it; with a hint, follow its depth."
+    )
+    SEARCH_ALIASES = ["kandinsky sampler", "embeds to image", "img2img", "inpaint", "depth controlnet", "generate"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("IMAGE", "LATENT")
@@ -299,7 +303,39 @@ class KandinskyDecoderNode:
                 "image": ("IMAGE", {"tooltip": "Start from this picture, resized to width × height."}),
                 "strength": (
                     "FLOAT",
-                    STRENGTH | {"default": 0.3, "tooltip": "With an image: how far from it. 1 leaves nothing of it."},
+                    STRENGTH
+                    | {
+                        "default": 0.3,
+                        "tooltip": "With an image: how far from it. 1 leaves nothing of it. Inpainting decoders always "
+                        "begin the masked part anew.",
+                    },
+                ),
+                "mask": (
+                    "MASK",
+                    {
+                        "tooltip": "Where to repaint the image: 1 (white) is repainted, 0 stays. An inpainting decoder "
+                        "sees what is around it; another one only has it put back after every step."
+                    },
+                ),
+                "hint": (
+                    "IMAGE",
+                    {
+                        "tooltip": "For kandinsky-2-2-controlnet-depth: a depth map as a picture, near parts bright, "
+                        "as the nodes MiDaS Depth Map and Depth Anything (comfyui_controlnet_aux) make it. Resized to "
+                        "width × height."
+                    },
+                ),
+                "prompt": (
+                    "STRING",
+                    {
+                        "forceInput": True,
+                        "tooltip": "For Kandinsky 2.1, whose decoder reads words, too. Not connected: the prompt that "
+                        "the image embeds were made from; for those of pictures and mixes, no words.",
+                    },
+                ),
+                "negative_prompt": (
+                    "STRING",
+                    {"forceInput": True, "tooltip": "For Kandinsky 2.1: words to move away from. Not connected: none."},
                 ),
             },
         }
@@ -318,6 +354,10 @@ class KandinskyDecoderNode:
         batch_size: int,
         image: Tensor | None = None,
         strength: float = 0.3,
+        mask: Tensor | None = None,
+        hint: Tensor | None = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         require_size(width, height)
         start = None if image is None else (image, strength)
@@ -332,8 +372,60 @@ class KandinskyDecoderNode:
             scheduler,
             batch_size,
             start,
+            mask,
+            hint,
+            prompt,
+            negative_prompt,
         )
         return latents_to_image(decoder, latents), {"samples": latents}
+
+
+class KandinskyPadForOutpaint:
+    DESCRIPTION = (
+        "Make room around a picture, and a mask of it, for an inpainting decoder to fill. The sizes come out as "
+        "multiples of 64: connect them to the decoder's."
+    )
+    SEARCH_ALIASES = ["outpaint", "extend image", "uncrop", "expand canvas", "pad image"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("IMAGE", "MASK", "INT", "INT")
+    RETURN_NAMES = ("image", "mask", "width", "height")
+    OUTPUT_TOOLTIPS = (
+        "The picture with room around it, its edge repeated there.",
+        "1 where there is room: for the decoder's mask.",
+        "For the decoder's width.",
+        "For the decoder's height.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        room = {"default": 0, "min": 0, "max": 4096, "step": 8}
+        more = "Pixels to add; a few more are, to a multiple of 64."
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The picture to draw on beyond its edges."}),
+                "left": ("INT", room | {"tooltip": more}),
+                "top": ("INT", room | {"tooltip": more}),
+                "right": ("INT", room | {"default": 128, "tooltip": more}),
+                "bottom": ("INT", room | {"tooltip": more}),
+                "feather": (
+                    "INT",
+                    {
+                        "default": 32,
+                        "min": 0,
+                        "max": 1024,
+                        "tooltip": "Pixels of the picture over which the mask runs out; the decoder repaints the outer "
+                        "half of them, which hides the seam.",
+                    },
+                ),
+            }
+        }
+
+    def run(
+        self, image: Tensor, left: int, top: int, right: int, bottom: int, feather: int
+    ) -> tuple[Tensor, Tensor, int, int]:
+        grown, mask = pad_for_outpaint(image, (left, top, right, bottom), feather, SIZE_STEP)
+        return grown, mask, grown.shape[2], grown.shape[1]
 
 
 NODES = {
@@ -344,4 +436,5 @@ NODES = {
     "KandinskyEmb2Emb": (KandinskyEmb2Emb, "Kandinsky Emb2Emb"),
     "KandinskyBlend": (KandinskyBlend, "Kandinsky Blend"),
     "KandinskyDecoder": (KandinskyDecoderNode, "Kandinsky Decoder"),
+    "KandinskyPadForOutpaint": (KandinskyPadForOutpaint, "Kandinsky Pad for Outpaint"),
 }

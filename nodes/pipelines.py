@@ -5,6 +5,7 @@ Each brings one network after another to the device, through the host, and runs 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from .sampling.prior import (
     mean_grey_embeds,
     sample_image_embeds,
 )
+
+log = logging.getLogger(__name__)
 
 SIZE_STEP = 64
 """Picture sides are multiples of it: three halvings of latents that are 8 times smaller."""
@@ -207,6 +210,8 @@ def embeds_to_latents(
         begin = for_every_picture(begin, count, "start images")
     if mask is not None and begin is not None:
         keep = for_every_picture(keep_mask(for_keep_mask(mask, width, height), latent_size), count, "masks")
+        if keep.min() == 1:
+            log.warning("The mask says to repaint nothing: the picture stays as it is. (1, white, is repainted.)")
         inpaint = Inpaint(begin, keep)
         if decoder.unet.config.inpaints:
             begin = None

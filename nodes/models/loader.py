@@ -242,20 +242,29 @@ def check_shapes(file: Path, wanted: dict[str, tuple[int, ...]], got: dict[str, 
 def load_transformers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A transformers model from its folder, strictly: that library only warns of missing tensors."""
     file = weights_file(folder)
+    _existing(folder / "config.json")
     variant = "fp16" if ".fp16." in file.name else None
     keyword = "dtype" if _transformers_version() >= (4, 56) else "torch_dtype"
-    model, report = kind.from_pretrained(
-        folder,
-        use_safetensors=True,
-        local_files_only=True,
-        variant=variant,
-        output_loading_info=True,
-        **{keyword: dtype},
-    )
+    try:
+        model, report = kind.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=variant,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # or it raises before it reports
+            **{keyword: dtype},
+        )
+    except SafetensorError as error:
+        raise _broken(file, error) from error
     # Older files hold this buffer, which is only 0, 1, 2, ….
     extra = [key for key in report["unexpected_keys"] if not key.endswith("position_ids")]
     problems = [f"missing {key}" for key in report["missing_keys"]] + [f"unexpected {key}" for key in extra]
-    problems += [f"misshapen {mismatch}" for mismatch in report["mismatched_keys"]]
+    # Names, or in some versions names and shapes. Where the library renames tensors, the file has another name.
+    misshapen = [item if isinstance(item, str) else item[0] for item in report["mismatched_keys"]]
+    if misshapen:
+        wanted, got = model.state_dict(), tensor_shapes(file)
+        problems += [f"{k}: expected {list(wanted[k].shape)}, got {list(got.get(k, ())) or '?'}" for k in misshapen]
     if problems:
         raise WeightsError(f"{file} does not fit its config.json: {'; '.join(sorted(problems)[:6])}.")
     return model.eval().requires_grad_(False)

@@ -66,7 +66,7 @@ class CastOperations:
 def to_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(fp8 weight [out, in], scale [out, 1] float32): weight ≈ fp8 · scale."""
     stored, scale = torch.empty(weight.shape, dtype=FP8), torch.empty(len(weight), 1)
-    rows = max(1, 2**20 // weight.shape[1])
+    rows = max(1, 2**14 // weight.shape[1])
     for i in range(0, len(weight), rows):  # in pieces: a float32 copy of the whole would not be small
         piece = weight[i : i + rows].float()
         scale[i : i + rows] = piece.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FP8_MAX
