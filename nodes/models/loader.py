@@ -105,7 +105,11 @@ def is_prior_folder(folder: Path) -> bool:
 
 
 def is_decoder_folder(folder: Path) -> bool:
-    return _holds_network(folder / "unet") and _holds_network(folder / "movq")
+    """Whether it is a Kandinsky 2.x decoder's; Kandinsky 3's have a unet and a movq, too."""
+    if not (_holds_network(folder / "unet") and _holds_network(folder / "movq")):
+        return False
+    config = folder / "unet" / "config.json"
+    return not config.is_file() or b"Kandinsky3UNet" not in config.read_bytes()
 
 
 def _holds_network(folder: Path) -> bool:

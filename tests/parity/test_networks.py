@@ -217,7 +217,9 @@ def test_defaults_are_kandinsky_22() -> None:
     assert MOVQConfig.from_json(VQ) == MOVQConfig()
 
 
-def test_layers_come_from_the_injected_operations(decoder_folder: Path, prior_folder: Path) -> None:
+def test_layers_come_from_the_injected_operations(
+    decoder_folder: Path, decoder21_folder: Path, prior_folder: Path
+) -> None:
     class Operations:
         """Stands for a host's own layer classes."""
 
@@ -225,7 +227,8 @@ def test_layers_come_from_the_injected_operations(decoder_folder: Path, prior_fo
         setattr(Operations, name, type(name, (getattr(torch.nn, name),), {"own": True}))
     decoder = load_decoder(decoder_folder, operations=Operations)
     prior = load_prior(prior_folder, operations=Operations)
-    for network in (decoder.unet, decoder.movq, prior.prior):
+    unet21 = load_decoder(decoder21_folder, operations=Operations).unet
+    for network in (decoder.unet, unet21, decoder.movq, prior.prior):
         own = [module for module in network.modules() if getattr(module, "own", False)]
         held = sum(parameter.numel() for module in own for parameter in module.parameters(recurse=False))
         raw = sum(parameter.numel() for parameter in network.parameters()) - held
@@ -234,9 +237,13 @@ def test_layers_come_from_the_injected_operations(decoder_folder: Path, prior_fo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_loading_casts_and_maps(decoder_folder: Path, prior_folder: Path, dtype: torch.dtype) -> None:
+def test_loading_casts_and_maps(
+    decoder_folder: Path, decoder21_folder: Path, prior_folder: Path, dtype: torch.dtype
+) -> None:
     decoder, prior = load_decoder(decoder_folder, dtype), load_prior(prior_folder, dtype)
-    for network in (decoder.unet, decoder.movq, prior.prior, prior.text_encoder, prior.image_encoder):
+    decoder21 = load_decoder(decoder21_folder, dtype)
+    read = (decoder21.unet, decoder21.text_encoder, prior.text_encoder, prior.image_encoder)
+    for network in (decoder.unet, decoder.movq, prior.prior, *read):
         assert {parameter.dtype for parameter in network.parameters()} == {dtype}
         assert not any(parameter.requires_grad or parameter.is_meta for parameter in network.parameters())
     reference = UNet2DConditionModel.from_pretrained(decoder_folder / "unet").state_dict()

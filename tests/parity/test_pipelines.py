@@ -45,7 +45,7 @@ from transformers import (
 from nodes.embeds import ImageEmbeds
 from nodes.images import for_image_encoder, for_movq, from_movq
 from nodes.models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
-from nodes.pipelines import embeds_to_latents, image_to_embeds, latents_to_image, text_to_embeds
+from nodes.pipelines import blend, embeds_to_latents, image_to_embeds, latents_to_image, text_to_embeds
 from nodes.sampling.decoder import keep_mask, sample_latents
 from nodes.sampling.mixing import mix
 from nodes.sampling.noise import Noise, seeded_noise
@@ -244,6 +244,18 @@ def test_interpolate(prior: KandinskyPrior, prior_pipeline: Any) -> None:
 
     parts = [run("a red star"), image_to_embeds(prior, as_image(source))[0].values, run("blue")]
     assert (mix(parts, [0.3, 0.9, -0.4]) - wanted).abs().max() <= CLOSE
+
+
+@pytest.mark.parametrize("negative", ["", "blue"])
+def test_blend_of_pictures(prior: KandinskyPrior, prior_pipeline: Any, negative: str) -> None:
+    sources, weights = [picture(40), picture(48, 1)], [0.3, 0.9]
+    wanted = prior_pipeline.interpolate(
+        sources, weights, negative_prompt=negative, num_inference_steps=4, generator=generator()
+    )
+    images = [(as_image(source), weight) for source, weight in zip(sources, weights, strict=True)]
+    positive, away = blend(prior, [("", 1.0)], images, "sum", negative, 7, 4, 4.0)
+    assert (positive.values - wanted.image_embeds).abs().max() <= CLOSE
+    assert (away.values - wanted.negative_image_embeds).abs().max() <= CLOSE
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 40), (30, 71), (320, 200)])

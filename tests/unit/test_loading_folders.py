@@ -46,6 +46,12 @@ def test_sizes_come_from_the_tensors_where_there_is_no_config(tmp_path: Path) ->
     assert (decoder.width, decoder.text_encoder) == (16, None)
 
 
+def test_a_kandinsky_3_folder_is_no_decoder_of_2(tmp_path: Path) -> None:
+    folder = bare_folder(tmp_path / "decoder")
+    (folder / "unet" / "config.json").write_text(json.dumps({"_class_name": "Kandinsky3UNet"}))
+    assert not is_decoder_folder(folder)
+
+
 def test_21_needs_its_text_encoder(tmp_path: Path) -> None:
     folder = bare_folder(tmp_path / "decoder", UNET21)
     with pytest.raises(WeightsError, match=r"Expected .*text_encoder, which is not there: copy the whole"):
