@@ -76,7 +76,9 @@ class KandinskyPriorLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {"tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-prior."}
+        names = {
+            "tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-prior or kandinsky-2-1-prior."
+        }
         return {"required": {"model": (list(prior_folders()), names), "dtype": DTYPE}}
 
     def run(self, model: str, dtype: str) -> tuple[KandinskyPrior]:
@@ -93,7 +95,9 @@ class KandinskyDecoderLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {"tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-decoder."}
+        names = {
+            "tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-decoder or kandinsky-2-1."
+        }
         return {"required": {"model": (list(decoder_folders()), names), "dtype": DTYPE}}
 
     def run(self, model: str, dtype: str) -> tuple[KandinskyDecoder]:

@@ -20,6 +20,7 @@ from .sampling.decoder import Inpaint, keep_mask, sample_latents
 from .sampling.mixing import mix
 from .sampling.noise import seeded_noise
 from .sampling.prior import (
+    TextStates,
     encode_decoder_text,
     encode_image,
     encode_text,
@@ -196,23 +197,16 @@ def embeds_to_latents(
     embeds = image_embeds.values.repeat_interleave(batch_size, dim=0)
     count = len(embeds)
     negative = negative_image_embeds.rows(len(image_embeds.values)).repeat_interleave(batch_size, dim=0)
-    text = negative_text = None
-    if decoder.text_encoder is not None:
-        said = image_embeds.origin.get("prompt", "") if prompt is None else prompt
-        with seam.loaded(decoder.text_encoder) as device:
-            states = encode_decoder_text(decoder.text_encoder, decoder.tokenizer, [said, negative_prompt or ""], device)
-        text, negative_text = (states.row(i).rows(count) for i in range(2))
-    begin = inpaint = None
-    if start is not None:
-        with seam.loaded(decoder.movq) as device, torch.inference_mode():
-            pixels = for_movq(start[0], width, height)
-            begin = decoder.movq.encode(pixels.to(device, decoder.movq.quant_conv.weight.dtype)).float()
-        begin = for_every_picture(begin, count, "start images")
+    text, negative_text = decoder_text(
+        decoder, image_embeds.origin.get("prompt", "") if prompt is None else prompt, negative_prompt or "", count
+    )
+    begin = None if start is None else picture_latents(decoder, start[0], width, height, count)
+    inpaint = None
     if mask is not None and begin is not None:
-        keep = for_every_picture(keep_mask(for_keep_mask(mask, width, height), latent_size), count, "masks")
+        keep = keep_mask(for_keep_mask(mask, width, height), latent_size)
         if keep.min() == 1:
-            log.warning("The mask says to repaint nothing: the picture stays as it is. (1, white, is repainted.)")
-        inpaint = Inpaint(begin, keep)
+            log.warning("The mask says to repaint nothing. (1, white, is repainted.)")
+        inpaint = Inpaint(begin, for_every_picture(keep, count, "masks"))
         if decoder.unet.config.inpaints:
             begin = None
     if hint is not None:
@@ -262,6 +256,25 @@ def require_conditions(decoder: KandinskyDecoder, image: bool, mask: bool, hint:
         raise ValueError(
             f"{what} does not follow depth: it expected no hint. Disconnect it, or load kandinsky-2-2-controlnet-depth."
         )
+
+
+def decoder_text(
+    decoder: KandinskyDecoder, prompt: str, negative_prompt: str, count: int
+) -> tuple[TextStates | None, TextStates | None]:
+    """What a 2.1 decoder reads, for `count` rows; (None, None) for one that does not read."""
+    if decoder.text_encoder is None:
+        return None, None
+    with host.current().loaded(decoder.text_encoder) as device:
+        both = encode_decoder_text(decoder.text_encoder, decoder.tokenizer, [prompt, negative_prompt], device)
+    return both.row(0).rows(count), both.row(1).rows(count)
+
+
+@torch.inference_mode()
+def picture_latents(decoder: KandinskyDecoder, image: Tensor, width: int, height: int, count: int) -> Tensor:
+    """Latents [count, 4, height/8, width/8], float32, of an IMAGE, resized."""
+    with host.current().loaded(decoder.movq) as device:
+        pixels = for_movq(image, width, height).to(device, decoder.movq.quant_conv.weight.dtype)
+        return for_every_picture(decoder.movq.encode(pixels).float(), count, "start images")
 
 
 def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
