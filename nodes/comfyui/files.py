@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from ..models.detect import config_from_tensors
 from ..models.loader import WeightsError, check_shapes, network_config, tensor_shapes, weights_file
 from ..models.loader import _config as read_config
+from ..models.loader3 import SCHEDULER, is_kandinsky3_folder
 from ..models.movq import MOVQConfig
 from ..models.unet2 import UNet2Config
+from ..models.unet3 import UNet3Config
 from ..pipelines import decoder_folders, pick
+from ..pipelines3 import kandinsky3_folders
+from ..sampling.kandinsky3 import scheduler_for
 from ..sampling.schedulers import DecoderScheduler
 
 Config = TypeVar("Config", UNet2Config, MOVQConfig)
@@ -31,11 +35,11 @@ def files(kind: str) -> dict[str, Path]:
 
 
 def unet_sources() -> dict[str, Path]:
-    return decoder_folders() | files("diffusion_models")
+    return decoder_folders() | kandinsky3_folders() | files("diffusion_models")
 
 
 def movq_sources() -> dict[str, Path]:
-    return decoder_folders() | files("vae")
+    return decoder_folders() | kandinsky3_folders() | files("vae")
 
 
 def text_folders() -> dict[str, Path]:
@@ -43,9 +47,14 @@ def text_folders() -> dict[str, Path]:
     return {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
 
 
-def decoder_unet(name: str) -> tuple[Path, UNet2Config, DecoderScheduler]:
+def decoder_unet(name: str) -> tuple[Path, UNet2Config | UNet3Config, DecoderScheduler]:
     """(weights, sizes, schedule) of the decoder called `name`. Raises WeightsError."""
     path = pick(unet_sources(), name, "Kandinsky decoder")
+    if is_kandinsky3_folder(path):
+        network3 = read_config(UNet3Config, path / "unet" / "config.json")
+        config = path / "scheduler" / "scheduler_config.json"
+        scheduler = read_config(DecoderScheduler, config) if config.is_file() else SCHEDULER
+        return weights_file(path / "unet"), network3, scheduler_for(network3, scheduler)
     if path.is_dir():
         network = network_config(UNet2Config, path / "unet")
         scheduler = read_config(DecoderScheduler, path / "scheduler" / "scheduler_config.json")

@@ -6,11 +6,13 @@ from typing import Any
 
 import comfy.utils
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..pipelines import SIZE_STEP
 from ..sampling.decoder import keep_mask
-from .model import KEEP
+from ..sampling.kandinsky3 import blank_out
+from .model import KEEP, MASKED_LATENTS
 from .sampling import FROM_NOISE
 
 
@@ -40,3 +42,15 @@ def for_inpainting(
     if keep_rest:
         latent["noise_mask"] = 1 - keep[:, 0]
     return {KEEP: keep, "concat_latent_image": samples, FROM_NOISE: from_noise}, latent
+
+
+def for_inpainting3(vae: Any, pixels: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same for Kandinsky 3: what goes is blanked out of the picture, before encoding; the mask keeps its soft
+    edge."""
+    if not mask.any():
+        raise ValueError("Expected a mask that says what to repaint (white); it is black everywhere.")
+    repaint = resized_mask(mask, pixels.shape[2], pixels.shape[1])[:, None].clamp(0, 1)
+    blanked = blank_out(pixels[..., :3].movedim(-1, 1) * 2 - 1, repaint)
+    latents = vae.encode(((blanked + 1) / 2).movedim(1, -1))
+    keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
+    return {KEEP: keep, MASKED_LATENTS: latents}, {"samples": torch.zeros_like(latents)}

@@ -10,6 +10,9 @@ import comfy.model_sampling
 import torch
 from torch import Tensor, nn
 
+from ..models.unet2 import UNet2Config
+from ..models.unet3 import UNet3Config
+from ..sampling.kandinsky3 import FLASH_TIMESTEPS, original_timesteps
 from ..sampling.schedulers import DecoderScheduler
 from ..sampling.steps import steps_for_strength
 
@@ -66,22 +69,29 @@ def begin_as_told(
         return executor(*run)
 
 
-def clip_denoised(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:
+def restrain(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:
     """What the reference does to each step's predicted picture, after guidance."""
 
-    def clamp(args: Mapping[str, Any]) -> Tensor:
-        reach = scheduler.clip_sample_range
-        return args["denoised"].clamp(-reach, reach)
+    def post_cfg(args: Mapping[str, Any]) -> Tensor:
+        return scheduler.restrained(args["denoised"])
 
-    return clamp
+    return post_cfg
 
 
-def reference_sigmas(scheduler: DecoderScheduler, sigmas: Tensor, steps: int, denoise: float) -> Tensor:
+def reference_sigmas(
+    network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, sigmas: Tensor, steps: int, denoise: float
+) -> Tensor:
     """The reference's own timesteps as SIGMAS [steps + 1]; with denoise < 1 the last int(steps · denoise) of them.
 
-    `sigmas` [1000] are those of the model's schedule.
+    `sigmas` [1000] are those of the model's schedule. Kandinsky 3 flash has four timesteps, whatever is asked; its
+    inpainting has the original repository's.
     """
-    timesteps = steps_for_strength(scheduler.timesteps(steps), denoise)
+    timesteps = scheduler.timesteps(steps)
+    if isinstance(network, UNet3Config) and network.variant == "flash":
+        timesteps = list(FLASH_TIMESTEPS)
+    elif isinstance(network, UNet3Config) and network.in_channels > network.out_channels:
+        timesteps = original_timesteps(steps)
+    timesteps = steps_for_strength(timesteps, denoise)
     # DDIM without set_alpha_to_one ends at the schedule's first step, not at clean.
     last = sigmas[0] if scheduler.kind == "DDIM" and not scheduler.set_alpha_to_one else torch.zeros(())
     return torch.cat([sigmas[timesteps], last[None]]).float()

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.t5 import T5Encoder
-from ..models.unet3 import UNet3
+from ..models.unet3 import UNet3, UNet3Config
 from .noise import Noise
 from .schedulers import TRAIN_STEPS, DecoderScheduler
 from .steps import OnStep, quiet, steps_for_strength
@@ -28,6 +28,18 @@ LATENT_CHANNELS = 4
 FLASH_TIMESTEPS: tuple[int, ...] = (979, 729, 479, 229)
 ORIGINAL_PERCENTILE, INPAINT_PERCENTILE = 0.99, 0.95
 """Of the original repository's thresholding of x0."""
+
+
+def thresholding(scheduler: DecoderScheduler, percentile: float) -> DecoderScheduler:
+    """`scheduler` with the original repository's way of keeping x0 in its range."""
+    return replace(scheduler, thresholding=True, dynamic_thresholding_ratio=percentile, sample_max_value=math.inf)
+
+
+def scheduler_for(config: UNet3Config, scheduler: DecoderScheduler) -> DecoderScheduler:
+    """How x0 is kept in its range in the variant `config` is of: flash leaves it alone, inpainting is the original's."""
+    if config.variant == "flash":
+        return replace(scheduler, clip_sample=False, thresholding=False)
+    return thresholding(scheduler, INPAINT_PERCENTILE) if config.in_channels > config.out_channels else scheduler
 
 
 @dataclass(frozen=True)
@@ -122,9 +134,7 @@ def sample(
     original = original or inpaint is not None
     if original:
         percentile = ORIGINAL_PERCENTILE if inpaint is None else INPAINT_PERCENTILE
-        scheduler = replace(
-            scheduler, thresholding=True, dynamic_thresholding_ratio=percentile, sample_max_value=math.inf
-        )
+        scheduler = thresholding(scheduler, percentile)
         timesteps = original_timesteps(steps)
     else:
         timesteps = scheduler.timesteps(steps)

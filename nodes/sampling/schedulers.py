@@ -159,7 +159,10 @@ class DecoderScheduler:
 
     def predict_x0(self, eps: Tensor, t: int, x: Tensor) -> Tensor:
         kept = self.kept[t]
-        x0 = (x - (1 - kept).sqrt() * eps) / kept.sqrt()
+        return self.restrained((x - (1 - kept).sqrt() * eps) / kept.sqrt())
+
+    def restrained(self, x0: Tensor) -> Tensor:
+        """A predicted x0 kept in its range, in the schedule's way, if it has one."""
         if self.thresholding:
             return dynamic_threshold(x0, self.dynamic_thresholding_ratio, self.sample_max_value)
         return x0.clamp(-self.clip_sample_range, self.clip_sample_range) if self.clip_sample else x0

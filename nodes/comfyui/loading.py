@@ -1,0 +1,106 @@
+"""Kandinsky decoders and LoRAs from their files into ComfyUI's MODEL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.utils
+import torch
+
+from ..models.loader import WeightsError
+from ..models.lora import lora_names
+from ..models.unet2 import UNet2, UNet2Config
+from ..models.unet3 import UNet3, UNet3Config
+from ..sampling.schedulers import DecoderScheduler
+from .files import load_state
+from .model import Config
+from .model2 import Kandinsky2
+from .model3 import Kandinsky3
+from .sampling import begin_as_told, restrain
+
+
+@dataclass(frozen=True)
+class WeightDtype:
+    """How weights are kept: a dtype (None: ComfyUI chooses), and whether fp8 products are taken in fp8."""
+
+    dtype: torch.dtype | None = None
+    fast: bool = False
+
+
+WEIGHT_DTYPES = {
+    "default": WeightDtype(),
+    "fp8_e4m3fn": WeightDtype(torch.float8_e4m3fn),
+    "fp8_e4m3fn_fast": WeightDtype(torch.float8_e4m3fn, fast=True),
+    "fp8_e5m2": WeightDtype(torch.float8_e5m2),
+}
+
+
+def load_model(
+    file: Path, network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, name: str, weights: WeightDtype
+) -> comfy.model_patcher.ModelPatcher:
+    """The decoder in `file` as a ComfyUI MODEL. As ComfyUI's `load_diffusion_model_state_dict`, but strict: raises
+    WeightsError naming missing, extra and misshapen tensors."""
+    model = Kandinsky2 if isinstance(network, UNet2Config) else Kandinsky3
+    bare = UNet2(network, device="meta") if isinstance(network, UNet2Config) else UNet3(network, device="meta")
+    state = load_state(file, bare)
+    config = Config(model, network, scheduler, name)
+    supported, device = list(config.supported_inference_dtypes), management.get_torch_device()
+    dtype = weights.dtype or management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(state),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(state),
+    )
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
+    config.optimizations["fp8"] = weights.fast
+    offload = management.unet_offload_device()
+    made = config.get_model(state).to(offload)
+    made.load_model_weights(state, "")
+    patcher = comfy.model_patcher.ModelPatcher(made, load_device=device, offload_device=offload)
+    if scheduler.clip_sample or scheduler.thresholding:
+        patcher.set_model_sampler_post_cfg_function(restrain(scheduler))
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", begin_as_told)
+    return patcher
+
+
+def require_kandinsky(model: Any, node: str, otherwise: str) -> Config:
+    """The config of a Kandinsky MODEL; TypeError for another one."""
+    inner = getattr(model, "model", None)
+    config = getattr(inner, "model_config", None)
+    if not isinstance(config, Config):
+        raise TypeError(f"{node} expected a Kandinsky model, got {type(inner).__name__}: for that one, {otherwise}.")
+    return config
+
+
+def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: float) -> comfy.model_patcher.ModelPatcher:
+    """`model` with the LoRA in `file`, in any of the published styles of keys. Raises WeightsError if nothing in it, or
+    something misshapen, is for this model."""
+    name, prefix = model.model.model_config.name, "diffusion_model."
+    shapes = {key.removeprefix(prefix): value.shape for key, value in model.model.state_dict().items()}
+    names = {style: prefix + key for style, key in lora_names(shapes).items()}
+    names |= {prefix + style: key for style, key in names.items()}
+    tensors = comfy.lora_convert.convert_lora(load_state(file))
+    patches = comfy.lora.load_lora(tensors, names)
+    if not patches:
+        raise WeightsError(
+            f"{file} expected to be a LoRA for {name}, but none of its keys names one of that network's layers; it "
+            f"has, for instance, {next(iter(tensors), 'no tensors')!r}. Is it for another model?"
+        )
+    for key, adapter in patches.items():
+        up, down = (getattr(adapter, "weights", None) or (None, None))[:2]
+        if getattr(adapter, "name", "") == "lora" and up is not None and down is not None:
+            wanted, found = shapes[key.removeprefix(prefix)], (up.shape[0], down.shape[1])
+            if tuple(wanted[:2]) != found:
+                raise WeightsError(
+                    f"{file} does not fit {name}: {key.removeprefix(prefix)} is {list(wanted)}, the LoRA is for "
+                    f"{list(found)}. Is it for another version of Kandinsky?"
+                )
+    patched = model.clone()
+    patched.add_patches(patches, strength)
+    return patched

@@ -1,0 +1,131 @@
+"""Kandinsky 2.1 and 2.2 decoders as ComfyUI's MODEL, and what its CONDITIONING holds for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.conds
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..embeds import describe_width
+from ..models.unet2 import LATENT_CHANNELS, UNet2, UNet2Config
+from ..sampling.decoder import keep_mask
+from .model import KEEP, PIXELS_PER_LATENT, Kandinsky
+
+# Keys of CONDITIONING, beside the tensor that stands first in each entry: for 2.2 the image embeds [B, 1, D], so that
+# ComfyUI's own averaging blends them; for 2.1 the text's hidden states [B, T, W].
+IMAGE_EMBEDS = "kandinsky_image_embeds"
+"""[B, D], for 2.1."""
+HINT = "kandinsky_hint"
+"""[B, 3, H, W] in 0..1, for depth decoders."""
+
+
+class DiffusionUNet2(UNet2):
+    """A 2.x UNet as ComfyUI builds and calls one: predicted noise only, the learned variance is dropped."""
+
+    def __init__(
+        self, kandinsky: UNet2Config, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
+    ) -> None:
+        super().__init__(kandinsky, operations, dtype, device)
+        self.dtype = dtype
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor | None = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        image_embeds: Tensor | None = None,
+        hint: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        assert image_embeds is not None  # extra_conds always gives them
+        return super().forward(x, timesteps, image_embeds, hint, text_embeds, context)[:, :LATENT_CHANNELS]
+
+
+class HintCond(comfy.conds.CONDRegular):
+    """A picture eight times the latents' size, cut as they are where a prompt has an area of its own."""
+
+    def process_cond(self, batch_size: int, area: Any = None, **_: Any) -> HintCond:
+        data = self.cond
+        if area is not None:
+            sides = len(area) // 2
+            for i in range(sides):
+                data = data.narrow(i + 2, area[i + sides] * PIXELS_PER_LATENT, area[i] * PIXELS_PER_LATENT)
+        return self._copy_with(comfy.utils.repeat_to_batch_size(data, batch_size))
+
+
+class Kandinsky2(Kandinsky):
+    """A Kandinsky 2.x decoder. Its CONDITIONING comes from Kandinsky Conditioning; errors say so."""
+
+    unet = DiffusionUNet2
+
+    @property
+    def network(self) -> UNet2Config:
+        assert isinstance(self.model_config.network, UNet2Config)
+        return self.model_config.network
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        out, network = super().extra_conds(**kwargs), self.network
+        embeds = kwargs.get(IMAGE_EMBEDS)
+        if network.reads_text:
+            text, pooled = kwargs.get("cross_attn"), kwargs.get("pooled_output")
+            self.require("text", text, network.encoder_hid_dim, ndim=3)
+            self.require("pooled text", pooled, network.cross_attention_dim, ndim=2)
+            out["text_embeds"] = comfy.conds.CONDRegular(pooled)
+        else:
+            out.pop("c_crossattn", None)
+            given = kwargs.get("cross_attn")
+            embeds = given[:, 0] if given is not None and given.ndim == 3 and given.shape[1] == 1 else given
+        self.require("image embeds", embeds, network.image_width, ndim=2)
+        out["image_embeds"] = comfy.conds.CONDRegular(embeds)
+        if network.reads_hint:
+            out["hint"] = HintCond(self.hint(kwargs.get(HINT), kwargs["noise"]))
+        return out
+
+    def require(self, what: str, given: Tensor | None, width: int, ndim: int) -> None:
+        if given is None or given.ndim != ndim or given.shape[-1] != width:
+            found = "none" if given is None else f"a tensor of shape {list(given.shape)}"
+            raise ValueError(
+                f"{self.model_config.name} expected conditioning from Kandinsky Conditioning, with {what} "
+                f"{describe_width(width)}; got {found}. Text conditioning alone does not do, nor do embeds of another "
+                "Kandinsky version; a 2.1 decoder wants both."
+            )
+
+    def hint(self, given: Tensor | None, noise: Tensor) -> Tensor:
+        if given is None:
+            raise ValueError(
+                f"{self.model_config.name} is a depth decoder and expected a hint in positive and negative: put "
+                "Kandinsky Depth Hint between Kandinsky Conditioning and the sampler."
+            )
+        height, width = (side * PIXELS_PER_LATENT for side in noise.shape[-2:])
+        return comfy.utils.common_upscale(given, width, height, "bilinear", "center").to(noise)
+
+    def concat_cond(self, **kwargs: Any) -> Tensor | None:
+        """Masked latents and keep mask [B, 5, h, w] for an inpainting decoder, from Kandinsky Inpaint Conditioning, or
+        from what ComfyUI's own nodes for it give (Inpaint Model Conditioning, Set Latent Noise Mask)."""
+        if not self.network.inpaints:
+            return None
+        noise, device = kwargs["noise"], kwargs["device"]
+        height, width = noise.shape[-2:]
+        latents, keep = kwargs.get("concat_latent_image"), kwargs.get(KEEP)
+        latents = kwargs.get("latent_image") if latents is None else self.process_latent_in(latents)
+        if keep is None:
+            mask = kwargs.get("concat_mask", kwargs.get("denoise_mask"))
+            if mask is not None:
+                keep = keep_mask(mask.reshape(-1, 1, *mask.shape[-2:]).float().cpu(), (height, width))
+        if keep is None or latents is None:
+            raise ValueError(
+                f"{self.model_config.name} is for inpainting and expected a picture and a mask: put Kandinsky Inpaint "
+                "Conditioning before the sampler, or load a decoder that draws whole pictures."
+            )
+        if latents.shape[-2:] != noise.shape[-2:]:
+            latents = comfy.utils.common_upscale(latents, width, height, "bilinear", "center")
+        if keep.shape[-2:] != noise.shape[-2:]:
+            keep = comfy.utils.common_upscale(keep, width, height, "nearest-exact", "center")
+        latents, keep = (comfy.utils.resize_to_batch_size(t.to(device), len(noise)) for t in (latents, keep))
+        return torch.cat([latents * keep, keep], dim=1)

@@ -1,0 +1,103 @@
+"""Kandinsky 3 as ComfyUI's MODEL, and what its CONDITIONING holds for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.conds
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..models.unet2 import LATENT_CHANNELS
+from ..models.unet3 import UNet3, UNet3Config
+from .model import KEEP, MASKED_LATENTS, Kandinsky
+
+# Keys of CONDITIONING, beside the text states [B, T, 4096] that stand first in each entry.
+MASK = "attention_mask"
+"""[B, T], 1 = a token, as ComfyUI's own T5 encoders give it. A row of zeros stands for no text at all."""
+
+
+class DiffusionUNet3(UNet3):
+    """A Kandinsky 3 UNet as ComfyUI builds and calls one."""
+
+    def __init__(
+        self, kandinsky: UNet3Config, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
+    ) -> None:
+        super().__init__(kandinsky, operations, dtype, device)
+        self.dtype = dtype
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        text_states: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        assert text_states is not None  # extra_conds always gives them
+        assert text_mask is not None
+        return super().forward(x, timesteps, text_states, text_mask)
+
+
+class Kandinsky3(Kandinsky):
+    """Kandinsky 3. The reference's guidance g is ComfyUI's cfg g + 1."""
+
+    unet = DiffusionUNet3
+
+    @property
+    def network(self) -> UNet3Config:
+        assert isinstance(self.model_config.network, UNet3Config)
+        return self.model_config.network
+
+    def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
+        out, wanted = super().extra_conds(**kwargs), self.network.encoder_hid_dim
+        out.pop("c_crossattn", None)
+        states, mask = kwargs.get("cross_attn"), kwargs.get(MASK)
+        if states is None or states.ndim != 3 or states.shape[-1] != wanted:
+            found = "none" if states is None else f"a tensor of shape {list(states.shape)}"
+            raise ValueError(
+                f"{self.model_config.name} expected conditioning with text states [batch, tokens, {wanted}], from CLIP "
+                f"Text Encode with the CLIP from Kandinsky 3 CLIP Loader; got {found}, of another model's encoder."
+            )
+        if mask is None:
+            mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        mask = mask * (states != 0).any()  # Conditioning Zero Out zeroes the states only
+        # Not CONDCrossAttn: that would repeat tokens to make two prompts as long, and the number of tokens matters.
+        out["text_states"], out["text_mask"] = (comfy.conds.CONDRegular(t) for t in (states, mask))
+        return out
+
+    def concat_cond(self, **kwargs: Any) -> Tensor | None:
+        """Keep mask and masked latents [B, 5, h, w] for an inpainting model. (Kandinsky 2.x has the mask last.)"""
+        if self.network.in_channels == LATENT_CHANNELS:
+            return None
+        noise, device = kwargs["noise"], kwargs["device"]
+        keep, latents = kwargs.get(KEEP), kwargs.get(MASKED_LATENTS)
+        if keep is None or latents is None:
+            raise ValueError(
+                f"{self.model_config.name} is for inpainting and expected a picture and a mask: put Kandinsky 3 "
+                "Inpaint Conditioning before the sampler, or load a model that draws whole pictures."
+            )
+        size = noise.shape[-2:]
+        seen = [F.interpolate(t.to(device).float(), size, mode="nearest") for t in (keep, latents)]
+        return torch.cat([comfy.utils.resize_to_batch_size(t, len(noise)) for t in seen], dim=1)
+
+
+def as_long(positive: list[Any], negative: list[Any] | None) -> tuple[list[Any], list[Any]]:
+    """(positive, negative) with as many tokens in each negative entry as in the first positive one, cut or padded, as
+    the reference has it: what the UNet says depends on that number. None becomes no text at all."""
+    states, options = positive[0]
+    if negative is None:
+        nothing = torch.zeros_like(states), torch.zeros(states.shape[:2], dtype=torch.long)
+        return positive, [[nothing[0], {**options, MASK: nothing[1]}]]
+    fitted = []
+    for tensor, extra in negative:
+        more = states.shape[1] - tensor.shape[1]
+        mask = extra.get(MASK)
+        mask = torch.ones(tensor.shape[:2], dtype=torch.long) if mask is None else mask
+        fitted.append([F.pad(tensor, (0, 0, 0, more)), {**extra, MASK: F.pad(mask, (0, more))}])
+    return positive, fitted
