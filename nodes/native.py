@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from .comfyui.files import decoder_unet, files, find_movq, movq_sources, text_folders, unet_sources
-from .comfyui.latents import for_inpainting, resized, resized_mask, round_size
-from .comfyui.model import HINT, IMAGE_EMBEDS, WEIGHT_DTYPES, load_model, require_kandinsky, with_lora
+from .comfyui.latents import for_inpainting, for_inpainting3, resized, resized_mask, round_size
+from .comfyui.loading import WEIGHT_DTYPES, load_model, require_kandinsky, with_lora
+from .comfyui.model2 import HINT, IMAGE_EMBEDS
+from .comfyui.model3 import as_long
 from .comfyui.sampling import reference_sigmas
-from .comfyui.text import load_mclip
+from .comfyui.text import TEXT_DTYPES, load_mclip, load_ul2
 from .comfyui.vae import load_vae, show_previews
 from .embeds import EMBEDS, ImageEmbeds
 from .pipelines import pick
+from .pipelines3 import text_encoder_folders
 
 CATEGORY = "Kandinsky/native"
 CONDITIONING = "CONDITIONING"
@@ -218,6 +221,89 @@ class KandinskyInpaintConditioning:
         return with_values(positive, values), with_values(negative, values), latent
 
 
+class Kandinsky3CLIPLoader:
+    DESCRIPTION = (
+        "Load FLAN-UL2, the text encoder of Kandinsky 3, as CLIP, for CLIP Text Encode. 8.7 billion parameters: Save "
+        "Conditioning keeps what it made of a prompt, so that it need not be loaded again."
+    )
+    SEARCH_ALIASES = ["load clip", "flan-ul2", "t5", "kandinsky 3 text encoder"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = ("CLIP",)
+    RETURN_NAMES = ("clip",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "text_encoder": (
+                    list(text_encoder_folders()),
+                    {"tooltip": "A folder in models/kandinsky with text_encoder and tokenizer, such as kandinsky-3."},
+                ),
+                "dtype": (
+                    list(TEXT_DTYPES),
+                    {
+                        "default": "auto",
+                        "tooltip": "How the weights are kept. auto and bf16 take 17.5 GB, fp8 9 GB at some loss; what "
+                        "does not fit on the GPU is streamed.",
+                    },
+                ),
+            }
+        }
+
+    def run(self, text_encoder: str, dtype: str) -> tuple[Any]:
+        return (load_ul2(pick(text_encoder_folders(), text_encoder, "Kandinsky 3"), TEXT_DTYPES[dtype]),)
+
+
+class Kandinsky3Conditioning:
+    DESCRIPTION = (
+        "Make positive and negative as the reference has them for Kandinsky 3: the negative as long as the positive, "
+        "and no text at all where there is no negative."
+    )
+    SEARCH_ALIASES = ["zero out", "negative prompt", "kandinsky 3 positive negative"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (CONDITIONING, CONDITIONING)
+    RETURN_NAMES = ("positive", "negative")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"positive": (CONDITIONING, {"tooltip": "The prompt through CLIP Text Encode."})},
+            "optional": {"negative": (CONDITIONING, {"tooltip": "Left out: no text, which is not an empty prompt."})},
+        }
+
+    def run(self, positive: list[Any], negative: list[Any] | None = None) -> tuple[list[Any], list[Any]]:
+        return as_long(positive, negative)
+
+
+class Kandinsky3InpaintConditioning:
+    DESCRIPTION = "What a Kandinsky 3 inpainting model needs to repaint the masked part of a picture."
+    SEARCH_ALIASES = ["inpaint model conditioning", "mask"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
+    RETURN_NAMES = ("positive", "negative", "latent")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "positive": (CONDITIONING, {}),
+                "negative": (CONDITIONING, {}),
+                "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 64."}),
+                "mask": ("MASK", {"tooltip": "White is repainted."}),
+            }
+        }
+
+    def run(
+        self, positive: list[Any], negative: list[Any], vae: Any, pixels: Tensor, mask: Tensor
+    ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
+        values, latent = for_inpainting3(vae, pixels, mask)
+        return with_values(positive, values), with_values(negative, values), latent
+
+
 class KandinskyDepthHint:
     DESCRIPTION = "Give a depth decoder the depth map to follow, in both positive and negative."
     SEARCH_ALIASES = ["depth control", "controlnet depth", "hint"]
@@ -264,9 +350,8 @@ class KandinskySigmas:
 
     def run(self, model: Any, steps: int, denoise: float) -> tuple[Tensor]:
         config = require_kandinsky(model, "Kandinsky Sigmas", "use its own scheduler")
-        return (
-            reference_sigmas(config.scheduler, model.get_model_object("model_sampling").sigmas.cpu(), steps, denoise),
-        )
+        sigmas = model.get_model_object("model_sampling").sigmas.cpu()
+        return (reference_sigmas(config.network, config.scheduler, sigmas, steps, denoise),)
 
 
 class KandinskyLatentSize:
@@ -323,6 +408,9 @@ NODES = {
     "KandinskyVAELoader": (KandinskyVAELoader, "Kandinsky VAE Loader"),
     "KandinskyConditioning": (KandinskyConditioning, "Kandinsky Conditioning"),
     "KandinskyInpaintConditioning": (KandinskyInpaintConditioning, "Kandinsky Inpaint Conditioning"),
+    "Kandinsky3CLIPLoader": (Kandinsky3CLIPLoader, "Kandinsky 3 CLIP Loader"),
+    "Kandinsky3Conditioning": (Kandinsky3Conditioning, "Kandinsky 3 Conditioning"),
+    "Kandinsky3InpaintConditioning": (Kandinsky3InpaintConditioning, "Kandinsky 3 Inpaint Conditioning"),
     "KandinskyDepthHint": (KandinskyDepthHint, "Kandinsky Depth Hint"),
     "KandinskySigmas": (KandinskySigmas, "Kandinsky Sigmas"),
     "KandinskyLatentSize": (KandinskyLatentSize, "Kandinsky Latent Size"),

@@ -7,12 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management as management
+import comfy.ops
 import comfy.sd
 import torch
 from torch import Tensor, nn
 
 from ..models.loader import load_transformers
+from ..models.loader3 import load_text_encoder
+from ..models.t5 import FP8, CastLinear, T5Encoder
+from ..sampling.kandinsky3 import encode_prompts
 from ..sampling.prior import encode_decoder_text
+from .model3 import MASK
+
+TEXT_DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8_e4m3fn": FP8}
+"""How FLAN-UL2's weights may be kept."""
 
 
 class Prompt:
@@ -58,6 +66,32 @@ class MCLIPEncoder(TextEncoder):
         return text.states.float().to(out), text.embeds.float().to(out)
 
 
+class UL2Encoder(TextEncoder):
+    """FLAN-UL2, for Kandinsky 3: text states [1, T, 4096] and, as the third, their mask."""
+
+    @torch.inference_mode()
+    def encode_token_weights(self, tokens: dict[str, list[str]]) -> tuple[Tensor, None, dict[str, Tensor]]:
+        assert isinstance(self.model, T5Encoder)
+        text = encode_prompts(self.model, self.tokenizer, tokens["prompt"], management.text_encoder_device())
+        out = management.intermediate_device()
+        return text.states.to(out), None, {MASK: text.mask.to(out)}
+
+
+class StreamedLinear(comfy.ops.manual_cast.Linear, CastLinear):
+    """ComfyUI's layer, which brings weights to the device as they are used, with fp8's scale for each row."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = super().forward(input)
+        return y if self.scale is None else y * self.scale.to(y).T
+
+
+class StreamedOperations:
+    """The layers of FLAN-UL2 in ComfyUI."""
+
+    Linear = StreamedLinear
+    Embedding = comfy.ops.manual_cast.Embedding
+
+
 def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
     """`encoder` as a ComfyUI CLIP, for CLIP Text Encode."""
     target = SimpleNamespace(params={}, clip=lambda **_: encoder, tokenizer=lambda **_: Prompt())
@@ -78,3 +112,17 @@ def load_mclip(folder: Path) -> comfy.sd.CLIP:
     model = load_transformers(MCLIP, folder / "text_encoder", dtype)
     tokenizer = XLMRobertaTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
     return as_clip(MCLIPEncoder(model, tokenizer, dtype))
+
+
+def load_ul2(folder: Path, dtype: torch.dtype | None) -> comfy.sd.CLIP:
+    """FLAN-UL2 of an official Kandinsky 3 folder as a ComfyUI CLIP; `dtype` None: half precision. Raises
+    WeightsError."""
+    device = management.text_encoder_device()
+    half = torch.bfloat16 if management.should_use_bf16(device) else torch.float16
+    kept = dtype or (torch.bfloat16 if management.is_device_cpu(device) else half)
+    # A CPU is slow in half precision, which then only saves memory; and fp8's rows would overflow fp16 before they are
+    # scaled.
+    exact = management.is_device_cpu(device) or kept == torch.float32 or (kept == FP8 and half == torch.float16)
+    compute = torch.float32 if exact else half if kept == FP8 else kept
+    loaded = load_text_encoder(folder, kept, compute, StreamedOperations)
+    return as_clip(UL2Encoder(loaded.encoder, loaded.tokenizer, kept))

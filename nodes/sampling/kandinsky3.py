@@ -36,7 +36,7 @@ def thresholding(scheduler: DecoderScheduler, percentile: float) -> DecoderSched
 
 
 def scheduler_for(config: UNet3Config, scheduler: DecoderScheduler) -> DecoderScheduler:
-    """How x0 is kept in its range in the variant `config` is of: flash leaves it alone, inpainting is the original's."""
+    """How x0 is kept in its range in `config`'s variant: flash leaves it alone, inpainting is the original's."""
     if config.variant == "flash":
         return replace(scheduler, clip_sample=False, thresholding=False)
     return thresholding(scheduler, INPAINT_PERCENTILE) if config.in_channels > config.out_channels else scheduler

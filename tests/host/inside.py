@@ -62,14 +62,14 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
 
     Keys of a case: name, model (folder), sampler, steps, cfg, seed (of the noise between steps), positive, negative,
     noise (names of tensors). Perhaps: start (latents), denoise, weight_dtype, hint, image (IMAGE), mask (MASK) and
-    keep_rest, text and negative_text (prompts, for 2.1), movq (another folder or file), lora and strength; stream, for
-    weights brought one by one; again, for a second run after all models were taken off the device; tiled decoding;
-    error, for a run that is to fail: its message, in bytes, is the result.
+    keep_rest, movq (another folder or file), lora and strength. For 2.1: text and negative_text; for 3: prompt,
+    negative_prompt, text_dtype and mask3 (MASK). stream: weights are brought one by one; again: a second run after all
+    models were taken off the device; tiled: decoding is; error: the run is to fail, and its message, in bytes, is the
+    result.
     """
     import comfy.model_management
     import comfy.sample
     import comfy.samplers
-    from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
 
     import nodes as core
 
@@ -80,14 +80,10 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     (model,) = run("KandinskyModelLoader", unet=case["model"], weight_dtype=case.get("weight_dtype", "default"))
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
-    embeds = {name: ImageEmbeds(given[case[name]], {}) for name in ("positive", "negative")}
-    said = {}
-    if "text" in case:
-        (clip,) = run("KandinskyCLIPLoader", text_encoder=case["model"])
-        said = {name: core.CLIPTextEncode().encode(clip, case[name])[0] for name in ("text", "negative_text")}
-    positive, negative = run(
-        "KandinskyConditioning", image_embeds=embeds["positive"], negative_image_embeds=embeds["negative"], **said
-    )
+    if "prompt" in case:
+        positive, negative = conditioning3(run, core, case)
+    else:
+        positive, negative = conditioning2(run, core, case, given)
     if "hint" in case:
         positive, negative = run(
             "KandinskyDepthHint", positive=positive, negative=negative, depth=given[case["hint"]].movedim(1, -1)
@@ -109,6 +105,11 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
             **options,
         )
         start, mask = latent["samples"], latent.get("noise_mask")
+    if "mask3" in case:
+        options = {"pixels": given[case["image"]], "mask": given[case["mask3"]]}
+        positive, negative, latent = run(
+            "Kandinsky3InpaintConditioning", positive=positive, negative=negative, vae=vae, **options
+        )
 
     def picture() -> Any:
         sampler = comfy.samplers.sampler_object(case["sampler"])
@@ -127,6 +128,27 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         picture()
         comfy.model_management.unload_all_models()
     return picture()
+
+
+def conditioning2(run: Any, core: Any, case: dict[str, Any], given: dict[str, Any]) -> Any:
+    from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
+
+    embeds = {name: ImageEmbeds(given[case[name]], {}) for name in ("positive", "negative")}
+    said = {}
+    if "text" in case:
+        (clip,) = run("KandinskyCLIPLoader", text_encoder=case["model"])
+        said = {name: core.CLIPTextEncode().encode(clip, case[name])[0] for name in ("text", "negative_text")}
+    return run(
+        "KandinskyConditioning", image_embeds=embeds["positive"], negative_image_embeds=embeds["negative"], **said
+    )
+
+
+def conditioning3(run: Any, core: Any, case: dict[str, Any]) -> Any:
+    (clip,) = run("Kandinsky3CLIPLoader", text_encoder=case["model"], dtype=case.get("text_dtype", "fp32"))
+    said = {"positive": core.CLIPTextEncode().encode(clip, case["prompt"])[0]}
+    if "negative_prompt" in case:
+        said["negative"] = core.CLIPTextEncode().encode(clip, case["negative_prompt"])[0]
+    return run("Kandinsky3Conditioning", **said)
 
 
 @contextmanager

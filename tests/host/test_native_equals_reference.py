@@ -6,15 +6,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
+    Kandinsky3Img2ImgPipeline,
+    Kandinsky3Pipeline,
+    Kandinsky3UNet,
     KandinskyImg2ImgPipeline,
     KandinskyInpaintPipeline,
     KandinskyPipeline,
@@ -24,17 +28,24 @@ from diffusers import (
     KandinskyV22InpaintPipeline,
     KandinskyV22Pipeline,
     UNet2DConditionModel,
+    VQModel,
 )
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel
 
-from nodes.images import for_movq
+from nodes.images import for_movq, from_movq
+from nodes.models.loader3 import load_kandinsky3, load_text_encoder, load_tokenizer
+from nodes.pipelines3 import encode_inpaint, prompt_to_conditioning, to_text
 from nodes.sampling.decoder import noised_21
+from nodes.sampling.kandinsky3 import FLASH_TIMESTEPS, sample, sample_flash
+from nodes.sampling.noise import Noise
 from nodes.sampling.schedulers import DecoderScheduler
 from nodes.sampling.steps import steps_for_strength
 from tests.hosts import ROOT, comfyui_folder, comfyui_python, why_no_comfyui
 from tests.parity.test_pipelines import as_image, as_mask, decoder21_parts, decoder_parts, generator, silent
 from tests.parity.tiny import WIDTH, ddim, ddpm, save_decoder21_folder, save_decoder_folder
+from tests.parity.tiny3 import save_kandinsky3_folder
 
 GENTLE = 2.0
 """A guidance that does not multiply rounding errors so much: random networks have no x0 to agree on."""
@@ -115,6 +126,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
 
     more_of_22(inside, size)
     all_of_21(inside, size)
+    all_of_3(inside, size)
 
     # LoRA, in each published style of names: the same layers, and a reference whose weights are changed by hand.
     unet = UNet2DConditionModel.from_pretrained(inside.models / "plain" / "unet")
@@ -284,6 +296,99 @@ def all_of_21(inside: Inside, size: dict[str, Any]) -> None:
     inside.add(torch.empty(0), name="inpaint without mask", model="two one inpaint", steps=4, error=True, **case)
 
 
+def kandinsky3_parts(folder: Path, scheduler: Any = DDPMScheduler) -> dict[str, Any]:
+    return {
+        "tokenizer": load_tokenizer(folder / "tokenizer"),
+        "text_encoder": T5EncoderModel.from_pretrained(folder / "text_encoder", variant="fp16"),
+        "unet": Kandinsky3UNet.from_pretrained(folder / "unet", variant="fp16"),
+        "movq": VQModel.from_pretrained(folder / "movq", variant="fp16"),
+        "scheduler": scheduler.from_pretrained(folder / "scheduler", clip_sample=scheduler is DDPMScheduler),
+    }
+
+
+def all_of_3(inside: Inside, size: dict[str, Any]) -> None:
+    """cfg is the reference's guidance and 1."""
+    noise = inside.tensors["noise"]
+    folder = save_kandinsky3_folder(inside.models / "three")
+    pipeline = silent(Kandinsky3Pipeline(**kandinsky3_parts(folder)))
+    prompts = {"prompt": "a red star", "negative_prompt": "blue"}
+    case: dict[str, Any] = {"model": "three", "sampler": "ddpm", "steps": 5, "cfg": 3.0}
+    for negative in (None, prompts["negative_prompt"], "a red star on blue with much more to it"):
+        said = {"prompt": prompts["prompt"]} | ({} if negative is None else {"negative_prompt": negative})
+        run = {"num_inference_steps": 5, "guidance_scale": 2.0, "generator": generator(SEED)}
+        wanted = pipeline(**said, latents=noise.clone(), **run, **size).images
+        inside.add(torch.from_numpy(wanted), name=f"3 without {negative}", **case, **said)
+    inside.add(torch.from_numpy(wanted), name="3 text in fp8", text_dtype="fp8_e4m3fn", **case, **said)
+
+    pipeline = silent(Kandinsky3Img2ImgPipeline(**kandinsky3_parts(folder, DDIMScheduler)))
+    save_kandinsky3_folder(inside.models / "three ddim")
+    scheduler = inside.models / "three ddim" / "scheduler"
+    pipeline.scheduler.save_pretrained(scheduler)
+    pixels = for_movq(inside.tensors["image"][:, :, :64], 64, 64)
+    run = {"num_inference_steps": 6, "guidance_scale": 2.0, "strength": 0.5, "generator": generator(SEED)}
+    wanted = pipeline(image=pixels, **prompts, **run, output_type="np").images
+    case = {"sampler": "ddim", "cfg": 3.0, "steps": 6, "denoise": 0.5, "start": "start", "noise": "streamed noise"}
+    inside.add(torch.from_numpy(wanted), name="3 img2img", model="three ddim", **case, **prompts)
+
+    # The original repository's inpainting and flash: our own short way is the reference, which has its own tests.
+    model, encoder = load_kandinsky3(folder), load_text_encoder(folder)
+    text = prompt_to_conditioning(encoder, prompts["prompt"])
+    for variant, changes in (("inpaint", {"in_channels": 9}), ("flash", {})):
+        name = f"three {variant}"
+        save_kandinsky3_folder(inside.models / name, **changes)
+        weights = inside.models / name / "unet" / "diffusion_pytorch_model.fp16.safetensors"
+        tensors = {key: value[:4] if "conv_out." in key else value for key, value in load_file(weights).items()}
+        save_file({key: value.clone() for key, value in tensors.items()}, weights)  # diffusers gives back nine channels
+        config = inside.models / name / "unet" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"variant": variant}))
+        model = load_kandinsky3(inside.models / name)
+        case = {"model": name, "cfg": 3.0 if variant == "inpaint" else 1.0, "steps": 4, "prompt": prompts["prompt"]}
+        with torch.inference_mode():
+            if variant == "inpaint":
+                picture, hole = inside.tensors["image"], inside.tensors["mask"]
+                drawn = sample(
+                    model.unet,
+                    model.scheduler,
+                    to_text(text, model.width, "positive"),
+                    None,
+                    (8, 16),
+                    first_then(noise, generator(SEED)),
+                    4,
+                    2.0,
+                    inpaint=encode_inpaint(model, picture, hole, 128, 64, 1),
+                )
+                case |= {"sampler": "ddpm", "image": "image", "mask3": "mask"}
+            else:
+                # lcm begins with one noise of variance 1 where the original adds two.
+                kept = model.scheduler.kept[FLASH_TIMESTEPS[0]]
+                first = [torch.zeros_like(noise), noise / (1 - kept).sqrt()]
+                drawn = sample_flash(
+                    model.unet,
+                    model.scheduler,
+                    to_text(text, model.width, "positive"),
+                    (8, 16),
+                    first_then(*first, generator(SEED)),
+                )
+                case |= {"sampler": "lcm"}
+            image = from_movq(model.movq.decode(drawn))
+        inside.add(image, name=f"3 {variant}", **case)
+    untold = {key: value for key, value in case.items() if key != "prompt"}
+    inside.add(torch.empty(0), name="3 with embeds", error=True, **untold)
+
+
+def first_then(*sources: torch.Tensor | torch.Generator) -> Noise:
+    """Noise that is given, and then drawn from a generator."""
+    *given, drawn = sources
+    waiting = list(given)
+
+    def noise(shape: Sequence[int]) -> torch.Tensor:
+        if waiting:
+            return cast(torch.Tensor, waiting.pop(0))
+        return torch.randn(tuple(shape), generator=cast(torch.Generator, drawn))
+
+    return noise
+
+
 def processed(layer: str) -> tuple[str, str]:
     head, _, tail = layer.removesuffix(".0").rpartition(".")
     return f"unet.{head}.processor.{tail}_lora.up.weight", f"unet.{head}.processor.{tail}_lora.down.weight"
@@ -299,14 +404,17 @@ LORA_STYLES: dict[str, Callable[[str], tuple[str, str]]] = {
 NAMES = ["2.2 DDPM 4 steps cfg 4.0", "2.2 DDPM 7 steps cfg 4.0", "2.2 DDPM 4 steps cfg 1.0", "2.2 depth"]
 NAMES += [*(f"LoRA {style}" for style in LORA_STYLES), "LoRA strength 0"]
 NAMES += ["2.2 inpaint", "2.2 img2img", "2.2 depth img2img", "single files", "2.1", "2.1 img2img", "2.1 inpaint"]
+NAMES += ["3 without None", "3 without blue", "3 without a red star on blue with much more to it", "3 img2img"]
+NAMES += ["3 inpaint", "3 flash"]
 NAMES += ["streamed", "again", "LoRA streamed", "tiled"]
-FP8 = ["fp8_e4m3fn", "fp8_e5m2"]
+FP8 = ["fp8_e4m3fn", "fp8_e5m2", "3 text in fp8"]
 ERRORS = {
     "LoRA foreign": "foreign.safetensors expected to be a LoRA for plain, but none of its keys",
     "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the "
     "LoRA is for [32, 40]",
     "2.1 without text": "two one expected conditioning from Kandinsky Conditioning, with text 32 wide",
     "inpaint without mask": "two one inpaint is for inpainting and expected a picture and a mask: put",
+    "3 with embeds": "three flash expected conditioning with text states [batch, tokens, 12], from CLIP Text Encode",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
     "wrong width": "plain expected conditioning from Kandinsky Conditioning, with image embeds 24 wide; got a tensor "
     "of shape [1, 25]",
@@ -317,7 +425,8 @@ ERRORS = {
 def test_equal(inside: Inside, name: str) -> None:
     wanted, got = inside.wanted[name], inside.result(name)
     assert wanted.std() > 0.01
-    assert (got - wanted).abs().max() <= CLOSE
+    # The original's inpainting ends at timestep 0, and ComfyUI's sampler at none.
+    assert (got - wanted).abs().max() <= (5 * CLOSE if name == "3 inpaint" else CLOSE)
 
 
 @pytest.mark.parametrize("name", ERRORS)
