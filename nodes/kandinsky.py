@@ -77,7 +77,7 @@ class KandinskyPriorLoader:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         names = {
-            "tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-prior or kandinsky-2-1-prior."
+            "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-prior, kandinsky-2-1-prior, …"
         }
         return {"required": {"model": (list(prior_folders()), names), "dtype": DTYPE}}
 
@@ -96,7 +96,7 @@ class KandinskyDecoderLoader:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         names = {
-            "tooltip": "An official repository folder in models/kandinsky, such as kandinsky-2-2-decoder or kandinsky-2-1."
+            "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-decoder, kandinsky-2-1, …"
         }
         return {"required": {"model": (list(decoder_folders()), names), "dtype": DTYPE}}
 

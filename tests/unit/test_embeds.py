@@ -11,7 +11,8 @@ from nodes import embeds as module
 from nodes.embeds import ImageEmbeds, KandinskyEmbeddingMix, load_embeds, require_width, save_embeds
 from nodes.sampling.mixing import interpolate, mix, slerp
 
-A, B = torch.randn(1, 8, generator=torch.Generator().manual_seed(1)), torch.randn(1, 8)
+A, DIFFERENCE = (torch.randn(1, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+B = A + DIFFERENCE  # at less than a right angle, as image embeds are
 
 
 def test_sum_is_the_plain_weighted_sum() -> None:
