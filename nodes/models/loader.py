@@ -228,17 +228,20 @@ def load_network(network: Network, file: Path, dtype: torch.dtype) -> Network:
 
 def check_shapes(file: Path, wanted: dict[str, tuple[int, ...]], got: dict[str, tuple[int, ...]]) -> None:
     """Raise WeightsError unless `got` has exactly the tensors `wanted` has, in the same shapes."""
-    problems = [f"missing {key}" for key in sorted(wanted.keys() - got.keys())]
-    problems += [f"unexpected {key}" for key in sorted(got.keys() - wanted.keys())]
-    problems += [
+    missing = [f"missing {key}" for key in sorted(wanted.keys() - got.keys())]
+    unexpected = [f"unexpected {key}" for key in sorted(got.keys() - wanted.keys())]
+    misshapen = [
         f"{key}: expected {list(wanted[key])}, got {list(got[key])}"
         for key in sorted(wanted.keys() & got.keys())
         if wanted[key] != got[key]
     ]
+    # A few of each kind: together they tell a torn file from another network's.
+    problems = [problem for kind in (misshapen, unexpected, missing) for problem in kind[:3]]
     if problems:
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        others = len(missing) + len(unexpected) + len(misshapen) - len(problems)
+        more = f"; and {others} more" if others else ""
         raise WeightsError(
-            f"{file} does not fit the network its config.json describes: {'; '.join(problems[:6])}{more}. "
+            f"{file} does not fit the network its config.json describes: {'; '.join(problems)}{more}. "
             "Check that the folder's files belong together."
         )
 
