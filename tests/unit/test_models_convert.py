@@ -164,9 +164,10 @@ def test_a_folder_becomes_models_with_the_same_networks(weights: Path, unet: UNe
     assert load_kandinsky3(out / "kandinsky-3-flash").flash
     x, states, mask = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 12), torch.tensor([[1, 1, 0], [0, 0, 0]])
     times = torch.tensor([3, 977])
-    assert torch.equal(loaded.unet(x, times, states, mask), unet(x, times, states, mask))
+    assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.unet.state_dict().items())
+    torch.testing.assert_close(loaded.unet(x, times, states, mask), unet(x, times, states, mask), atol=1e-3, rtol=0)
     latents = movq.encode(torch.rand(1, 3, 32, 32))
-    assert torch.equal(loaded.movq.decode(latents), movq.decode(latents))
+    torch.testing.assert_close(loaded.movq.decode(latents), movq.decode(latents), atol=1e-4, rtol=0)
 
 
 def test_a_single_unet_takes_what_lies_beside_it(weights: Path) -> None:
