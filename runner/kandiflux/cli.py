@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +40,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("host")(host)
+models = typer.Typer(help="Model weights on this machine.", no_args_is_help=True)
+app.add_typer(models, name="models")
 
 WorkflowArgument = Annotated[
     str, typer.Argument(metavar="WORKFLOW", help="A path (JSON, or a PNG made by ComfyUI), or a shipped workflow.")
@@ -195,6 +197,76 @@ def workflows(as_json: JsonOption = False) -> None:
             typer.echo(json.dumps(listed, ensure_ascii=False))
         else:
             _print_table(("name", "title", ""), [(found.name, found.title, found.description) for found in shipped])
+
+
+@models.command("convert")
+def convert_models(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="An original .pt file, or the folder they are in.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the model folders, such as ComfyUI/models/kandinsky.")
+    ] = Path(),
+    projection: Annotated[
+        Path | None, typer.Option(help="The UNet's projection*.pt, where it is not beside it or in flan_ul2_encoder.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Write over what is there.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Convert original Kandinsky 3.0 or 3.1 weights to safetensors that the Kandinsky 3 Loader reads.
+
+    Makes a folder for each UNet (kandinsky-3, kandinsky-3-flash, kandinsky-3-inpainting) with unet, movq and
+    scheduler, and prints each file it wrote. The pickles are read with torch's weights_only: nothing in them is run.
+
+    \b
+    Examples:
+      kandiflux models convert weights --out ComfyUI/models/kandinsky
+      kandiflux models convert weights/kandinsky3_inpainting.pt
+      kandiflux models convert kandinsky3_flash.pt --projection projection_flash.pt --force
+      kandiflux models convert movq.pt --out models/kandinsky
+    """
+    from kandiflux.models import convert as write
+    from kandiflux.models import plan
+
+    with _reporting(as_json):
+        if not quiet and not as_json:
+            typer.echo(
+                f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.", err=True
+            )
+        todo = plan(source, out, projection)
+        for found in todo:
+            if found.movq is None and not quiet and not as_json:
+                typer.echo(f"No movq.pt found: {found.folder} needs a movq folder to be whole.", err=True)
+        written = []
+        with _bytes_written(quiet=quiet or as_json) as on_bytes:
+            for path in write(todo, force=force, on_bytes=on_bytes):
+                written.append(str(path))
+                if not as_json:
+                    typer.echo(path)
+        if as_json:
+            typer.echo(json.dumps({"written": written}, ensure_ascii=False))
+
+
+@contextmanager
+def _bytes_written(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Shows how far each file has been written, where there is a terminal to show it on."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_bytes(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(file, total=total)
+            progress.update(tasks[file], completed=done)
+
+        yield on_bytes
 
 
 @contextmanager
