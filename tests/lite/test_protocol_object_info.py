@@ -19,11 +19,15 @@ RECORDED = "comfyui/object_info-0.3.64.json"
 
 @pytest.fixture
 def example(lite_host: RunningHost) -> Iterator[None]:
-    """The one file in the recorded ComfyUI's input folder."""
-    path = lite_host.input / "example.png"
-    path.write_bytes(png((0, 0, 0, 0)))
+    """The one file in the recorded ComfyUI's input folder; what other tests uploaded is elsewhere meanwhile."""
+    aside = lite_host.base / "input of other tests"
+    lite_host.input.rename(aside)
+    lite_host.input.mkdir()
+    (lite_host.input / "example.png").write_bytes(png((0, 0, 0, 0)))
     yield
-    path.unlink()
+    (lite_host.input / "example.png").unlink()
+    lite_host.input.rmdir()
+    aside.rename(lite_host.input)
 
 
 def recorded() -> Path:
