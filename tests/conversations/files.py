@@ -98,6 +98,45 @@ def loaded_images_are_scaled_batched_and_saved_alike(client: Recorder) -> None:
 
 
 @scenario
+def images_are_composited_alike(client: Recorder) -> None:
+    for name, size, mode in (("below.png", (16, 12), "RGB"), ("above.png", (9, 7), "RGB"), ("where.png", (5, 4), "L")):
+        picture = Image.new(mode, size)
+        places = [(x, y) for y in range(size[1]) for x in range(size[0])]
+        values = [((x * 29 + y * 13) % 256, (x * y * 7) % 256, (len(name) * 20 + y * 9) % 256) for x, y in places]
+        picture.putdata([value[0] for value in values] if mode == "L" else values)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        client.quietly("POST", "/upload/image", files={"image": (name, buffer.getvalue())})
+    prompt: Json = {
+        "below": node("LoadImage", image="below.png"),
+        "above": node("LoadImage", image="above.png"),
+        "where": node("LoadImageMask", image="where.png", channel="red"),
+        "two": node("ImageBatch", image1=["below", 0], image2=["below", 0]),
+    }
+    for destination, x, y, resized, masked in (
+        ("below", 0, 0, False, True),
+        ("below", 3, 2, False, False),
+        ("two", 11, 9, False, True),
+        ("below", 0, 0, True, True),
+        ("two", 20, 2, False, False),
+    ):
+        mask: Json = {"mask": ["where", 0]} if masked else {}
+        composite = node(
+            "ImageCompositeMasked",
+            destination=[destination, 0],
+            source=["above", 0],
+            x=x,
+            y=y,
+            resize_source=resized,
+            **mask,
+        )
+        save = node("SaveImage", images=["composite", 0], filename_prefix=f"composite/{destination}{x}")
+        ran = client.run({**prompt, "composite": composite, "save": save})
+        for image in ran.history["outputs"]["save"]["images"]:
+            client.picture(image)
+
+
+@scenario
 def masks_are_loaded_from_each_channel(client: Recorder) -> None:
     client.quietly("POST", "/upload/image", files={"image": ("channels.png", png((51, 102, 153, 204)))})
     client.quietly("POST", "/upload/image", files={"image": ("grey.png", png((90,), mode="L"))})

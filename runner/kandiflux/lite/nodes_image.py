@@ -37,7 +37,7 @@ def image_nodes(folders: Folders) -> dict[str, type]:
     """The classes by node name, bound to `folders`."""
     bound = (LoadImage, LoadImageMask, SaveImage, PreviewImage)
     classes = {base.__name__: type(base.__name__, (base,), {"folders": folders}) for base in bound}
-    return {**classes, "ImageScale": ImageScale, "EmptyImage": EmptyImage, "ImageBatch": ImageBatch}
+    return classes | {each.__name__: each for each in (ImageScale, EmptyImage, ImageBatch, ImageCompositeMasked)}
 
 
 class _ReadsImage:
@@ -201,6 +201,56 @@ class ImageBatch:
         if image1.shape[1:] != image2.shape[1:]:
             image2 = _scale(image2, image1.shape[2], image1.shape[1], "bilinear", centre=True)
         return (torch.cat((image1, image2)),)
+
+
+class ImageCompositeMasked:
+    RELATIVE_PYTHON_MODULE = "comfy_extras.nodes_mask"
+    CATEGORY = "image"
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "composite"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        place = {"default": 0, "min": 0, "max": _MAX_SIDE, "step": 1}
+        return {
+            "required": {
+                "destination": ("IMAGE",),
+                "source": ("IMAGE",),
+                "x": ("INT", place),
+                "y": ("INT", place),
+                "resize_source": ("BOOLEAN", {"default": False}),
+            },
+            "optional": {"mask": ("MASK",)},
+        }
+
+    def composite(
+        self, destination: Tensor, source: Tensor, x: int, y: int, resize_source: bool, mask: Tensor | None = None
+    ) -> tuple[Tensor]:
+        import torch.nn.functional as F
+
+        def sized(channels_first: Tensor, height: int, width: int) -> Tensor:
+            return F.interpolate(channels_first, (height, width), mode="bilinear").movedim(1, -1)
+
+        result = destination.clone()
+        count, high, wide = result.shape[:3]
+        if resize_source:
+            source = sized(source.movedim(-1, 1), high, wide)
+        source = _repeated(source, count)
+        # Source and mask end where the destination does; a mask is stretched over the whole source first.
+        part = result[:, y : y + source.shape[1], x : x + source.shape[2]]
+        seen = source[:, : part.shape[1], : part.shape[2], : part.shape[3]]
+        if mask is None:
+            part.copy_(seen)
+        else:
+            shown = sized(mask.reshape(-1, 1, *mask.shape[-2:]), *source.shape[1:3])
+            shown = _repeated(shown, count)[:, : part.shape[1], : part.shape[2]]
+            part.copy_(shown * seen + (1 - shown) * part)
+        return (result,)
+
+
+def _repeated(rows: Tensor, count: int) -> Tensor:
+    """As many rows as asked for: the first ones, or all of them over and over."""
+    return rows.repeat(-(-count // len(rows)), *[1] * (rows.ndim - 1))[:count]
 
 
 class EmptyImage:
