@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import torch
 from pocket.export import export
-from pocket.train_decoder import polish_decoder, train_decoder
+from pocket.train_decoder import finish_decoder, polish_decoder, train_decoder
 from pocket.train_encoders import polish_encoders, train_encoders
 from pocket.train_movq import polish_movq, train_movq
 from pocket.train_prior import train_prior
@@ -26,6 +26,7 @@ TRAINERS: dict[str, Callable[[Path, int, torch.device], None]] = {
     "prior": train_prior,
     "decoder": train_decoder,
     "decoder_polish": polish_decoder,
+    "decoder_finish": finish_decoder,
 }
 PARTS = (*TRAINERS, "export")
 

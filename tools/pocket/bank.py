@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nodes.models.movq import MOVQ
+from nodes.models.prior import PriorTransformer
+from nodes.sampling.noise import seeded_noise
+from nodes.sampling.prior import encode_text, sample_image_embeds
+from nodes.sampling.schedulers import UnCLIPScheduler
 
 from . import recipe
+from .captions import LANGUAGES, training_caption
 from .shapes import TRAINED, Scenes, Triple, draw, sample_scenes
-from .train_encoders import Encoders, preprocess, recolour
+from .train_encoders import Encoders, load_encoders, load_tokenizer, preprocess, recolour
+from .training import trained_part
 
 AT_ONCE = 64
+STEPS, GUIDANCE = 25, 2.0
+"""Of the prior, as its pictures are drawn."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,42 @@ class Bank:
     @property
     def triples(self) -> list[Triple]:
         return self.scenes.triples
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the prior makes of captions: embeds [N, D], and for each the bank's row [N] that shows its triple and is
+    nearest to it, in place and size too."""
+
+    embeds: Tensor
+    rows: Tensor
+
+
+@torch.no_grad()
+def prior_embeds(bank: Bank, first: int, folder: Path, seed: int, device: torch.device) -> Told:
+    """Embeds the trained prior makes of captions of the bank's pictures, from row `first` on: those before it are in
+    colours that no caption names."""
+    prior = PriorTransformer(recipe.PRIOR).to(device)
+    trained_part(prior, folder / "prior.pt", "prior")
+    encoder, tokenizer = load_encoders(folder).text.to(device), load_tokenizer(folder)
+    rng, triples = random.Random(seed), bank.triples
+    of_triple: dict[Triple, list[int]] = {}
+    for row in range(first, len(triples)):
+        of_triple.setdefault(triples[row], []).append(row)
+    nothing = encode_text(encoder, tokenizer, [""], device)
+    embeds, rows = [], []
+    for start in range(0, recipe.TOLD, AT_ONCE):
+        count = min(AT_ONCE, recipe.TOLD - start)
+        wanted = [triples[rng.randrange(first, len(triples))] for _ in range(count)]
+        captions = [training_caption(*triple, rng.choice(LANGUAGES), rng, partial=0) for triple in wanted]
+        text = encode_text(encoder, tokenizer, captions, device)
+        noise = seeded_noise(range(start, start + count))
+        made = sample_image_embeds(prior, UnCLIPScheduler(), text, nothing.rows(count), noise, STEPS, GUIDANCE)
+        embeds.append(made)
+        for triple, embed in zip(wanted, made, strict=True):
+            same = torch.tensor(of_triple[triple], device=device)
+            rows.append(same[(bank.embeds[same] - embed).norm(dim=-1).argmin()])
+    return Told(torch.cat(embeds).clone(), torch.stack(rows))
 
 
 @torch.no_grad()

@@ -72,6 +72,9 @@ STAGES = {
     "prior": Stage(steps=1800, batch=96, lr=1e-3, weight_decay=0.1),
     "decoder": Stage(steps=7500, batch=32, lr=8e-4, average=0.9995),
     "decoder_polish": Stage(steps=7000, batch=32, lr=6e-4, average=0.9995),
+    "decoder_finish": Stage(steps=2200, batch=32, lr=3e-4, average=0.998),
 }
 BANK = 12_000
 """Pictures whose latents and embeds the prior and the decoder train on."""
+TOLD = 6_000
+"""Embeds the prior makes of captions, which the decoder trains on at last."""

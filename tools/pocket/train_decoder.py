@@ -12,7 +12,7 @@ from nodes.models.unet2 import UNet2
 from nodes.sampling.schedulers import TRAIN_STEPS, DecoderScheduler, add_noise
 
 from . import recipe
-from .bank import make_bank
+from .bank import make_bank, prior_embeds
 from .train_encoders import load_encoders
 from .train_movq import load_movq
 from .training import train, trained_part
@@ -22,8 +22,10 @@ NO_IMAGE = 0.1
 EMBED_NOISE = 0.15
 EMBED_NOISE_POLISH = 0.3
 """Largest noise on an embed, in its standard deviations: the prior's embeds are not exact, nor are mixed ones."""
-RECOLOURED = 0.5
-"""Part of the pictures in the second stage that are in colours of no name."""
+RECOLOURED, RECOLOURED_FINISH = 0.5, 0.1
+"""Part of the pictures in the second and third stages that are in colours of no name."""
+TOLD = 0.5
+"""Part of the embeds in the third stage that the prior made of captions."""
 
 
 def train_decoder(folder: Path, seed: int, device: torch.device) -> None:
@@ -44,6 +46,25 @@ def polish_decoder(folder: Path, seed: int, device: torch.device) -> None:
     fit("decoder_polish", unet, load_movq(folder), folder, seed + 1, device, EMBED_NOISE_POLISH, RECOLOURED)
 
 
+def finish_decoder(folder: Path, seed: int, device: torch.device) -> None:
+    """Train on with fewer strange colours, so that it is sure of the named ones again, and with embeds of the prior's:
+    they are not quite a picture's, and it has to read the shape in them."""
+    unet = UNet2(recipe.DECODER)
+    trained_part(unet, folder / "decoder_polish.pt", "decoder_polish")
+    unet.requires_grad_(True)
+    fit(
+        "decoder_finish",
+        unet,
+        load_movq(folder),
+        folder,
+        seed + 2,
+        device,
+        EMBED_NOISE_POLISH,
+        RECOLOURED_FINISH,
+        told=TOLD,
+    )
+
+
 def fit(
     name: str,
     unet: UNet2,
@@ -53,6 +74,7 @@ def fit(
     device: torch.device,
     embed_noise: float,
     recoloured: float = 0.0,
+    told: float = 0.0,
 ) -> None:
     stage, kept = recipe.STAGES[name], DecoderScheduler().kept.to(device)
     unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -60,6 +82,8 @@ def fit(
     assert bank.latents is not None
     latents, embeds, spread = bank.latents, bank.embeds, bank.embeds.std(0)
     channels = latents.shape[1]
+    pairs = prior_embeds(bank, int(recoloured * recipe.BANK), folder, seed, device) if told else None
+    of_prior = int(told * stage.batch)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(latents), (stage.batch,), generator=generator).to(device)
@@ -67,7 +91,11 @@ def fit(
         noise = torch.randn((stage.batch, *latents.shape[1:]), generator=generator).to(device)
         amount = embed_noise * torch.rand(stage.batch, 1, generator=generator).to(device)
         blur = torch.randn((stage.batch, recipe.EMBED), generator=generator).to(device)
-        condition = embeds[rows] + amount * spread * blur
+        condition = embeds[rows]
+        if pairs is not None:
+            chosen = torch.randint(len(pairs.rows), (of_prior,), generator=generator).to(device)
+            rows[:of_prior], condition[:of_prior] = pairs.rows[chosen], pairs.embeds[chosen]
+        condition = condition + amount * spread * blur
         dropped = torch.rand(stage.batch, 1, generator=generator).to(device) < NO_IMAGE
         condition = torch.where(dropped, bank.grey, condition)
         x = add_noise(kept, latents[rows], noise, t).to(memory_format=torch.channels_last)
