@@ -44,7 +44,10 @@ def text_encoder_folders() -> dict[str, Path]:
 def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
     """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
     seam = host.current()
-    place = nullcontext(torch.device("cpu")) if text_encoder.on_cpu else seam.loaded(text_encoder.encoder)
+    if text_encoder.place == "device":
+        place = seam.loaded(text_encoder.encoder)
+    else:
+        place = nullcontext(seam.device() if text_encoder.place == "stream" else torch.device("cpu"))
     with place as device:
         text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
     if not torch.isfinite(text.states).all():

@@ -121,6 +121,17 @@ def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: K
     assert not states.is_inference()
 
 
+@pytest.mark.parametrize("device", ["default", "stream", "cpu"])
+def test_the_text_encoder_runs_where_it_is_told(here: Recording, device: str) -> None:
+    (encoder,) = Kandinsky3TextEncoderLoader().run("kandinsky-3", "fp16", device)
+    brought: list[object] = []
+    loaded = here.loaded
+    here.loaded = lambda module: brought.append(module) or loaded(module)
+    ((states, _),) = Kandinsky3TextEncode().run(encoder, "a red star")[0]
+    assert torch.isfinite(states).all()
+    assert brought == ([encoder.encoder] if device == "default" else [])
+
+
 def test_a_long_prompt_is_cut_and_said_so(
     here: Recording, text_encoder: Kandinsky3TextEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
