@@ -211,7 +211,7 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: K
         ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "has not learned to inpaint"),
         (
             {"image": torch.rand(2, 64, 64, 3), "strength": 1.0},
-            "Expected 1 or 1 pictures to start from, as many as to draw; got 2",
+            "Expected 1 or 1 images, as many as pictures to draw; got 2",
         ),
         ({"image": torch.rand(1, 64, 64, 3), "strength": 0.3}, "leaves no step to run"),
         ({"steps": 0}, "expected 1 to 1000 steps, got 0"),
