@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import host
 from .kandinsky import DTYPE, PROMPT, SEED, STRENGTH
-from .models.loader3 import Kandinsky3, Kandinsky3TextEncoder, load_kandinsky3, load_text_encoder
+from .models.loader3 import Kandinsky3, Kandinsky3TextEncoder, Place, load_kandinsky3, load_text_encoder
 from .models.t5 import FP8
 from .pipelines import SIZE_STEP, pick, require_size
 from .pipelines3 import (
@@ -26,6 +26,7 @@ from .pipelines3 import (
 
 CATEGORY = "Kandinsky/Kandinsky 3"
 MODEL, TEXT_ENCODER = "KANDINSKY3", "KANDINSKY3_TEXT_ENCODER"
+PLACES: dict[str, Place] = {"default": "device", "stream": "stream", "cpu": "cpu"}
 STORAGE = {"auto": torch.float16, **host.DTYPES, "fp8_e4m3fn": FP8}
 
 
@@ -75,11 +76,12 @@ class Kandinsky3TextEncoderLoader:
                     },
                 ),
                 "device": (
-                    ["default", "cpu"],
+                    list(PLACES),
                     {
                         "default": "default",
-                        "tooltip": "cpu: leaves a GPU that is too small for it alone; a prompt then takes a minute. "
-                        "Save Conditioning keeps what it made.",
+                        "tooltip": "stream: the weights stay in the computer's memory and go through the GPU one after "
+                        "another, so that any GPU will do. cpu: leaves it alone; a prompt may take a minute. Save "
+                        "Conditioning keeps what was made.",
                     },
                 ),
             }
@@ -87,10 +89,11 @@ class Kandinsky3TextEncoderLoader:
 
     def run(self, model: str, dtype: str, device: str) -> tuple[Kandinsky3TextEncoder]:
         folder = pick(text_encoder_folders(), model, "Kandinsky 3 text encoder")
-        storage, on_cpu = STORAGE[dtype], device == "cpu" or host.current().device().type == "cpu"
+        here, storage, place = host.current(), STORAGE[dtype], PLACES[device]
         # A CPU is slow in half precision, which then only saves memory.
-        compute = torch.float32 if on_cpu else host.current().dtype("auto") if storage == FP8 else storage
-        return (load_text_encoder(folder, storage, compute, on_cpu=on_cpu),)
+        on_cpu = place == "cpu" or here.device().type == "cpu"
+        compute = torch.float32 if on_cpu else here.dtype("auto") if storage == FP8 else storage
+        return (load_text_encoder(folder, storage, compute, place=place),)
 
 
 class Kandinsky3TextEncode:

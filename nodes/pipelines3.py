@@ -21,7 +21,7 @@ from .models.loader3 import (
     is_kandinsky3_folder,
     is_kandinsky3_text_folder,
 )
-from .pipelines import folders, row_seeds
+from .pipelines import folders, for_every_picture, row_seeds
 from .sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
 from .sampling.noise import seeded_noise
 
@@ -44,7 +44,10 @@ def text_encoder_folders() -> dict[str, Path]:
 def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
     """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
     seam = host.current()
-    place = nullcontext(torch.device("cpu")) if text_encoder.on_cpu else seam.loaded(text_encoder.encoder)
+    if text_encoder.place == "device":
+        place = seam.loaded(text_encoder.encoder)
+    else:
+        place = nullcontext(seam.device() if text_encoder.place == "stream" else torch.device("cpu"))
     with place as device:
         text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
     if not torch.isfinite(text.states).all():
@@ -88,12 +91,11 @@ def conditioning_to_latents(
     seam = host.current()
     width, height = size
     text = to_text(positive, model.width, "positive")
-    count = len(text.states) * batch_size
-    text = Text3(text.states.repeat_interleave(batch_size, 0), text.mask.repeat_interleave(batch_size, 0))
     without = None
     if negative is not None:
-        without = to_text(negative, model.width, "negative").rows(len(text.states) // batch_size)
-        without = Text3(without.states.repeat_interleave(batch_size, 0), without.mask.repeat_interleave(batch_size, 0))
+        without = to_text(negative, model.width, "negative").rows(len(text.states)).repeat(batch_size)
+    text = text.repeat(batch_size)
+    count = len(text.states)
     begin = None if start is None else encode_picture(model, for_movq(start[0], width, height), count)
     inpaint = None if repaint is None else encode_inpaint(model, *repaint, width, height, count)
     noise = seeded_noise(row_seeds(seed, count))
@@ -104,7 +106,7 @@ def conditioning_to_latents(
         seam.progress(step, total)
 
     with seam.loaded(model.unet) as device:
-        text = Text3(text.states.to(device), text.mask.to(device))
+        text = text.to(device)
         if chosen == FLASH:
             latents = sample_flash(model.unet, model.scheduler, text, latent_size, noise, begin, strength, on_step)
         else:
@@ -112,7 +114,7 @@ def conditioning_to_latents(
                 model.unet,
                 model.scheduler,
                 text,
-                None if without is None else Text3(without.states.to(device), without.mask.to(device)),
+                None if without is None else without.to(device),
                 latent_size,
                 noise,
                 steps,
@@ -150,11 +152,9 @@ def choose_sampling(model: Kandinsky3, sampling: str, repaints: bool) -> str:
 
 def encode_picture(model: Kandinsky3, pixels: Tensor, count: int) -> Tensor:
     """Latents [count, 4, H/8, W/8] of pixels [1 or count, 3, H, W] in −1..1."""
-    if len(pixels) not in (1, count):
-        raise ValueError(f"Expected 1 or {count} pictures to start from, as many as to draw; got {len(pixels)}.")
     with host.current().loaded(model.movq) as device, torch.inference_mode():
         latents = model.movq.encode(pixels.to(device, model.movq.quant_conv.weight.dtype)).float()
-    return latents.expand(count, -1, -1, -1)
+    return for_every_picture(latents, count, "images")
 
 
 def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, height: int, count: int) -> Inpaint3:
@@ -162,8 +162,7 @@ def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, h
     pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
     mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
     repaint = F.interpolate(mask[:, None].float(), size=(height, width), mode="bilinear").clamp(0, 1)
-    if len(repaint) not in (1, count):
-        raise ValueError(f"Expected 1 or {count} masks, as many as pictures to draw; got {len(repaint)}.")
+    repaint = repaint if len(repaint) == 1 else for_every_picture(repaint, count, "masks")
     if not repaint.any():
         raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")
     pixels = for_movq(image, width, height)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +32,8 @@ MAX_TOKENS = 128
 
 TIED = "encoder.embed_tokens.weight"
 """A second name of `shared.weight`, which some files hold too."""
+
+Place = Literal["device", "stream", "cpu"]
 
 SCHEDULER = DecoderScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=True, steps_offset=1)
 """Kandinsky 3's, where a folder has none: DDPM, clip ±1, fixed_small, leading."""
@@ -69,8 +71,8 @@ class Kandinsky3TextEncoder:
     name: str
     encoder: T5Encoder
     tokenizer: Any
-    on_cpu: bool = False
-    """Whether it is to stay on the CPU."""
+    place: Place = "device"
+    """Where it runs: on the device, whole; on the device, its layers coming one after another; or on the CPU."""
 
 
 def is_kandinsky3_folder(folder: Path) -> bool:
@@ -107,7 +109,7 @@ def load_text_encoder(
     dtype: torch.dtype = torch.float32,
     compute: torch.dtype | None = None,
     operations: Operations = CastOperations,
-    on_cpu: bool = False,
+    place: Place = "device",
 ) -> Kandinsky3TextEncoder:
     """Read text_encoder/ and tokenizer/ of a Kandinsky 3 folder, the encoder's weights on the CPU in `dtype`
     (torch.float8_e4m3fn too), its layers computing in `compute` (default: dtype). Raises WeightsError."""
@@ -116,7 +118,7 @@ def load_text_encoder(
         compute = torch.float32
     encoder = T5Encoder(_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
     fill(encoder, shards(weights))
-    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"), on_cpu)
+    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"), place)
 
 
 def shards(folder: Path) -> list[Path]:

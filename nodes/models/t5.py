@@ -42,8 +42,9 @@ class T5Config:
 
 
 class CastLinear(nn.Linear):
-    """A linear layer whose weight is cast to the input's dtype as it is used. An fp8 weight has a scale for each of
-    its rows: T5's projections are too small for fp8 as they are."""
+    """A linear layer whose weight is brought to the input's device and dtype as it is used: it may be kept in fewer
+    bits, and in a GPU's host memory. An fp8 weight has a scale for each of its rows, for T5's projections are too small
+    for fp8 as they are."""
 
     scale: Tensor | None
 
@@ -52,8 +53,9 @@ class CastLinear(nn.Linear):
         self.register_buffer("scale", None, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight.to(input.dtype)
-        return F.linear(input, weight if self.scale is None else weight * self.scale.to(input.dtype), self.bias)
+        # Cast there and not here, where it would be slower and more to send.
+        weight = self.weight.to(input.device).to(input.dtype)
+        return F.linear(input, weight if self.scale is None else weight * self.scale.to(input), self.bias)
 
 
 class CastOperations:
@@ -97,7 +99,8 @@ class T5Encoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """tokens [B, T] ids, mask [B, T] (1 = a token) → last hidden states [B, T, d_model] float32, after the last
         norm. Where there is no token they mean nothing."""
-        return self.encoder(self.shared(tokens).float(), mask, self.compute)
+        x = self.shared(tokens.to(self.shared.weight.device)).to(tokens.device)
+        return self.encoder(x.float(), mask, self.compute)
 
 
 class Stack(nn.Module):
@@ -112,7 +115,7 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, compute: torch.dtype) -> Tensor:
         first: Any = self.block[0]  # its table of relative positions serves all of them
         bias = first.layer[0].SelfAttention.positions(x.shape[1], self.config)
-        bias = bias.to(compute).masked_fill(mask[:, None, None, :] == 0, torch.finfo(compute).min)
+        bias = bias.to(x.device, compute).masked_fill(mask[:, None, None, :] == 0, torch.finfo(compute).min)
         for block in self.block:
             x = block(x, bias, compute)
         return self.final_layer_norm(x)

@@ -62,6 +62,13 @@ class Text3:
             raise ValueError(f"Expected 1 or {count} texts, got {len(self.states)}.")
         return Text3(self.states.expand(count, -1, -1), self.mask.expand(count, -1))
 
+    def repeat(self, times: int) -> Text3:
+        """Each text `times` times, one behind the other."""
+        return Text3(self.states.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
+
+    def to(self, device: torch.device) -> Text3:
+        return Text3(self.states.to(device), self.mask.to(device))
+
     def as_long_as(self, other: Text3) -> Text3:
         """The same with as many tokens as `other`, cut or padded: what the UNet says depends on that number, and one
         batch has one."""

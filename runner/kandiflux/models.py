@@ -36,16 +36,20 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 CODEBOOK = 16384
 SCHEDULER = {
     "_class_name": "DDPMScheduler",
+    "beta_end": 0.012,
     "beta_schedule": "squaredcos_cap_v2",
+    "beta_start": 0.00085,
     "clip_sample": True,
     "clip_sample_range": 1.0,
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
+    "set_alpha_to_one": False,
     "steps_offset": 1,
     "thresholding": False,
     "timestep_spacing": "leading",
     "variance_type": "fixed_small",
 }
+"""As published."""
 EXPECTED = "kandinsky3.pt, kandinsky3_flash.pt or kandinsky3_inpainting.pt (a UNet), movq.pt, or the folder they are in"
 
 

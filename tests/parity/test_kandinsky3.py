@@ -361,6 +361,16 @@ def test_t5_in_fewer_bits(folder: Path, text_encoder: Kandinsky3TextEncoder, dty
     assert torch.cosine_similarity(exact.flatten(), got.flatten(), dim=0) > 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, FP8])
+@torch.no_grad()
+def test_t5_streams_to_where_its_input_is(folder: Path, dtype: torch.dtype) -> None:
+    """On a device without memory of its own: everything has to be brought there, layer by layer, and nothing moved."""
+    encoder = load_text_encoder(folder, dtype).encoder
+    x, mask = torch.ones(1, 6, STATES, device="meta"), torch.ones(1, 6, device="meta")
+    assert encoder.encoder(x, mask, encoder.compute).device.type == "meta"
+    assert {tensor.device.type for tensor in (*encoder.parameters(), *encoder.buffers())} == {"cpu"}
+
+
 def test_fp8_keeps_small_rows() -> None:
     weight = torch.randn(3, 64) * torch.tensor([[1.0], [1e-4], [0.0]])
     stored, scale = to_fp8(weight)

@@ -202,3 +202,13 @@ def test_a_file_holds_no_more_than_it_says(tmp_path: Path) -> None:
     assert size < 2000, "a view is saved, not what it is a view of"
     header = int.from_bytes(path.read_bytes()[:8], "little")
     assert json.loads(path.read_bytes()[8 : 8 + header])["__metadata__"]["format"] == module.FORMAT
+
+
+@pytest.mark.parametrize("name", module.NODES)
+def test_every_node_explains_itself(name: str) -> None:
+    node, title = module.NODES[name]
+    assert name == "Kandiflux" + title.replace(" ", "")
+    assert len(node.DESCRIPTION) > 30
+    assert node.SEARCH_ALIASES
+    for spec in node.INPUT_TYPES()["required"].values():
+        assert spec[1]["tooltip"]

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from kandiflux import models
 from safetensors.torch import load_file, save_file
 
 from nodes.models.loader import WeightsError
-from nodes.models.loader3 import load_text_encoder, load_tokenizer, shards
+from nodes.models.loader3 import SCHEDULER, load_text_encoder, load_tokenizer, shards
 from nodes.models.spiece import tokenizer_json
 from nodes.models.t5 import T5Config, T5Encoder
+from nodes.sampling.schedulers import DecoderScheduler
 from tests.parity.tiny3 import PIECES, spiece_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,6 +199,48 @@ def test_pickled_weights_are_not_read(small: Path) -> None:
     (small / "text_encoder" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin, which is not read"):
         load_text_encoder(small)
+
+
+def test_the_published_configs_are_read() -> None:
+    """As they stand in the official repository, in what matters to us."""
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "squaredcos_cap_v2",
+        "beta_start": 0.00085,
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "dynamic_thresholding_ratio": 0.995,
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "sample_max_value": 1.0,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "thresholding": False,
+        "timestep_spacing": "leading",
+        "trained_betas": None,
+        "variance_type": "fixed_small",
+    }
+    assert DecoderScheduler.from_json(scheduler) == SCHEDULER
+    assert DecoderScheduler.from_json(models.SCHEDULER) == SCHEDULER
+    text_encoder = {
+        "architectures": ["T5EncoderModel"],
+        "d_ff": 16384,
+        "d_kv": 256,
+        "d_model": 4096,
+        "dense_act_fn": "silu",
+        "feed_forward_proj": "gated-silu",
+        "is_encoder_decoder": True,
+        "layer_norm_epsilon": 1e-06,
+        "model_type": "t5",
+        "n_positions": 512,
+        "num_heads": 16,
+        "num_layers": 32,
+        "relative_attention_max_distance": 128,
+        "relative_attention_num_buckets": 32,
+        "vocab_size": 32128,
+    }
+    assert T5Config.from_json(text_encoder) == T5Config()
 
 
 # The tokenizer

@@ -121,6 +121,17 @@ def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: K
     assert not states.is_inference()
 
 
+@pytest.mark.parametrize("device", ["default", "stream", "cpu"])
+def test_the_text_encoder_runs_where_it_is_told(here: Recording, device: str) -> None:
+    (encoder,) = Kandinsky3TextEncoderLoader().run("kandinsky-3", "fp16", device)
+    brought: list[object] = []
+    loaded = here.loaded
+    here.loaded = lambda module: brought.append(module) or loaded(module)
+    ((states, _),) = Kandinsky3TextEncode().run(encoder, "a red star")[0]
+    assert torch.isfinite(states).all()
+    assert brought == ([encoder.encoder] if device == "default" else [])
+
+
 def test_a_long_prompt_is_cut_and_said_so(
     here: Recording, text_encoder: Kandinsky3TextEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -200,7 +211,7 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: K
         ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "has not learned to inpaint"),
         (
             {"image": torch.rand(2, 64, 64, 3), "strength": 1.0},
-            "Expected 1 or 1 pictures to start from, as many as to draw; got 2",
+            "Expected 1 or 1 images, as many as pictures to draw; got 2",
         ),
         ({"image": torch.rand(1, 64, 64, 3), "strength": 0.3}, "leaves no step to run"),
         ({"steps": 0}, "expected 1 to 1000 steps, got 0"),
