@@ -136,9 +136,76 @@ def a_strip_goes_from_one_to_the_other(runner: Runner) -> None:
         assert np.abs(before - after).mean() > 0.01
 
 
+def with_a_hole(path: Path, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Make `box` (left, top, right, bottom) of the picture transparent; True there."""
+    picture = Image.open(path).convert("RGBA")
+    alpha = Image.new("L", picture.size, 255)
+    alpha.paste(0, box)
+    picture.putalpha(alpha)
+    picture.save(path)
+    return np.asarray(alpha) == 0
+
+
+def inpainting_draws_the_masked_part_only(runner: Runner) -> None:
+    path = drawn(runner.folder, Triple("square", "red", "blue"))
+    start = np.asarray(Image.open(path)) / 255
+    hole = with_a_hole(path, (64, 0, 128, 128))
+    prompt = canonical("circle", "yellow", "blue", "en")
+    (picture,) = runner.run("kandinsky22_pocket_inpaint", prompt=prompt, image=path, seed=2)
+    assert np.abs(picture - start)[~hole].max() <= 2 / 255
+    assert np.abs(picture - start)[hole].mean() > 0.1
+    assert colour_of(picture, "yellow")[hole].min() < 0.25
+
+
+def outpainting_keeps_the_picture(runner: Runner) -> None:
+    path = drawn(runner.folder, Triple("circle", "red", "white"))
+    start = np.asarray(Image.open(path)) / 255
+    prompt = canonical("circle", "red", "white", "en")
+    (picture,) = runner.run("kandinsky22_pocket_outpaint", prompt=prompt, image=path, right=64, seed=2)
+    assert picture.shape == (128, 192, 3)
+    feathered = 8
+    assert np.abs(picture[:, : 128 - feathered] - start[:, : 128 - feathered]).max() <= 2 / 255
+    assert np.median(colour_of(picture, "white")[:, 136:]) < 0.25, "the background goes on"
+
+
+def variations_are_of_the_picture(runner: Runner) -> None:
+    shown = Triple("star", "green", "white")
+    path = drawn(runner.folder, shown)
+    pictures = runner.run("kandinsky22_pocket_variations", image=path, seed=3)
+    assert len(pictures) == 4
+    right = sum(judge(picture).right(shown) for picture in pictures)
+    assert right >= 3, [judge(picture) for picture in pictures]
+    assert np.abs(pictures[0] - pictures[1]).mean() > 0.005
+
+
+def a_text_and_a_picture_mix(runner: Runner) -> None:
+    path = drawn(runner.folder, Triple("circle", "blue", "white"))
+
+    def blend(text: float, image: float) -> Pixels:
+        prompt = canonical("circle", "red", "white", "en")
+        return runner.run(
+            "kandinsky22_pocket_mix_text_and_picture",
+            prompt=prompt,
+            image=path,
+            weight_text=text,
+            weight_image=image,
+            seed=3,
+        )[0]
+
+    red, blue, mixed = blend(1, 0), blend(0, 1), blend(0.5, 0.5)
+    assert judge(red).right(Triple("circle", "red", "white"))
+    assert judge(blue).right(Triple("circle", "blue", "white"))
+    for end in (red, blue):
+        assert np.abs(mixed - end).mean() > 0.02
+
+
 CHECKS: list[Callable[[Runner], None]] = [
     a_prompt_in_each_language,
     a_mix_lies_between,
     img2img_goes_as_far_as_it_is_told,
     a_strip_goes_from_one_to_the_other,
+    inpainting_draws_the_masked_part_only,
+    outpainting_keeps_the_picture,
+    variations_are_of_the_picture,
+    a_text_and_a_picture_mix,
 ]

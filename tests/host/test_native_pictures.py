@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from pocket.captions import canonical
 from pocket.judge import judge
 from pocket.subjects import COLOURS, Triple
 
 from tests.hosts import RunningHost
-from tests.pocket_runs import Pixels, Runner, drawn
+from tests.pocket_runs import Pixels, Runner, drawn, with_a_hole
 
 WANTED = Triple("star", "yellow", "purple")
 
@@ -38,20 +37,10 @@ def test_samplers(comfy_host: RunningHost, tmp_path: Path, sampler: str, schedul
     assert verdict.right(WANTED), verdict
 
 
-def masked(folder: Path, triple: Triple, box: tuple[int, int, int, int]) -> tuple[Path, NDArray[np.bool_]]:
-    """(a drawn picture whose `box` (left, top, right, bottom) is transparent, True there)."""
-    path = drawn(folder, triple)
-    picture = Image.open(path).convert("RGBA")
-    alpha = Image.new("L", picture.size, 255)
-    alpha.paste(0, box)
-    picture.putalpha(alpha)
-    picture.save(path)
-    return path, np.asarray(alpha) == 0
-
-
 def test_the_mask_is_where_it_draws(comfy_host: RunningHost, tmp_path: Path) -> None:
     start = Triple("square", "red", "blue")
-    path, inside = masked(tmp_path, start, (64, 0, 128, 128))
+    path = drawn(tmp_path, start)
+    inside = with_a_hole(path, (64, 0, 128, 128))
     runner = Runner(comfy_host.url, tmp_path)
 
     def run(**changes: object) -> Pixels:
