@@ -64,8 +64,8 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     noise (names of tensors). Perhaps: start (latents), denoise, weight_dtype, hint, image (IMAGE), mask (MASK) and
     keep_rest, movq (another folder or file), lora and strength. For 2.1: text and negative_text; for 3: prompt,
     negative_prompt, text_dtype and mask3 (MASK). stream: weights are brought one by one; again: a second run after all
-    models were taken off the device; tiled: decoding is; error: the run is to fail, and its message, in bytes, is the
-    result.
+    models were taken off the device; tiled: decoding is; preview_of: an IMAGE, whose preview is the result; error: the
+    run is to fail, and its message, in bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
@@ -77,6 +77,8 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         node = nodes[kind]
         return getattr(node(), node.FUNCTION)(**inputs)
 
+    if "preview_of" in case:
+        return preview(run, case["model"], given[case["preview_of"]])
     (model,) = run("KandinskyModelLoader", unet=case["model"], weight_dtype=case.get("weight_dtype", "default"))
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
@@ -128,6 +130,19 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         picture()
         comfy.model_management.unload_all_models()
     return picture()
+
+
+def preview(run: Any, name: str, image: Any) -> Any:
+    """The latent preview [1, h, w, 3] of an IMAGE, as the editor is sent one."""
+    import latent_preview
+    import torch
+
+    (vae,) = run("KandinskyVAELoader", movq=name)
+    (model,) = run("KandinskyModelLoader", unet=name, weight_dtype="default", vae=vae)
+    latents = model.model.latent_format
+    previewer = latent_preview.Latent2RGBPreviewer(latents.latent_rgb_factors, latents.latent_rgb_factors_bias)
+    picture = previewer.decode_latent_to_preview(vae.encode(image))
+    return torch.tensor(list(picture.getdata())).reshape(1, picture.height, picture.width, 3) / 255
 
 
 def conditioning2(run: Any, core: Any, case: dict[str, Any], given: dict[str, Any]) -> Any:

@@ -31,6 +31,7 @@ from diffusers import (
     VQModel,
 )
 from PIL import Image
+from pocket.shapes import TRIPLES, draw, sample_scenes
 from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
@@ -127,6 +128,11 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     more_of_22(inside, size)
     all_of_21(inside, size)
     all_of_3(inside, size)
+
+    scenes = sample_scenes(1, generator(4), TRIPLES)
+    shown = inside.tensors["shown"] = draw(scenes, 128).movedim(1, -1)
+    small = torch.nn.functional.avg_pool2d(shown.movedim(-1, 1), 8).movedim(1, -1)
+    inside.add(small, name="preview", model="kandinsky-2-2-pocket-decoder", preview_of="shown")
 
     # LoRA, in each published style of names: the same layers, and a reference whose weights are changed by hand.
     unet = UNet2DConditionModel.from_pretrained(inside.models / "plain" / "unet")
@@ -452,5 +458,11 @@ def test_fp8_draws_nearly_the_same(inside: Inside, name: str) -> None:
     assert (got - wanted).abs().mean() < 0.5 * (wanted - wanted.mean()).abs().mean()
 
 
+def test_previews_are_in_the_pictures_colours(inside: Inside) -> None:
+    wanted, got = inside.wanted["preview"], inside.result("preview")
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().mean() < 0.1
+
+
 def test_every_case_is_tested(inside: Inside) -> None:
-    assert sorted(inside.wanted) == sorted([*NAMES, *FP8, *ERRORS])
+    assert sorted(inside.wanted) == sorted([*NAMES, *FP8, *ERRORS, "preview"])
