@@ -37,6 +37,15 @@ def test_samplers(comfy_host: RunningHost, tmp_path: Path, sampler: str, schedul
     assert verdict.right(WANTED), verdict
 
 
+def test_a_batch(comfy_host: RunningHost, tmp_path: Path) -> None:
+    pictures = Runner(comfy_host.url, tmp_path).run(
+        "kandinsky22_pocket_ksampler", prompt=canonical(*WANTED, "ru"), batch_size=3, seed=7
+    )
+    assert len(pictures) == 3
+    assert all(judge(picture).right(WANTED) for picture in pictures), [judge(picture) for picture in pictures]
+    assert np.abs(pictures[0] - pictures[1]).mean() > 0.01
+
+
 def test_the_mask_is_where_it_draws(comfy_host: RunningHost, tmp_path: Path) -> None:
     start = Triple("square", "red", "blue")
     path = drawn(tmp_path, start)
