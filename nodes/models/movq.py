@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, ToOut, attend
+from .layers import Factory, Operations, ToOut, attend, fast_layout
 
 EPS = 1e-6
 SPATIAL_GROUPS = 32
@@ -72,10 +72,11 @@ class MOVQ(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] in −1..1 → latents [B, 4, H/8, W/8], not quantised."""
-        return self.quant_conv(self.encoder(pixels))
+        return self.quant_conv(self.encoder(fast_layout(pixels)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, 4, h, w] → [B, 3, 8h, 8w], about −1..1, not clamped."""
+        latents = fast_layout(latents)
         return self.decoder(self.post_quant_conv(latents), latents)
 
 
@@ -113,7 +114,7 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             h = block(h, None)
         h = self.mid_block(h, None)
-        return self.conv_out(F.silu(self.conv_norm_out(h)))
+        return self.conv_out(F.silu(self.conv_norm_out(h), inplace=True))
 
 
 class Decoder(nn.Module):
@@ -141,7 +142,7 @@ class Decoder(nn.Module):
         h = self.mid_block(self.conv_in(z), zq)
         for block in self.up_blocks:
             h = block(h, zq)
-        return self.conv_out(F.silu(self.conv_norm_out(h, zq)))
+        return self.conv_out(F.silu(self.conv_norm_out(h, zq), inplace=True))
 
 
 class _Builder:
@@ -178,11 +179,14 @@ class SpatialNorm(nn.Module):
         self.conv_b = ops.Conv2d(latent_channels, width, 1, **factory)
 
     def forward(self, x: Tensor, zq: Tensor) -> Tensor:
-        # 1×1 convolutions commute with a nearest resize, and the latents are up to 64 times smaller.
-        scale, shift = (
-            F.interpolate(conv(zq), size=x.shape[-2:], mode="nearest") for conv in (self.conv_y, self.conv_b)
-        )
-        return torch.addcmul(shift, self.norm_layer(x), scale)
+        """x [B, C, k·h, l·w], zq [B, 4, h, w]. The reference resizes zq to x's places, the nearest; here each scale and
+        shift is broadcast over the k × l places it is for, and nothing of their size is made."""
+        h = self.norm_layer(x)
+        (high, wide), (rows, columns) = h.shape[2:], zq.shape[2:]
+        places = h.unflatten(3, (columns, wide // columns)).unflatten(2, (rows, high // rows))  # [B, C, h, k, w, l]
+        scale, shift = (conv(zq)[:, :, :, None, :, None] for conv in (self.conv_y, self.conv_b))
+        places.mul_(scale).add_(shift)
+        return h
 
 
 class Level(nn.Module):
@@ -245,9 +249,10 @@ class Resnet(nn.Module):
         self.conv_shortcut = build.conv(width_in, width, kernel=1, padding=0) if width_in != width else None
 
     def forward(self, x: Tensor, zq: Tensor | None) -> Tensor:
-        h = self.conv1(F.silu(normalise(self.norm1, x, zq)))
-        h = self.conv2(F.silu(normalise(self.norm2, h, zq)))
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        # In place where a tensor is its layer's own: at these sizes fresh memory costs more than the sums.
+        h = self.conv1(F.silu(normalise(self.norm1, x, zq), inplace=True))
+        h = self.conv2(F.silu(normalise(self.norm2, h, zq), inplace=True))
+        return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Attention(nn.Module):
