@@ -63,6 +63,8 @@ def page(host: RunningHost) -> Iterator[Any]:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_opens_clean(page: Any, host: RunningHost, path: Path) -> None:
     opened = page.evaluate(OPEN, json.loads(path.read_text("utf-8")))
+    page.wait_for_timeout(300)
+    assert page.locator(".p-toast-message").all_inner_texts() == [], "the editor complains"
     virtual = {"MarkdownNote", "Note"}
     assert set(opened["unknown"]) <= virtual
     with open_client(host.url) as client:
