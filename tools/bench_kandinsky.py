@@ -134,7 +134,9 @@ class Ours:
 
         job = self.job
         embeds, away = text_to_embeds(self.prior, PROMPT, "", SEED, job.prior_steps, job.guidance)
-        latents = embeds_to_latents(self.decoder, embeds, away, (job.size, job.size), SEED, job.steps, job.guidance)
+        latents = embeds_to_latents(
+            self.decoder, embeds, away, (job.size, job.size), SEED, job.steps, job.guidance
+        )
         return latents_to_image(self.decoder, latents).numpy()
 
     def size_of(self, part: str) -> tuple[int, int]:
