@@ -75,3 +75,15 @@ def test_opens_clean(page: Any, host: RunningHost, path: Path) -> None:
 def without_titles(prompt: Mapping[str, Any]) -> dict[str, Any]:
     """What a server runs of a prompt."""
     return {node: (value["class_type"], value["inputs"]) for node, value in prompt.items()}
+
+
+def test_missing_models_are_offered_for_download(page: Any) -> None:
+    workflow = json.loads((ROOT / "workflows" / "kandinsky22_ksampler.json").read_text("utf-8"))
+    named = [model for node in workflow["nodes"] for model in node["properties"].get("models", [])]
+    assert {model["directory"] for model in named} == {"kandinsky", "diffusion_models", "vae"}
+    for model in named:
+        model["name"] = "not here " + model["name"]
+    page.evaluate(OPEN.replace("showMissingModelsDialog: false", "showMissingModelsDialog: true"), workflow)
+    for model in named:
+        page.get_by_text(model["name"]).first.wait_for(timeout=10_000)
+    page.keyboard.press("Escape")
