@@ -1,13 +1,14 @@
 """The seam: everything the nodes ask of the program they run in.
 
 `current()` is ComfyUI where this pack was loaded by it, the lite host where that one runs, and otherwise no host at
-all (tests, tools). This module and comfy_models.py are the only ones that import ComfyUI's modules.
+all (tests, tools). This module and the folder comfyui/ are the only places that import ComfyUI's modules.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +64,15 @@ class Host:
         """Where models of `kind` are looked for, the first to be preferred."""
         return self._folders.get(kind, [])
 
+    def model_files(self, kind: str) -> dict[str, Path]:
+        """Name → path of the safetensors files of `kind`, at any depth in its folders."""
+        found: dict[str, Path] = {}
+        for root in self.model_folders(kind):
+            for where, _, names in os.walk(root, followlinks=True):
+                for path in (Path(where) / name for name in names if name.endswith(".safetensors")):
+                    found.setdefault(path.relative_to(root).as_posix(), path)
+        return dict(sorted(found.items()))
+
     def add_model_folder(self, kind: str, folder: Path) -> None:
         self._folders.setdefault(kind, []).append(folder)
 
@@ -72,6 +82,10 @@ class Host:
 
     def output_directory(self) -> Path:
         return Path(tempfile.gettempdir())
+
+    def clip_tokenizer_folder(self) -> Path | None:
+        """Where the host has a CLIP tokenizer of its own."""
+        return None
 
 
 class LiteHost(Host):
@@ -145,6 +159,14 @@ class ComfyHost(Host):
         known = folder_paths.folder_names_and_paths
         return [Path(folder) for folder in folder_paths.get_folder_paths(kind)] if kind in known else []
 
+    def model_files(self, kind: str) -> dict[str, Path]:
+        import folder_paths
+
+        if kind not in folder_paths.folder_names_and_paths:
+            return {}
+        names = [name for name in folder_paths.get_filename_list(kind) if name.endswith(".safetensors")]  # cached
+        return {name: Path(folder_paths.get_full_path_or_raise(kind, name)) for name in names}
+
     def add_model_folder(self, kind: str, folder: Path) -> None:
         import folder_paths
 
@@ -164,6 +186,12 @@ class ComfyHost(Host):
         import folder_paths
 
         return Path(folder_paths.get_output_directory())
+
+    def clip_tokenizer_folder(self) -> Path | None:
+        import comfy.sd1_clip
+
+        folder = Path(comfy.sd1_clip.__file__).with_name("sd1_tokenizer")
+        return folder if folder.is_dir() else None
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from . import host
 from .embeds import EMBEDS, METHOD, ImageEmbeds, require_width
 from .images import pad_for_outpaint
 from .models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
+from .models.single import load_decoder_files, load_prior_files
 from .pipelines import (
     SIZE_STEP,
     blend,
@@ -21,6 +23,7 @@ from .pipelines import (
     prior_folders,
     require_size,
     text_to_embeds,
+    tokenizer_folders,
 )
 
 CATEGORY = "Kandinsky"
@@ -63,6 +66,7 @@ PRIOR_GUIDANCE = (
         "tooltip": "How closely to follow the prompt; 1 or less: no guidance.",
     },
 )
+NONE = "none"
 STRENGTH = {"min": 0.01, "max": 1.0, "step": 0.01}
 
 
@@ -102,6 +106,67 @@ class KandinskyDecoderLoader:
 
     def run(self, model: str, dtype: str) -> tuple[KandinskyDecoder]:
         return (load_decoder(pick(decoder_folders(), model, "decoder"), host.current().dtype(dtype)),)
+
+
+class KandinskyPriorFilesLoader:
+    DESCRIPTION = "Load a Kandinsky prior from three single files in ComfyUI's own model folders, one for each network."
+    SEARCH_ALIASES = ["kandinsky checkpoint", "load prior", "unclip", "safetensors"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (PRIOR,)
+    RETURN_NAMES = ("prior",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "prior": file_input("diffusion_models", "kandinsky-2-2-prior.safetensors"),
+                "text_encoder": file_input("text_encoders", "kandinsky-2-2-text-encoder.safetensors"),
+                "image_encoder": file_input("clip_vision", "kandinsky-2-2-image-encoder.safetensors"),
+                "dtype": DTYPE,
+            }
+        }
+
+    def run(self, prior: str, text_encoder: str, image_encoder: str, dtype: str) -> tuple[KandinskyPrior]:
+        text = pick_file("text_encoders", text_encoder)
+        network, vision = pick_file("diffusion_models", prior), pick_file("clip_vision", image_encoder)
+        return (load_prior_files(network, text, vision, tokenizer_folders(text), host.current().dtype(dtype)),)
+
+
+class KandinskyDecoderFilesLoader:
+    DESCRIPTION = "Load a Kandinsky decoder from single files in ComfyUI's own model folders, one for each network."
+    SEARCH_ALIASES = ["kandinsky checkpoint", "load decoder", "movq", "unet", "safetensors"]
+    CATEGORY = CATEGORY
+    FUNCTION = "run"
+    RETURN_TYPES = (DECODER,)
+    RETURN_NAMES = ("decoder",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        names, options = file_input("text_encoders", "kandinsky-2-1-text-encoder.safetensors, for 2.1 only")
+        return {
+            "required": {
+                "unet": file_input("diffusion_models", "kandinsky-2-2-decoder.safetensors"),
+                "movq": file_input("vae", "kandinsky-2-2-movq.safetensors"),
+                "dtype": DTYPE,
+            },
+            "optional": {"text_encoder": ([NONE, *names], options | {"default": NONE})},
+        }
+
+    def run(self, unet: str, movq: str, dtype: str, text_encoder: str = NONE) -> tuple[KandinskyDecoder]:
+        text = None if text_encoder == NONE else pick_file("text_encoders", text_encoder)
+        network, autoencoder = pick_file("diffusion_models", unet), pick_file("vae", movq)
+        tokenizers = [] if text is None else tokenizer_folders(text)
+        return (load_decoder_files(network, autoencoder, text, tokenizers, host.current().dtype(dtype)),)
+
+
+def file_input(kind: str, example: str) -> tuple[list[str], dict[str, Any]]:
+    """A list of the safetensors files in models/`kind`, to choose from."""
+    return list(host.current().model_files(kind)), {"tooltip": f"A safetensors file in models/{kind}: {example}."}
+
+
+def pick_file(kind: str, name: str) -> Path:
+    return pick(host.current().model_files(kind), name, "safetensors file", f"models/{kind}")
 
 
 class KandinskyPriorNode:
@@ -435,6 +500,8 @@ class KandinskyPadForOutpaint:
 NODES = {
     "KandinskyPriorLoader": (KandinskyPriorLoader, "Kandinsky Prior Loader"),
     "KandinskyDecoderLoader": (KandinskyDecoderLoader, "Kandinsky Decoder Loader"),
+    "KandinskyPriorFilesLoader": (KandinskyPriorFilesLoader, "Kandinsky Prior Loader (files)"),
+    "KandinskyDecoderFilesLoader": (KandinskyDecoderFilesLoader, "Kandinsky Decoder Loader (files)"),
     "KandinskyPrior": (KandinskyPriorNode, "Kandinsky Prior"),
     "KandinskyImageEncode": (KandinskyImageEncode, "Kandinsky Image Encode"),
     "KandinskyEmb2Emb": (KandinskyEmb2Emb, "Kandinsky Emb2Emb"),

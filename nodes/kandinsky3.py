@@ -12,14 +12,13 @@ from . import host
 from .kandinsky import DTYPE, PROMPT, SEED, STRENGTH
 from .models.loader3 import Kandinsky3, Kandinsky3TextEncoder, Place, load_kandinsky3, load_text_encoder
 from .models.t5 import FP8
-from .pipelines import SIZE_STEP, pick, require_size
+from .pipelines import SIZE_STEP, latents_to_image, pick, require_size
 from .pipelines3 import (
     AUTO,
     SAMPLINGS,
     Conditioning,
     conditioning_to_latents,
     kandinsky3_folders,
-    latents_to_image,
     prompt_to_conditioning,
     text_encoder_folders,
 )

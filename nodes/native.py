@@ -88,7 +88,7 @@ class KandinskyLoraLoader:
 
     def run(self, model: Any, lora: str, strength: float) -> tuple[Any]:
         require_kandinsky(model, "Kandinsky LoRA Loader", "use Load LoRA")
-        return (with_lora(model, pick(files("loras"), lora, "LoRA"), strength) if strength else model,)
+        return (with_lora(model, pick(files("loras"), lora, "LoRA", "models/loras"), strength) if strength else model,)
 
 
 class KandinskyCLIPLoader:

@@ -16,6 +16,7 @@ from . import host
 from .embeds import ImageEmbeds, require_width
 from .images import for_hint, for_image_encoder, for_keep_mask, for_movq, from_movq
 from .models.loader import KandinskyDecoder, KandinskyPrior, is_decoder_folder, is_prior_folder
+from .models.loader3 import Kandinsky3
 from .sampling.decoder import Inpaint, keep_mask, sample_latents
 from .sampling.mixing import mix
 from .sampling.noise import seeded_noise
@@ -54,13 +55,22 @@ def decoder_folders() -> dict[str, Path]:
     return folders(is_decoder_folder)
 
 
-def pick(found: dict[str, Path], name: str, kind: str) -> Path:
-    """The folder called `name`; FileNotFoundError, naming those there are, if it has gone since it was listed."""
+def pick(found: dict[str, Path], name: str, kind: str, where: str = "models/kandinsky") -> Path:
+    """The folder or file called `name`; FileNotFoundError, naming those there are, if it has gone since it was
+    listed."""
     if name not in found:
         raise FileNotFoundError(
-            f"Expected a {kind} folder called {name!r} in models/kandinsky; there are: {', '.join(found) or 'none'}."
+            f"Expected a {kind} called {name!r} in {where}; there are: {', '.join(found) or 'none'}."
         )
     return found[name]
+
+
+def tokenizer_folders(beside: Path) -> list[Path]:
+    """Where the tokenizer for the text encoder in the file `beside` may be: a folder of the file's name beside it,
+    tokenizer/ of an official folder, the host's own."""
+    official = sorted(folders(lambda folder: (folder / "tokenizer").is_dir()).values())
+    own = host.current().clip_tokenizer_folder()
+    return [beside.with_suffix(""), *(folder / "tokenizer" for folder in official), *([own] if own else [])]
 
 
 def require_size(width: int, height: int) -> None:
@@ -285,7 +295,7 @@ def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
 
 
 @torch.inference_mode()
-def latents_to_image(decoder: KandinskyDecoder, latents: Tensor) -> Tensor:
+def latents_to_image(decoder: KandinskyDecoder | Kandinsky3, latents: Tensor) -> Tensor:
     """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
     seam = host.current()
     with seam.loaded(decoder.movq) as device:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import host
-from .images import for_movq, from_movq
+from .images import for_movq
 from .models.loader3 import (
     Kandinsky3,
     Kandinsky3TextEncoder,
@@ -169,16 +169,3 @@ def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, h
     latents = encode_picture(model, blank_out(pixels, repaint), count)
     keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
     return Inpaint3(keep.expand(count, -1, -1, -1), latents)
-
-
-@torch.inference_mode()
-def latents_to_image(model: Kandinsky3, latents: Tensor) -> Tensor:
-    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
-    seam = host.current()
-    with seam.loaded(model.movq) as device:
-        dtype = model.movq.quant_conv.weight.dtype
-        pictures = []
-        for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
-            seam.throw_if_interrupted()
-            pictures.append(from_movq(model.movq.decode(latent.to(device, dtype))))
-    return torch.cat(pictures)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import comfy.utils
-import folder_paths
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ..models.detect import config_from_tensors
-from ..models.loader import WeightsError, check_shapes, network_config, tensor_shapes, weights_file
-from ..models.loader import _config as read_config
+from .. import host
+from ..models.loader import WeightsError, check_shapes, network_config, read_config, sizes, weights_file
 from ..models.loader3 import SCHEDULER, is_kandinsky3_folder
 from ..models.movq import MOVQConfig
+from ..models.single import published_scheduler
 from ..models.unet2 import UNet2Config
 from ..models.unet3 import UNet3Config
 from ..pipelines import decoder_folders, pick
@@ -22,16 +21,10 @@ from ..pipelines3 import kandinsky3_folders
 from ..sampling.kandinsky3 import scheduler_for
 from ..sampling.schedulers import DecoderScheduler
 
-Config = TypeVar("Config", UNet2Config, MOVQConfig)
-
 
 def files(kind: str) -> dict[str, Path]:
     """Name → path of the safetensors files in models/`kind`."""
-    return {
-        name: Path(folder_paths.get_full_path_or_raise(kind, name))
-        for name in folder_paths.get_filename_list(kind)
-        if name.endswith(".safetensors")
-    }
+    return host.current().model_files(kind)
 
 
 def unet_sources() -> dict[str, Path]:
@@ -49,7 +42,7 @@ def text_folders() -> dict[str, Path]:
 
 def decoder_unet(name: str) -> tuple[Path, UNet2Config | UNet3Config, DecoderScheduler]:
     """(weights, sizes, schedule) of the decoder called `name`. Raises WeightsError."""
-    path = pick(unet_sources(), name, "Kandinsky decoder")
+    path = pick(unet_sources(), name, "Kandinsky decoder", "models/kandinsky or models/diffusion_models")
     if is_kandinsky3_folder(path):
         network3 = read_config(UNet3Config, path / "unet" / "config.json")
         config = path / "scheduler" / "scheduler_config.json"
@@ -65,29 +58,10 @@ def decoder_unet(name: str) -> tuple[Path, UNet2Config | UNet3Config, DecoderSch
 
 def find_movq(name: str) -> tuple[Path, MOVQConfig]:
     """(weights, sizes) of the MOVQ called `name`. Raises WeightsError."""
-    path = pick(movq_sources(), name, "MOVQ")
+    path = pick(movq_sources(), name, "MOVQ", "models/kandinsky or models/vae")
     if path.is_dir():
         return weights_file(path / "movq"), network_config(MOVQConfig, path / "movq")
     return path, sizes(MOVQConfig, path)
-
-
-def sizes(kind: type[Config], file: Path) -> Config:
-    """A network's sizes, read off its tensors. Raises WeightsError if they are another one's."""
-    try:
-        found = config_from_tensors(tensor_shapes(file))
-    except ValueError as error:
-        raise WeightsError(f"{file}: {error}") from error
-    if not isinstance(found, kind):
-        wanted, got = (name.__name__.removesuffix("Config") for name in (kind, type(found)))
-        raise WeightsError(f"{file}: expected the tensors of a Kandinsky {wanted}, got those of a {got}.")
-    return found
-
-
-def published_scheduler(network: UNet2Config) -> DecoderScheduler:
-    """The scheduler that is published with a UNet, for one that comes without its scheduler_config.json."""
-    if network.reads_text:
-        return DecoderScheduler("DDIM", clip_sample=False)
-    return DecoderScheduler("DDPM", clip_sample=not network.inpaints)
 
 
 def load_state(file: Path, network: nn.Module | None = None) -> dict[str, Tensor]:

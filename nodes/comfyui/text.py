@@ -12,7 +12,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..models.loader import load_transformers
+from ..models.loader import load_decoder_text
 from ..models.loader3 import load_text_encoder
 from ..models.t5 import FP8, CastLinear, T5Encoder
 from ..sampling.kandinsky3 import encode_prompts
@@ -105,13 +105,7 @@ def load_mclip(folder: Path) -> comfy.sd.CLIP:
     device = management.text_encoder_device()
     # transformers' layers compute in the dtype they are kept in, and fp16, ComfyUI's choice, is slow on a CPU.
     dtype = torch.float32 if management.is_device_cpu(device) else management.text_encoder_dtype(device)
-    from transformers import XLMRobertaTokenizerFast
-
-    from ..models.mclip import MCLIP
-
-    model = load_transformers(MCLIP, folder / "text_encoder", dtype)
-    tokenizer = XLMRobertaTokenizerFast.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return as_clip(MCLIPEncoder(model, tokenizer, dtype))
+    return as_clip(MCLIPEncoder(*load_decoder_text(folder, dtype), dtype))
 
 
 def load_ul2(folder: Path, dtype: torch.dtype | None) -> comfy.sd.CLIP:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
 
 from .movq import MOVQConfig
 from .prior import PriorConfig
@@ -12,16 +14,82 @@ Shapes = Mapping[str, Sequence[int]]
 """Tensor name → shape."""
 
 
-def config_from_tensors(shapes: Shapes) -> UNet2Config | MOVQConfig | PriorConfig:
-    """The sizes of the Kandinsky 2.x network, or the MOVQ, whose tensors have these names and shapes.
+@dataclass(frozen=True)
+class CLIPTextSizes:
+    """A CLIP text encoder with its projection, in transformers' words."""
 
-    What no shape shows (attention heads, norm groups) is as published. Raises ValueError where the names are those
-    of no such network; whether every tensor is there, and fits, is for the loader to see.
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    projection_dim: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int
+    hidden_act: str
+
+
+@dataclass(frozen=True)
+class CLIPVisionSizes:
+    """A CLIP image encoder with its projection, likewise."""
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    intermediate_size: int
+    projection_dim: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str
+
+
+@dataclass(frozen=True)
+class MCLIPSizes:
+    """M-CLIP, likewise: XLM-RoBERTa's, and the widths on both sides of the projection."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    transformerDimensions: int
+    numDims: int
+    layer_norm_eps: float = 1e-5
+    pad_token_id: int = 1
+
+
+Sizes = UNet2Config | MOVQConfig | PriorConfig | CLIPTextSizes | CLIPVisionSizes | MCLIPSizes
+
+NAMES: dict[type, str] = {
+    UNet2Config: "a UNet2",
+    MOVQConfig: "a MOVQ",
+    PriorConfig: "a prior",
+    CLIPTextSizes: "a CLIP text encoder",
+    CLIPVisionSizes: "a CLIP image encoder",
+    MCLIPSizes: "an M-CLIP text encoder",
+}
+
+CLIP_L_WIDTH = 768
+"""Of the embeds of OpenAI's ViT-L/14, 2.1's, whose activation is an approximate GELU. (bigG's: 1280, and exact.)"""
+BIG_G_VISION_WIDTH, BIG_G_VISION_HEADS = 1664, 16
+"""The only encoder here whose heads are not 64 wide."""
+HEAD_WIDTH = 64
+
+
+def config_from_tensors(shapes: Shapes) -> Sizes:
+    """The sizes of the Kandinsky 2.x network whose tensors have these names and shapes.
+
+    What no shape shows (attention heads, norm groups, activations) is as published. Raises ValueError where the names
+    are those of no such network; whether every tensor is there, and fits, is for the loader to see.
     """
     kinds = {
         "encoder_hid_proj.image_embeds.weight": unet2_config,
         "quantize.embedding.weight": movq_config,
         "prd_embedding": prior_config,
+        "text_model.embeddings.token_embedding.weight": clip_text_sizes,
+        "vision_model.embeddings.patch_embedding.weight": clip_vision_sizes,
+        "LinearTransformation.weight": mclip_sizes,
     }
     for key, read in kinds.items():
         if key in shapes:
@@ -31,8 +99,9 @@ def config_from_tensors(shapes: Shapes) -> UNet2Config | MOVQConfig | PriorConfi
                 raise ValueError(f"expected a tensor called {error.args[0]}, for there is {key}; got none.") from error
     first = ", ".join(list(shapes)[:3]) or "none"
     raise ValueError(
-        "expected the tensors of a Kandinsky 2.x UNet, prior or MOVQ, named as in the official folders; "
-        f"got {len(shapes)} tensors: {first}, …. Use a file from an official repository, or put its config.json beside."
+        "expected the tensors of a Kandinsky 2.x UNet, prior or MOVQ, or of one of its encoders, named as in the "
+        f"official folders; got {len(shapes)} tensors: {first}, …. Use a file from an official repository, or put its "
+        "config.json beside."
     )
 
 
@@ -73,6 +142,57 @@ def prior_config(shapes: Shapes) -> PriorConfig:
         num_layers=count(shapes, "transformer_blocks"),
         embedding_dim=embedding_dim,
         num_embeddings=shapes["positional_embedding"][1] - 4,  # pooled text, time, noisy embed, query
+    )
+
+
+def clip_text_sizes(shapes: Shapes) -> CLIPTextSizes:
+    vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
+    embeds = shapes["text_projection.weight"][0]
+    return CLIPTextSizes(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
+        projection_dim=embeds,
+        num_hidden_layers=count(shapes, "text_model.encoder.layers"),
+        num_attention_heads=max(1, width // HEAD_WIDTH),
+        max_position_embeddings=shapes["text_model.embeddings.position_embedding.weight"][0],
+        hidden_act=clip_activation(embeds),
+    )
+
+
+def clip_vision_sizes(shapes: Shapes) -> CLIPVisionSizes:
+    width, _, patch, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
+    places = shapes["vision_model.embeddings.position_embedding.weight"][0] - 1  # the first is the class token's
+    embeds = shapes["visual_projection.weight"][0]
+    return CLIPVisionSizes(
+        image_size=isqrt(places) * patch,
+        patch_size=patch,
+        hidden_size=width,
+        intermediate_size=shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
+        projection_dim=embeds,
+        num_hidden_layers=count(shapes, "vision_model.encoder.layers"),
+        num_attention_heads=BIG_G_VISION_HEADS if width == BIG_G_VISION_WIDTH else max(1, width // HEAD_WIDTH),
+        hidden_act=clip_activation(embeds),
+    )
+
+
+def clip_activation(embeds: int) -> str:
+    return "quick_gelu" if embeds == CLIP_L_WIDTH else "gelu"
+
+
+def mclip_sizes(shapes: Shapes) -> MCLIPSizes:
+    vocabulary, width = shapes["transformer.embeddings.word_embeddings.weight"]
+    embeds, states = shapes["LinearTransformation.weight"]
+    return MCLIPSizes(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=shapes["transformer.encoder.layer.0.intermediate.dense.weight"][0],
+        num_hidden_layers=count(shapes, "transformer.encoder.layer"),
+        num_attention_heads=max(1, width // HEAD_WIDTH),
+        max_position_embeddings=shapes["transformer.embeddings.position_embeddings.weight"][0],
+        type_vocab_size=shapes["transformer.embeddings.token_type_embeddings.weight"][0],
+        transformerDimensions=states,
+        numDims=embeds,
     )
 
 

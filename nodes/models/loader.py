@@ -3,7 +3,8 @@
     prior folder:    prior/ text_encoder/ image_encoder/ tokenizer/ image_processor/ scheduler/
     decoder folder:  unet/ movq/ scheduler/, and in 2.1 text_encoder/ tokenizer/ (ddpm_scheduler/)
 
-Where a network's folder has no config.json, its sizes are read off its tensors.
+Single files, one a network, are loaded by single.py, with what is here. Where a network's folder has no config.json,
+its sizes are read off its tensors.
 Nothing is unpickled: only safetensors files are read.
 """
 
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
-from .detect import config_from_tensors
+from .detect import NAMES, Sizes, config_from_tensors
 from .layers import Operations
 from .movq import MOVQ, MOVQConfig
 from .prior import PriorConfig, PriorTransformer
@@ -27,6 +28,7 @@ from .unet2 import UNet2, UNet2Config
 
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config", UNet2Config, MOVQConfig, PriorConfig)
+AnySizes = TypeVar("AnySizes", bound=Sizes)
 
 
 class WeightsError(Exception):
@@ -129,7 +131,7 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Ope
         image_encoder=load_transformers(CLIPVisionModelWithProjection, folder / "image_encoder", dtype),
         tokenizer=CLIPTokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True),
         image_processor=ImageProcessorConfig.from_json(processor),
-        scheduler=_config(UnCLIPScheduler, folder / "scheduler" / "scheduler_config.json"),
+        scheduler=read_config(UnCLIPScheduler, folder / "scheduler" / "scheduler_config.json"),
     )
 
 
@@ -139,22 +141,27 @@ def load_decoder(folder: Path, dtype: torch.dtype = torch.float32, operations: O
     movq_config = network_config(MOVQConfig, folder / "movq")
     text_encoder = tokenizer = None
     if unet_config.reads_text:
-        from transformers import XLMRobertaTokenizerFast
-
-        from .mclip import MCLIP
-
-        text_encoder = load_transformers(MCLIP, folder / "text_encoder", dtype)
-        tokenizer = XLMRobertaTokenizerFast.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
+        text_encoder, tokenizer = load_decoder_text(folder, dtype)
     learned = folder / "ddpm_scheduler" / "scheduler_config.json"
     return KandinskyDecoder(
         name=folder.name,
         unet=load_network(UNet2(unet_config, operations, dtype, "meta"), weights_file(folder / "unet"), dtype),
         movq=load_network(MOVQ(movq_config, operations, dtype, "meta"), weights_file(folder / "movq"), dtype),
-        scheduler=_config(DecoderScheduler, folder / "scheduler" / "scheduler_config.json"),
+        scheduler=read_config(DecoderScheduler, folder / "scheduler" / "scheduler_config.json"),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        ddpm_scheduler=_config(DecoderScheduler, learned) if learned.is_file() else None,
+        ddpm_scheduler=read_config(DecoderScheduler, learned) if learned.is_file() else None,
     )
+
+
+def load_decoder_text(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """(M-CLIP, its tokenizer) of a 2.1 decoder folder. Raises WeightsError."""
+    from transformers import XLMRobertaTokenizerFast
+
+    from .mclip import MCLIP
+
+    text_encoder = load_transformers(MCLIP, folder / "text_encoder", dtype)
+    return text_encoder, XLMRobertaTokenizerFast.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
 
 
 def weights_file(folder: Path) -> Path:
@@ -178,18 +185,19 @@ def _weights_in(folder: Path) -> Path | None:
 def network_config(kind: type[Config], folder: Path) -> Config:
     """The sizes of the network in `folder`: from its config.json, or else its tensors. Raises WeightsError."""
     if (file := folder / "config.json").is_file():
-        return _config(kind, file)
-    file = weights_file(folder)
+        return read_config(kind, file)
+    return sizes(kind, weights_file(folder))
+
+
+def sizes(kind: type[AnySizes], file: Path) -> AnySizes:
+    """A network's sizes, read off its tensors. Raises WeightsError if they are another one's."""
     try:
-        config = config_from_tensors(tensor_shapes(file))
+        found = config_from_tensors(tensor_shapes(file))
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
-    if not isinstance(config, kind):
-        raise WeightsError(
-            f"{file}: expected the tensors of a {kind.__name__.removesuffix('Config')}, "
-            f"got those of a {type(config).__name__.removesuffix('Config')}."
-        )
-    return config
+    if not isinstance(found, kind):
+        raise WeightsError(f"{file}: expected the tensors of {NAMES[kind]}, got those of {NAMES[type(found)]}.")
+    return found
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
@@ -241,26 +249,38 @@ def check_shapes(file: Path, wanted: dict[str, tuple[int, ...]], got: dict[str, 
         others = len(missing) + len(unexpected) + len(misshapen) - len(problems)
         more = f"; and {others} more" if others else ""
         raise WeightsError(
-            f"{file} does not fit the network its config.json describes: {'; '.join(problems)}{more}. "
-            "Check that the folder's files belong together."
+            f"{file} does not fit the network that its config.json, or, without one, its other tensors describe: "
+            f"{'; '.join(problems)}{more}. Check that the files belong together."
         )
 
 
 def load_transformers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A transformers model from its folder, strictly: that library only warns of missing tensors."""
+    """A transformers model from its folder, strictly. Raises WeightsError."""
     file = weights_file(folder)
     _existing(folder / "config.json")
     variant = "fp16" if ".fp16." in file.name else None
+    return _strictly(kind, file, dtype, folder, use_safetensors=True, local_files_only=True, variant=variant)
+
+
+def load_transformers_file(kind: Any, config: Any, file: Path, dtype: torch.dtype) -> Any:
+    """The same from a single file, mapped, with the transformers config `config`. Raises WeightsError."""
+    try:
+        with safe_open(file, framework="pt", device="cpu") as stored:
+            state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise _broken(file, error) from error
+    return _strictly(kind, file, dtype, None, config=config, state_dict=state)
+
+
+def _strictly(kind: Any, file: Path, dtype: torch.dtype, source: Path | None, **options: Any) -> Any:
+    """transformers' `from_pretrained`, which only warns of missing tensors. WeightsError names them."""
     keyword = "dtype" if _transformers_version() >= (4, 56) else "torch_dtype"
     try:
         model, report = kind.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            variant=variant,
+            source,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # or it raises before it reports
-            **{keyword: dtype},
+            **{keyword: dtype, **options},
         )
     except SafetensorError as error:
         raise _broken(file, error) from error
@@ -273,7 +293,8 @@ def load_transformers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         wanted, got = model.state_dict(), tensor_shapes(file)
         problems += [f"{k}: expected {list(wanted[k].shape)}, got {list(got.get(k, ())) or '?'}" for k in misshapen]
     if problems:
-        raise WeightsError(f"{file} does not fit its config.json: {'; '.join(sorted(problems)[:6])}.")
+        described = "its config.json" if source else "the network that its other tensors describe"
+        raise WeightsError(f"{file} does not fit {described}: {'; '.join(sorted(problems)[:6])}.")
     return model.eval().requires_grad_(False)
 
 
@@ -284,7 +305,8 @@ def _transformers_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def _config(kind: Any, file: Path) -> Any:
+def read_config(kind: Any, file: Path) -> Any:
+    """`kind`, a config or a scheduler, from its JSON file. Raises WeightsError."""
     values = _read_json(file)
     try:
         return kind.from_json(values)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler
 from .layers import Operations
-from .loader import WeightsError, _config, load_network, weights_file
+from .loader import WeightsError, load_network, read_config, tensor_shapes, weights_file
 from .movq import MOVQ, MOVQConfig
 from .spiece import tokenizer_json
 from .t5 import FP8, CastLinear, CastOperations, T5Config, T5Encoder, to_fp8
@@ -93,14 +93,14 @@ def _says(folder: Path, key: str, value: str) -> bool:
 
 def load_kandinsky3(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> Kandinsky3:
     """Read the networks of a Kandinsky 3 folder, on the CPU in `dtype`. Raises WeightsError."""
-    unet = UNet3(_config(UNet3Config, folder / "unet" / "config.json"), operations, dtype, "meta")
-    movq = MOVQ(_config(MOVQConfig, folder / "movq" / "config.json"), operations, dtype, "meta")
+    unet = UNet3(read_config(UNet3Config, folder / "unet" / "config.json"), operations, dtype, "meta")
+    movq = MOVQ(read_config(MOVQConfig, folder / "movq" / "config.json"), operations, dtype, "meta")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     return Kandinsky3(
         name=folder.name,
         unet=load_network(unet, weights_file(folder / "unet"), dtype),
         movq=load_network(movq, weights_file(folder / "movq"), dtype),
-        scheduler=_config(DecoderScheduler, scheduler) if scheduler.is_file() else SCHEDULER,
+        scheduler=read_config(DecoderScheduler, scheduler) if scheduler.is_file() else SCHEDULER,
     )
 
 
@@ -116,7 +116,7 @@ def load_text_encoder(
     weights = folder / "text_encoder"
     if dtype == FP8 and compute is None:
         compute = torch.float32
-    encoder = T5Encoder(_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
+    encoder = T5Encoder(read_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
     fill(encoder, shards(weights))
     return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"), place)
 
@@ -151,21 +151,13 @@ def fill(network: nn.Module, files: Sequence[Path]) -> None:
     it lies. Raises WeightsError naming the file and tensor, with the shapes expected and found.
     """
     wanted = dict(network.named_parameters())
-    _check(wanted, {file: _shapes(file) for file in files})
+    _check(wanted, {file: tensor_shapes(file) for file in files})
     for file in files:
         with safe_open(file, framework="pt", device="cpu") as stored:
             for name in stored.keys():  # noqa: SIM118
                 if name in wanted:
                     _put(network, name, stored.get_tensor(name), wanted[name].dtype)
     network.eval().requires_grad_(False)
-
-
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(file, framework="pt", device="cpu") as stored:
-            return {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.") from error
 
 
 def _check(wanted: dict[str, Any], found: dict[Path, dict[str, tuple[int, ...]]]) -> None:

@@ -5,7 +5,7 @@ Reference: diffusers `UNet2DConditionModel` with ResnetDownsample, SimpleCrossAt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,22 @@ class UNet2Config:
         return config
 
 
+KeysValues = tuple[Tensor, Tensor]
+"""[B, context tokens, width] each: what one attention makes of the context."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a UNet makes of its conditions, the same at every step of a run: see `UNet2.prepare`."""
+
+    addition: Tensor
+    """[B, time width], beside the time embedding."""
+    context: tuple[KeysValues, ...]
+    """One for each attention, in the order they run."""
+    hint: Tensor | None
+    """[B, 4, h, w], for a depth UNet."""
+
+
 class UNet2(nn.Module):
     """A 2.1 or 2.2 decoder UNet."""
 
@@ -142,38 +158,59 @@ class UNet2(nn.Module):
         self.conv_norm_out = operations.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps, **build.factory)
         self.conv_out = operations.Conv2d(widths[0], config.out_channels, 3, padding=1, **build.factory)
 
+    def prepare(
+        self,
+        image_embeds: Tensor,
+        hint: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        text_states: Tensor | None = None,
+    ) -> Conditions:
+        """What forward takes in the place of these, so that a run computes it once.
+
+        image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet; for a 2.1 UNet text_embeds [B, D] pooled and
+        text_states [B, T, W], both of M-CLIP, padding included. Raises ValueError if one of them is missing.
+        """
+        if self.config.reads_text and (text_embeds is None or text_states is None):
+            raise ValueError("A Kandinsky 2.1 UNet expects text_embeds and text_states beside the image embeds.")
+        if self.config.reads_hint and hint is None:
+            raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents; none came.")
+        tokens = self.encoder_hid_proj(image_embeds, text_states)
+        attentions = (module for module in self.modules() if isinstance(module, Attention))
+        return Conditions(
+            addition=self.add_embedding(image_embeds, text_embeds),
+            context=tuple(attention.keys_values(tokens) for attention in attentions),
+            hint=None if hint is None or not self.config.reads_hint else self.add_embedding.hint_latents(hint),
+        )
+
     def forward(
         self,
         x: Tensor,
         timesteps: Tensor,
-        image_embeds: Tensor,
+        image_embeds: Tensor | Conditions,
         hint: Tensor | None = None,
         text_embeds: Tensor | None = None,
         text_states: Tensor | None = None,
     ) -> Tensor:
         """x [B, C, h, w] latents with h and w multiples of 2^(levels − 1), C − 4 of its channels an inpainting
-        condition; timesteps [B]; image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet; for a 2.1 UNet
-        text_embeds [B, D] pooled and text_states [B, T, W], both of M-CLIP, padding included
+        condition; timesteps [B]; then what `prepare` takes, or, alone, what it gives
         → [B, 8, h, w]: predicted noise, then the learned variance."""
-        if self.config.reads_text and (text_embeds is None or text_states is None):
-            raise ValueError("A Kandinsky 2.1 UNet expects text_embeds and text_states beside the image embeds.")
+        given = image_embeds
+        if not isinstance(given, Conditions):
+            given = self.prepare(given, hint, text_embeds, text_states)
         time = timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
-        emb = self.time_embedding(time) + self.add_embedding(image_embeds, text_embeds)
-        context = self.encoder_hid_proj(image_embeds, text_states)
-        if self.config.reads_hint:
-            if hint is None:
-                raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents; none came.")
-            x = torch.cat([x, self.add_embedding.hint_latents(hint)], dim=1)
+        emb = F.silu(self.time_embedding(time) + given.addition)  # every resnet's first step on it
+        context = iter(given.context)
+        if given.hint is not None:
+            x = torch.cat([x, given.hint], dim=1)
 
         h = self.conv_in(x)
         skips = [h]
-        emb = F.silu(emb)  # every resnet's first step on it
         for block in self.down_blocks:
             h = block(h, emb, context, keep=skips)
         h = self.mid_block(h, emb, context)
         for block in self.up_blocks:
             h = block(h, emb, context, take=skips)
-        return self.conv_out(F.silu(self.conv_norm_out(h)))
+        return self.conv_out(F.silu(self.conv_norm_out(h), inplace=True))
 
 
 class _Builder:
@@ -212,14 +249,14 @@ class Level(nn.Module):
         self,
         h: Tensor,
         emb: Tensor,
-        context: Tensor,
+        context: Iterator[KeysValues],
         keep: list[Tensor] | None = None,
         take: list[Tensor] | None = None,
     ) -> Tensor:
         for i, resnet in enumerate(self.resnets):
             h = resnet(h if take is None else torch.cat([h, take.pop()], dim=1), emb)
             if self.has_attention:
-                h = self.attentions[i](h, context)
+                h = self.attentions[i](h, next(context))
             if keep is not None:
                 keep.append(h)
         if self.change:
@@ -235,9 +272,9 @@ class Mid(nn.Module):
         self.resnets = nn.ModuleList(build.resnet(width, width) for _ in range(2))
         self.attentions = nn.ModuleList([build.attention(width)])
 
-    def forward(self, h: Tensor, emb: Tensor, context: Tensor) -> Tensor:
+    def forward(self, h: Tensor, emb: Tensor, context: Iterator[KeysValues]) -> Tensor:
         h = self.resnets[0](h, emb)
-        return self.resnets[1](self.attentions[0](h, context), emb)
+        return self.resnets[1](self.attentions[0](h, next(context)), emb)
 
 
 class Resnet(nn.Module):
@@ -256,15 +293,15 @@ class Resnet(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x [B, C, h, w]; emb [B, time width], SiLU already applied."""
-        h = F.silu(self.norm1(x))
+        h = F.silu(self.norm1(x), inplace=True)
         if self.change == "up":
             x, h = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, h))
         elif self.change == "down":
             x, h = (F.avg_pool2d(t, 2) for t in (x, h))
         h = self.conv1(h)
         scale, shift = self.time_emb_proj(emb)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
-        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        h = self.conv2(F.silu(self.norm2(h).mul_(1 + scale).add_(shift), inplace=True))
+        return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Attention(nn.Module):
@@ -282,10 +319,14 @@ class Attention(nn.Module):
         self.add_v_proj = linear(context, width, **factory)
         self.to_out = ToOut(width, width, build.ops, factory)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Of context [B, tokens, cross_attention_dim]."""
+        return self.add_k_proj(context), self.add_v_proj(context)
+
+    def forward(self, x: Tensor, context: KeysValues) -> Tensor:
         h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, h·w, C]
-        k = torch.cat([self.add_k_proj(context), self.to_k(h)], dim=1)
-        v = torch.cat([self.add_v_proj(context), self.to_v(h)], dim=1)
+        k = torch.cat([context[0], self.to_k(h)], dim=1)
+        v = torch.cat([context[1], self.to_v(h)], dim=1)
         h = self.to_out(attend(self.to_q(h), k, v, self.heads))
         return x + h.transpose(1, 2).reshape(x.shape)
 

@@ -75,16 +75,17 @@ def sample_latents(
     guided = guidance > 1
     shape = (len(image_embeds), LATENT_CHANNELS, *size)
 
-    def rows(wanted: Tensor | None, unwanted: Tensor | None) -> Tensor | None:
+    def rows(wanted: Tensor, unwanted: Tensor) -> Tensor:
         """A condition as the UNet takes it: with guidance, the unconditional half of the batch comes first."""
-        if wanted is None or unwanted is None:
-            return None
         return (torch.cat([unwanted, wanted]) if guided else wanted).to(like)
 
-    conditions = [rows(image_embeds, negative_image_embeds), rows(hint, hint)]
+    texts: dict[str, Tensor] = {}
     if text is not None:
         unwanted = text if negative_text is None else negative_text
-        conditions += [rows(text.embeds, unwanted.embeds), rows(text.states, unwanted.states)]
+        texts["text_embeds"] = rows(text.embeds, unwanted.embeds)
+        texts["text_states"] = rows(text.states, unwanted.states)
+    hint = None if hint is None else rows(hint, hint)
+    conditions = unet.prepare(rows(image_embeds, negative_image_embeds), hint, **texts)
     seen = None
     if inpaint is not None:
         inpaint = Inpaint(*(t.to(like.device).expand(shape[0], -1, -1, -1) for t in (inpaint.picture, inpaint.keep)))
@@ -104,7 +105,7 @@ def sample_latents(
         latents = (torch.cat([x, x]) if guided else x).to(like.dtype)
         latents = latents if seen is None else torch.cat([latents, seen], dim=1)
         t_rows = torch.full((len(latents),), t, device=x.device)
-        eps, variance = unet(latents, t_rows, *conditions).float().split(LATENT_CHANNELS, dim=1)
+        eps, variance = unet(latents, t_rows, conditions).float().split(LATENT_CHANNELS, dim=1)
         if guided:
             without, with_embed = eps.chunk(2)
             eps = without + guidance * (with_embed - without)
