@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.parity.tiny import ddpm, save_decoder21_folder, save_decoder_folder, save_prior_folder
+from tests.parity import cut
+from tests.parity.tiny import ddpm, save_decoder21_folder, save_prior_folder
 from tests.parity.tiny3 import save_kandinsky3_folder
 from tests.pocket_runs import ROOT, Runner
 
@@ -26,10 +27,6 @@ WEIGHTS = Path("diffusion_pytorch_model.safetensors")
 def save_repositories(models: Path) -> None:
     """The official repositories the workflows name, tiny, in `models`, and the single files."""
     folder = models / "kandinsky"
-    save_prior_folder(folder / "kandinsky-2-2-prior")
-    save_decoder_folder(folder / "kandinsky-2-2-decoder")
-    save_decoder_folder(folder / "kandinsky-2-2-decoder-inpaint", ddpm(clip_sample=False), in_channels=9)
-    save_decoder_folder(folder / "kandinsky-2-2-controlnet-depth", in_channels=8, addition_embed_type="image_hint")
     save_prior_folder(folder / "kandinsky-2-1-prior", hidden_act="quick_gelu")
     save_decoder21_folder(folder / "kandinsky-2-1")
     save_decoder21_folder(folder / "kandinsky-2-1-inpaint", in_channels=9)
@@ -41,12 +38,27 @@ def save_repositories(models: Path) -> None:
         save_file({key: value.clone() for key, value in tensors.items()}, weights)  # diffusers gives back nine channels
         config = json.loads((made / "config.json").read_text())
         (made / "config.json").write_text(json.dumps(config | {"variant": variant}))
-    # A single file tells its sizes only if they are in the published proportions.
-    published = {"block_out_channels": (64, 128, 128, 128), "attention_head_dim": 64, "norm_num_groups": 32}
-    single = save_decoder_folder(models.parent / "single", **published)
-    for part, kind, name in (("unet", "diffusion_models", "decoder"), ("movq", "vae", "movq")):
+    save_single_files(models)
+
+
+def save_single_files(models: Path) -> None:
+    """2.2's networks, under the recommended names, and the tokenizer beside the text encoder."""
+    apart = models.parent / "apart"
+    prior = cut.save_prior(apart / "prior", cut.WIDTH22)
+    decoders = {
+        "decoder": cut.save_decoder(apart / "decoder"),
+        "decoder-inpaint": cut.save_decoder(apart / "inpaint", ddpm(clip_sample=False), in_channels=9),
+        "controlnet-depth": cut.save_decoder(apart / "depth", in_channels=8, addition_embed_type="image_hint"),
+    }
+    named = {name: (decoder / "unet" / WEIGHTS, "diffusion_models") for name, decoder in decoders.items()}
+    named["movq"] = decoders["decoder"] / "movq" / WEIGHTS, "vae"
+    named["prior"] = prior / "prior" / WEIGHTS, "diffusion_models"
+    named["text-encoder"] = prior / "text_encoder" / "model.safetensors", "text_encoders"
+    named["image-encoder"] = prior / "image_encoder" / "model.safetensors", "clip_vision"
+    for name, (source, kind) in named.items():
         (models / kind).mkdir(exist_ok=True)
-        shutil.copy(single / part / WEIGHTS, models / kind / f"kandinsky-2-2-{name}.safetensors")
+        shutil.copy(source, models / kind / f"kandinsky-2-2-{name}.safetensors")
+    shutil.copytree(prior / "tokenizer", models / "text_encoders" / "kandinsky-2-2-text-encoder")
 
 
 def a_picture(folder: Path) -> Path:
