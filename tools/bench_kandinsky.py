@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 EXAMPLES = """examples:
-  python tools/bench_kandinsky.py                                  pocket weights, every row: exit code 1 if a bar is missed
+  python tools/bench_kandinsky.py                         pocket weights, every row: exit code 1 if a bar is missed
   python tools/bench_kandinsky.py --rows unet movq --repeats 30 --threads 1
-  python tools/bench_kandinsky.py --weights full --size 256 --repeats 3      random weights of the published sizes:
-                                                                   10 GB of disk and 12 GB of memory
-  python tools/bench_kandinsky.py --weights full --folder /big/full          write them there, and leave them for next time
+  python tools/bench_kandinsky.py --weights full --repeats 3       random weights of the published sizes: 10 GB of disk
+                                                          and 12 GB of memory
+  python tools/bench_kandinsky.py --weights full --folder /big/full     write them there, and leave them for next time
   python tools/bench_kandinsky.py --device cuda --json > bench.json
 """
 
@@ -120,7 +120,8 @@ class Ours:
             network.to(self.job.device)
 
     def step_prior(self, x: Any, t: Any, embeds: Any, states: Any, mask: Any) -> Callable[[], Any]:
-        return lambda: self.prior.prior(x, t, embeds, states, mask)
+        conditions = self.prior.prior.prepare(embeds, states, mask)
+        return lambda: self.prior.prior(x, t, conditions)
 
     def step_unet(self, x: Any, t: Any, embeds: Any) -> Callable[[], Any]:
         conditions = self.decoder.unet.prepare(embeds)
@@ -135,9 +136,7 @@ class Ours:
 
         job = self.job
         embeds, away = text_to_embeds(self.prior, PROMPT, "", SEED, job.prior_steps, job.guidance)
-        latents = embeds_to_latents(
-            self.decoder, embeds, away, (job.size, job.size), SEED, job.steps, job.guidance
-        )
+        latents = embeds_to_latents(self.decoder, embeds, away, (job.size, job.size), SEED, job.steps, job.guidance)
         return latents_to_image(self.decoder, latents).numpy()
 
     def size_of(self, part: str) -> tuple[int, int]:

@@ -20,6 +20,9 @@ MASKED = -10000.0
 """Added to the score of a token that may not be seen. Finite, as in the reference: a row whose tokens are all
 masked stays a number."""
 
+OWN_TOKENS = 3
+"""The last ones, which change from step to step: time, the noisy embed, the learned query."""
+
 
 @dataclass(frozen=True)
 class PriorConfig:
@@ -52,6 +55,20 @@ class PriorConfig:
                 "clip_embed_dim": None,
             },
         )
+
+
+KeysValues = tuple[Tensor, Tensor]
+"""[B, tokens, width] each: what one layer's attention makes of tokens."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the prior makes of a text, the same at every step of a run: see `PriorTransformer.prepare`."""
+
+    text: tuple[KeysValues, ...]
+    """Each layer's, of the text's T hidden states and its pooled embed."""
+    bias: Tensor
+    """[B, 1, OWN_TOKENS, T + 1 + OWN_TOKENS] on the scores of the tokens after them."""
 
 
 class PriorTransformer(nn.Module):
@@ -87,24 +104,43 @@ class PriorTransformer(nn.Module):
         self.clip_mean = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
         self.clip_std = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
 
-    def forward(self, x: Tensor, timesteps: Tensor, text_embeds: Tensor, text_states: Tensor, mask: Tensor) -> Tensor:
-        """x [B, D] noisy embed, timesteps [B], text_embeds [B, D] pooled, text_states [B, T, D], mask [B, T]
-        (1 = a token of the prompt) → [B, D] predicted noise-free embed, normalised by clip_mean and clip_std."""
-        time = timestep_embedding(timesteps, self.config.width).to(x.dtype)
-        hidden = torch.cat(
-            [
-                self.encoder_hidden_states_proj(text_states),
-                self.embedding_proj(text_embeds)[:, None],
-                self.time_embedding(time)[:, None],
-                self.proj_in(x)[:, None],
-                self.prd_embedding.to(x).expand(len(x), -1, -1),
-            ],
-            dim=1,
-        )
-        hidden = hidden + self.positional_embedding.to(x)
-        bias = attention_bias(mask, hidden.shape[1], hidden.dtype)
+    def prepare(self, text_embeds: Tensor, text_states: Tensor, mask: Tensor) -> Conditions:
+        """What forward takes in the place of these, so that a run computes it once.
+
+        text_embeds [B, D] pooled, text_states [B, T, D], mask [B, T] (1 = a token of the prompt). Attention is causal
+        and the text stands first, so no layer's text tokens see the time or the noisy embed: they never change.
+        """
+        hidden = torch.cat([self.encoder_hidden_states_proj(text_states), self.embedding_proj(text_embeds)[:, None]], 1)
+        hidden = hidden + self.positional_embedding[:, :-OWN_TOKENS].to(hidden)
+        count = hidden.shape[1]
+        bias = attention_bias(mask, count + OWN_TOKENS, hidden.dtype)
+        seen = []
         for block in self.transformer_blocks:
-            hidden = block(hidden, bias)
+            hidden, keys_values = block(hidden, bias[..., :count, :count])
+            seen.append(keys_values)
+        return Conditions(tuple(seen), bias[..., count:, :])
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text_embeds: Tensor | Conditions,
+        text_states: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """x [B, D] noisy embed, timesteps [B]; then what `prepare` takes, or, alone, what it gives
+        → [B, D] predicted noise-free embed, normalised by clip_mean and clip_std."""
+        given = text_embeds
+        if not isinstance(given, Conditions):
+            if text_states is None or mask is None:
+                raise ValueError("The prior expects text_states and a mask beside the text embeds.")
+            given = self.prepare(given, text_states, mask)
+        time = timestep_embedding(timesteps, self.config.width).to(x.dtype)
+        query = self.prd_embedding.to(x).expand(len(x), -1, -1)
+        hidden = torch.cat([self.time_embedding(time)[:, None], self.proj_in(x)[:, None], query], dim=1)
+        hidden = hidden + self.positional_embedding[:, -OWN_TOKENS:].to(x)
+        for block, text in zip(self.transformer_blocks, given.text, strict=True):
+            hidden, _ = block(hidden, given.bias, text)
         return self.proj_to_clip_embeddings(self.norm_out(hidden[:, -1]))
 
     def to_image_embeds(self, x: Tensor) -> Tensor:
@@ -130,9 +166,11 @@ class Block(nn.Module):
         self.norm3 = ops.LayerNorm(width, **factory)
         self.ff = FeedForward(width, ops, factory)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x), bias)
-        return x + self.ff(self.norm3(x))
+    def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """x [B, tokens, width], which also see the tokens `before` them → (the same shape, keys and values of all)."""
+        seen, keys_values = self.attn1(self.norm1(x), bias, before)
+        x = x + seen
+        return x + self.ff(self.norm3(x)), keys_values
 
 
 class SelfAttention(nn.Module):
@@ -144,8 +182,11 @@ class SelfAttention(nn.Module):
         self.to_v = ops.Linear(width, width, **factory)
         self.to_out = ToOut(width, width, ops, factory)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        return self.to_out(attend(self.to_q(x), self.to_k(x), self.to_v(x), self.heads, bias))
+    def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        k, v = self.to_k(x), self.to_v(x)
+        if before is not None:
+            k, v = torch.cat([before[0], k], dim=1), torch.cat([before[1], v], dim=1)
+        return self.to_out(attend(self.to_q(x), k, v, self.heads, bias)), (k, v)
 
 
 class FeedForward(nn.Module):

@@ -118,12 +118,13 @@ def sample_image_embeds(
         x = scheduler.add_noise(start.to(x).expand(shape), x, timesteps[0])
     guided = guidance > 1 and unconditional is not None
     both = TextStates.cat(unconditional, text) if guided and unconditional is not None else text
+    conditions = prior.prepare(both.embeds, both.states, both.mask)
 
     for i, t in enumerate(timesteps):
         before = timesteps[i + 1] if i + 1 < len(timesteps) else t - 1
         rows = torch.cat([x, x]) if guided else x
         t_rows = torch.full((len(rows),), t, device=x.device)
-        x0 = prior(rows.to(text.embeds.dtype), t_rows, both.embeds, both.states, both.mask).float()
+        x0 = prior(rows.to(text.embeds.dtype), t_rows, conditions).float()
         if guided:
             without, with_text = x0.chunk(2)
             x0 = without + guidance * (with_text - without)
