@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,7 +32,8 @@ def save_repositories(models: Path) -> None:
     save_decoder21_folder(folder / "kandinsky-2-1")
     save_decoder21_folder(folder / "kandinsky-2-1-inpaint", in_channels=9)
     save_kandinsky3_folder(folder / "kandinsky-3")
-    for variant, changes in (("flash", {}), ("inpainting", {"in_channels": 9})):
+    three: dict[str, dict[str, Any]] = {"flash": {}, "inpainting": {"in_channels": 9}}
+    for variant, changes in three.items():
         made = save_kandinsky3_folder(folder / f"kandinsky-3-{variant}", **changes) / "unet"
         weights = made / "diffusion_pytorch_model.fp16.safetensors"
         tensors = {key: value[:4] if "conv_out." in key else value for key, value in load_file(weights).items()}

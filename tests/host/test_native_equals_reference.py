@@ -145,17 +145,17 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
         down = torch.randn(2, module.in_features, generator=generator(20 + i))
         pairs[layer] = up, down
         module.weight.data += 0.5 * up @ down
-    pipeline = silent(KandinskyV22Pipeline(**decoder_parts(inside.models / "plain") | {"unet": unet}))
+    pipeline = silent(KandinskyV22Pipeline(**{**decoder_parts(inside.models / "plain"), "unet": unet}))
     run = {"num_inference_steps": 4, "guidance_scale": 4.0, "generator": generator(SEED)}
     wanted = torch.from_numpy(pipeline(positive, negative, latents=noise.clone(), **run, **size).images)
     loras = inside.folder / "models" / "loras"
     loras.mkdir()
+    case: dict[str, Any] = {"model": "plain", "sampler": "ddpm", "steps": 4, "cfg": 4.0}
     for style, name in LORA_STYLES.items():
         tensors = {}
         for layer, (up, down) in pairs.items():
             tensors |= dict(zip(name(layer), (up, down), strict=True))
         save_file(tensors, loras / f"{style}.safetensors")
-        case: dict[str, Any] = {"model": "plain", "sampler": "ddpm", "steps": 4, "cfg": 4.0}
         inside.add(wanted, name=f"LoRA {style}", lora=f"{style}.safetensors", strength=0.5, **case)
     inside.add(
         inside.wanted["2.2 DDPM 4 steps cfg 4.0"], name="LoRA strength 0", lora="PEFT.safetensors", strength=0, **case
@@ -339,7 +339,8 @@ def all_of_3(inside: Inside, size: dict[str, Any]) -> None:
     # The original repository's inpainting and flash: our own short way is the reference, which has its own tests.
     model, encoder = load_kandinsky3(folder), load_text_encoder(folder)
     text = prompt_to_conditioning(encoder, prompts["prompt"])
-    for variant, changes in (("inpaint", {"in_channels": 9}), ("flash", {})):
+    variants: dict[str, dict[str, Any]] = {"inpaint": {"in_channels": 9}, "flash": {}}
+    for variant, changes in variants.items():
         name = f"three {variant}"
         save_kandinsky3_folder(inside.models / name, **changes)
         weights = inside.models / name / "unet" / "diffusion_pytorch_model.fp16.safetensors"
@@ -400,11 +401,11 @@ def processed(layer: str) -> tuple[str, str]:
     return f"unet.{head}.processor.{tail}_lora.up.weight", f"unet.{head}.processor.{tail}_lora.down.weight"
 
 
-LORA_STYLES: dict[str, Callable[[str], tuple[str, str]]] = {
+LORA_STYLES: dict[str, Callable[[str], tuple[str, ...]]] = {
     "processors": processed,
     "PEFT": lambda layer: (f"base_model.model.{layer}.lora_B.weight", f"base_model.model.{layer}.lora_A.weight"),
     "diffusers": lambda layer: (f"unet.{layer}.lora_B.weight", f"unet.{layer}.lora_A.weight"),
-    "kohya": lambda layer: tuple(f"lora_unet_{layer.replace('.', '_')}.lora_{end}.weight" for end in ("up", "down")),  # pyright: ignore[reportReturnType]
+    "kohya": lambda layer: tuple(f"lora_unet_{layer.replace('.', '_')}.lora_{end}.weight" for end in ("up", "down")),
     "ComfyUI": lambda layer: (f"diffusion_model.{layer}.lora_up.weight", f"diffusion_model.{layer}.lora_down.weight"),
 }
 NAMES = ["2.2 DDPM 4 steps cfg 4.0", "2.2 DDPM 7 steps cfg 4.0", "2.2 DDPM 4 steps cfg 1.0", "2.2 depth"]

@@ -209,7 +209,7 @@ def ddim(**changes: Any) -> DDIMScheduler:
     return DDIMScheduler(**(config | changes))
 
 
-def save_decoder_folder(folder: Path, scheduler: DDPMScheduler | None = None, **changes: Any) -> Path:
+def save_decoder_folder(folder: Path, scheduler: DDPMScheduler | DDIMScheduler | None = None, **changes: Any) -> Path:
     tiny_unet(**changes).save_pretrained(folder / "unet")
     tiny_movq().save_pretrained(folder / "movq")
     (scheduler or ddpm()).save_pretrained(folder / "scheduler")

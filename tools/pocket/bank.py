@@ -56,7 +56,7 @@ def prior_embeds(bank: Bank, first: int, folder: Path, seed: int, device: torch.
     colours that no caption names."""
     prior = PriorTransformer(recipe.PRIOR).to(device)
     trained_part(prior, folder / "prior.pt", "prior")
-    encoder, tokenizer = load_encoders(folder).text.to(device), load_tokenizer(folder)
+    encoder, tokenizer = load_encoders(folder).to(device).text, load_tokenizer(folder)
     rng, triples = random.Random(seed), bank.triples
     of_triple: dict[Triple, list[int]] = {}
     for row in range(first, len(triples)):
