@@ -16,7 +16,7 @@ from pocket.export import export
 from pocket.train_decoder import finish_decoder, polish_decoder, train_decoder
 from pocket.train_encoders import polish_encoders, train_encoders
 from pocket.train_movq import polish_movq, train_movq
-from pocket.train_prior import train_prior
+from pocket.train_prior import polish_prior, train_prior
 
 TRAINERS: dict[str, Callable[[Path, int, torch.device], None]] = {
     "movq": train_movq,
@@ -24,6 +24,7 @@ TRAINERS: dict[str, Callable[[Path, int, torch.device], None]] = {
     "encoders": train_encoders,
     "encoders_polish": polish_encoders,
     "prior": train_prior,
+    "prior_polish": polish_prior,
     "decoder": train_decoder,
     "decoder_polish": polish_decoder,
     "decoder_finish": finish_decoder,

@@ -18,10 +18,12 @@ from nodes.sampling.schedulers import UnCLIPScheduler
 from . import recipe
 from .captions import LANGUAGES, training_caption
 from .shapes import TRAINED, Scenes, Triple, draw, sample_scenes
-from .train_encoders import Encoders, load_encoders, load_tokenizer, preprocess, recolour
+from .train_encoders import Encoders, estrange, load_encoders, load_tokenizer, preprocess, recolour
 from .training import trained_part
 
 AT_ONCE = 64
+PRIOR = "prior"
+"""The stage whose prior the decoder reads."""
 STEPS, GUIDANCE = 25, 2.0
 """Of the prior, as its pictures are drawn."""
 
@@ -55,7 +57,7 @@ def prior_embeds(bank: Bank, first: int, folder: Path, seed: int, device: torch.
     """Embeds the trained prior makes of captions of the bank's pictures, from row `first` on: those before it are in
     colours that no caption names."""
     prior = PriorTransformer(recipe.PRIOR).to(device)
-    trained_part(prior, folder / "prior.pt", "prior")
+    trained_part(prior, folder / f"{PRIOR}.pt", PRIOR)
     encoder, tokenizer = load_encoders(folder).to(device).text, load_tokenizer(folder)
     rng, triples = random.Random(seed), bank.triples
     of_triple: dict[Triple, list[int]] = {}
@@ -79,13 +81,21 @@ def prior_embeds(bank: Bank, first: int, folder: Path, seed: int, device: torch.
 
 @torch.no_grad()
 def make_bank(
-    encoders: Encoders, movq: MOVQ | None, size: int, seed: int, device: torch.device, recoloured: float = 0.0
+    encoders: Encoders,
+    movq: MOVQ | None,
+    size: int,
+    seed: int,
+    device: torch.device,
+    recoloured: float = 0.0,
+    estranged: float = 0.0,
 ) -> Bank:
     """Draw `size` pictures of the trained triples and encode them, with latents if there is a `movq`. The first part
-    of them, `recoloured`, is in colours of no name: their triples mean nothing."""
+    of them, `recoloured`, is in colours of no name, so that only their shapes mean anything; or, `estranged`, in one
+    such colour: the shape's in even rows, the background's in odd ones."""
     generator = torch.Generator().manual_seed(seed + 1)
     scenes = sample_scenes(size, generator, TRAINED, jitter=0.02)
     recolour(scenes, int(recoloured * size), generator)
+    estrange(scenes, int(estranged * size), generator)
     embeds, latents = [], []
     for start in range(0, size, AT_ONCE):
         pictures = draw(scenes[start : start + AT_ONCE], recipe.PICTURE_SIDE).to(device)

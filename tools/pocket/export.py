@@ -30,7 +30,7 @@ DIFFUSERS_VERSION = "0.17.0"
 def export(work: Path, out: Path, seed: int) -> None:
     encoders, prior = load_encoders(work), PriorTransformer(recipe.PRIOR)
     movq, unet = MOVQ(recipe.MOVQ), UNet2(recipe.DECODER)
-    for network, part in ((prior, "prior"), (movq, "movq_polish"), (unet, "decoder_finish")):
+    for network, part in ((prior, "prior_polish"), (movq, "movq_polish"), (unet, "decoder_finish")):
         trained_part(network, work / f"{part}.pt", part)
     fit_codebook(movq, torch.Generator().manual_seed(seed), torch.device("cpu"))
 

@@ -70,6 +70,7 @@ STAGES = {
     "encoders": Stage(steps=2000, batch=96, lr=1e-3, weight_decay=0.05),
     "encoders_polish": Stage(steps=900, batch=128, lr=6e-4, weight_decay=0.05),
     "prior": Stage(steps=1800, batch=96, lr=1e-3, weight_decay=0.1),
+    "prior_polish": Stage(steps=900, batch=96, lr=5e-4, weight_decay=0.1, average=0.995),
     "decoder": Stage(steps=7500, batch=32, lr=8e-4, average=0.9995),
     "decoder_polish": Stage(steps=7000, batch=32, lr=6e-4, average=0.9995),
     "decoder_finish": Stage(steps=2200, batch=32, lr=3e-4, average=0.998),

@@ -175,6 +175,19 @@ def recolour(scenes: Scenes, count: int, generator: torch.Generator) -> None:
         scenes.jitter[row, 1] = back - palette[scenes.background[row]]
 
 
+def estrange(scenes: Scenes, count: int, generator: torch.Generator) -> None:
+    """Give the first `count` scenes one colour of no name: even rows the shape, odd ones the background. What a caption
+    says of the rest stays true, and no combination that is held out is shown."""
+    palette = torch.tensor(list(COLOURS.values()))
+    for row in range(count):
+        part, named = row % 2, (scenes.background if row % 2 == 0 else scenes.colour)[row]
+        while True:
+            strange = torch.rand(3, generator=generator)
+            if (palette - strange).norm(dim=-1).min() > OFF_PALETTE and (palette[named] - strange).norm() > CONTRAST:
+                break
+        scenes.jitter[row, part] = strange - palette[(scenes.colour, scenes.background)[part][row]]
+
+
 def load_encoders(folder: Path) -> Encoders:
     """The encoders as both stages left them."""
     encoders = Encoders(load_tokenizer(folder))

@@ -13,15 +13,18 @@ from nodes.sampling.schedulers import TRAIN_STEPS, UnCLIPScheduler, add_noise
 
 from . import recipe
 from .bank import make_bank
-from .captions import LANGUAGES, training_caption
+from .captions import LANGUAGES, partial_caption, training_caption
 from .shapes import Triple
 from .train_encoders import load_encoders, load_tokenizer, tokens
-from .training import train
+from .training import train, trained_part
 
 NO_TEXT = 0.1
 """Part of the captions replaced by the empty one: what guidance starts from."""
 FEW = 0.05
 """Part of the captions that leave an attribute out."""
+
+ESTRANGED = 0.5
+"""Part of the pictures in the second stage that have one colour of no name."""
 
 
 def new_prior() -> PriorTransformer:
@@ -37,15 +40,34 @@ def describe(triple: Triple, rng: random.Random) -> str:
 
 
 def train_prior(folder: Path, seed: int, device: torch.device) -> None:
-    stage = recipe.STAGES["prior"]
-    tokenizer, encoders = load_tokenizer(folder), load_encoders(folder).to(device)
-    bank = make_bank(encoders, None, recipe.BANK, seed, device)
-    triples = bank.triples
+    fit("prior", new_prior(), 0.0, folder, seed, device)
 
-    prior = new_prior().to(device)
+
+def polish_prior(folder: Path, seed: int, device: torch.device) -> None:
+    """Train on with pictures that have one colour of no name, and captions that leave it out: what a word means then
+    depends less on the others, and combinations never seen come out right."""
+    prior = new_prior()
+    trained_part(prior, folder / "prior.pt", "prior")
+    fit("prior_polish", prior.requires_grad_(True), ESTRANGED, folder, seed + 1, device)
+
+
+def fit(name: str, prior: PriorTransformer, estranged: float, folder: Path, seed: int, device: torch.device) -> None:
+    stage = recipe.STAGES[name]
+    tokenizer, encoders = load_tokenizer(folder), load_encoders(folder).to(device)
+    bank = make_bank(encoders, None, recipe.BANK, seed, device, estranged=estranged)
+    triples, strange = bank.triples, int(estranged * recipe.BANK)
+
+    def caption(row: int, rng: random.Random) -> str:
+        if row >= strange:
+            return describe(triples[row], rng)
+        omitted = "background" if row % 2 else "colour"
+        return partial_caption(*triples[row], rng.choice(LANGUAGES), rng, omit=omitted)
+
+    prior.to(device)
     # Statistics, not weights: training must not move them.
-    prior.clip_mean.data.copy_(bank.embeds.mean(0, keepdim=True)).requires_grad_(False)
-    prior.clip_std.data.copy_(bank.embeds.std(0, keepdim=True)).requires_grad_(False)
+    if name == "prior":
+        prior.clip_mean.data.copy_(bank.embeds.mean(0, keepdim=True))
+        prior.clip_std.data.copy_(bank.embeds.std(0, keepdim=True))
     prior.clip_mean.requires_grad_(False)
     prior.clip_std.requires_grad_(False)
     kept = UnCLIPScheduler().kept.to(device)
@@ -53,7 +75,7 @@ def train_prior(folder: Path, seed: int, device: torch.device) -> None:
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
         rows = torch.randint(len(triples), (stage.batch,), generator=generator)
-        texts = ["" if rng.random() < NO_TEXT else describe(triples[row], rng) for row in rows.tolist()]
+        texts = ["" if rng.random() < NO_TEXT else caption(row, rng) for row in rows.tolist()]
         ids, mask = tokens(tokenizer, texts, device)
         with torch.no_grad():
             text = encoders.text(input_ids=ids)
@@ -64,4 +86,4 @@ def train_prior(folder: Path, seed: int, device: torch.device) -> None:
         error = (prior(x, t, text.text_embeds, text.last_hidden_state, mask) - x0).square().mean()
         return error, {"error": error.item()}
 
-    train("prior", prior, loss, stage, seed, folder)
+    train(name, prior, loss, stage, seed, folder)
