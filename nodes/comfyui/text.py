@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -80,16 +81,28 @@ class UL2Encoder(TextEncoder):
 class StreamedLinear(comfy.ops.manual_cast.Linear, CastLinear):
     """ComfyUI's layer, which brings weights to the device as they are used, with fp8's scale for each row."""
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        # With its own way of loading it has its weight from the start; newer versions make those of other layers only
+        # when a state dict is loaded, and our loader fills what is there.
+        nn.Module._load_from_state_dict(self, *args)
+
     def forward(self, input: Tensor) -> Tensor:
         y = super().forward(input)
         return y if self.scale is None else y * self.scale.to(y).T
+
+
+class StreamedEmbedding(comfy.ops.manual_cast.Embedding):
+    """The same."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args)
 
 
 class StreamedOperations:
     """The layers of FLAN-UL2 in ComfyUI."""
 
     Linear = StreamedLinear
-    Embedding = comfy.ops.manual_cast.Embedding
+    Embedding = StreamedEmbedding
 
 
 def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
@@ -97,7 +110,10 @@ def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
     target = SimpleNamespace(params={}, clip=lambda **_: encoder, tokenizer=lambda **_: Prompt())
     parameters = sum(p.numel() for p in encoder.parameters())
     (dtype,) = encoder.dtypes
-    return comfy.sd.CLIP(target, parameters=parameters, model_options={"dtype": dtype})
+    options: dict[str, Any] = {"parameters": parameters, "model_options": {"dtype": dtype}}
+    if "disable_dynamic" in inspect.signature(comfy.sd.CLIP.__init__).parameters:
+        options["disable_dynamic"] = True  # newer versions' streaming knows only weights that were loaded in their way
+    return comfy.sd.CLIP(target, **options)
 
 
 def load_mclip(folder: Path) -> comfy.sd.CLIP:
