@@ -33,9 +33,10 @@ def movq_sources() -> dict[str, Path]:
     return decoder_folders() | kandinsky3_folders() | files("vae")
 
 
-def text_folders() -> dict[str, Path]:
-    """Official decoder folders that hold a text encoder: 2.1's."""
-    return {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
+def mclip_sources() -> dict[str, Path]:
+    """Official decoder folders that hold a text encoder, 2.1's, and single files."""
+    folders = {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
+    return folders | files("text_encoders")
 
 
 def decoder_unet(name: str) -> tuple[Path, UNet2Config | UNet3Config, DecoderScheduler]:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from ..models.loader import load_decoder_text
 from ..models.loader3 import load_text_encoder
+from ..models.single import load_mclip_file
 from ..models.t5 import FP8, CastLinear, T5Encoder
+from ..pipelines import tokenizer_folders
 from ..sampling.kandinsky3 import encode_prompts
 from ..sampling.prior import encode_decoder_text
 from .model3 import MASK
@@ -81,10 +83,10 @@ class UL2Encoder(TextEncoder):
 class StreamedLinear(comfy.ops.manual_cast.Linear, CastLinear):
     """ComfyUI's layer, which brings weights to the device as they are used, with fp8's scale for each row."""
 
-    def _load_from_state_dict(self, *args: Any) -> None:
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
         # With its own way of loading it has its weight from the start; newer versions make those of other layers only
         # when a state dict is loaded, and our loader fills what is there.
-        nn.Module._load_from_state_dict(self, *args)
+        nn.Module._load_from_state_dict(self, *args, **keywords)
 
     def forward(self, input: Tensor) -> Tensor:
         y = super().forward(input)
@@ -94,8 +96,8 @@ class StreamedLinear(comfy.ops.manual_cast.Linear, CastLinear):
 class StreamedEmbedding(comfy.ops.manual_cast.Embedding):
     """The same."""
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        nn.Module._load_from_state_dict(self, *args)
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args, **keywords)
 
 
 class StreamedOperations:
@@ -116,12 +118,14 @@ def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
     return comfy.sd.CLIP(target, **options)
 
 
-def load_mclip(folder: Path) -> comfy.sd.CLIP:
-    """M-CLIP of the official 2.1 decoder folder as a ComfyUI CLIP. Raises WeightsError."""
+def load_mclip(source: Path) -> comfy.sd.CLIP:
+    """M-CLIP of the official 2.1 decoder folder, or in a single file, as a ComfyUI CLIP. Raises WeightsError."""
     device = management.text_encoder_device()
     # transformers' layers compute in the dtype they are kept in, and fp16, ComfyUI's choice, is slow on a CPU.
     dtype = torch.float32 if management.is_device_cpu(device) else management.text_encoder_dtype(device)
-    return as_clip(MCLIPEncoder(*load_decoder_text(folder, dtype), dtype))
+    if source.is_dir():
+        return as_clip(MCLIPEncoder(*load_decoder_text(source, dtype), dtype))
+    return as_clip(MCLIPEncoder(*load_mclip_file(source, tokenizer_folders(source), dtype), dtype))
 
 
 def load_ul2(folder: Path, dtype: torch.dtype | None) -> comfy.sd.CLIP:
