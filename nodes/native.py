@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .comfyui.files import decoder_unet, files, find_movq, movq_sources, text_folders, unet_sources
+from .comfyui.files import decoder_unet, files, find_movq, mclip_sources, movq_sources, unet_sources
 from .comfyui.latents import for_inpainting, for_inpainting3, resized, resized_mask, round_size
 from .comfyui.loading import WEIGHT_DTYPES, load_model, require_kandinsky, with_lora
 from .comfyui.model2 import HINT, IMAGE_EMBEDS
@@ -101,11 +101,15 @@ class KandinskyCLIPLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {"tooltip": "An official 2.1 repository folder in models/kandinsky, such as kandinsky-2-1."}
-        return {"required": {"text_encoder": (list(text_folders()), names)}}
+        names = {
+            "tooltip": "An official 2.1 repository folder in models/kandinsky, such as kandinsky-2-1, or an M-CLIP "
+            "safetensors file in models/text_encoders."
+        }
+        return {"required": {"text_encoder": (list(mclip_sources()), names)}}
 
     def run(self, text_encoder: str) -> tuple[Any]:
-        return (load_mclip(pick(text_folders(), text_encoder, "Kandinsky 2.1 decoder")),)
+        where = "models/kandinsky or models/text_encoders"
+        return (load_mclip(pick(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", where)),)
 
 
 class KandinskyVAELoader:

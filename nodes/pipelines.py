@@ -67,10 +67,10 @@ def pick(found: dict[str, Path], name: str, kind: str, where: str = "models/kand
 
 def tokenizer_folders(beside: Path) -> list[Path]:
     """Where the tokenizer for the text encoder in the file `beside` may be: a folder of the file's name beside it,
-    tokenizer/ of an official folder, the host's own."""
+    the host's own, tokenizer/ of an official folder."""
     official = sorted(folders(lambda folder: (folder / "tokenizer").is_dir()).values())
     own = host.current().clip_tokenizer_folder()
-    return [beside.with_suffix(""), *(folder / "tokenizer" for folder in official), *([own] if own else [])]
+    return [beside.with_suffix(""), *([own] if own else []), *(folder / "tokenizer" for folder in official)]
 
 
 def require_size(width: int, height: int) -> None:

@@ -7,6 +7,7 @@ row. Loading and memory are measured in fresh processes, in turn, too. docs/perf
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import statistics
@@ -289,22 +290,22 @@ def set_threads(job: Job) -> None:
 
 
 def probe(name: str, job: Job) -> dict[str, float]:
-    """In a process of its own: seconds to load, seconds from the start to the first picture, bytes at the peak."""
+    """In a process of its own: seconds to load, imports apart; seconds from its start to the first picture, imports and
+    all; bytes at the peak."""
     begin = time.perf_counter()
     import torch
 
-    # Imports are not loading: all of both sides' are done before it, and are part of the first picture.
-    from transformers import (  # noqa: F401
-        CLIPImageProcessor,
-        CLIPTextModelWithProjection,
-        CLIPTokenizer,
-        CLIPVisionModelWithProjection,
-    )
-
     if name == "ours":
+        from transformers import (  # noqa: F401
+            CLIPTextModelWithProjection,
+            CLIPTokenizer,
+            CLIPVisionModelWithProjection,
+        )
+
         import nodes.pipelines  # noqa: F401
     else:
         from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline  # noqa: F401
+    gc.collect()  # or what the imports left falls to one side's loading or the other's, by chance
 
     set_threads(job)
     one = side(name, job)

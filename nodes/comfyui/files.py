@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import comfy.utils
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .. import host
-from ..models.loader import WeightsError, check_shapes, network_config, read_config, sizes, weights_file
+from ..models.loader import check_shapes, network_config, read_config, sizes, tensor_shapes, weights_file
 from ..models.loader3 import SCHEDULER, is_kandinsky3_folder
 from ..models.movq import MOVQConfig
 from ..models.single import published_scheduler
@@ -35,9 +33,10 @@ def movq_sources() -> dict[str, Path]:
     return decoder_folders() | kandinsky3_folders() | files("vae")
 
 
-def text_folders() -> dict[str, Path]:
-    """Official decoder folders that hold a text encoder: 2.1's."""
-    return {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
+def mclip_sources() -> dict[str, Path]:
+    """Official decoder folders that hold a text encoder, 2.1's, and single files."""
+    folders = {name: path for name, path in decoder_folders().items() if (path / "text_encoder").is_dir()}
+    return folders | files("text_encoders")
 
 
 def decoder_unet(name: str) -> tuple[Path, UNet2Config | UNet3Config, DecoderScheduler]:
@@ -67,11 +66,7 @@ def find_movq(name: str) -> tuple[Path, MOVQConfig]:
 def load_state(file: Path, network: nn.Module | None = None) -> dict[str, Tensor]:
     """A safetensors file's tensors, mapped, not read; exactly those of `network`, if there is one. Raises
     WeightsError."""
-    try:
-        state: dict[str, Any] = comfy.utils.load_torch_file(str(file), safe_load=True)
-    except (SafetensorError, ValueError, OSError) as error:  # ComfyUI adds its words to some, as a ValueError
-        raise WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.") from error
+    found = tensor_shapes(file)  # names a broken file, however this version of ComfyUI reads it
     if network is not None:
-        wanted = network.state_dict()
-        check_shapes(file, *({key: tuple(value.shape) for key, value in each.items()} for each in (wanted, state)))
-    return state
+        check_shapes(file, {key: tuple(value.shape) for key, value in network.state_dict().items()}, found)
+    return comfy.utils.load_torch_file(str(file), safe_load=True)

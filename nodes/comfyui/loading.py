@@ -62,6 +62,7 @@ def load_model(
     offload = management.unet_offload_device()
     made = config.get_model(state).to(offload)
     made.load_model_weights(state, "")
+    made.diffusion_model.to(dtype)  # newer versions make some layers as they load them, in the file's dtype
     patcher = comfy.model_patcher.ModelPatcher(made, load_device=device, offload_device=offload)
     if scheduler.clip_sample or scheduler.thresholding:
         patcher.set_model_sampler_post_cfg_function(restrain(scheduler))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from ..models.loader import load_decoder_text
 from ..models.loader3 import load_text_encoder
+from ..models.single import load_mclip_file
 from ..models.t5 import FP8, CastLinear, T5Encoder
+from ..pipelines import tokenizer_folders
 from ..sampling.kandinsky3 import encode_prompts
 from ..sampling.prior import encode_decoder_text
 from .model3 import MASK
@@ -80,16 +83,28 @@ class UL2Encoder(TextEncoder):
 class StreamedLinear(comfy.ops.manual_cast.Linear, CastLinear):
     """ComfyUI's layer, which brings weights to the device as they are used, with fp8's scale for each row."""
 
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        # With its own way of loading it has its weight from the start; newer versions make those of other layers only
+        # when a state dict is loaded, and our loader fills what is there.
+        nn.Module._load_from_state_dict(self, *args, **keywords)
+
     def forward(self, input: Tensor) -> Tensor:
         y = super().forward(input)
         return y if self.scale is None else y * self.scale.to(y).T
+
+
+class StreamedEmbedding(comfy.ops.manual_cast.Embedding):
+    """The same."""
+
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args, **keywords)
 
 
 class StreamedOperations:
     """The layers of FLAN-UL2 in ComfyUI."""
 
     Linear = StreamedLinear
-    Embedding = comfy.ops.manual_cast.Embedding
+    Embedding = StreamedEmbedding
 
 
 def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
@@ -97,15 +112,20 @@ def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
     target = SimpleNamespace(params={}, clip=lambda **_: encoder, tokenizer=lambda **_: Prompt())
     parameters = sum(p.numel() for p in encoder.parameters())
     (dtype,) = encoder.dtypes
-    return comfy.sd.CLIP(target, parameters=parameters, model_options={"dtype": dtype})
+    options: dict[str, Any] = {"parameters": parameters, "model_options": {"dtype": dtype}}
+    if "disable_dynamic" in inspect.signature(comfy.sd.CLIP.__init__).parameters:
+        options["disable_dynamic"] = True  # newer versions' streaming knows only weights that were loaded in their way
+    return comfy.sd.CLIP(target, **options)
 
 
-def load_mclip(folder: Path) -> comfy.sd.CLIP:
-    """M-CLIP of the official 2.1 decoder folder as a ComfyUI CLIP. Raises WeightsError."""
+def load_mclip(source: Path) -> comfy.sd.CLIP:
+    """M-CLIP of the official 2.1 decoder folder, or in a single file, as a ComfyUI CLIP. Raises WeightsError."""
     device = management.text_encoder_device()
     # transformers' layers compute in the dtype they are kept in, and fp16, ComfyUI's choice, is slow on a CPU.
     dtype = torch.float32 if management.is_device_cpu(device) else management.text_encoder_dtype(device)
-    return as_clip(MCLIPEncoder(*load_decoder_text(folder, dtype), dtype))
+    if source.is_dir():
+        return as_clip(MCLIPEncoder(*load_decoder_text(source, dtype), dtype))
+    return as_clip(MCLIPEncoder(*load_mclip_file(source, tokenizer_folders(source), dtype), dtype))
 
 
 def load_ul2(folder: Path, dtype: torch.dtype | None) -> comfy.sd.CLIP:

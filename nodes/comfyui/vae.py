@@ -53,17 +53,23 @@ class MOVQVAE(comfy.sd.VAE):
         self.downscale_ratio = self.upscale_ratio = PIXELS_PER_LATENT
         self.latent_channels, self.latent_dim, self.output_channels = LATENT_CHANNELS, 2, 3
         self.process_input = lambda image: image * 2 - 1
-        self.process_output = lambda image: ((image + 1) / 2).clamp(0, 1)
+        self.process_output = to_image
         self.working_dtypes = [torch.bfloat16, torch.float32]
         self.device = management.vae_device()
         self.vae_dtype = dtype or management.vae_dtype(self.device, self.working_dtypes)
         movq = MOVQAutoencoder(config, comfy.ops.manual_cast, device="meta")
         movq.load_state_dict({key: value.to(self.vae_dtype) for key, value in state.items()}, assign=True)
         self.first_stage_model = movq.eval().requires_grad_(False)
+        self.size = None  # or newer versions go by the other one's
         self.output_device = management.intermediate_device()
         self.patcher = comfy.model_patcher.ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
         )
+
+
+def to_image(pixels: Tensor) -> Tensor:
+    """−1..1 to 0..1, in place: newer versions of ComfyUI look at what they gave, older ones at what they get."""
+    return pixels.add_(1).div_(2).clamp_(0, 1)
 
 
 def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
@@ -79,7 +85,7 @@ def preview_factors(vae: MOVQVAE) -> tuple[list[list[float]], list[float]]:
     generator = torch.Generator().manual_seed(0)
     colours = torch.rand((8, 3, 3, 3), generator=generator)
     pictures = nn.functional.interpolate(colours, size=64, mode="bilinear", align_corners=True)
-    latents = vae.encode(pictures.movedim(1, -1)).cpu()
+    latents = vae.encode(pictures.movedim(1, -1)).cpu().float()
     wanted = nn.functional.avg_pool2d(pictures, PIXELS_PER_LATENT) * 2 - 1
     rows = latents.movedim(1, -1).reshape(-1, LATENT_CHANNELS)
     rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)

@@ -17,6 +17,21 @@ Factory = dict[str, Any]
 """The `dtype` and `device` keywords every layer of a network is made with."""
 
 
+def _unfilled(kind: type[nn.Module]) -> Any:
+    return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
+
+
+class Unfilled:
+    """`torch.nn`'s layers without the random numbers they begin with, for networks whose weights come from a file: on
+    the meta device those are slow to not make."""
+
+    Linear = _unfilled(nn.Linear)
+    Conv2d = _unfilled(nn.Conv2d)
+    GroupNorm = _unfilled(nn.GroupNorm)
+    LayerNorm = _unfilled(nn.LayerNorm)
+    Embedding = _unfilled(nn.Embedding)
+
+
 def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     """Sinusoidal embedding, cosines first (diffusers: flip_sin_to_cos=True, downscale_freq_shift=0).
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
 from .detect import NAMES, Sizes, config_from_tensors
-from .layers import Operations
+from .layers import Operations, Unfilled
 from .movq import MOVQ, MOVQConfig
 from .prior import PriorConfig, PriorTransformer
 from .unet2 import UNet2, UNet2Config
@@ -118,7 +118,7 @@ def _holds_network(folder: Path) -> bool:
     return (folder / "config.json").is_file() or _weights_in(folder) is not None
 
 
-def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyPrior:
+def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled) -> KandinskyPrior:
     """Read a prior folder, its networks on the CPU in `dtype`. Raises WeightsError."""
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionModelWithProjection
 
@@ -135,7 +135,9 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Ope
     )
 
 
-def load_decoder(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> KandinskyDecoder:
+def load_decoder(
+    folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled
+) -> KandinskyDecoder:
     """Read a decoder folder, its networks on the CPU in `dtype`. Raises WeightsError."""
     unet_config = network_config(UNet2Config, folder / "unet")
     movq_config = network_config(MOVQConfig, folder / "movq")

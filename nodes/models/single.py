@@ -121,7 +121,13 @@ def load_decoder_files(
         )
     encoder, tokenizer = None, None
     if text_encoder is not None:
-        encoder, tokenizer = _load_mclip(text_encoder, tokenizers, network, dtype)
+        text = sizes(MCLIPSizes, text_encoder)
+        given, wanted = (text.hidden_size, text.numDims), (network.encoder_hid_dim, network.cross_attention_dim)
+        if given != wanted:
+            raise WeightsError(
+                f"{unet} expected a text encoder of widths {list(wanted)}, {text_encoder} is one of {list(given)}."
+            )
+        encoder, tokenizer = load_mclip_file(text_encoder, tokenizers, dtype)
     learned = network.reads_text and not network.inpaints
     return KandinskyDecoder(
         name=unet.stem,
@@ -134,15 +140,13 @@ def load_decoder_files(
     )
 
 
-def _load_mclip(file: Path, tokenizers: Sequence[Path], unet: UNet2Config, dtype: torch.dtype) -> tuple[Any, Any]:
+def load_mclip_file(file: Path, tokenizers: Sequence[Path], dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """(M-CLIP from a single file, its tokenizer, from the first of the folders that fits). Raises WeightsError."""
     from transformers import XLMRobertaTokenizerFast
 
     from .mclip import MCLIP, MCLIPConfig
 
     text = sizes(MCLIPSizes, file)
-    given, wanted = (text.hidden_size, text.numDims), (unet.encoder_hid_dim, unet.cross_attention_dim)
-    if given != wanted:
-        raise WeightsError(f"{file}: expected a text encoder of widths {list(wanted)}, got one of {list(given)}.")
     tokenizer = fitting_tokenizer(XLMRobertaTokenizerFast, XLM, file, text.vocab_size, tokenizers, {})
     return load_transformers_file(MCLIP, MCLIPConfig(**asdict(text)), file, dtype), tokenizer
 

@@ -324,7 +324,8 @@ class Attention(nn.Module):
         return self.add_k_proj(context), self.add_v_proj(context)
 
     def forward(self, x: Tensor, context: KeysValues) -> Tensor:
-        h = self.group_norm(x).flatten(2).transpose(1, 2)  # [B, h·w, C]
+        # [B, h·w, C]; laid out so once, or each of the three projections does it for itself.
+        h = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()
         k = torch.cat([context[0], self.to_k(h)], dim=1)
         v = torch.cat([context[1], self.to_v(h)], dim=1)
         h = self.to_out(attend(self.to_q(h), k, v, self.heads))

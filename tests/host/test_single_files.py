@@ -80,6 +80,18 @@ def drawing(prefix: str, prior: dict[str, Any], decoder: dict[str, Any]) -> dict
     return {f"{prefix}-{name}": node for name, node in prompt.items()}
 
 
+def encoding(name: str, text_encoder: str) -> dict[str, Any]:
+    """An API prompt that saves what a 2.1 text encoder makes of a prompt."""
+    return {
+        f"{name}-clip": {"class_type": "KandinskyCLIPLoader", "inputs": {"text_encoder": text_encoder}},
+        f"{name}-text": {"class_type": "CLIPTextEncode", "inputs": {"clip": [f"{name}-clip", 0], "text": "a red fox"}},
+        f"{name}-save": {
+            "class_type": "KandifluxSaveConditioning",
+            "inputs": {"conditioning": [f"{name}-text", 0], "filename": f"cut-{name}"},
+        },
+    }
+
+
 def from_folders(prefix: str, version: str) -> dict[str, Any]:
     return drawing(
         prefix,
@@ -135,6 +147,15 @@ def test_single_files(comfy_host: RunningHost, models: Path, tmp_path: Path) -> 
     for version in ("22", "21"):
         assert (pixels[f"files{version}"] == pixels[f"folders{version}"]).all()
         assert pixels[f"files{version}"].std() > 1
+
+    texts = {"folder": "cut-21", "file": "cut-21-text-encoder.safetensors"}
+    done = run(
+        comfy_host.url, tmp_path, {k: v for name, clip in texts.items() for k, v in encoding(name, clip).items()}
+    )
+    assert done.returncode == 0, done.stderr
+    folder, file = (load_file(comfy_host.output / "conditioning" / f"cut-{name}_00001.safetensors") for name in texts)
+    assert folder.keys() == file.keys()
+    assert all((folder[key] == file[key]).all() for key in folder)
 
     # Without a folder that has a tokenizer for it: ComfyUI's own, which is CLIP's; none for another vocabulary.
     shutil.rmtree(models / "kandinsky" / "cut-22-prior" / "tokenizer")

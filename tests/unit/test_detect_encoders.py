@@ -1,0 +1,49 @@
+"""The published encoders' sizes, read off their tensors' shapes: every setting as in their config.json, and as many
+parameters as published."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from nodes.models.detect import CLIPTextSizes, CLIPVisionSizes, MCLIPSizes, config_from_tensors
+from nodes.models.mclip import MCLIP, MCLIPConfig
+
+TEXT_L = CLIPTextSizes(49408, 768, 3072, 768, 12, 12, 77, "quick_gelu")
+TEXT_G = CLIPTextSizes(49408, 1280, 5120, 1280, 32, 20, 77, "gelu")
+VISION_L = CLIPVisionSizes(224, 14, 1024, 4096, 768, 24, 16, "quick_gelu")
+VISION_G = CLIPVisionSizes(224, 14, 1664, 8192, 1280, 48, 16, "gelu")
+M_CLIP = MCLIPSizes(250002, 1024, 4096, 24, 16, 514, 1, 1024, 768)
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "sizes", "parameters"),
+    [
+        pytest.param(CLIPTextModelWithProjection, CLIPTextConfig, TEXT_L, 123_650_304, id="text-2.1"),
+        pytest.param(CLIPTextModelWithProjection, CLIPTextConfig, TEXT_G, 694_659_840, id="text-2.2"),
+        pytest.param(CLIPVisionModelWithProjection, CLIPVisionConfig, VISION_L, 303_966_208, id="vision-2.1"),
+        pytest.param(CLIPVisionModelWithProjection, CLIPVisionConfig, VISION_G, 1_844_907_264, id="vision-2.2"),
+        pytest.param(MCLIP, MCLIPConfig, M_CLIP, 560_677_632, id="m-clip"),
+    ],
+)
+def test_published(model: Any, config: Any, sizes: Any, parameters: int) -> None:
+    with torch.device("meta"):
+        made = model(config(**asdict(sizes)))
+    assert sum(parameter.numel() for parameter in made.parameters()) == parameters
+    assert config_from_tensors({key: tuple(value.shape) for key, value in made.state_dict().items()}) == sizes
+
+
+def test_a_text_encoder_without_its_projection_is_refused() -> None:
+    """Such as the CLIP-L that other models use."""
+    shapes = {"text_model.embeddings.token_embedding.weight": (49408, 768)}
+    with pytest.raises(ValueError, match=r"expected a tensor called text_projection\.weight"):
+        config_from_tensors(shapes)
