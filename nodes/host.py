@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .residents import Residents, residents_of
+
 PACK = Path(__file__).resolve().parents[1]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -43,15 +45,14 @@ class Host:
 
     @contextmanager
     def loaded(self, module: nn.Module) -> Iterator[torch.device]:
-        """`module` on the device for the length of the block, and off it again after, so that a GPU holds one
-        network at a time."""
-        device = self.device()
-        module.to(device)
-        try:
-            yield device
-        finally:
-            if device.type != "cpu":
-                module.to("cpu")
+        """`module` on the device for the length of the block; after it, until its room is needed (residents.py)."""
+        if (device := self.device()).type != "cpu":
+            self.residents.bring(module)
+        yield device
+
+    @functools.cached_property
+    def residents(self) -> Residents:
+        return residents_of(self.device())
 
     def progress(self, step: int, total: int, preview: Any = None) -> None:
         """Report `step` of `total` of the running node, with ("JPEG", PIL image, longest side) as a preview.
@@ -94,7 +95,12 @@ class LiteHost(Host):
     def __init__(self, seam: Any) -> None:
         super().__init__()
         self.seam = seam
-        seam.on_free(gc.collect)
+        seam.on_free(self.free)
+
+    def free(self) -> None:
+        """Give back what is held only because it may be needed again."""
+        self.residents.clear()
+        gc.collect()
 
     def progress(self, step: int, total: int, preview: Any = None) -> None:
         self.seam.progress(step, total, preview)

@@ -1,0 +1,58 @@
+"""Which networks are on a GPU, where no ComfyUI looks after that: what the next run needs stays while there is room."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+ROOM = 3 * 2**30
+"""Bytes to keep free beside the weights, for what a network computes: MOVQ needs the most."""
+
+
+class Residents:
+    """The networks on `device`. `free` says how many bytes are free there; None: nobody knows, and each network has the
+    device to itself."""
+
+    def __init__(self, device: torch.device, free: Callable[[], int] | None) -> None:
+        self.device, self.free = device, free
+        # In the order they were last used; one that nobody holds any more goes by itself.
+        self._networks: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
+
+    def bring(self, network: nn.Module) -> None:
+        """Put `network` on the device, and take off, first those used longest ago, what leaves too little room."""
+        there = network in self._networks
+        self._networks.pop(network, None)
+        needed = ROOM + (0 if there else size(network))
+        while self._networks and (self.free is None or self.free() < needed):
+            self._send_off(next(iter(self._networks)))
+        network.to(self.device)
+        self._networks[network] = None
+
+    def clear(self) -> None:
+        """Take all off the device."""
+        for network in list(self._networks):
+            self._send_off(network)
+
+    def _send_off(self, network: nn.Module) -> None:
+        self._networks.pop(network, None)
+        network.to("cpu")
+
+
+def size(network: nn.Module) -> int:
+    """Bytes of its weights."""
+    return sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers()))
+
+
+def residents_of(device: torch.device) -> Residents:
+    """Those of a CUDA device, which knows what is free on it, or of another."""
+    if device.type != "cuda":
+        return Residents(device, None)
+
+    def free() -> int:
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+
+    return Residents(device, free)
