@@ -15,6 +15,7 @@ import torch
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
 from .detect import CLIP_L_WIDTH, CLIPTextSizes, CLIPVisionSizes, MCLIPSizes
+from .layers import Unfilled
 from .loader import (
     ImageProcessorConfig,
     KandinskyDecoder,
@@ -87,7 +88,7 @@ def load_prior_files(
     marks = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return KandinskyPrior(
         name=prior.stem,
-        prior=load_network(PriorTransformer(network, dtype=dtype, device="meta"), prior, dtype),
+        prior=load_network(PriorTransformer(network, Unfilled, dtype, "meta"), prior, dtype),
         text_encoder=load_transformers_file(
             CLIPTextModelWithProjection, CLIPTextConfig(**asdict(text), **marks), text_encoder, dtype
         ),
@@ -131,8 +132,8 @@ def load_decoder_files(
     learned = network.reads_text and not network.inpaints
     return KandinskyDecoder(
         name=unet.stem,
-        unet=load_network(UNet2(network, dtype=dtype, device="meta"), unet, dtype),
-        movq=load_network(MOVQ(autoencoder, dtype=dtype, device="meta"), movq, dtype),
+        unet=load_network(UNet2(network, Unfilled, dtype, "meta"), unet, dtype),
+        movq=load_network(MOVQ(autoencoder, Unfilled, dtype, "meta"), movq, dtype),
         scheduler=published_scheduler(network),
         text_encoder=encoder,
         tokenizer=tokenizer,

@@ -190,6 +190,9 @@ def test_latents_that_overflow_are_not_drawn(here: Recording, decoder: Kandinsky
 
         config, conv_in = decoder.unet.config, decoder.unet.conv_in
 
+        def prepare(self, *conditions: object, **more: object) -> None:
+            """Nothing to prepare."""
+
         def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
             return torch.full((len(x), 8, *x.shape[2:]), float("nan"))
 
