@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nodes import embeds, kandinsky
 
@@ -82,6 +83,13 @@ def test_every_workflow_is_described_and_wired(path: Path) -> None:
             assert node in nodes, name
     for preset in spec["presets"].values():
         assert preset.keys() <= spec["parameters"].keys()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_workflow_has_a_thumbnail(path: Path) -> None:
+    with Image.open(path.with_suffix(".jpg")) as thumbnail:
+        assert thumbnail.format == "JPEG"
+        assert thumbnail.size == (400, 400)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
