@@ -158,12 +158,10 @@ def load_decoder(
 
 def load_decoder_text(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """(M-CLIP, its tokenizer) of a 2.1 decoder folder. Raises WeightsError."""
-    from transformers import XLMRobertaTokenizerFast
-
-    from .mclip import MCLIP
+    from .mclip import MCLIP, Tokenizer
 
     text_encoder = load_transformers(MCLIP, folder / "text_encoder", dtype)
-    return text_encoder, XLMRobertaTokenizerFast.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
+    return text_encoder, Tokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
 
 
 def weights_file(folder: Path) -> Path:

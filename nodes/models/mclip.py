@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
+
+# transformers 5 makes this name when it is asked for, out of pyright's sight.
+Tokenizer: Any = transformers.XLMRobertaTokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class MCLIPConfig(XLMRobertaConfig):

@@ -143,12 +143,10 @@ def load_decoder_files(
 
 def load_mclip_file(file: Path, tokenizers: Sequence[Path], dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """(M-CLIP from a single file, its tokenizer, from the first of the folders that fits). Raises WeightsError."""
-    from transformers import XLMRobertaTokenizerFast
-
-    from .mclip import MCLIP, MCLIPConfig
+    from .mclip import MCLIP, MCLIPConfig, Tokenizer
 
     text = sizes(MCLIPSizes, file)
-    tokenizer = fitting_tokenizer(XLMRobertaTokenizerFast, XLM, file, text.vocab_size, tokenizers, {})
+    tokenizer = fitting_tokenizer(Tokenizer, XLM, file, text.vocab_size, tokenizers, {})
     return load_transformers_file(MCLIP, MCLIPConfig(**asdict(text)), file, dtype), tokenizer
 
 

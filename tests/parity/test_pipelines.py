@@ -39,12 +39,12 @@ from transformers import (
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionModelWithProjection,
-    XLMRobertaTokenizerFast,
 )
 
 from nodes.embeds import ImageEmbeds
 from nodes.images import for_image_encoder, for_movq, from_movq
 from nodes.models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
+from nodes.models.mclip import Tokenizer as XLMRTokenizer
 from nodes.pipelines import blend, embeds_to_latents, image_to_embeds, latents_to_image, text_to_embeds
 from nodes.sampling.decoder import keep_mask, sample_latents
 from nodes.sampling.mixing import mix
@@ -365,7 +365,7 @@ def decoder21_parts(folder: Path, scheduler: str = "scheduler") -> dict[str, Any
         **decoder_parts(folder),
         "scheduler": kind.from_pretrained(folder / scheduler),
         "text_encoder": MultilingualCLIP.from_pretrained(folder / "text_encoder").eval(),
-        "tokenizer": XLMRobertaTokenizerFast.from_pretrained(folder / "tokenizer"),
+        "tokenizer": XLMRTokenizer.from_pretrained(folder / "tokenizer"),
     }
 
 
