@@ -7,16 +7,15 @@ A file is safetensors: the tensors, numbered, and as metadata the JSON of what t
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from . import host
+from .saving import save_new
 
 CATEGORY = "kandiflux/conditioning"
 KIND = "conditioning"
@@ -107,25 +106,8 @@ def save_conditioning(folder: Path, name: str, conditioning: Conditioning) -> Pa
     if not isinstance(conditioning, list) or not conditioning:
         raise ValueError(f"Expected a CONDITIONING with something in it, got {conditioning!r:.80}.")
     plan = to_json(conditioning, "conditioning", tensors)
-    stem = re.sub(r"[^\w .-]", "_", Path(name).name).strip(" .") or "conditioning"
-    folder.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        path = folder / f"{stem}_{number:05}.safetensors"
-        try:
-            path.touch(exist_ok=False)  # claims the name: two prompts may be saving at once
-            break
-        except FileExistsError:
-            number += 1
-    part = path.with_suffix(".part")
-    try:
-        save_file(tensors, part, metadata={"format": FORMAT, "conditioning": json.dumps(plan, ensure_ascii=False)})
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
-    return path
+    metadata = {"format": FORMAT, "conditioning": json.dumps(plan, ensure_ascii=False)}
+    return save_new(folder, name, "conditioning", tensors, metadata)
 
 
 def load_conditioning(path: Path) -> Conditioning:

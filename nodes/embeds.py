@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from . import host
 from .sampling.mixing import METHODS, interpolate, mix
+from .saving import save_new
 
 CATEGORY = "Kandinsky/embeds"
 VERSIONS = {768: "Kandinsky 2.1", 1280: "Kandinsky 2.2"}
@@ -207,24 +206,11 @@ def find_saved(name: str) -> Path | None:
 
 def save_embeds(folder: Path, name: str, positive: ImageEmbeds, negative: ImageEmbeds | None) -> Path:
     """Write `folder/<name>_00001.safetensors`, or the next free number; returns the path."""
-    stem = re.sub(r"[^\w .-]", "_", Path(name).name).strip(" .") or "embeds"
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {"image_embeds": positive.values.contiguous()}
     if negative is not None:
         tensors["negative_image_embeds"] = negative.values.contiguous()
     metadata = {"format": FORMAT, "origin": json.dumps(positive.origin, ensure_ascii=False)}
-    number = 1
-    while True:
-        path = folder / f"{stem}_{number:05}.safetensors"
-        try:
-            path.touch(exist_ok=False)  # claims the name: two prompts may be saving at once
-            break
-        except FileExistsError:
-            number += 1
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata=metadata)
-    part.replace(path)
-    return path
+    return save_new(folder, name, "embeds", tensors, metadata)
 
 
 def load_embeds(path: Path) -> tuple[ImageEmbeds, ImageEmbeds]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,7 @@ class Prompt:
         return {}
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(nn.Module, ABC):
     """An encoder as ComfyUI calls one. A holder, for ComfyUI sets `device` on what it moves, and transformers' models
     own that name."""
 
@@ -54,8 +55,9 @@ class TextEncoder(nn.Module):
     def set_clip_options(self, options: dict[str, Any]) -> None:
         """Layers can't be chosen."""
 
+    @abstractmethod
     def encode_token_weights(self, tokens: dict[str, list[str]]) -> tuple[Any, ...]:
-        raise NotImplementedError
+        """(states, pooled or None[, more keys of CONDITIONING]) of the prompt in `tokens`."""
 
 
 class MCLIPEncoder(TextEncoder):

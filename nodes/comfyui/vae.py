@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from ..models.movq import MOVQ, MOVQConfig
 from ..models.unet2 import LATENT_CHANNELS
 from .files import load_state
-
-PIXELS_PER_LATENT = 8
+from .model import PIXELS_PER_LATENT
 
 
 class MOVQAutoencoder(MOVQ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from nodes import conditioning as module
+from nodes import saving
 from nodes.conditioning import (
     KandifluxLoadConditioning,
     KandifluxSaveConditioning,
     load_conditioning,
     save_conditioning,
 )
+from nodes.embeds import ImageEmbeds, save_embeds
 
 FLUX = [[torch.randn(1, 6, 16).to(torch.bfloat16), {"pooled_output": torch.randn(1, 8), "guidance": 3.5}]]
 SDXL = [
@@ -111,14 +114,24 @@ def test_no_conditioning_at_all(tmp_path: Path, value: Any) -> None:
         save_conditioning(tmp_path, "mine", value)
 
 
-def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda folder: save_conditioning(folder, "mine", FLUX),
+        lambda folder: save_embeds(folder, "mine", ImageEmbeds(torch.zeros(1, 8), {}), None),
+    ],
+    ids=["conditioning", "embeds"],
+)
+def test_a_failed_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path], Path]
+) -> None:
     def full(*args: Any, **keywords: Any) -> None:
         Path(args[1]).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(saving, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        save_conditioning(tmp_path, "mine", FLUX)
+        save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
