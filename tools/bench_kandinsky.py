@@ -296,11 +296,7 @@ def probe(name: str, job: Job) -> dict[str, float]:
     import torch
 
     if name == "ours":
-        from transformers import (  # noqa: F401
-            CLIPTextModelWithProjection,
-            CLIPTokenizer,
-            CLIPVisionModelWithProjection,
-        )
+        from transformers import CLIPTokenizer  # noqa: F401
 
         import nodes.pipelines  # noqa: F401
     else:

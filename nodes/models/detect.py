@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
+from .clip import CLIPTextConfig, CLIPVisionConfig
 from .movq import MOVQConfig
 from .prior import PriorConfig
 from .unet2 import UNet2Config
@@ -15,36 +16,8 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class CLIPTextSizes:
-    """A CLIP text encoder with its projection, in transformers' words."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    projection_dim: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
-    hidden_act: str
-
-
-@dataclass(frozen=True)
-class CLIPVisionSizes:
-    """A CLIP image encoder with its projection, likewise."""
-
-    image_size: int
-    patch_size: int
-    hidden_size: int
-    intermediate_size: int
-    projection_dim: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    hidden_act: str
-
-
-@dataclass(frozen=True)
 class MCLIPSizes:
-    """M-CLIP, likewise: XLM-RoBERTa's, and the widths on both sides of the projection."""
+    """M-CLIP, in transformers' words: XLM-RoBERTa's sizes, and the widths on both sides of the projection."""
 
     vocab_size: int
     hidden_size: int
@@ -59,14 +32,14 @@ class MCLIPSizes:
     pad_token_id: int = 1
 
 
-Sizes = UNet2Config | MOVQConfig | PriorConfig | CLIPTextSizes | CLIPVisionSizes | MCLIPSizes
+Sizes = UNet2Config | MOVQConfig | PriorConfig | CLIPTextConfig | CLIPVisionConfig | MCLIPSizes
 
 NAMES: dict[type, str] = {
     UNet2Config: "a UNet2",
     MOVQConfig: "a MOVQ",
     PriorConfig: "a prior",
-    CLIPTextSizes: "a CLIP text encoder",
-    CLIPVisionSizes: "a CLIP image encoder",
+    CLIPTextConfig: "a CLIP text encoder",
+    CLIPVisionConfig: "a CLIP image encoder",
     MCLIPSizes: "an M-CLIP text encoder",
 }
 
@@ -87,8 +60,8 @@ def config_from_tensors(shapes: Shapes) -> Sizes:
         "encoder_hid_proj.image_embeds.weight": unet2_config,
         "quantize.embedding.weight": movq_config,
         "prd_embedding": prior_config,
-        "text_model.embeddings.token_embedding.weight": clip_text_sizes,
-        "vision_model.embeddings.patch_embedding.weight": clip_vision_sizes,
+        "text_model.embeddings.token_embedding.weight": clip_text_config,
+        "vision_model.embeddings.patch_embedding.weight": clip_vision_config,
         "LinearTransformation.weight": mclip_sizes,
     }
     for key, read in kinds.items():
@@ -145,10 +118,10 @@ def prior_config(shapes: Shapes) -> PriorConfig:
     )
 
 
-def clip_text_sizes(shapes: Shapes) -> CLIPTextSizes:
+def clip_text_config(shapes: Shapes) -> CLIPTextConfig:
     vocabulary, width = shapes["text_model.embeddings.token_embedding.weight"]
     embeds = shapes["text_projection.weight"][0]
-    return CLIPTextSizes(
+    return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=shapes["text_model.encoder.layers.0.mlp.fc1.weight"][0],
@@ -160,11 +133,11 @@ def clip_text_sizes(shapes: Shapes) -> CLIPTextSizes:
     )
 
 
-def clip_vision_sizes(shapes: Shapes) -> CLIPVisionSizes:
+def clip_vision_config(shapes: Shapes) -> CLIPVisionConfig:
     width, _, patch, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
     places = shapes["vision_model.embeddings.position_embedding.weight"][0] - 1  # the first is the class token's
     embeds = shapes["visual_projection.weight"][0]
-    return CLIPVisionSizes(
+    return CLIPVisionConfig(
         image_size=isqrt(places) * patch,
         patch_size=patch,
         hidden_size=width,

@@ -49,13 +49,14 @@ def fast_layout(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None, *, causal: bool = False) -> Tensor:
     """Multi-head attention on [B, tokens, heads·d] projections, scale 1/√d → [B, query tokens, heads·d].
 
-    `bias` is added to the scores: broadcastable to [B, heads, query tokens, key tokens].
+    `bias` is added to the scores: broadcastable to [B, heads, query tokens, key tokens]. `causal`, in its place: none
+    sees what comes after it.
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal).transpose(1, 2).flatten(2)
 
 
 class TimestepMLP(nn.Module):

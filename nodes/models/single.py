@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
-from .detect import CLIP_L_WIDTH, CLIPTextSizes, CLIPVisionSizes, MCLIPSizes
+from .clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
+from .detect import CLIP_L_WIDTH, MCLIPSizes
 from .layers import Unfilled
 from .loader import (
     ImageProcessorConfig,
@@ -60,16 +61,10 @@ def load_prior_files(
 ) -> KandinskyPrior:
     """Read a prior's three files, its networks on the CPU in `dtype`; the tokenizer is the first of the folders
     `tokenizers` that fits the text encoder. Raises WeightsError."""
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModelWithProjection,
-        CLIPTokenizer,
-        CLIPVisionConfig,
-        CLIPVisionModelWithProjection,
-    )
+    from transformers import CLIPTokenizer
 
     network = sizes(PriorConfig, prior)
-    text, vision = sizes(CLIPTextSizes, text_encoder), sizes(CLIPVisionSizes, image_encoder)
+    text, vision = sizes(CLIPTextConfig, text_encoder), sizes(CLIPVisionConfig, image_encoder)
     for file, width in ((text_encoder, text.projection_dim), (image_encoder, vision.projection_dim)):
         if width != network.embedding_dim:
             raise WeightsError(
@@ -85,16 +80,12 @@ def load_prior_files(
     pad = "<|endoftext|>" if text.projection_dim == CLIP_L_WIDTH else "!"
     options = {"pad_token": pad, "model_max_length": text.max_position_embeddings}
     tokenizer = fitting_tokenizer(CLIPTokenizer, CLIP, text_encoder, text.vocab_size, tokenizers, options)
-    marks = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text = replace(text, eos_token_id=tokenizer.eos_token_id)
     return KandinskyPrior(
         name=prior.stem,
         prior=load_network(PriorTransformer(network, Unfilled, dtype, "meta"), prior, dtype),
-        text_encoder=load_transformers_file(
-            CLIPTextModelWithProjection, CLIPTextConfig(**asdict(text), **marks), text_encoder, dtype
-        ),
-        image_encoder=load_transformers_file(
-            CLIPVisionModelWithProjection, CLIPVisionConfig(**asdict(vision)), image_encoder, dtype
-        ),
+        text_encoder=load_network(CLIPTextEncoder(text, Unfilled, dtype, "meta"), text_encoder, dtype),
+        image_encoder=load_network(CLIPImageEncoder(vision, Unfilled, dtype, "meta"), image_encoder, dtype),
         tokenizer=tokenizer,
         image_processor=ImageProcessorConfig(vision.image_size, CLIP_MEAN, CLIP_STD),
         scheduler=UnCLIPScheduler(),

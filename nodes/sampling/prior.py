@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.clip import CLIPImageEncoder, CLIPTextEncoder
 from ..models.prior import PriorTransformer
 from .noise import Noise
 from .schedulers import UnCLIPScheduler
@@ -51,11 +52,13 @@ class TextStates:
 
 
 @torch.inference_mode()
-def encode_text(text_encoder: Any, tokenizer: Any, prompts: Sequence[str], device: torch.device) -> TextStates:
-    """Encode `prompts` with a transformers CLIP text encoder and tokenizer; what does not fit is cut, and logged."""
+def encode_text(
+    text_encoder: CLIPTextEncoder, tokenizer: Any, prompts: Sequence[str], device: torch.device
+) -> TextStates:
+    """Encode `prompts` with a CLIP text encoder and its tokenizer; what does not fit is cut, and logged."""
     ids, mask = tokenise(tokenizer, prompts, tokenizer.model_max_length)
-    out = text_encoder(input_ids=ids.to(device))
-    return TextStates(out.text_embeds, out.last_hidden_state, mask.to(device))
+    embeds, states = text_encoder(ids.to(device))
+    return TextStates(embeds, states, mask.to(device))
 
 
 @torch.inference_mode()
@@ -77,13 +80,13 @@ def tokenise(tokenizer: Any, prompts: Sequence[str], longest: int) -> tuple[Tens
 
 
 @torch.inference_mode()
-def encode_image(image_encoder: Any, pixels: Tensor) -> Tensor:
+def encode_image(image_encoder: CLIPImageEncoder, pixels: Tensor) -> Tensor:
     """CLIP image embeds [B, D], as they come: of pixels [B, 3, S, S] normalised by the image processor."""
     weight = next(image_encoder.parameters())
-    return image_encoder(pixels.to(weight.device, weight.dtype)).image_embeds.float()
+    return image_encoder(pixels.to(weight.device, weight.dtype)).float()
 
 
-def mean_grey_embeds(image_encoder: Any, count: int) -> Tensor:
+def mean_grey_embeds(image_encoder: CLIPImageEncoder, count: int) -> Tensor:
     """[count, D] embeds of an all-zero *normalised* picture, which is mean grey and not black: the negative image
     embeds where there is no negative prompt."""
     side = image_encoder.config.image_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,20 @@ from diffusers import UNet2DConditionModel, VQModel
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig as ReferenceMCLIPConfig
 from diffusers.pipelines.kandinsky.text_encoder import MultilingualCLIP
 from torch import nn
+from transformers import CLIPTextConfig as ReferenceTextConfig
+from transformers import CLIPTextModelWithProjection, CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig as ReferenceVisionConfig
 
-from nodes.models.loader import WeightsError, load_decoder, load_network, load_prior, load_transformers, weights_file
+from nodes.models.clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
+from nodes.models.loader import (
+    WeightsError,
+    load_decoder,
+    load_network,
+    load_prior,
+    load_transformers,
+    network_config,
+    weights_file,
+)
 from nodes.models.mclip import MCLIP, MCLIPConfig
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.prior import PriorConfig, PriorTransformer
@@ -24,6 +37,7 @@ from tests.parity.tiny import (
     MCLIP_WIDTH,
     TOKENS,
     WIDTH,
+    randomise,
     tiny_movq,
     tiny_prior,
     tiny_unet,
@@ -32,6 +46,13 @@ from tests.parity.tiny import (
 
 CLOSE = 1e-5
 TIMES = torch.tensor([3, 977])
+CLIP_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "projection_dim": 16,
+}
 
 
 def worst(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -92,6 +113,56 @@ def test_unet_21(channels: int) -> None:
     assert worst(ours(x, TIMES, embeds, text_embeds=pooled, text_states=states), wanted) <= CLOSE
     with pytest.raises(ValueError, match="expects text_embeds and text_states"):
         ours(x, TIMES, embeds)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("end", [49, 2])
+@torch.no_grad()
+def test_clip_text_encoder(tmp_path: Path, activation: str, end: int) -> None:
+    """Old files name 2 as their end mark, and mean the largest id."""
+    sizes: dict[str, Any] = {**CLIP_SIZES, "hidden_act": activation, "vocab_size": 50, "max_position_embeddings": 9}
+    reference = CLIPTextModelWithProjection(ReferenceTextConfig(**sizes, eos_token_id=end, bos_token_id=48)).eval()
+    randomise(reference, 4).save_pretrained(tmp_path)
+    config = network_config(CLIPTextConfig, tmp_path)
+    ours = load_network(CLIPTextEncoder(config, device="meta"), weights_file(tmp_path), torch.float32)
+    tokens = torch.tensor(
+        [[48, 7, 8, 49, 49, 0, 0, 0, 0], [48, 9, 49, 3, 3, 3, 3, 3, 3], [48, 1, 1, 1, 1, 1, 1, 1, 49]]
+    )
+    embeds, states = ours(tokens)
+    wanted = reference(tokens)
+    assert worst(embeds, wanted.text_embeds) <= CLOSE
+    assert worst(states, wanted.last_hidden_state) <= CLOSE
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+@torch.no_grad()
+def test_clip_image_encoder(tmp_path: Path, activation: str) -> None:
+    sizes: dict[str, Any] = {**CLIP_SIZES, "hidden_act": activation, "image_size": 32, "patch_size": 8}
+    reference = CLIPVisionModelWithProjection(ReferenceVisionConfig(**sizes)).eval()
+    randomise(reference, 5).save_pretrained(tmp_path)
+    config = network_config(CLIPVisionConfig, tmp_path)
+    ours = load_network(CLIPImageEncoder(config, device="meta"), weights_file(tmp_path), torch.float32)
+    pixels = torch.randn(2, 3, 32, 32)
+    assert worst(ours(pixels), reference(pixels).image_embeds) <= CLOSE
+
+
+def test_clip_files_of_old(tmp_path: Path) -> None:
+    """They hold a row of numbers beside the weights; and a wrong config.json is named."""
+    from safetensors.torch import load_file, save_file
+
+    config = CLIPTextConfig(20, 8, 16, 4, 1, 2, 6)
+    file = tmp_path / "model.safetensors"
+    encoder = CLIPTextEncoder(config)
+    numbers = {"text_model.embeddings.position_ids": torch.arange(6)[None]}
+    save_file(encoder.state_dict() | numbers, file)
+    assert len(load_file(file)) == len(encoder.state_dict()) + 1
+    loaded = load_network(CLIPTextEncoder(config, device="meta"), file, torch.float32)
+    assert loaded.state_dict().keys() == encoder.state_dict().keys()
+    for wrong in ({"hidden_act": "relu"}, {"layer_norm_eps": 1e-6}, {"model_type": "siglip_text_model"}):
+        (tmp_path / "config.json").write_text(json.dumps(wrong))
+        key, value = next(iter(wrong.items()))
+        with pytest.raises(WeightsError, match=rf"config\.json: CLIPTextConfig: expected {key} .*got {value!r}"):
+            network_config(CLIPTextConfig, tmp_path)
 
 
 @torch.no_grad()

@@ -8,36 +8,35 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
-from nodes.models.detect import CLIPTextSizes, CLIPVisionSizes, MCLIPSizes, config_from_tensors
+from nodes.models.clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
+from nodes.models.detect import MCLIPSizes, config_from_tensors
 from nodes.models.mclip import MCLIP, MCLIPConfig
 
-TEXT_L = CLIPTextSizes(49408, 768, 3072, 768, 12, 12, 77, "quick_gelu")
-TEXT_G = CLIPTextSizes(49408, 1280, 5120, 1280, 32, 20, 77, "gelu")
-VISION_L = CLIPVisionSizes(224, 14, 1024, 4096, 768, 24, 16, "quick_gelu")
-VISION_G = CLIPVisionSizes(224, 14, 1664, 8192, 1280, 48, 16, "gelu")
+TEXT_L = CLIPTextConfig(49408, 768, 3072, 768, 12, 12, 77, "quick_gelu")
+TEXT_G = CLIPTextConfig(49408, 1280, 5120, 1280, 32, 20, 77, "gelu")
+VISION_L = CLIPVisionConfig(224, 14, 1024, 4096, 768, 24, 16, "quick_gelu")
+VISION_G = CLIPVisionConfig(224, 14, 1664, 8192, 1280, 48, 16, "gelu")
 M_CLIP = MCLIPSizes(250002, 1024, 4096, 24, 16, 514, 1, 1024, 768)
 
 
+def mclip(sizes: MCLIPSizes) -> MCLIP:
+    return MCLIP(MCLIPConfig(**asdict(sizes)))
+
+
 @pytest.mark.parametrize(
-    ("model", "config", "sizes", "parameters"),
+    ("model", "sizes", "parameters"),
     [
-        pytest.param(CLIPTextModelWithProjection, CLIPTextConfig, TEXT_L, 123_650_304, id="text-2.1"),
-        pytest.param(CLIPTextModelWithProjection, CLIPTextConfig, TEXT_G, 694_659_840, id="text-2.2"),
-        pytest.param(CLIPVisionModelWithProjection, CLIPVisionConfig, VISION_L, 303_966_208, id="vision-2.1"),
-        pytest.param(CLIPVisionModelWithProjection, CLIPVisionConfig, VISION_G, 1_844_907_264, id="vision-2.2"),
-        pytest.param(MCLIP, MCLIPConfig, M_CLIP, 560_677_632, id="m-clip"),
+        pytest.param(CLIPTextEncoder, TEXT_L, 123_650_304, id="text-2.1"),
+        pytest.param(CLIPTextEncoder, TEXT_G, 694_659_840, id="text-2.2"),
+        pytest.param(CLIPImageEncoder, VISION_L, 303_966_208, id="vision-2.1"),
+        pytest.param(CLIPImageEncoder, VISION_G, 1_844_907_264, id="vision-2.2"),
+        pytest.param(mclip, M_CLIP, 560_677_632, id="m-clip"),
     ],
 )
-def test_published(model: Any, config: Any, sizes: Any, parameters: int) -> None:
+def test_published(model: Any, sizes: Any, parameters: int) -> None:
     with torch.device("meta"):
-        made = model(config(**asdict(sizes)))
+        made = model(sizes)
     assert sum(parameter.numel() for parameter in made.parameters()) == parameters
     assert config_from_tensors({key: tuple(value.shape) for key, value in made.state_dict().items()}) == sizes
 
