@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nodes.models.clip import CLIPTextConfig, CLIPTextEncoder
 from nodes.models.movq import MOVQ
 from nodes.models.prior import PriorTransformer
 from nodes.sampling.noise import seeded_noise
@@ -58,7 +59,10 @@ def prior_embeds(bank: Bank, first: int, folder: Path, seed: int, device: torch.
     colours that no caption names."""
     prior = PriorTransformer(recipe.PRIOR).to(device)
     trained_part(prior, folder / f"{PRIOR}.pt", PRIOR)
-    encoder, tokenizer = load_encoders(folder).to(device).text, load_tokenizer(folder)
+    trained, tokenizer = load_encoders(folder).text, load_tokenizer(folder)
+    encoder = CLIPTextEncoder(CLIPTextConfig.from_json(trained.config.to_dict()))
+    encoder.load_state_dict(trained.state_dict())
+    encoder.to(device)
     rng, triples = random.Random(seed), bank.triples
     of_triple: dict[Triple, list[int]] = {}
     for row in range(first, len(triples)):
