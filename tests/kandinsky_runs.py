@@ -85,3 +85,21 @@ def run(runner: Runner, name: str) -> None:
     for pixels in pictures:
         assert pixels.shape == (128 if "outpaint" in name else 64, wide, 3)
         assert pixels.std() > 0.005
+        if "inpaint" in name:
+            require_kept(pixels, picture)
+
+
+def require_kept(pixels: np.ndarray, picture: Path) -> None:
+    """Outside the mask stands the picture as it came, and inside it does not."""
+    with Image.open(picture) as source:
+        small = source.resize(pixels.shape[1::-1], Image.Resampling.LANCZOS)
+    source, hole = np.asarray(small.convert("RGB")) / 255, np.asarray(small.getchannel("A")) / 255
+    apart = np.abs(pixels - source).max(axis=-1)
+    assert apart[edge_free(hole)].max() <= 2 / 255
+    assert apart[hole < 0.001].mean() > 0.05
+
+
+def edge_free(hole: np.ndarray) -> np.ndarray:
+    """Where no pixel within two is masked: there resizing a picture and its mask apart, or together, is the same."""
+    near = [np.roll(hole, (dy, dx), axis=(0, 1)) for dy in range(-2, 3) for dx in range(-2, 3)]
+    return np.min(near, axis=0) > 0.999
