@@ -8,21 +8,19 @@ unet/, movq/ and scheduler/, safetensors with config.json. Nothing in a pickle i
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
 import pickle
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kandiflux.errors import KandifluxError, OutputError, UsageError
-from kandiflux.paths import pack_root
+from kandiflux.errors import OutputError, UsageError
+from kandiflux.packcode import pack_module
 
 __all__ = ["Conversion", "convert", "movq_tensors", "plan", "read_pickle", "unet_tensors"]
 
@@ -380,19 +378,8 @@ def _torch() -> Any:
 
 
 def _pack() -> Any:
-    """The pack's Kandinsky 3 networks, imported by path, as ComfyUI does, but without what registers nodes."""
-    name = "kandiflux_pack_nodes"
-    if name not in sys.modules:
-        folder = pack_root() / "nodes"
-        spec = importlib.util.spec_from_file_location(
-            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        if spec is None or spec.loader is None:
-            raise KandifluxError(f"The node pack in {folder} cannot be imported.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return importlib.import_module(f"{name}.models.loader3")
+    """The pack's Kandinsky 3 networks."""
+    return pack_module("models.loader3")
 
 
 # Writing
