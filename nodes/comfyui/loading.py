@@ -14,6 +14,7 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
+from ..models.layers import Unfilled
 from ..models.loader import WeightsError
 from ..models.lora import lora_names
 from ..models.unet2 import UNet2, UNet2Config
@@ -48,7 +49,10 @@ def load_model(
     """The decoder in `file` as a ComfyUI MODEL. As ComfyUI's `load_diffusion_model_state_dict`, but strict: raises
     WeightsError naming missing, extra and misshapen tensors."""
     model = Kandinsky2 if isinstance(network, UNet2Config) else Kandinsky3
-    bare = UNet2(network, device="meta") if isinstance(network, UNet2Config) else UNet3(network, device="meta")
+    if isinstance(network, UNet2Config):
+        bare = UNet2(network, Unfilled, device="meta")
+    else:
+        bare = UNet3(network, Unfilled, device="meta")
     state = load_state(file, bare)
     config = Config(model, network, scheduler, name)
     supported, device = list(config.supported_inference_dtypes), management.get_torch_device()

@@ -13,6 +13,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from ..models.layers import Unfilled
 from ..models.movq import MOVQ, MOVQConfig
 from ..models.unet2 import LATENT_CHANNELS
 from .files import load_state
@@ -73,7 +74,7 @@ def to_image(pixels: Tensor) -> Tensor:
 
 def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
     """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, extra and misshapen tensors."""
-    return MOVQVAE(load_state(file, MOVQ(config, device="meta")), config)
+    return MOVQVAE(load_state(file, MOVQ(config, Unfilled, device="meta")), config)
 
 
 def preview_factors(vae: MOVQVAE) -> tuple[list[list[float]], list[float]]:

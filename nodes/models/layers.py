@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Operations = Any
-"""A namespace with Linear, Conv2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, or a host's own classes
-(ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam."""
+"""A namespace with Linear, Conv2d, ConvTranspose2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, or a host's own
+classes (ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam."""
 
 Factory = dict[str, Any]
 """The `dtype` and `device` keywords every layer of a network is made with."""
@@ -27,6 +27,7 @@ class Unfilled:
 
     Linear = _unfilled(nn.Linear)
     Conv2d = _unfilled(nn.Conv2d)
+    ConvTranspose2d = _unfilled(nn.ConvTranspose2d)
     GroupNorm = _unfilled(nn.GroupNorm)
     LayerNorm = _unfilled(nn.LayerNorm)
     Embedding = _unfilled(nn.Embedding)

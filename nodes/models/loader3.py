@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler
-from .layers import Operations
+from .layers import Operations, Unfilled
 from .loader import WeightsError, load_network, read_config, tensor_shapes, weights_file
 from .movq import MOVQ, MOVQConfig
 from .spiece import tokenizer_json
@@ -91,7 +91,7 @@ def _says(folder: Path, key: str, value: str) -> bool:
         return False
 
 
-def load_kandinsky3(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = nn) -> Kandinsky3:
+def load_kandinsky3(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled) -> Kandinsky3:
     """Read the networks of a Kandinsky 3 folder, on the CPU in `dtype`. Raises WeightsError."""
     unet = UNet3(read_config(UNet3Config, folder / "unet" / "config.json"), operations, dtype, "meta")
     movq = MOVQ(read_config(MOVQConfig, folder / "movq" / "config.json"), operations, dtype, "meta")
