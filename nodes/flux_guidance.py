@@ -153,5 +153,6 @@ def advise(model: str, schedule: Schedule) -> str | None:
         return None
     low, high = advice.usual
     usual = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    said = " and ".join(dict.fromkeys(far))
-    return f"{advice.name} is used with a guidance of {usual}; {said} is far from that."
+    far = list(dict.fromkeys(far))
+    verb = "is" if len(far) == 1 else "are"
+    return f"{advice.name} is used with a guidance of {usual}; {' and '.join(far)} {verb} far from that."

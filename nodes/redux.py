@@ -118,16 +118,13 @@ def redux_tokens(
     seen = clip_vision.encode_image(image, crop=crop != "none")
     _require_width(style_model, seen.last_hidden_state)
     values = style_model.get_cond(seen)  # [B, N, width]
-    kept = torch.ones(values.shape[:2], dtype=torch.bool)
-    if mask is not None or downsampling > 1:
-        side = _side(values, picture.name)
-        fewer = max(1, side // downsampling)
-        if downsampling > 1:
-            grid = values.unflatten(1, (side, side)).movedim(-1, 1)
-            values = adaptive_avg_pool2d(grid, fewer).flatten(2).movedim(1, -1)
-        if mask is not None:
-            cells = _cells(mask, clip_vision.image_size, side, crop != "none")
-            kept = adaptive_avg_pool2d(cells, fewer).flatten(1) >= _KEPT
+    side = _side(values, picture.name) if mask is not None or downsampling > 1 else 0
+    covered = torch.ones(*values.shape[:2], 1)
+    if mask is not None:
+        covered = _cells(mask, clip_vision.image_size, side, crop != "none")
+    if downsampling > 1:
+        values, covered = (_over_areas(tokens, side, downsampling) for tokens in (values, covered))
+    kept = covered[..., 0] >= _KEPT
     if not kept.any(dim=1).all():
         raise ValueError(
             f"The mask of {picture.name} leaves nothing of it: expected a mask that fills at least one of "
@@ -210,6 +207,12 @@ def _side(values: Tensor, name: str) -> int:
     return side
 
 
+def _over_areas(tokens: Tensor, side: int, downsampling: int) -> Tensor:
+    """Tokens [B, side², width] averaged to a grid of side // downsampling."""
+    grid = tokens.unflatten(1, (side, side)).movedim(-1, 1)
+    return adaptive_avg_pool2d(grid, max(1, side // downsampling)).flatten(2).movedim(1, -1)
+
+
 def _fit_mask(picture: Picture) -> Tensor:
     """The mask as [B, 1, H, W], as large as the picture."""
     frames, height, width = picture.image.shape[:3]
@@ -242,7 +245,7 @@ def _cut_to_mask(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cells(mask: Tensor, size: int, side: int, crop: bool) -> Tensor:
-    """How much of each cell of the grid lies in the mask: [B, 1, side, side], from a mask [B, 1, H, W] that is brought
+    """How much of each cell of the grid lies in the mask: [B, side², 1], from a mask [B, 1, H, W] that is brought
     to the encoder's `size` as ComfyUI brings the picture."""
     height, width = mask.shape[-2:]
     scale = size / min(height, width)
@@ -252,4 +255,4 @@ def _cells(mask: Tensor, size: int, side: int, crop: bool) -> Tensor:
     # Patches are whole: 27 of 14 pixels are 378, and the last 6 of 384 are seen by none.
     patch = size // side
     seen = side * patch
-    return avg_pool2d(view[..., top : top + seen, left : left + seen], patch)
+    return avg_pool2d(view[..., top : top + seen, left : left + seen], patch).flatten(2).movedim(1, -1)
