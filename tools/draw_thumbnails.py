@@ -1,6 +1,7 @@
-"""Draw the workflows' thumbnails, workflows/<name>.jpg, by running them with the pocket weights.
+"""Draw the workflows' thumbnails, workflows/<name>.jpg.
 
-The official models' workflows get the picture of the pocket workflow that does the same: what goes in and comes out.
+Kandinsky's are made by running the pocket workflows; those of the official models get the picture of the pocket
+workflow that does the same: what goes in and comes out. FLUX.1's and SD 1.5's are cards, drawn (cards.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from cards import CARDS, draw_card
 from PIL import Image
 from pocket.captions import canonical
 
@@ -27,6 +29,7 @@ SAME = {"ksampler": "text_to_image", "ksampler_inpaint": "inpaint", "depth": "im
 EXAMPLES = """examples:
   python tools/draw_thumbnails.py                      all of them, on a lite host of its own
   python tools/draw_thumbnails.py --server http://127.0.0.1:8188
+  python tools/draw_thumbnails.py --cards              only FLUX.1's and SD 1.5's, which need no host
 """
 
 
@@ -168,17 +171,27 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--server", default="lite", help="where to run (default: a lite host, started for each)")
+    parser.add_argument("--cards", action="store_true", help="draw only what needs no host")
     arguments = parser.parse_args()
+    for name in CARDS:
+        save(draw_card(name), name)
+    if arguments.cards:
+        return
     with tempfile.TemporaryDirectory() as folder:
         run = Run(arguments.server, Path(folder))
         for kind, made in KINDS.items():
             card = square(made(run))
             for name in [kind, *(name for name, like in SAME.items() if like == kind)]:
                 for family in FAMILIES:
-                    if (ROOT / "workflows" / f"{family}_{name}.json").is_file():
-                        path = ROOT / "workflows" / f"{family}_{name}.jpg"
-                        card.save(path, quality=88)
-                        print(path)
+                    save(card, f"{family}_{name}")
+
+
+def save(card: Image.Image, name: str) -> None:
+    """Beside the workflow `name`, if there is one."""
+    path = ROOT / "workflows" / f"{name}.json"
+    if path.is_file():
+        card.save(path.with_suffix(".jpg"), quality=88)
+        print(path.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":
