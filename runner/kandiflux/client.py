@@ -34,7 +34,7 @@ from kandiflux.job import Job
 from kandiflux.prompt import Prompt
 from kandiflux.server import Server
 from kandiflux.stream import EventStream
-from kandiflux.submit import submit_prompt
+from kandiflux.submit import find_prompt, submit_prompt
 from kandiflux.watch import Watcher
 
 __all__ = ["Client"]
@@ -108,17 +108,18 @@ class Client:
         except OSError as error:
             raise ParameterError(f"{path} cannot be read: {error.strerror or error}.") from error
 
-    def submit(self, prompt: Prompt | Mapping[str, Any], *, strict: bool = True) -> Job:
+    def submit(self, prompt: Prompt | Mapping[str, Any], *, strict: bool = True, job_id: str | None = None) -> Job:
         """Hands a prompt to the server and follows it from there.
 
         strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
+        job_id: a UUID, never used before, to know the job by; one is made where none is given.
         InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
         """
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
         if not isinstance(prompt, Prompt):
             prompt = Prompt.from_api(prompt)
-        job = Job(self, prompt, str(uuid.uuid4()))
+        job = Job(self, prompt, job_id or str(uuid.uuid4()))
         self._open_socket()
         with self._lock:
             self._jobs[job.prompt_id] = job
@@ -150,6 +151,43 @@ class Client:
         elif job.current_node is not None or job.state == "running":
             self._watcher.hint(job)
         return job
+
+    def adopt(
+        self,
+        prompt: Prompt | Mapping[str, Any],
+        job_id: str,
+        *,
+        prompt_id: str | None = None,
+        settle: float = 0.0,
+        patience: float = 0.0,
+    ) -> Job | None:
+        """Follows a job that was submitted earlier, by this process or another; None where the server knows none.
+
+        job_id: the `marker` of the job. prompt_id: the server's id of it, where that is another. settle: seconds to
+        look for it, where the request may have only just gone out. Posts nothing. ServerUnreachable or ServerError
+        where the server has not answered for `patience` seconds.
+        """
+        if self._closed:
+            raise UsageError("This client is closed.", hint="Make a new one.")
+        found = find_prompt(self.server, job_id, settle, patience, prompt_id=prompt_id)
+        if found is None:
+            return None
+        job = Job(self, prompt if isinstance(prompt, Prompt) else Prompt.from_api(prompt), job_id)
+        job.prompt_id = found
+        with self._lock:
+            self._jobs[job_id] = self._jobs[found] = job
+        job.add_done_callback(self._forget)
+        self._watcher.add(job)
+        self._watcher.sweep_now()
+        return job
+
+    def withdraw(self, job: Job) -> None:
+        """Takes a job from the queue; one that runs already goes on."""
+        if job.finished:
+            return
+        job.withdrawn()
+        self.server.delete_pending(job.prompt_id)
+        self._watcher.sweep_now()
 
     def cancel(self, job: Job) -> None:
         """Takes a job from the queue, or interrupts it if it is the one that runs."""

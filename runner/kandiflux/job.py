@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, ServerUnreachable
 from kandiflux.events import (
@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # Of these only the newest is worth keeping for a reader that comes late.
 _SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
+_Superseded = TypeVar("_Superseded", Preview, ProgressState, NodeProgress, JobQueued)
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
 
 
@@ -110,6 +111,15 @@ class Job:
         self._cancelled = True
         self._client.cancel(self)
 
+    def latest(self, kind: type[_Superseded]) -> _Superseded | None:
+        """The newest event of a kind of which only the newest is kept (Preview, ProgressState, NodeProgress,
+        JobQueued): for showing where a job is without reading along.
+        """
+        with self._changed:
+            at = self._newest.get(kind)
+            event = None if at is None else self._log[at]
+        return event if isinstance(event, kind) else None
+
     def add_done_callback(self, callback: Callable[[Job], None]) -> None:
         """Calls `callback(job)` when the job has ended, at once if it has; from a thread of the client's."""
         with self._changed:
@@ -119,6 +129,10 @@ class Job:
         callback(self)
 
     # For the client
+
+    def withdrawn(self) -> None:
+        """It is being taken from the queue: should it vanish from there, nobody lost it."""
+        self._cancelled = True
 
     @property
     def cancelled(self) -> bool:

@@ -16,7 +16,7 @@ from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolErr
 from kandiflux.prompt import Prompt
 from kandiflux.server import MARKER, Answer, Server
 
-__all__ = ["Accepted", "prompt_body", "submit_prompt"]
+__all__ = ["Accepted", "find_prompt", "prompt_body", "submit_prompt"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ def submit_prompt(
 
     settle: seconds to look for it after a broken connection. patience: seconds to look where the request may
     still be under way, or the server is gone for the moment.
-    InvalidPrompt where the server refuses it, ServerUnreachable where there is none, AnswerLost where it cannot
-    be found out.
+    InvalidPrompt where the server refuses it; AnswerLost where it cannot be found out. Any other ServerUnreachable
+    means that there is no server, and that nothing was sent.
     """
     body = prompt_body(prompt, job_id, client_id)
     lost: AnswerLost | None = None
@@ -59,11 +59,19 @@ def submit_prompt(
         except AnswerLost as error:
             lost = error
             _log.info("the answer to the prompt %s was lost (%s); looking for it", job_id, error.message)
-            found = _find(server, job_id, patience if error.still_coming else settle, patience)
+            try:
+                found = find_prompt(server, job_id, patience if error.still_coming else settle, patience)
+            except (ServerUnreachable, ServerError):
+                # An earlier request may have come through all the same.
+                break
             if found is not None:
                 return Accepted(found)
             if error.still_coming:
                 break
+        except ServerUnreachable:
+            if lost is None:
+                raise
+            break
         else:
             if answer.status != _TOO_MANY:
                 return _read_answer(prompt, answer)
@@ -74,13 +82,19 @@ def submit_prompt(
     ) from lost
 
 
-def _find(server: Server, job_id: str, seconds: float, patience: float) -> str | None:
-    """The server's id of the job, looked for at least twice over `seconds` of a server that answers."""
+def find_prompt(
+    server: Server, job_id: str, seconds: float, patience: float, *, prompt_id: str | None = None
+) -> str | None:
+    """The server's id of the job, looked for at least twice over `seconds` of a server that answers; else None.
+
+    prompt_id: the server's id of it, where that is known to be another. Raises what the server last answered where
+    it has been silent for `patience` seconds.
+    """
     start = time.monotonic()
     looks, unreachable_since = 0, None
     while looks < 2 or time.monotonic() - start < seconds:
         try:
-            found = _look(server, job_id)
+            found = _look(server, job_id, prompt_id or job_id)
         except (ServerUnreachable, ServerError) as error:
             unreachable_since = unreachable_since or time.monotonic()
             if time.monotonic() - unreachable_since > patience:
@@ -94,17 +108,17 @@ def _find(server: Server, job_id: str, seconds: float, patience: float) -> str |
     return None
 
 
-def _look(server: Server, job_id: str) -> str | None:
+def _look(server: Server, job_id: str, prompt_id: str) -> str | None:
     # The queue first: a job leaves it for the history, never the other way round.
     queue = server.queue()
     for entry in (*queue.running, *queue.pending):
-        if entry.is_job(job_id, job_id):
+        if entry.is_job(prompt_id, job_id):
             return entry.prompt_id
-    if server.history(job_id) is not None:
-        return job_id
-    for prompt_id, entry in server.recent_history().items():
+    if server.history(prompt_id) is not None:
+        return prompt_id
+    for found, entry in server.recent_history().items():
         if _marker(entry) == job_id:
-            return prompt_id
+            return found
     return None
 
 
