@@ -49,7 +49,7 @@ class Client:
     """Follows any number of jobs on one server over one websocket. Safe to use from many threads.
 
     poll_seconds: how often queue and history are read while events arrive. patience: seconds to wait for a server
-    that has stopped answering before its jobs are given up. headers and verify as in `Server`.
+    that has stopped answering before its jobs are given up. headers, verify and cert as in `Server`.
     """
 
     def __init__(
@@ -58,11 +58,12 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
         timeout: tuple[float, float] = (5.0, 60.0),
         poll_seconds: float = 5.0,
         patience: float = 120.0,
     ) -> None:
-        self.server = Server(url, headers=headers, verify=verify, timeout=timeout)
+        self.server = Server(url, headers=headers, verify=verify, cert=cert, timeout=timeout)
         self._patience = patience
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
@@ -71,7 +72,12 @@ class Client:
         self._closed = False
         self._warned = False
         self._stream = EventStream(
-            self.server.url, on_event=self._route, on_connect=self._on_connect, headers=headers, verify=verify
+            self.server.url,
+            on_event=self._route,
+            on_connect=self._on_connect,
+            headers=self.server.headers,
+            verify=verify,
+            cert=cert,
         )
         self._watcher = Watcher(self.server, poll_seconds=poll_seconds, patience=patience, orphaned=self._is_orphaned)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, ServerUnreachable
 from kandiflux.events import (
@@ -24,6 +25,8 @@ from kandiflux.prompt import Prompt
 from kandiflux.result import Result
 
 if TYPE_CHECKING:
+    import asyncio
+
     from kandiflux.client import Client
 
 __all__ = ["Job", "JobState"]
@@ -42,6 +45,8 @@ class Job:
     """Made by `Client.submit`. Usable from many threads; every iteration sees the events from the beginning.
 
     `for event in job` ends when the job has ended, however it ended; `result()` then gives the result or raises.
+    In asyncio `await job` does the same as `result()`, and no thread waits; a task that is cancelled or times out
+    meanwhile stops waiting and no more: the job goes on until `cancel()`.
     """
 
     def __init__(self, client: Client, prompt: Prompt, marker: str) -> None:
@@ -68,6 +73,21 @@ class Job:
 
     def __iter__(self) -> Iterator[Event]:
         return self.events()
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Result] = loop.create_future()
+
+        def tell(_: Job) -> None:
+            # The loop may be gone: nobody waits any more, then.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._settle, ended)
+
+        ended.add_done_callback(lambda _: self._forget_callback(tell))
+        self.add_done_callback(tell)
+        return ended.__await__()
 
     @property
     def state(self) -> JobState:
@@ -127,6 +147,18 @@ class Job:
                 self._callbacks.append(callback)
                 return
         callback(self)
+
+    def _settle(self, ended: asyncio.Future[Result]) -> None:
+        if ended.done():
+            return
+        if isinstance(self._outcome, Result):
+            ended.set_result(self._outcome)
+        elif self._outcome is not None:
+            ended.set_exception(self._outcome)
+
+    def _forget_callback(self, callback: Callable[[Job], None]) -> None:
+        with self._changed, contextlib.suppress(ValueError):
+            self._callbacks.remove(callback)
 
     # For the client
 

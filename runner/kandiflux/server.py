@@ -18,6 +18,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
+from kandiflux.config import client_certificate, server_url, without_userinfo
 from kandiflux.errors import (
     AccessDenied,
     AnswerLost,
@@ -29,7 +30,7 @@ from kandiflux.errors import (
     UsageError,
 )
 
-__all__ = ["Answer", "Queue", "QueueEntry", "Server", "server_url"]
+__all__ = ["Answer", "Queue", "QueueEntry", "Server"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,17 +39,6 @@ MARKER = "kandiflux_job"
 
 _BUSY = frozenset({429, 502, 503, 504})
 _CHUNK = 1 << 16
-
-
-def server_url(text: str) -> str:
-    """`127.0.0.1:8188`, `http://host:8188/` or `https://host/comfy` as a base URL without a trailing slash."""
-    url = text.strip().rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError("The server's address cannot be read.", expected="http://host:port or https://host", got=text)
-    return url
 
 
 @dataclass(frozen=True)
@@ -81,8 +71,9 @@ class Queue:
 class Server:
     """One ComfyUI's HTTP routes.
 
-    url: base address. headers: sent with every request (authorisation). verify: False, or a CA bundle's path,
-    as in requests. timeout: seconds to connect, and between two received bytes.
+    url: base address; `user:password@` in it becomes an Authorization header. headers: sent with every request
+    (authorisation). verify: False, or a CA bundle's path; cert: a client certificate; both as in requests.
+    timeout: seconds to connect, and between two received bytes.
     """
 
     def __init__(
@@ -91,11 +82,13 @@ class Server:
         *,
         headers: Mapping[str, str] | None = None,
         verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
         timeout: tuple[float, float] = (5.0, 60.0),
     ) -> None:
-        self.url = server_url(url)
-        self.headers = dict(headers or {})
+        self.url, authorisation = without_userinfo(server_url(url))
+        self.headers = {**({"Authorization": authorisation} if authorisation else {}), **(headers or {})}
         self.verify = verify
+        self.cert = client_certificate(cert)
         self.timeout = timeout
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
@@ -128,6 +121,11 @@ class Server:
 
     def object_info(self) -> dict[str, Any]:
         return self._get_object("/object_info")
+
+    def embeddings(self) -> list[str] | None:
+        """The names that prompts can call as `embedding:NAME`; None from a server that does not say."""
+        answer = self._get("/embeddings")
+        return [str(name) for name in answer.body] if answer.status == 200 and isinstance(answer.body, list) else None
 
     # Jobs
 
@@ -257,8 +255,11 @@ class Server:
                 allow_redirects=method == "GET",
                 **kwargs,
             )
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
+        except requests.exceptions.InvalidURL as error:
             raise UsageError(f"The request to {self.url}{path} cannot be made: {error}.") from error
+        except requests.exceptions.InvalidHeader:
+            # Its message quotes the header, which may be a secret.
+            raise UsageError("A header cannot be sent.", expected="one line of plain text each") from None
         except requests.exceptions.SSLError as error:
             raise ServerUnreachable(
                 f"No secure connection to {self.url}: {error}.", hint="Check the certificate, or name its CA bundle."
@@ -273,7 +274,7 @@ class Server:
         if response.status_code in (401, 403):
             raise AccessDenied(
                 f"{self.url}{path} is not open to this user (HTTP {response.status_code}).",
-                hint="Give the authorisation header with --header.",
+                hint="Give --user, --token-env or --header, or write them into kandiflux.toml.",
             )
         if response.status_code == 413:
             raise BodyTooLarge(
@@ -294,6 +295,10 @@ class Server:
         if session is None:
             session = requests.Session()
             session.headers.update(self.headers)
+            session.cert = self.cert
+            if any(name.lower() == "authorization" for name in self.headers):
+                # Else a line for this machine in ~/.netrc would take the place of what was asked for.
+                session.auth = _as_it_is
             # A proxy named in the environment is not meant for this machine itself.
             session.trust_env = not _is_loopback(self.url)
             session.mount("http://", HTTPAdapter(max_retries=0))
@@ -302,6 +307,10 @@ class Server:
             with self._lock:
                 self._sessions.append(session)
         return session
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _is_loopback(url: str) -> bool:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import random
 import ssl
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import websocket
+from requests.certs import where
 from websocket._abnf import frame_buffer
 
 from kandiflux.errors import ProtocolError
@@ -57,12 +60,13 @@ class EventStream:
         on_connect: Callable[[], None],
         headers: Mapping[str, str] | None = None,
         verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
         silence_seconds: float = _SILENCE_SECONDS,
     ) -> None:
         parts = urlsplit(url)
         self._address = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws"
         self._headers = [f"{name}: {value}" for name, value in (headers or {}).items()]
-        self._tls = _tls_options(verify) if parts.scheme == "https" else {}
+        self._tls = _tls_options(verify, cert) if parts.scheme == "https" else {}
         self._silence = silence_seconds
         self._on_event = on_event
         self._on_connect = on_connect
@@ -174,7 +178,14 @@ class EventStream:
             _log.warning("%s", error)
 
 
-def _tls_options(verify: bool | str) -> dict[str, object]:
+def _tls_options(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[str, object]:
+    """What requests makes of the same arguments."""
+    options: dict[str, object] = {}
+    if cert is not None:
+        certificate, key = (cert, None) if isinstance(cert, str) else cert
+        options = {"certfile": certificate, "keyfile": key}
     if verify is False:
-        return {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-    return {"ca_certs": verify} if isinstance(verify, str) else {}
+        return {**options, "cert_reqs": ssl.CERT_NONE, "check_hostname": False}
+    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    trusted = verify if isinstance(verify, str) else named or where()
+    return {**options, ("ca_cert_path" if Path(trusted).is_dir() else "ca_certs"): trusted}
