@@ -17,6 +17,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kandiflux import __version__
+from kandiflux.cli_check import check
+from kandiflux.cli_common import (
+    INTERRUPTED,
+    CaOption,
+    HeaderOption,
+    JsonOption,
+    ObjectInfoOption,
+    QuietOption,
+    ServerOption,
+    WorkflowArgument,
+    open_server,
+    print_table,
+    read_object_info,
+    reporting,
+)
+from kandiflux.cli_models import pull
 from kandiflux.errors import JobTimeout, KandifluxError, UsageError
 from kandiflux.lite.command import host
 
@@ -29,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_INTERRUPTED = 130
 _CANCEL_SECONDS = 15.0
 
 app = typer.Typer(
@@ -42,26 +57,8 @@ app = typer.Typer(
 app.command("host")(host)
 models = typer.Typer(help="Model weights on this machine.", no_args_is_help=True)
 app.add_typer(models, name="models")
-
-WorkflowArgument = Annotated[
-    str, typer.Argument(metavar="WORKFLOW", help="A path (JSON, or a PNG made by ComfyUI), or a shipped workflow.")
-]
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        help="URL of a ComfyUI, or `lite` for a lite host of our own. Default: $KANDIFLUX_SERVER, else a ComfyUI on "
-        "127.0.0.1:8188, else `lite`."
-    ),
-]
-HeaderOption = Annotated[
-    list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
-]
-CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")]
-ObjectInfoOption = Annotated[
-    Path | None, typer.Option("--object-info", help="A saved answer of /object_info, instead of a server.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for machines.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")]
+app.command("check")(check)
+models.command("pull")(pull)
 
 
 def main() -> None:
@@ -90,6 +87,9 @@ def run(
     seed: Annotated[str | None, typer.Option(metavar="N", help="The seed: a number, or random.")] = None,
     preset: Annotated[str | None, typer.Option(help="A preset of the workflow's, under what is set.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which the job is cancelled.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Look for what the server would refuse before it is sent.")
+    ] = True,
     header: HeaderOption = None,
     ca_bundle: CaOption = None,
     json_lines: JsonOption = False,
@@ -109,11 +109,11 @@ def run(
     from kandiflux.outputs import Saver
     from kandiflux.workflow import Workflow
 
-    with _reporting(json_lines):
+    with reporting(json_lines):
         values: dict[str, Any] = dict(parse_assignments(settings or ()))
         loaded = Workflow.load(workflow)
-        with _client(server, header, ca_bundle) as client:
-            prompt = _prepare(client, loaded, values, preset, seed, quiet=quiet or json_lines)
+        with open_server(server, header, ca_bundle) as client:
+            prompt = _prepare(client, loaded, values, preset, seed, check=check, quiet=quiet or json_lines)
             job = client.submit(prompt)
             _follow_to_the_end(client, job, Saver(out), json_lines=json_lines, quiet=quiet, timeout=timeout)
 
@@ -136,16 +136,16 @@ def params(
     """
     from kandiflux.workflow import Workflow
 
-    with _reporting(as_json):
+    with reporting(as_json):
         loaded = Workflow.load(workflow)
-        found = loaded.parameters(_object_info(server, object_info, header, ca_bundle))
+        found = loaded.parameters(read_object_info(server, object_info, header, ca_bundle))
         if as_json:
             listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
             presets = {name: dict(values) for name, values in loaded.presets.items()}
             typer.echo(json.dumps({"parameters": listed, "presets": presets}, ensure_ascii=False))
             return
         rows = [(info.name, info.type, str(info.value), _bounds(vars(info)), info.description) for info in found]
-        _print_table(("name", "type", "value", "range", ""), rows)
+        print_table(("name", "type", "value", "range", ""), rows)
         for name, values in loaded.presets.items():
             typer.echo(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
 
@@ -168,13 +168,13 @@ def convert(
     from kandiflux.convert import convert as to_api
     from kandiflux.workflow import Workflow
 
-    with _reporting(False):
+    with reporting(False):
         loaded = Workflow.load(file)
         if loaded.editor is None:
             typer.echo("This file is in the API format already.", err=True)
             typer.echo(json.dumps(loaded.api, ensure_ascii=False, indent=2))
             return
-        conversion = to_api(loaded.editor, _object_info(server, object_info, header, ca_bundle))
+        conversion = to_api(loaded.editor, read_object_info(server, object_info, header, ca_bundle))
         for class_type, titles in conversion.unknown.items():
             typer.echo(f"unknown node class {class_type} ({', '.join(titles)}): its values may be missing", err=True)
         typer.echo(json.dumps(conversion.prompt, ensure_ascii=False, indent=2))
@@ -190,13 +190,13 @@ def workflows(as_json: JsonOption = False) -> None:
     """
     from kandiflux.workflow import Workflow, shipped_workflows
 
-    with _reporting(as_json):
+    with reporting(as_json):
         shipped = [Workflow.load(path) for path in shipped_workflows().values()]
         if as_json:
             listed = [{"name": found.name, "title": found.title, "description": found.description} for found in shipped]
             typer.echo(json.dumps(listed, ensure_ascii=False))
         else:
-            _print_table(("name", "title", ""), [(found.name, found.title, found.description) for found in shipped])
+            print_table(("name", "title", ""), [(found.name, found.title, found.description) for found in shipped])
 
 
 @models.command("convert")
@@ -229,7 +229,7 @@ def convert_models(
     from kandiflux.models import convert as write
     from kandiflux.models import plan
 
-    with _reporting(as_json):
+    with reporting(as_json):
         if not quiet and not as_json:
             typer.echo(
                 f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.", err=True
@@ -269,32 +269,15 @@ def _bytes_written(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield on_bytes
 
 
-@contextmanager
-def _reporting(as_json: bool) -> Iterator[None]:
-    """Turns errors into messages and exit codes."""
-    try:
-        yield
-    except KandifluxError as error:
-        if as_json:
-            typer.echo(json.dumps({"event": "error", **error.as_dict()}, ensure_ascii=False, default=str))
-        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(_INTERRUPTED) from error
-
-
-@contextmanager
-def _client(server: str | None, header: list[str] | None, ca_bundle: Path | None) -> Iterator[Client]:
-    from kandiflux.assignments import parse_headers
-    from kandiflux.local import open_client
-
-    headers = parse_headers(header or ())
-    with open_client(server, headers=headers, verify=str(ca_bundle) if ca_bundle else True) as client:
-        yield client
-
-
 def _prepare(
-    client: Client, workflow: Workflow, values: dict[str, Any], preset: str | None, seed: str | None, *, quiet: bool
+    client: Client,
+    workflow: Workflow,
+    values: dict[str, Any],
+    preset: str | None,
+    seed: str | None,
+    *,
+    check: bool,
+    quiet: bool,
 ) -> Prompt:
     if workflow.needs:
         version = str(client.server.system_stats().get("system", {}).get("comfyui_version", ""))
@@ -307,7 +290,7 @@ def _prepare(
         if not names:
             raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
         values = {**dict.fromkeys(names, seed), **values}
-    prompt = workflow.prompt(object_info, values, preset=preset, upload=client.upload)
+    prompt = workflow.prompt(object_info, values, preset=preset, upload=client.upload, check=check)
     for name in values:
         if values[name] == "random" and prompt.values[name] != "random" and not quiet:
             typer.echo(f"{name}: {prompt.values[name]}", err=True)
@@ -345,26 +328,7 @@ def _cancel(job: Job) -> None:
         logging.getLogger(__name__).debug("after cancelling: %s", error)
     except KeyboardInterrupt:
         sys.stdout.flush()
-        os._exit(_INTERRUPTED)
-
-
-def _object_info(
-    server: str | None, file: Path | None, header: list[str] | None, ca_bundle: Path | None
-) -> Mapping[str, Any]:
-    if file is None:
-        with _client(server, header, ca_bundle) as client:
-            return client.object_info()
-    try:
-        loaded = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(about, Mapping) and "input" in about for about in loaded.values()
-    ):
-        raise UsageError(
-            f"{file} is no object_info.", expected="node classes with their inputs, as GET /object_info answers"
-        )
-    return loaded
+        os._exit(INTERRUPTED)
 
 
 def _bounds(info: Mapping[str, Any]) -> str:
@@ -375,20 +339,3 @@ def _bounds(info: Mapping[str, Any]) -> str:
     if low is None and high is None:
         return ""
     return f"{'' if low is None else low} … {'' if high is None else high}"
-
-
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    if not sys.stdout.isatty():
-        # What another program reads is neither folded nor drawn.
-        for row in (head, *rows):
-            typer.echo("\t".join(" ".join(cell.split()) for cell in row).rstrip())
-        return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)

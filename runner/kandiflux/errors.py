@@ -18,8 +18,11 @@
     │   ├── JobInterrupted              130  somebody cancelled it
     │   ├── JobLost                          in neither queue nor history
     │   └── JobTimeout                       not finished in the time allowed; it may still be running
-    └── OutputError                          a result cannot be fetched or written
-        └── OutputMissing                    the server lists a file that is no longer there
+    ├── OutputError                          a result cannot be fetched or written
+    │   └── OutputMissing                    the server lists a file that is no longer there
+    └── DownloadError                        a model file cannot be downloaded
+        ├── WrongFile                        what came is not the file that was wanted
+        └── DiskFull                         there is no room for it
 
 Every message says what was expected, what came and what to do. `exit_code` is what the command line returns.
 """
@@ -35,6 +38,8 @@ __all__ = [
     "AnswerLost",
     "BodyTooLarge",
     "ConversionError",
+    "DiskFull",
+    "DownloadError",
     "InvalidPrompt",
     "JobError",
     "JobInterrupted",
@@ -52,6 +57,7 @@ __all__ = [
     "ServerUnreachable",
     "UsageError",
     "WorkflowError",
+    "WrongFile",
 ]
 
 
@@ -233,4 +239,16 @@ class OutputError(KandifluxError):
 
 
 class OutputMissing(OutputError):
+    pass
+
+
+class DownloadError(KandifluxError):
+    pass
+
+
+class WrongFile(DownloadError):
+    pass
+
+
+class DiskFull(DownloadError):
     pass

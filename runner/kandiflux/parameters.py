@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,17 @@ from typing import Any
 from kandiflux.errors import ParameterError, WorkflowError
 from kandiflux.inputs import InputSpec
 
-__all__ = ["Declared", "Target", "Upload", "coerce", "declared_parameters", "find_targets"]
+__all__ = [
+    "Declared",
+    "Target",
+    "Upload",
+    "coerce",
+    "declared_parameters",
+    "find_targets",
+    "names_text",
+    "near_names",
+    "range_text",
+]
 
 Target = tuple[str, str]
 """(node id, input name)"""
@@ -66,7 +76,7 @@ def find_targets(
         return declared[address].targets
     place, dot, input_name = address.rpartition(".")
     if not dot:
-        near = _near(address, declared)
+        near = near_names(address, declared)
         raise ParameterError(
             f"There is no parameter {address!r}.",
             expected=", ".join(declared) or "a node's title or id and an input, as in 6.text",
@@ -94,7 +104,7 @@ def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]]) -> str:
             f"{len(matches)} nodes are called {title!r}: {listed}.",
             hint=f"Use the id, as in {matches[0]}.{next(iter(nodes[matches[0]]['inputs']), 'input')}.",
         )
-    near = _near(title, titles.values())
+    near = near_names(title, titles.values())
     raise ParameterError(
         f"There is no node with the title or id {title!r}.",
         expected=", ".join(sorted(set(titles.values()))),
@@ -135,7 +145,7 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
         first = math.ceil(max(0.0, low) if low is not None else 0)
         last = _LARGEST_SEED if high is None else min(_LARGEST_SEED, math.floor(high))
         return random.SystemRandom().randint(first, max(first, last))
-    expected = _range_text("a whole number" if whole else "a number", low, high)
+    expected = range_text("a whole number" if whole else "a number", low, high)
     number: int | float | None = None
     if isinstance(value, str):
         try:
@@ -162,7 +172,8 @@ def _range(spec: InputSpec, declared: Declared | None) -> tuple[float | None, fl
     return (max(low) if low else None), (min(high) if high else None)
 
 
-def _range_text(kind: str, low: float | None, high: float | None) -> str:
+def range_text(kind: str, low: float | None, high: float | None) -> str:
+    """`a number from 0 to 1`, `a whole number of at least 1`, …"""
     if low is not None and high is not None:
         return f"{kind} from {low} to {high}"
     if low is not None:
@@ -189,10 +200,10 @@ def _choice(label: str, value: Any, spec: InputSpec) -> Any:
         if str(choice) == str(value):
             return choice
     names = [str(choice) for choice in spec.choices]
-    near = _near(str(value), names, 3)
+    near = near_names(str(value), names, 3)
     raise ParameterError(
         f"{label} has no choice {str(value)!r}.",
-        expected=(", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")) or "(no choices)",
+        expected=names_text(names),
         hint=f"Did you mean {near}?" if near else None,
     )
 
@@ -210,7 +221,13 @@ def _file(label: str, value: str | Path, spec: InputSpec, upload: Upload | None)
     )
 
 
-def _near(word: str, among: Iterable[str], count: int = 1) -> str:
+def names_text(names: Sequence[str]) -> str:
+    """The first names of a list, and how many there are."""
+    return (", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")) or "(no choices)"
+
+
+def near_names(word: str, among: Iterable[str], count: int = 1, *, likeness: float = 0.5) -> str:
+    """The names most like `word`, joined by `or`; empty where none is. likeness: how much, 1 for the same."""
     by_folded = {name.casefold(): name for name in among}
-    close = difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=0.5)
+    close = difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=likeness)
     return " or ".join(repr(by_folded[name]) for name in close)

@@ -9,18 +9,30 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kandiflux.convert import Conversion, convert
-from kandiflux.errors import InvalidPrompt, NodeProblem, ParameterError, UsageError, WorkflowError
+from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
+from kandiflux.findings import Finding
 from kandiflux.graph import is_editor_format
 from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
+from kandiflux.parameters import (
+    Declared,
+    Target,
+    Upload,
+    coerce,
+    declared_parameters,
+    find_targets,
+    near_names,
+)
 from kandiflux.paths import workflows_folder
+from kandiflux.places import Places
+from kandiflux.problems import find_problems
 from kandiflux.prompt import Prompt, is_api_format
+from kandiflux.structure import about_workflow, require_api_structure
 from kandiflux.writeback import write_back
 
 __all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
@@ -90,7 +102,7 @@ class Workflow:
     def from_data(cls, data: Any, *, name: str = "workflow", origin: str = "the given data") -> Workflow:
         """From parsed JSON in either format."""
         if is_editor_format(data):
-            about = (data.get("extra") or {}).get("kandiflux") or {}
+            about = about_workflow(data, origin)
             return cls(
                 name,
                 origin,
@@ -104,6 +116,7 @@ class Workflow:
         if isinstance(data, Mapping) and is_api_format(data.get("prompt")):
             data = data["prompt"]
         if is_api_format(data):
+            require_api_structure(data, origin)
             return cls(name, origin, api=data, title=name)
         raise WorkflowError(
             f"{origin} is no workflow.",
@@ -126,13 +139,15 @@ class Workflow:
         prompt = _parse(texts["prompt"], f"the prompt in {path}") if "prompt" in texts else None
         if editor is not None and is_editor_format(editor):
             workflow = cls.from_data(editor, name=path.stem, origin=f"the workflow in {path}")
-            if not is_api_format(prompt):
+            if prompt is None or not is_api_format(prompt):
                 return workflow
+            require_api_structure(prompt, f"the prompt in {path}")
             return cls(
                 workflow.name, f"the prompt in {path}", editor, prompt, workflow.declared, workflow.presets,
                 workflow.title, workflow.description, workflow.needs,
             )  # fmt: skip
-        if is_api_format(prompt):
+        if prompt is not None and is_api_format(prompt):
+            require_api_structure(prompt, f"the prompt in {path}")
             return cls(path.stem, f"the prompt in {path}", api=prompt, title=path.stem)
         raise WorkflowError(
             f"{path} carries no workflow.",
@@ -146,16 +161,20 @@ class Workflow:
         *,
         preset: str | None = None,
         upload: Upload | None = None,
+        check: bool = True,
     ) -> Prompt:
         """The prompt with `values` set over the preset's, everything checked against object_info.
 
         upload: called for a local file given to an input that takes one; without it such values are errors.
-        ParameterError, ConversionError; InvalidPrompt where the server lacks node classes.
+        check: look at what the file itself says, too, and not only at `values`.
+        ParameterError, ConversionError; InvalidPrompt, with every problem, for what the server would refuse.
         """
         conversion = self._conversion(object_info)
         wanted = {**self._preset(preset), **(values or {})}
         targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
-        _refuse_unknown(conversion, object_info, self.origin)
+        if conversion.unknown:
+            found = find_problems(conversion.prompt, object_info, self.editor)
+            _refuse([finding for finding in found if finding.kind == "missing_node"], conversion, self.origin)
         editor = copy.deepcopy(dict(self.editor)) if self.editor is not None else None
         chosen: dict[str, Any] = {}
         uploaded: dict[Path, str] = {}
@@ -170,10 +189,11 @@ class Workflow:
         for name, value in wanted.items():
             result = value
             for node_id, input_name in _through_primitives(targets[name], conversion):
-                spec = _spec(conversion, object_info, node_id, input_name, name)
+                spec = self._spec(conversion, object_info, node_id, input_name, name)
                 if result is value:
+                    label = f"{name} ({conversion.prompt[node_id]['_meta']['title']!r}, {input_name})"
                     result = coerce(
-                        name, value, spec, declared=self.declared.get(name), upload=upload_once if upload else None
+                        label, value, spec, declared=self.declared.get(name), upload=upload_once if upload else None
                     )
                 conversion.prompt[node_id]["inputs"][input_name] = (
                     {"__value__": result} if isinstance(result, list) else result
@@ -182,7 +202,14 @@ class Workflow:
                 for node_id, input_name in targets[name]:
                     write_back(editor, object_info, node_id, input_name, result)
             chosen[name] = result
+        if check:
+            found = find_problems(conversion.prompt, object_info, self.editor)
+            _refuse([finding for finding in found if finding.kind != "no_output"], conversion, self.origin)
         return Prompt(conversion.prompt, editor, chosen)
+
+    def nodes(self, object_info: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """In the API format, as the file has them: nothing set, nothing checked. ConversionError."""
+        return self._conversion(object_info).prompt
 
     def too_new_for(self, comfyui_version: str) -> str | None:
         """The ComfyUI version this workflow needs, where that is newer than the given one; else None."""
@@ -215,7 +242,7 @@ class Workflow:
         found: list[ParameterInfo] = []
         for name, targets, about in named:
             node_id, input_name = _through_primitives(targets, conversion)[0]
-            spec = _spec(conversion, object_info, node_id, input_name, name)
+            spec = self._spec(conversion, object_info, node_id, input_name, name)
             low, high = spec.options.get("min"), spec.options.get("max")
             found.append(
                 ParameterInfo(
@@ -243,7 +270,7 @@ class Workflow:
             display = (object_info.get(node["class_type"]) or {}).get("display_name")
             prompt[str(node_id)] = {
                 "class_type": node["class_type"],
-                "inputs": dict(node["inputs"]),
+                "inputs": {name: _with_text_id(value) for name, value in node["inputs"].items()},
                 "_meta": {"title": str(title or display or node["class_type"])},
             }
         unknown: dict[str, list[str]] = {}
@@ -251,6 +278,28 @@ class Workflow:
             if node["class_type"] not in object_info:
                 unknown.setdefault(node["class_type"], []).append(node["_meta"]["title"])
         return Conversion(prompt, unknown=unknown)
+
+    def _spec(
+        self, conversion: Conversion, object_info: Mapping[str, Any], node_id: str, input_name: str, label: str
+    ) -> InputSpec:
+        node = conversion.prompt.get(node_id)
+        if node is None:
+            place = Places(self.editor, object_info).find(node_id)
+            where = f"{place.title!r} (node {node_id}) does not run" if place else f"there is no node {node_id}"
+            raise ParameterError(
+                f"{label}: {where}, so its {input_name} cannot be set.",
+                hint="It is muted or bypassed: enable it in the editor." if place else None,
+            )
+        specs = input_specs(object_info.get(node["class_type"]) or {})
+        if input_name not in specs:
+            settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
+            near = near_names(input_name, specs)
+            raise ParameterError(
+                f"{label}: {node['_meta']['title']!r} ({node['class_type']}) has no input {input_name!r}.",
+                expected=settable or "(nothing can be set there)",
+                hint=f"Did you mean {near}?" if near else None,
+            )
+        return specs[input_name]
 
     def _preset(self, name: str | None) -> Mapping[str, Any]:
         if name is None:
@@ -260,6 +309,11 @@ class Workflow:
                 f"{self.name} has no preset {name!r}.", expected=", ".join(self.presets) or "(it has none)"
             )
         return self.presets[name]
+
+
+def _with_text_id(value: Any) -> Any:
+    """A link whose node is given as a number: ids are texts, and the server finds no other."""
+    return [str(value[0]), value[1]] if isinstance(value, list) and len(value) == 2 and type(value[0]) is int else value
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -273,18 +327,20 @@ def _parse(raw: bytes | str, origin: str) -> Any:
         raise WorkflowError(f"{origin} is no JSON: {error}.") from error
 
 
-def _refuse_unknown(conversion: Conversion, object_info: Mapping[str, Any], origin: str) -> None:
-    if not conversion.unknown:
+def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> None:
+    if not found:
         return
-    problems = [
-        NodeProblem(node_id, node["_meta"]["title"], node["class_type"], "missing_node_type", "no such node class", "")
-        for node_id, node in conversion.prompt.items()
-        if node["class_type"] not in object_info
-    ]
+    problems = [finding.as_problem() for finding in found]
+    if conversion.unknown:
+        raise InvalidPrompt(
+            f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
+            problems,
+            hint="Start a ComfyUI that has them and name it with --server.",
+        )
     raise InvalidPrompt(
-        f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
+        f"The server would not run {origin}:",
         problems,
-        hint="Start a ComfyUI that has them and name it with --server.",
+        hint="`kandiflux check` says more. Where you know that the server takes it, send it with --no-check.",
     )
 
 
@@ -294,21 +350,3 @@ def _through_primitives(targets: tuple[Target, ...], conversion: Conversion) -> 
     for node_id, input_name in targets:
         reached += conversion.fed_by.get(node_id, [(node_id, input_name)])
     return reached
-
-
-def _spec(
-    conversion: Conversion, object_info: Mapping[str, Any], node_id: str, input_name: str, label: str
-) -> InputSpec:
-    node = conversion.prompt.get(node_id)
-    if node is None:
-        raise ParameterError(
-            f"{label}: there is no node {node_id} in the prompt.", hint="It may be muted, bypassed or removed."
-        )
-    specs = input_specs(object_info.get(node["class_type"]) or {})
-    if input_name not in specs:
-        settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
-        raise ParameterError(
-            f"{label}: {node['_meta']['title']!r} ({node['class_type']}) has no input {input_name!r}.",
-            expected=settable or "(nothing can be set there)",
-        )
-    return specs[input_name]

@@ -1,0 +1,123 @@
+"""What the commands share: options, errors as messages and exit codes, servers, tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux.errors import KandifluxError, UsageError
+
+if TYPE_CHECKING:
+    from kandiflux.client import Client
+
+__all__ = [
+    "INTERRUPTED",
+    "CaOption",
+    "HeaderOption",
+    "JsonOption",
+    "ObjectInfoOption",
+    "QuietOption",
+    "ServerOption",
+    "WorkflowArgument",
+    "open_server",
+    "print_table",
+    "read_object_info",
+    "reporting",
+    "saved_object_info",
+]
+
+INTERRUPTED = 130
+
+WorkflowArgument = Annotated[
+    str, typer.Argument(metavar="WORKFLOW", help="A path (JSON, or a PNG made by ComfyUI), or a shipped workflow.")
+]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of a ComfyUI, or `lite` for a lite host of our own. Default: $KANDIFLUX_SERVER, else a ComfyUI on "
+        "127.0.0.1:8188, else `lite`."
+    ),
+]
+HeaderOption = Annotated[
+    list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
+]
+CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")]
+ObjectInfoOption = Annotated[
+    Path | None, typer.Option("--object-info", help="A saved answer of /object_info, instead of a server.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for machines.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")]
+
+
+@contextmanager
+def reporting(as_json: bool) -> Iterator[None]:
+    """Turns errors into messages and exit codes."""
+    try:
+        yield
+    except KandifluxError as error:
+        if as_json:
+            typer.echo(json.dumps({"event": "error", **error.as_dict()}, ensure_ascii=False, default=str))
+        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(INTERRUPTED) from error
+
+
+@contextmanager
+def open_server(server: str | None, header: list[str] | None, ca_bundle: Path | None) -> Iterator[Client]:
+    """A client of the server that the options name."""
+    from kandiflux.assignments import parse_headers
+    from kandiflux.local import open_client
+
+    headers = parse_headers(header or ())
+    with open_client(server, headers=headers, verify=str(ca_bundle) if ca_bundle else True) as client:
+        yield client
+
+
+def read_object_info(
+    server: str | None, file: Path | None, header: list[str] | None, ca_bundle: Path | None
+) -> Mapping[str, Any]:
+    """From the file, where one is given, else from the server."""
+    if file is not None:
+        return saved_object_info(file)
+    with open_server(server, header, ca_bundle) as client:
+        return client.object_info()
+
+
+def saved_object_info(file: Path) -> Mapping[str, Any]:
+    """A saved answer of /object_info. UsageError where it is none."""
+    try:
+        loaded = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(about, Mapping) and "input" in about for about in loaded.values()
+    ):
+        raise UsageError(
+            f"{file} is no object_info.", expected="node classes with their inputs, as GET /object_info answers"
+        )
+    return loaded
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """For people a table, for programs lines with tabs."""
+    if not sys.stdout.isatty():
+        # What another program reads is neither folded nor drawn.
+        for row in (head, *rows):
+            typer.echo("\t".join(" ".join(cell.split()) for cell in row).rstrip())
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

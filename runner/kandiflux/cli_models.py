@@ -1,0 +1,200 @@
+"""The command `kandiflux models pull`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux.cli_check import ExtraPathsOption, in_bytes
+from kandiflux.cli_common import INTERRUPTED, CaOption, JsonOption, QuietOption, print_table, reporting
+from kandiflux.errors import KandifluxError
+
+if TYPE_CHECKING:
+    from kandiflux.pull import Display, Plan
+
+__all__ = ["pull"]
+
+
+def pull(
+    workflows: Annotated[
+        list[str],
+        typer.Argument(metavar="WORKFLOW…", help="Paths (JSON, or PNGs made by ComfyUI), or shipped workflows."),
+    ],
+    comfyui: Annotated[Path, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder, with models in it.")],
+    extra_model_paths: ExtraPathsOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only the file of this name; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 2,
+    connections: Annotated[int, typer.Option(min=1, max=16, help="Connections for each file.")] = 6,
+    token_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[HOST=]VARIABLE",
+            help="The environment variable that holds a token for a host (default: huggingface.co=HF_TOKEN and "
+            "civitai.com=CIVITAI_API_TOKEN). It is sent to that host and to no other.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the size and hash of files that are there, too.")
+    ] = False,
+    ca_bundle: CaOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Download the model files that workflows need and the ComfyUI on this machine lacks.
+
+    Each file gets its name when it is whole and its hash is right. The same command takes up an interrupted download
+    where it was left. Prints one saved path a line.
+
+    \b
+    Examples:
+      kandiflux models pull flux_dev --comfyui ~/ComfyUI --dry-run
+      kandiflux models pull flux_dev flux_fill_inpaint --comfyui ~/ComfyUI
+      HF_TOKEN=hf_… kandiflux models pull flux_depth.json --comfyui ~/ComfyUI --only flux1-depth-dev.safetensors
+    """
+    from kandiflux import pull as work
+    from kandiflux.model_folders import ModelFolders
+    from kandiflux.remote_files import RemoteFiles
+    from kandiflux.workflow import Workflow
+
+    with reporting(as_json):
+        folders = ModelFolders(comfyui, extra_model_paths or ())
+        plan = work.make_plan([Workflow.load(name) for name in workflows], folders, only or ())
+        remotes = RemoteFiles(work.read_tokens(token_env or ()), verify=str(ca_bundle) if ca_bundle else True)
+        stop = threading.Event()
+        failures = work.verify_present(plan.present, lambda path: _say(f"verifying {path}", quiet)) if verify else []
+        work.ask_servers(plan, remotes, stop=stop)
+        failures += plan.refused
+        if dry_run:
+            _show(plan, as_json)
+        else:
+            work.require_space(plan.wanted)
+            saved: list[str] = []
+            with _display(quiet=quiet or as_json) as display:
+                try:
+                    for outcome in work.download_all(
+                        plan, remotes, display, jobs=jobs, connections=connections, stop=stop
+                    ):
+                        if isinstance(outcome, KandifluxError):
+                            failures.append(outcome)
+                            continue
+                        saved.append(str(outcome))
+                        if not as_json:
+                            typer.echo(outcome)
+                except KeyboardInterrupt as interrupt:
+                    stop.set()
+                    typer.echo("Stopped; what has come is kept: the same command goes on from there.", err=True)
+                    raise typer.Exit(INTERRUPTED) from interrupt
+            if as_json:
+                errors = [failure.as_dict() for failure in failures]
+                typer.echo(json.dumps({"saved": saved, "failed": errors}, ensure_ascii=False))
+            elif not plan.wanted and not failures:
+                _say(f"Nothing is missing: {len(plan.present)} model files are there.", quiet)
+        _end(failures)
+
+
+def _end(failures: list[KandifluxError]) -> None:
+    for failure in failures:
+        typer.secho(f"Error: {failure}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _show(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        wanted = [
+            {**one.model.as_dict(), "size": one.size, "path": str(one.target), "node": one.title} for one in plan.wanted
+        ]
+        refused = [error.as_dict() for error in plan.refused]
+        typer.echo(json.dumps({"missing": wanted, "present": [str(path) for _, path in plan.present],
+                               "failed": refused}, ensure_ascii=False))  # fmt: skip
+        return
+    rows = [
+        (
+            one.model.name,
+            in_bytes(one.size) if one.size is not None else "?",
+            str(one.target.parent),
+            one.model.url or "",
+        )
+        for one in plan.wanted
+    ]
+    print_table(("file", "size", "folder", "from"), rows)
+    total = in_bytes(sum(one.size or 0 for one in plan.wanted))
+    typer.echo(f"{len(rows)} files, {total}; {len(plan.present)} are there already.", err=True)
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text, err=True)
+
+
+class _Silent:
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        pass
+
+    def state(self, name: str, text: str) -> None:
+        pass
+
+
+class _Lines:
+    """A line for each file's beginning, and for what it waits for, where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        self.state(name, f"downloading{f' {in_bytes(total)}' if total is not None else ''}")
+
+    def state(self, name: str, text: str) -> None:
+        with self._lock:
+            if (name, text) not in self._said:
+                self._said.add((name, text))
+                typer.echo(f"{name}: {text}", err=True)
+
+
+class _Bars:
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        self._progress.update(self._task(name), completed=done, total=total)
+
+    def state(self, name: str, text: str) -> None:
+        self._progress.update(self._task(name), description=f"{name} ({text})")
+
+    def _task(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=None)
+            return self._tasks[name]
+
+
+@contextmanager
+def _display(*, quiet: bool) -> Iterator[Display]:
+    if quiet or not sys.stderr.isatty():
+        yield _Silent() if quiet else _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bars(progress)

@@ -1,0 +1,326 @@
+"""One file, downloaded: in parallel ranges, taken up where it was left, verified, and named only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+
+from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, ServerUnreachable, WrongFile
+from kandiflux.file_lock import held
+from kandiflux.model_files import ModelFile
+from kandiflux.part_file import PartFile, Span
+from kandiflux.remote_files import Answer, RemoteFile, RemoteFiles, Trouble
+
+__all__ = ["Download", "Patience", "Stopped"]
+
+_log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 18
+_TICK = 0.1
+_Result = TypeVar("_Result")
+
+
+class Stopped(Exception):
+    """The download was asked to stop; what has come is kept."""
+
+
+class _Changed(Exception):
+    """The server has another file now than when the download began."""
+
+
+class _NoRanges(Exception):
+    """The server sends the whole file although a part was asked for."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds, but for `attempts`: how often in a row nothing may come before the download is given up."""
+
+    attempts: int = 6
+    first_pause: float = 1.0
+    longest_pause: float = 30.0
+    longest_wait: float = 600.0
+    """The longest Retry-After that is obeyed."""
+    between_notes: float = 2.0
+
+
+class Download:
+    """`model` from its url to `target`.
+
+    connections: ranges at a time. stop: set to end it; what has come stays for the next time. on_bytes: called with
+    (bytes there, bytes in all or None). on_state: called with a word on what it does instead: waiting, verifying.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        target: Path,
+        remotes: RemoteFiles,
+        *,
+        connections: int = 6,
+        patience: Patience | None = None,
+        stop: threading.Event | None = None,
+        on_bytes: Callable[[int, int | None], None] = lambda *_: None,
+        on_state: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.model, self.target = model, target
+        self.url = model.url or ""
+        self._remotes = remotes
+        self._connections = max(1, connections)
+        self._patience = patience or Patience()
+        self._stop = stop or threading.Event()
+        self._on_bytes, self._on_state = on_bytes, on_state
+        self._part = PartFile(target)
+        self._whole = 0
+
+    def describe(self) -> RemoteFile:
+        """What the server says of the file. WrongFile where that cannot be the one that is wanted."""
+        remote = self._patiently(lambda: self._remotes.describe(self.url))
+        for what, wanted, got in (
+            ("bytes", self.model.size, remote.size),
+            ("sha256", self.model.hash if self.model.hash_type == "sha256" else None, remote.sha256),
+        ):
+            if wanted is not None and got is not None and wanted != got:
+                raise WrongFile(
+                    f"{self.url} is not the {self.model.name} that the workflow was made with.",
+                    expected=f"{what} {wanted}",
+                    got=f"{what} {got}",
+                    hint="The file was changed there, or the workflow is out of date: look for the file elsewhere.",
+                )
+        return remote
+
+    def kept(self) -> int:
+        """Bytes of an unfinished download that lie on the disk."""
+        try:
+            stat = self._part.path.stat()
+        except OSError:
+            return 0
+        return min(stat.st_size, getattr(stat, "st_blocks", 0) * 512)
+
+    def run(self, remote: RemoteFile | None = None) -> Path:
+        """The path of the file, whole and verified. Stopped; DownloadError, OutputError, ServerUnreachable."""
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.target.with_name(f"{self.target.name}.part.lock")
+            with held(lock, self._stop, lambda: self._on_state("waiting for another download of it")) as mine:
+                if not mine:
+                    raise Stopped
+                if self.target.exists():
+                    return self.target
+                return self._fetch(remote)
+        except OSError as error:
+            raise self._disk_trouble(error) from error
+
+    def _fetch(self, remote: RemoteFile | None) -> Path:
+        for last in (False, True):
+            remote = remote or self.describe()
+            taken_up = self._part.begin(self.url, remote, self._connections)
+            if taken_up:
+                _log.info("%s: %d bytes are there already", self.target.name, taken_up)
+            try:
+                self._fill(remote)
+            except _Changed as error:
+                self._part.discard()
+                if last:
+                    raise DownloadError(
+                        f"{self.url} changes while it is downloaded.", hint="Try again later."
+                    ) from error
+                _log.warning("%s has changed on the server: starting over", self.target.name)
+                remote = None
+            else:
+                break
+        self._on_state("verifying")
+        self._part.verify(
+            self.model, remote.sha256 if remote else None, lambda done: self._on_bytes(done, self._part.size)
+        )
+        return self._part.publish()
+
+    # Bytes
+
+    def _fill(self, remote: RemoteFile) -> None:
+        if remote.ranges:
+            try:
+                self._in_ranges(remote)
+            except _NoRanges:
+                _log.info("%s comes in one piece after all", self.url)
+                remote = RemoteFile(remote.size, False, remote.identity, remote.sha256)
+                self._part.begin(self.url, remote, 1)
+            else:
+                return
+        self._in_one_piece(remote)
+
+    def _in_ranges(self, remote: RemoteFile) -> None:
+        waiting: queue.SimpleQueue[Span] = queue.SimpleQueue()
+        open_spans = [span for span in self._part.spans if span.at < span.end]
+        for span in open_spans:
+            waiting.put(span)
+        failures: list[BaseException] = []
+        halt = threading.Event()
+
+        def work() -> None:
+            try:
+                while not halt.is_set():
+                    self._of_span(waiting.get_nowait(), remote, halt)
+            except queue.Empty:
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that asked for the file
+                failures.append(error)
+                halt.set()
+
+        count = min(self._connections, len(open_spans))
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+        for worker in workers:
+            worker.start()
+        try:
+            self._watch(workers, halt)
+        finally:
+            halt.set()
+            self._part.save()
+        if failures:
+            raise failures[0]
+        if self._stop.is_set():
+            raise Stopped
+
+    def _watch(self, workers: list[threading.Thread], halt: threading.Event) -> None:
+        """Tells how far it is and notes it, until all is there or it has to stop."""
+        noted = time.monotonic()
+        while not self._halted(halt) and (alive := [worker for worker in workers if worker.is_alive()]):
+            alive[0].join(_TICK)
+            self._on_bytes(self._part.done, self._part.size)
+            if time.monotonic() - noted > self._patience.between_notes:
+                self._part.save()
+                noted = time.monotonic()
+
+    def _of_span(self, span: Span, remote: RemoteFile, halt: threading.Event) -> None:
+        def step() -> None:
+            headers = {"Range": f"bytes={span.at}-{span.end - 1}"}
+            if _is_strong(remote.identity) and remote.sha256 is None:
+                headers["If-Range"] = str(remote.identity)
+            answer = self._remotes.open(self.url, headers, accepted=(200, 206, 416))
+            with answer.response:
+                _require_same(answer, span, remote)
+                self._copy(answer, span, span.end, halt)
+
+        while span.at < span.end and not self._halted(halt):
+            self._patiently(step, progress=lambda: span.at, halt=halt)
+
+    def _in_one_piece(self, remote: RemoteFile) -> None:
+        """From the beginning each time: the server knows no ranges."""
+
+        def step() -> None:
+            span = Span(0, remote.size if remote.size is not None else 1 << 62)
+            self._part.spans = [span]
+            answer = self._remotes.open(self.url, {}, accepted=(200,))
+            with answer.response:
+                if (answer.identity or "") != (remote.identity or ""):
+                    raise _Changed
+                self._copy(answer, span, span.end, self._stop, tell=True)
+            if remote.size is not None and span.at < remote.size and not self._stop.is_set():
+                raise Trouble(f"the file ends after {span.at} of {remote.size} bytes")
+            with self._part.path.open("r+b") as file:
+                file.truncate(span.at)
+
+        self._patiently(step)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _copy(self, answer: Answer, span: Span, end: int, halt: threading.Event, *, tell: bool = False) -> None:
+        with self._part.path.open("r+b", buffering=0) as file:
+            file.seek(span.at)
+            for chunk in _chunks(answer.response):
+                if self._halted(halt):
+                    return
+                piece = memoryview(chunk)[: end - span.at]
+                while piece:
+                    written = file.write(piece) or 0
+                    span.at += written
+                    piece = piece[written:]
+                if tell:
+                    self._on_bytes(span.at, self._part.size)
+                if span.at >= end:
+                    return
+
+    # Trouble
+
+    def _halted(self, halt: threading.Event | None) -> bool:
+        return self._stop.is_set() or (halt is not None and halt.is_set())
+
+    def _patiently(
+        self,
+        step: Callable[[], _Result],
+        *,
+        progress: Callable[[], int] = lambda: 0,
+        halt: threading.Event | None = None,
+    ) -> _Result:
+        """`step`, again after a pause where the trouble may pass; what brought something counts as a new beginning."""
+        failures = 0
+        while True:
+            before = progress()
+            try:
+                return step()
+            except Trouble as trouble:
+                failures = 1 if progress() > before else failures + 1
+                if failures >= self._patience.attempts:
+                    raise self._given_up(trouble, failures) from trouble
+                pause = self._pause(failures, trouble)
+                _log.info("%s: %s; again in %.1f s", self.target.name, trouble, pause)
+            if (halt or self._stop).wait(pause) or self._stop.is_set():
+                raise Stopped
+
+    def _pause(self, failures: int, trouble: Trouble) -> float:
+        if trouble.after is not None:
+            if trouble.after > self._patience.longest_wait:
+                raise DownloadError(
+                    f"{self.url}: the server asks to come again in {trouble.after:.0f} seconds.", hint="Try again then."
+                ) from trouble
+            return trouble.after
+        longest = min(self._patience.longest_pause, self._patience.first_pause * 2.0 ** (failures - 1))
+        return longest * random.uniform(0.5, 1.0)
+
+    def _given_up(self, trouble: Trouble, failures: int) -> KandifluxError:
+        kind = ServerUnreachable if trouble.no_answer else DownloadError
+        return kind(
+            f"{self.model.name} cannot be downloaded: {trouble} ({failures} times in a row).",
+            hint="What has come is kept: run the same command again.",
+        )
+
+    def _disk_trouble(self, error: OSError) -> KandifluxError:
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            return DiskFull(
+                f"The disk is full: {self.target} cannot be written.",
+                hint="What has come is kept: make room, and run the same command again.",
+            )
+        return OutputError(f"{self.target} cannot be written: {error.strerror or error}.")
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from response.iter_content(_CHUNK)
+    except requests.RequestException as error:
+        raise Trouble(f"the connection broke off: {error}") from error
+
+
+def _require_same(answer: Answer, span: Span, remote: RemoteFile) -> None:
+    """The answer to a range must be that range of the file the download began with."""
+    if answer.response.status_code == 416:
+        raise _Changed
+    same = (answer.identity or "") == (remote.identity or "")
+    if answer.response.status_code == 200:
+        raise _NoRanges if same else _Changed
+    if not same or answer.range != (span.at, remote.size):
+        raise _Changed
+
+
+def _is_strong(identity: str | None) -> bool:
+    """Only such an ETag may be sent as If-Range."""
+    return identity is not None and identity.startswith('"')

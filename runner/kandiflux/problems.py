@@ -1,0 +1,402 @@
+"""What a ComfyUI would refuse in a prompt, found from object_info before anything is sent.
+
+As the server does, only what an output needs is looked at: a leftover node that feeds nothing is never run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kandiflux.findings import Finding, Pack
+from kandiflux.inputs import InputSpec, input_specs
+from kandiflux.known_models import folder_of_input, known_model
+from kandiflux.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
+from kandiflux.parameters import names_text, near_names, range_text
+from kandiflux.places import Places
+
+__all__ = ["find_problems", "is_link"]
+
+Nodes = Mapping[str, Mapping[str, Any]]
+
+_ANYWHERE = (" [output]", " [temp]", " [input]")
+_CORE = "comfy-core"
+_NEWER_TYPES = "COMFY_"
+"""Types of newer servers (growing lists of inputs, matching types) that stand for others: nothing is said of these."""
+
+
+def find_problems(
+    nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """Everything a server with this object_info would refuse, node by node; empty where it would run.
+
+    nodes: in the API format. editor: the file they come from, for titles around subgraphs, packs and model files.
+    """
+    return list(_Examination(nodes, object_info, editor).findings())
+
+
+def is_link(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+class _Examination:
+    def __init__(self, nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None) -> None:
+        self._nodes = nodes
+        self._object_info = object_info
+        self._places = Places(editor, object_info)
+        self._file = editor or {}
+        self._file_models = declared_models(self._file.get("models"))
+
+    def findings(self) -> Iterator[Finding]:
+        needed = self._needed()
+        found = list(self._of_nodes(needed))
+        yield from found
+        if not any(finding.kind == "wrong_link" for finding in found):
+            yield from self._loops(needed)
+
+    def _of_nodes(self, needed: set[str]) -> Iterator[Finding]:
+        if not needed:
+            yield Finding("no_output", "The workflow has no output: nothing in it would run", hint=(
+                "Add a node that saves or shows something, such as Save Image, or unmute it."))  # fmt: skip
+        for node_id, node in self._nodes.items():
+            class_info = self._object_info.get(node["class_type"])
+            if class_info is None:
+                yield self._missing_node(node_id, node)
+            elif node_id in needed:
+                yield from self._of_node(node_id, node, class_info)
+
+    # Which nodes count
+
+    def _needed(self) -> set[str]:
+        """What runs: the outputs and all that feeds them. A class nobody knows may be an output."""
+        pending = [
+            node_id
+            for node_id, node in self._nodes.items()
+            if (self._object_info.get(node["class_type"]) or {"output_node": True}).get("output_node")
+        ]
+        needed: set[str] = set()
+        while pending:
+            node_id = pending.pop()
+            if node_id not in needed:
+                needed.add(node_id)
+                pending += [source for source in self._sources(node_id) if source in self._nodes]
+        return needed
+
+    def _sources(self, node_id: str) -> list[str]:
+        return [
+            str(value[0]) for value in self._nodes[node_id]["inputs"].values() if is_link(value) and len(value) == 2
+        ]
+
+    def _loops(self, needed: set[str]) -> Iterator[Finding]:
+        """One finding for the first circle that links make."""
+        state: dict[str, bool] = {}  # False while its sources are being followed
+        for start in needed:
+            path = [(start, iter(self._sources(start)))] if start not in state else []
+            state.setdefault(start, False)
+            while path:
+                node_id, sources = path[-1]
+                source = next(sources, None)
+                if source is None:
+                    state[node_id] = True
+                    path.pop()
+                elif source in self._nodes and source not in state:
+                    state[source] = False
+                    path.append((source, iter(self._sources(source))))
+                elif state.get(source) is False:
+                    ids = [step for step, _ in path]
+                    circle = [self._title(step) for step in ids[ids.index(source) :]]
+                    text = f"feeds itself, through {' ← '.join(circle)}"
+                    yield self._finding("loop", source, text, hint="Remove one of these links.")
+                    return
+
+    # One node
+
+    def _of_node(self, node_id: str, node: Mapping[str, Any], class_info: Mapping[str, Any]) -> Iterator[Finding]:
+        specs = input_specs(class_info)
+        inputs: Mapping[str, Any] = node["inputs"]
+        unknown = [name for name in inputs if name not in specs and "." not in name]
+        for name, spec in specs.items():
+            if name in inputs:
+                found = self._of_input(node_id, spec, inputs[name])
+            else:
+                mistyped = difflib.get_close_matches(name, unknown, n=1, cutoff=0.7)
+                found = self._absent(node_id, spec, mistyped[0] if mistyped else None)
+            if found is not None:
+                yield found
+
+    def _absent(self, node_id: str, spec: InputSpec, mistyped: str | None) -> Finding | None:
+        if mistyped is not None:
+            text = f"is no input of this node; {spec.name} is, and is not set"
+            return self._finding("unknown_input", node_id, text, mistyped, hint=f"Write {spec.name}.")
+        if not spec.required or spec.type.startswith(_NEWER_TYPES):
+            return None
+        if spec.is_value and not spec.forced:
+            return self._finding("not_connected", node_id, "has no value", spec.name, expected=_what(spec))
+        came_from = self._muted_source(node_id, spec.name)
+        hint = f"Unmute {came_from!r}, which feeds it, or connect another." if came_from else None
+        return self._finding(
+            "not_connected", node_id, "is not connected", spec.name, expected=f"{_kind_text(spec)} from another node",
+            hint=hint or self._offers(spec),
+        )  # fmt: skip
+
+    def _of_input(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        if is_link(value):
+            return self._of_link(node_id, spec, value)
+        if isinstance(value, Mapping) and "__value__" in value:
+            value = value["__value__"]
+        if spec.type == "COMBO":
+            return self._of_choice(node_id, spec, value)
+        if spec.type in ("INT", "FLOAT"):
+            return self._of_number(node_id, spec, value)
+        if spec.type == "BOOLEAN" and not _is_truth(value):
+            return self._finding(
+                "wrong_type", node_id, "is on or off", spec.name, expected="true or false", got=_shown(value)
+            )
+        if spec.type == "STRING" and isinstance(value, (list, Mapping)):
+            return self._finding("wrong_type", node_id, "takes a text", spec.name, expected="a text", got=_shown(value))
+        return None
+
+    # Links
+
+    def _of_link(self, node_id: str, spec: InputSpec, link: Sequence[Any]) -> Finding | None:
+        def wrong(text: str, **more: Any) -> Finding:
+            return self._finding("wrong_link", node_id, text, spec.name, **more)
+
+        if len(link) != 2 or isinstance(link[1], bool) or not isinstance(link[1], int):
+            return wrong("has a broken link", expected="[node id, output number]", got=_shown(link))
+        source = self._nodes.get(str(link[0]))
+        if source is None:
+            return wrong(f"comes from node {link[0]}, which is not there", hint="Connect it to a node that is.")
+        outputs = (self._object_info.get(source["class_type"]) or {}).get("output")
+        if not isinstance(outputs, Sequence):
+            return None
+        title = self._title(str(link[0]))
+        if not 0 <= link[1] < len(outputs):
+            return wrong(
+                f"comes from output {link[1]} of {title!r}, which has {len(outputs) or 'none'}",
+                hint="The node's class may have changed: connect it again.",
+            )
+        given = outputs[link[1]]
+        if _fits(given, spec):
+            return None
+        return wrong(
+            "is linked to the wrong kind of output", expected=_kind_text(spec),
+            got=f"{'a choice' if isinstance(given, list) else given} from {title!r}", hint=self._offers(spec),
+        )  # fmt: skip
+
+    def _muted_source(self, node_id: str, input_name: str) -> str | None:
+        """The title of the node that the file links there although it does not run."""
+        source = self._places.source(node_id, input_name)
+        return source.title if source is not None and source.node.get("mode") in (2, 4) else None
+
+    def _offers(self, spec: InputSpec) -> str | None:
+        """Which nodes of this workflow make what the input takes."""
+        makers = [
+            self._title(node_id)
+            for node_id, node in self._nodes.items()
+            if spec.type in ((self._object_info.get(node["class_type"]) or {}).get("output") or ())
+        ]
+        return f"Connect it; {' or '.join(map(repr, makers[:3]))} makes one." if makers else "Connect it."
+
+    # Values
+
+    def _of_number(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        whole = spec.type == "INT"
+        low, high = (_bound(spec.options.get(key)) for key in ("min", "max"))
+        expected = range_text("a whole number" if whole else "a number", low, high)
+        number = _number(value)
+        if number is None or (whole and not float(number).is_integer()):
+            hint = None if number is None else f"The nearest value is {_nearest(number, spec, low, high)}."
+            text = "is no whole number" if whole else "is no number"
+            return self._finding(
+                "wrong_type", node_id, text, spec.name, expected=expected, got=_shown(value), hint=hint
+            )
+        if (low is not None and number < low) or (high is not None and number > high):
+            hint = f"The nearest value is {_nearest(number, spec, low, high)}."
+            return self._finding(
+                "out_of_range", node_id, "is out of range", spec.name, expected=expected, got=_shown(value), hint=hint
+            )
+        return None
+
+    def _of_choice(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        choices = spec.choices
+        if choices is None or spec.options.get("remote"):
+            return None
+        wrong = [one for one in (value if isinstance(value, list) else [value]) if one not in choices]
+        if not wrong or (spec.takes_file and _is_elsewhere(wrong[0])):
+            return None
+        got, names = wrong[0], [str(choice) for choice in choices]
+        if isinstance(got, (list, Mapping)):
+            expected = names_text(names)
+            return self._finding(
+                "wrong_type", node_id, "takes one of its choices", spec.name, expected=expected, got=_shown(got)
+            )
+        if spec.takes_file:
+            return self._finding(
+                "missing_file", node_id, "is not in the server's input folder", spec.name, got=_shown(got),
+                expected=names_text(names),
+                hint=f"Upload a file: --set '{node_id}.{spec.name}=PATH' does when it runs.",
+            )  # fmt: skip
+        elsewhere = same_file(got, choices) if isinstance(got, str) else None
+        if elsewhere is None:
+            models = self._models_for(node_id, spec, got)
+            if models or is_model_name(got):
+                return self._missing_model(node_id, spec, got, models, names)
+        near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
+        return self._finding(
+            "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=_shown(got),
+            hint=f"The server has it as {near}." if elsewhere else f"The nearest: {near}." if near else None,
+        )  # fmt: skip
+
+    # Model files
+
+    def _models_for(self, node_id: str, spec: InputSpec, value: Any) -> tuple[ModelFile, ...]:
+        """What the file or this program knows of the model files that a choice stands for."""
+        if not isinstance(value, str):
+            return ()
+        place = self._places.find(node_id)
+        of_node = declared_models((place.node.get("properties") or {}).get("models")) if place else []
+        folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
+        matching = [model for model in [*of_node, *self._file_models] if stands_for(value, model.name)]
+        if matching:
+            by_name = {model.name: model for model in reversed(matching)}
+            return tuple(
+                model.filled_from(known_model(model.name, model.directory)).filled_from(ModelFile(model.name, folder))
+                for model in reversed(by_name.values())
+            )
+        known = known_model(value, folder)
+        return (known.filled_from(ModelFile(known.name, folder)),) if known else ()
+
+    def _missing_model(
+        self, node_id: str, spec: InputSpec, value: Any, models: tuple[ModelFile, ...], names: list[str]
+    ) -> Finding:
+        near = near_names(str(value), names, 3)
+        if not models:
+            folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
+            models = (ModelFile(str(value), folder),)
+            hint = f"Put it into models/{folder}" if folder else "Put it where the node looks for it"
+            hint += "; the workflow does not say where it comes from."
+        else:
+            hint = "Get it with `kandiflux models pull`."
+        return self._finding(
+            "missing_model", node_id, "is not among the server's files", spec.name, got=_shown(value),
+            hint=hint + (f" Or choose one that is there: {near}." if near else ""), models=models,
+        )  # fmt: skip
+
+    # Node classes
+
+    def _missing_node(self, node_id: str, node: Mapping[str, Any]) -> Finding:
+        class_type = str(node["class_type"])
+        place = self._places.find(node_id)
+        pack = _pack_of(place.node if place else {}, self._file)
+        near = near_names(class_type, self._object_info, likeness=0.85)
+        if "KSampler" not in self._object_info:
+            hint = "This server is no ComfyUI, and has few nodes: start a ComfyUI and name it with --server."
+        elif pack is not None and pack.name == _CORE:
+            since = f" {pack.version} or newer" if pack.version else " that is newer"
+            hint = f"It is ComfyUI's own: use a ComfyUI{since}."
+        elif pack is not None:
+            version = f", version {pack.version}" if pack.version else ""
+            at = f" (https://github.com/{pack.repository})" if pack.repository else ""
+            hint = f"Install the pack {pack.name}{version}{at} on the server, with ComfyUI-Manager."
+        elif class_type.startswith(("Kandinsky", "Kandiflux")):
+            hint = "Install this pack, kandiflux, on the server."
+        else:
+            hint = "Install the pack that has it on the server" + (f", or use {near}." if near else ".")
+        return self._finding("missing_node", node_id, "The server has no such node class", hint=hint, pack=pack)
+
+    # Words
+
+    def _title(self, node_id: str) -> str:
+        place = self._places.find(node_id)
+        if place is not None:
+            return place.title
+        node = self._nodes[node_id]
+        title = (node.get("_meta") or {}).get("title") if isinstance(node.get("_meta"), Mapping) else None
+        display = (self._object_info.get(node["class_type"]) or {}).get("display_name")
+        return str(title or display or node["class_type"])
+
+    def _finding(self, kind: Any, node_id: str, message: str, input_name: str | None = None, **more: Any) -> Finding:
+        class_type = str(self._nodes[node_id]["class_type"])
+        return Finding(kind, message, node_id, self._title(node_id), class_type, input_name, **more)
+
+
+def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
+    properties = node.get("properties") or {}
+    name, repository, version = (_text(properties.get(key)) for key in ("cnr_id", "aux_id", "ver"))
+    if name is None and repository is None:
+        return None
+    name = name or str(repository).rpartition("/")[2]
+    extra = file.get("extra")
+    versions = extra.get("node_versions") if isinstance(extra, Mapping) else None
+    if version is None and isinstance(versions, Mapping):
+        version = _text(versions.get(name))
+    return Pack(name, version, repository)
+
+
+def _fits(given: Any, spec: InputSpec) -> bool:
+    """Whether an output's type can go in, as the server compares them."""
+    if isinstance(given, list) or given == "COMBO":
+        return spec.type in ("COMBO", "*") or spec.type.startswith(_NEWER_TYPES)
+    if not isinstance(given, str) or "*" in (given, spec.type) or _NEWER_TYPES in given or _NEWER_TYPES in spec.type:
+        return True
+    return not {part.strip() for part in given.split(",")}.isdisjoint(part.strip() for part in spec.type.split(","))
+
+
+def _number(value: Any) -> int | float | None:
+    """The number the server would make of it; None where it could not."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.strip().lstrip("+-").isdecimal() else int(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _nearest(number: float, spec: InputSpec, low: float | None, high: float | None) -> str:
+    """The number in the range, and on the steps of the widget, that is nearest."""
+    step = _bound(spec.options.get("step"))
+    base = low if low is not None else 0
+    if step is not None and step > 0:
+        number = base + round((number - base) / step) * step
+    number = max(number, low) if low is not None else number
+    number = min(number, high) if high is not None else number
+    return str(round(number)) if spec.type == "INT" else f"{number:.10g}"
+
+
+def _bound(value: Any) -> int | float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _is_truth(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.lower() in ("true", "false")
+    return value is None or value in (0, 1)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """A file in a subfolder, or in another of the server's folders, which its list does not show."""
+    return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))
+
+
+def _what(spec: InputSpec) -> str:
+    if spec.type == "COMBO":
+        return "one of " + names_text([str(choice) for choice in spec.choices or ()])
+    return {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}.get(spec.type, "a text")
+
+
+def _kind_text(spec: InputSpec) -> str:
+    return "a choice" if spec.type == "COMBO" else spec.type
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _text(value: Any) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None

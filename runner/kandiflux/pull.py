@@ -1,0 +1,271 @@
+"""Downloading the model files that workflows need and a ComfyUI on this machine lacks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kandiflux.download import Download, Patience, Stopped
+from kandiflux.errors import DiskFull, DownloadError, KandifluxError, UsageError, WrongFile
+from kandiflux.model_files import ModelFile, why_unsafe
+from kandiflux.model_folders import ModelFolders
+from kandiflux.parameters import near_names
+from kandiflux.part_file import digest_of
+from kandiflux.remote_files import RemoteFile, RemoteFiles, Token
+from kandiflux.workflow import Workflow
+from kandiflux.workflow_models import NeededModel, needed_models
+
+__all__ = [
+    "Display",
+    "Plan",
+    "Wanted",
+    "ask_servers",
+    "download_all",
+    "make_plan",
+    "read_tokens",
+    "require_space",
+    "verify_present",
+]
+
+_log = logging.getLogger(__name__)
+
+_USUAL_TOKENS = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_API_TOKEN"}
+_KEPT_FREE = 64 << 20
+_TICK = 0.2
+
+
+@dataclass
+class Wanted:
+    """A file to be downloaded to `target`; `remote` once the server has been asked."""
+
+    model: ModelFile
+    target: Path
+    title: str
+    remote: RemoteFile | None = None
+
+    @property
+    def size(self) -> int | None:
+        return self.remote.size if self.remote is not None and self.remote.size is not None else self.model.size
+
+
+@dataclass
+class Plan:
+    """What is to be downloaded, what is there, and what cannot be had, with the reason."""
+
+    wanted: list[Wanted] = field(default_factory=list)
+    present: list[tuple[ModelFile, Path]] = field(default_factory=list)
+    refused: list[KandifluxError] = field(default_factory=list)
+
+
+class Display(Protocol):
+    """Shows how far each file is. Called from many threads."""
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None: ...
+
+    def state(self, name: str, text: str) -> None: ...
+
+
+def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> dict[str, Token]:
+    """Tokens by host, from the usual variables and those that options name: `VARIABLE` (for Hugging Face) or
+    `HOST=VARIABLE`. UsageError for what is neither."""
+    variables = dict(_USUAL_TOKENS)
+    for option in options:
+        host, equals, variable = option.rpartition("=")
+        if not variable.isidentifier() or (equals and not host):
+            raise UsageError("--token-env cannot be read.", expected="VARIABLE or HOST=VARIABLE", got=option)
+        variables[host.lower() or "huggingface.co"] = variable
+    return {host: Token(variable, environ.get(variable) or None) for host, variable in variables.items()}
+
+
+def make_plan(workflows: Iterable[Workflow], folders: ModelFolders, only: Iterable[str] = ()) -> Plan:
+    """What the workflows need, set against what lies in `folders`. only: names of files, the others left out.
+
+    UsageError where `only` names none of them. Nothing is asked of any server.
+    """
+    needed = {(one.model.directory, one.model.name): one for workflow in workflows for one in needed_models(workflow)}
+    names = [one.model.name for one in needed.values()]
+    for name in (chosen := list(only)):
+        if name not in names:
+            near = near_names(name, names)
+            raise UsageError(
+                f"No workflow here needs a model file {name!r}.",
+                expected=", ".join(names) or "(they need none)",
+                hint=f"Did you mean {near}?" if near else None,
+            )
+    plan = Plan()
+    for one in needed.values():
+        if not chosen or one.model.name in chosen:
+            _sort_in(one, folders, plan)
+    return plan
+
+
+def _sort_in(one: NeededModel, folders: ModelFolders, plan: Plan) -> None:
+    model = one.model
+    unsafe = why_unsafe(model)
+    if unsafe is None or model.directory is None:
+        path = folders.find(model)
+        if path is not None:
+            plan.present.append((model, path))
+            return
+    if model.url is None:
+        where = f"models/{model.directory}" if model.directory else "the folder its node reads"
+        plan.refused.append(
+            DownloadError(
+                f"Where {model.name} comes from is not known ({one.title!r} needs it).",
+                hint=f"Put it into {where}, or name its source in the workflow, in the node's properties.models.",
+            )
+        )
+    elif unsafe is not None:
+        plan.refused.append(
+            DownloadError(f"{model.name!r}, which {one.title!r} needs, is not downloaded: {unsafe}.", got=model.url)
+        )
+    else:
+        plan.wanted.append(Wanted(model, folders.target(model), one.title))
+
+
+def ask_servers(plan: Plan, remotes: RemoteFiles, *, patience: Patience | None = None, stop: threading.Event) -> None:
+    """Finds the size of each file; what cannot be had moves to `refused`."""
+    for wanted in list(plan.wanted):
+        try:
+            wanted.remote = Download(wanted.model, wanted.target, remotes, patience=patience, stop=stop).describe()
+        except KandifluxError as error:
+            plan.refused.append(error)
+            plan.wanted.remove(wanted)
+
+
+def require_space(wanted: Iterable[Wanted]) -> None:
+    """DiskFull where the files that are to come, all together, do not fit on a disk."""
+    by_disk: dict[int, tuple[Path, int]] = {}
+    for one in wanted:
+        folder = next(parent for parent in one.target.absolute().parents if parent.exists())
+        disk = folder.stat().st_dev
+        kept = Download(one.model, one.target, RemoteFiles()).kept()
+        by_disk[disk] = (folder, by_disk.get(disk, (folder, 0))[1] + max(0, (one.size or 0) - kept))
+    for folder, needed in by_disk.values():
+        free = shutil.disk_usage(folder).free
+        if needed and needed + _KEPT_FREE > free:
+            raise DiskFull(
+                f"The model files do not fit on the disk of {folder}.",
+                expected=f"{(needed + _KEPT_FREE) / 1e9:.2f} GB free",
+                got=f"{free / 1e9:.2f} GB",
+                hint="Make room, download some with --only, or name folders on another disk in extra_model_paths.yaml.",
+            )
+
+
+def download_all(
+    plan: Plan,
+    remotes: RemoteFiles,
+    display: Display,
+    *,
+    jobs: int = 2,
+    connections: int = 6,
+    patience: Patience | None = None,
+    stop: threading.Event | None = None,
+) -> Iterator[Path | KandifluxError]:
+    """The path of each file as it is done, or what kept it from coming. jobs: files at a time.
+
+    Stopped by setting `stop`, or by closing the iterator; what has come is kept for the next time.
+    """
+    stop = stop or threading.Event()
+    waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
+    for wanted in plan.wanted:
+        waiting.put(wanted)
+    outcomes: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                outcomes.put(_download(one, remotes, display, connections, patience, stop))
+            except Stopped:
+                return
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
+                outcomes.put(error)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(jobs, len(plan.wanted))))]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in plan.wanted:
+            outcome = _next(outcomes, stop)
+            if outcome is None:
+                return
+            if isinstance(outcome, BaseException) and not isinstance(outcome, KandifluxError):
+                raise outcome
+            yield outcome
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(2.0)
+
+
+def _next(outcomes: queue.SimpleQueue[Path | BaseException], stop: threading.Event) -> Path | BaseException | None:
+    # In short waits, or Ctrl-C would be heard only when a file is done.
+    while not stop.is_set():
+        try:
+            return outcomes.get(timeout=_TICK)
+        except queue.Empty:
+            continue
+    return None
+
+
+def _download(
+    one: Wanted,
+    remotes: RemoteFiles,
+    display: Display,
+    connections: int,
+    patience: Patience | None,
+    stop: threading.Event,
+) -> Path:
+    name = one.model.name
+
+    def on_bytes(done: int, total: int | None) -> None:
+        display.bytes_done(name, done, total)
+
+    def on_state(text: str) -> None:
+        display.state(name, text)
+
+    download = Download(
+        one.model,
+        one.target,
+        remotes,
+        connections=connections,
+        patience=patience,
+        stop=stop,
+        on_bytes=on_bytes,
+        on_state=on_state,
+    )
+    return download.run(one.remote)
+
+
+def verify_present(present: Iterable[tuple[ModelFile, Path]], on_file: Callable[[Path], None]) -> list[KandifluxError]:
+    """Reads the files that are there, and says which are not what the workflow means by their names."""
+    wrong: list[KandifluxError] = []
+    for model, path in present:
+        on_file(path)
+        size = path.stat().st_size
+        problem = None
+        if model.size is not None and size != model.size:
+            problem = (f"{model.size} bytes", f"{size} bytes")
+        elif model.hash is not None and (got := digest_of(path, model.hash_type)) != model.hash:
+            problem = (f"{model.hash_type} {model.hash}", f"{model.hash_type} {got}")
+        if problem is not None:
+            wrong.append(
+                WrongFile(
+                    f"{path} is not the {model.name} that the workflow means.",
+                    expected=problem[0],
+                    got=problem[1],
+                    hint="Rename or delete it, and pull again.",
+                )
+            )
+    return wrong

@@ -1,0 +1,86 @@
+"""Which model files a workflow needs, read off the file alone: no server has to be at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from kandiflux.known_models import folder_of_class, folder_of_input, known_model
+from kandiflux.model_files import ModelFile, declared_models, is_model_name, stands_for
+from kandiflux.places import Place, Places
+from kandiflux.workflow import Workflow
+
+__all__ = ["EMBEDDINGS", "NeededModel", "embeddings_in", "needed_models"]
+
+EMBEDDINGS = "embeddings"
+_EMBEDDING = re.compile(r"embedding:([^\s,()]+)")
+_WEIGHT = re.compile(r":[\d.]+$")
+
+
+@dataclass(frozen=True)
+class NeededModel:
+    """A file, and the title of the first node that needs it."""
+
+    model: ModelFile
+    title: str
+
+
+def needed_models(workflow: Workflow) -> list[NeededModel]:
+    """Every model file of the nodes that run, with what the workflow, or else this program, knows of it; each once."""
+    found = _of_prompt(workflow.api or {}) if workflow.editor is None else _of_file(workflow.editor)
+    kept: dict[tuple[str | None, str], NeededModel] = {}
+    for needed in found:
+        kept.setdefault((needed.model.directory, needed.model.name), needed)
+    return list(kept.values())
+
+
+def embeddings_in(text: Any) -> list[str]:
+    """The names that a prompt calls, without suffix: `(embedding:EasyNegative.pt:1.2)` → `EasyNegative`."""
+    names = [_WEIGHT.sub("", name) for name in _EMBEDDING.findall(text)] if isinstance(text, str) else []
+    return list(dict.fromkeys(name.rpartition(".")[0] if is_model_name(name) else name for name in names))
+
+
+def _of_file(editor: Mapping[str, Any]) -> Iterator[NeededModel]:
+    everywhere = declared_models(editor.get("models"))
+    for place in Places(editor, {}).running():
+        declared = [*declared_models((place.node.get("properties") or {}).get("models")), *everywhere]
+        values = [value for node in (place.node, *place.around) for value in _texts(node.get("widgets_values"))]
+        yield from _of_node(place, values, declared)
+    for model in everywhere:
+        yield NeededModel(_filled(model), "the workflow")
+
+
+def _of_node(place: Place, values: list[str], declared: list[ModelFile]) -> Iterator[NeededModel]:
+    called = {name for value in values for name in embeddings_in(value)}
+    matched: set[str] = set()
+    for model in declared:
+        for value in values:
+            if stands_for(value, model.name):
+                matched.add(value)
+                yield NeededModel(_filled(model), place.title)
+        if model.directory == EMBEDDINGS and PurePosixPath(model.name).stem in called:
+            yield NeededModel(_filled(model), place.title)
+    for value in _texts(place.node.get("widgets_values")):
+        if value not in matched and is_model_name(value):
+            folder = folder_of_class(str(place.node.get("type")))
+            yield NeededModel(_filled(ModelFile(value, folder)), place.title)
+
+
+def _of_prompt(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[NeededModel]:
+    for node in nodes.values():
+        for name, value in node["inputs"].items():
+            if is_model_name(value):
+                title = str((node.get("_meta") or {}).get("title") or node["class_type"])
+                yield NeededModel(_filled(ModelFile(value, folder_of_input(node["class_type"], name))), title)
+
+
+def _filled(model: ModelFile) -> ModelFile:
+    return model.filled_from(known_model(model.name, model.directory))
+
+
+def _texts(values: Any) -> list[str]:
+    among: Iterable[Any] = values.values() if isinstance(values, Mapping) else values or ()
+    return [value for value in among if isinstance(value, str)]
