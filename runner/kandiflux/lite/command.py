@@ -21,6 +21,10 @@ def host(
     input: Annotated[Path | None, typer.Option(help="Folder of input images.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder where pictures are saved.")] = None,
     temp: Annotated[Path | None, typer.Option(help="Folder for previews.")] = None,
+    editor: Annotated[
+        bool, typer.Option(help="Serve ComfyUI's graph editor at the URL (package kandiflux[editor]).")
+    ] = False,
+    user: Annotated[Path | None, typer.Option(help="Folder of the editor's settings and saved workflows.")] = None,
     node_pack: Annotated[list[Path] | None, typer.Option(help="A further node pack; may be repeated.")] = None,
     max_upload_size: Annotated[int, typer.Option(min=1, help="Largest request body in MB.")] = 100,
     exit_with_stdin: Annotated[bool, typer.Option(help="Stop when standard input ends.")] = False,
@@ -32,6 +36,10 @@ def host(
 
     Prints its URL as the only line on standard output once it listens. Folders that are not given
     lie in $KANDIFLUX_HOME, else in the user's data folder.
+
+    \b
+      kandiflux host --port 0 --cpu        on a free port, without the GPU
+      kandiflux host --editor              with ComfyUI's graph editor, to open in a browser
     """
     import logging
 
@@ -54,5 +62,7 @@ def host(
             max_upload=max_upload_size * _MB,
             exit_with_stdin=exit_with_stdin,
             cpu=cpu,
+            editor=editor,
+            user=user or home() / "user",
         )
     )

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from kandiflux.lite import nodes_image, nodes_primitive, seam
+from kandiflux.lite.editor import Editor
 from kandiflux.lite.execute import Executor, Interrupt
 from kandiflux.lite.folders import Folders
 from kandiflux.lite.guard import Failure, attempt
@@ -44,6 +45,8 @@ class Host:
         classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES}
         self.registry = Registry(classes, {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES})
         self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
+        self.packs: list[Path] = []
+        self.editor: Editor | None = None
         self._max_upload = max_upload
         self._unloaders: list[Callable[[], None]] = []
         self._unload_asked = False
@@ -54,7 +57,8 @@ class Host:
         """Import node packs; they find this host as `seam.active`."""
         seam.active = self
         for pack in packs:
-            self.registry.load_pack(pack.absolute())
+            if self.registry.load_pack(pack.absolute()):
+                self.packs.append(pack.absolute())
 
     # What packs may ask: see seam.Seam.
 
@@ -87,7 +91,7 @@ class Host:
     async def serve(self, address: str, port: int, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one."""
         self.sockets.attach(asyncio.get_running_loop())
-        runner = web.AppRunner(application(self, self._max_upload), access_log=None)
+        runner = web.AppRunner(application(self, self._max_upload, self.editor), access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, address, port, shutdown_timeout=1)
         await site.start()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kandiflux.lite.editor import PACKAGE, Editor, frontend_folder
 from kandiflux.lite.folders import Folders
 from kandiflux.lite.home import home
 from kandiflux.lite.host import Host
@@ -26,7 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What `kandiflux host` was asked for. Sizes in bytes. Without `temp`, one of its own for as long as it runs."""
+    """What `kandiflux host` was asked for. Sizes in bytes. Without `temp`, one of its own for as long as it runs.
+
+    `user`: where the graph editor keeps settings and workflows, if there is to be one.
+    """
 
     listen: str
     port: int
@@ -38,12 +42,18 @@ class Settings:
     max_upload: int
     exit_with_stdin: bool
     cpu: bool
+    editor: bool
+    user: Path
 
 
 def launch(settings: Settings) -> None:
     """Run the host until a signal, or the end of standard input, stops it. Does not return."""
     if importlib.util.find_spec("torch") is None:
         log.error("The lite host needs torch, which is not installed: pip install torch")
+        sys.exit(2)
+    frontend = frontend_folder() if settings.editor else None
+    if settings.editor and frontend is None:
+        log.error('The graph editor needs %s, which is not installed: pip install "kandiflux[editor]"', PACKAGE)
         sys.exit(2)
     # Prompts are walked recursively, three calls a node, and a chain of nodes may be long.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
@@ -52,6 +62,8 @@ def launch(settings: Settings) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     temp = settings.temp or _own_temp()
     host = Host(Folders(settings.input, settings.output, temp, settings.models), settings.max_upload)
+    if frontend is not None:
+        host.editor = Editor(host, frontend, settings.user)
     packs = [pack for pack in [pack_root()] if (pack / "__init__.py").is_file()]
     # The ready line is all that may appear on standard output; packs that print do so on standard error.
     with contextlib.redirect_stdout(sys.stderr):

@@ -25,6 +25,8 @@ class Registry:
         self.classes: dict[str, NodeClass] = dict(core)
         self._display_names = dict(display_names)
         self._core = frozenset(core)
+        self.web_folders: dict[str, Path] = {}
+        """By pack: scripts and pages for the graph editor."""
 
     def load_pack(self, path: Path) -> bool:
         """Import the pack at `path` (a folder with `__init__.py`, or a file) and take its nodes.
@@ -39,9 +41,13 @@ class Registry:
         if classes is None:
             log.error("The node pack %s has no NODE_CLASS_MAPPINGS: nothing to load from it.", path)
             return False
+        name_of_pack = path.stem if path.is_file() else path.name
+        web = getattr(loaded.value, "WEB_DIRECTORY", None)
+        if web is not None and (path / web).is_dir():
+            self.web_folders[name_of_pack] = (path / web).resolve()
         for name, node_class in classes.items():
             if name not in self._core:
-                node_class.RELATIVE_PYTHON_MODULE = f"custom_nodes.{path.stem if path.is_file() else path.name}"
+                node_class.RELATIVE_PYTHON_MODULE = f"custom_nodes.{name_of_pack}"
                 self.classes[name] = node_class
         self._display_names.update(getattr(loaded.value, "NODE_DISPLAY_NAME_MAPPINGS", None) or {})
         return True

@@ -18,16 +18,18 @@ from kandiflux.lite.stats import system_stats
 from kandiflux.lite.validate import validate
 
 if TYPE_CHECKING:
+    from kandiflux.lite.editor import Editor
     from kandiflux.lite.host import Host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(host: Host, max_upload: int) -> web.Application:
-    """The aiohttp application for `host`; bodies over `max_upload` bytes get 413."""
+def application(host: Host, max_upload: int, editor: Editor | None = None) -> web.Application:
+    """The aiohttp application for `host`, with the graph editor if given; bodies over `max_upload` bytes get 413."""
     app = web.Application(client_max_size=max_upload, middlewares=[same_origin])
     routes = _Routes(host)
     table: list[tuple[str, str, Handler]] = [
+        *(editor.routes() if editor else []),  # the first of a path answers
         ("GET", "/", routes.root),
         ("GET", "/ws", routes.websocket),
         ("GET", "/prompt", routes.queue_info),
@@ -54,6 +56,8 @@ def application(host: Host, max_upload: int) -> web.Application:
     for method, path, handler in table:
         app.router.add_route(method, path, handler)
         app.router.add_route(method, "/api" + path, handler)
+    if editor:
+        app.router.add_static("/", editor.static)
     return app
 
 
@@ -64,7 +68,7 @@ class _Routes:
         self._uploading = asyncio.Lock()  # or two uploads of one name would find the same free name
 
     async def root(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(text="This is kandiflux's lite host. It has no graph editor; run workflows with kandiflux.")
+        return web.Response(text="This is kandiflux's lite host, without the graph editor (start it with --editor).")
 
     async def websocket(self, request: web.Request) -> web.StreamResponse:
         host = self._host
@@ -185,7 +189,7 @@ class _Routes:
         return _json([str(Path(name).with_suffix("")) for name in names])
 
     async def extensions(self, _: web.Request) -> web.StreamResponse:
-        return _json([])  # scripts for the graph editor, which is not here
+        return _json([])  # scripts for the graph editor, which is not here: see editor.py
 
     async def features(self, _: web.Request) -> web.StreamResponse:
         return _json(self._host.features)

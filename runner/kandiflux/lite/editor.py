@@ -1,0 +1,377 @@
+"""ComfyUI's graph editor on the lite host: `kandiflux host --editor`.
+
+The editor is a web page, from the PyPI package comfyui-frontend-package. Here are its files, and the routes that
+nobody else asks for: settings and saved workflows, templates, translations, model lists, logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from PIL import Image, ImageDraw
+
+from kandiflux.lite.files import Refused
+from kandiflux.lite.folders import OutsideFolder, inside
+from kandiflux.lite.userdata import UserData
+from kandiflux.paths import pack_root
+
+if TYPE_CHECKING:
+    from kandiflux.lite.host import Host
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PACKAGE = "comfyui-frontend-package"
+_TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
+"""Where ComfyUI looks for a pack's templates."""
+
+_VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+"""Nodes that are the editor's own."""
+
+_TRANSLATIONS = ("main", "nodeDefs", "commands", "settings")
+_LONGEST_HEADER = 1 << 20
+_LOG_LINES = 300
+_TERMINAL = {"cols": 120, "rows": 30}
+
+
+def frontend_folder() -> Path | None:
+    """The editor's files, if the package is installed."""
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / "static" / "index.html").is_file():
+            return Path(place) / "static"
+    return None
+
+
+class Editor:
+    """The editor's side of one host. `static`: its files. `user`: a folder for settings and saved workflows."""
+
+    def __init__(self, host: Host, static: Path, user: Path) -> None:
+        self._host = host
+        self.static = static
+        folder = user / "default"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._data = UserData(folder.resolve())
+        self._log = LogTail(lambda client, data: host.sockets.send("logs", data, client))
+        logging.getLogger().addHandler(self._log)
+        _put_example(host.folders.input)
+
+    def routes(self) -> list[tuple[str, str, Handler]]:
+        """Beside ComfyUI's other routes, each also under /api; before them, as "/" and /extensions change."""
+        return [
+            ("GET", "/", self.index),
+            ("GET", "/users", self.users),
+            ("GET", "/settings", self.settings),
+            ("POST", "/settings", self.change_settings),
+            ("GET", "/settings/{id}", self.setting),
+            ("POST", "/settings/{id}", self.change_setting),
+            ("GET", "/userdata", self.list_userdata),
+            ("GET", "/v2/userdata", self.tree_of_userdata),
+            ("GET", "/userdata/{file}", self.userdata),
+            ("POST", "/userdata/{file}", self.store_userdata),
+            ("DELETE", "/userdata/{file}", self.delete_userdata),
+            ("POST", "/userdata/{file}/move/{dest}", self.move_userdata),
+            ("GET", "/extensions", self.extensions),
+            ("GET", "/extensions/{pack}/{file:.+}", self.extension_file),
+            ("GET", "/i18n", self.translations),
+            ("GET", "/workflow_templates", self.templates),
+            ("GET", "/workflow_templates/{pack}/{file}", self.template),
+            ("GET", "/templates/{file}", self.core_templates),
+            ("GET", "/experiment/models", self.model_folders),
+            ("GET", "/experiment/models/{folder}", self.models),
+            ("GET", "/view_metadata/{folder}", self.metadata),
+            ("GET", "/internal/logs", self.logs),
+            ("GET", "/internal/logs/raw", self.raw_logs),
+            ("PATCH", "/internal/logs/subscribe", self.subscribe_logs),
+            ("GET", "/internal/folder_paths", self.folder_paths),
+            ("GET", "/internal/files/{type}", self.files),
+        ]
+
+    async def index(self, _: web.Request) -> web.StreamResponse:
+        # Not kept by the browser: it names the scripts of one version of the package.
+        return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-cache"})
+
+    # Settings and saved workflows
+
+    async def users(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"storage": "server", "migrated": True})
+
+    async def settings(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(await asyncio.to_thread(self._data.settings))
+
+    async def setting(self, request: web.Request) -> web.StreamResponse:
+        settings = await asyncio.to_thread(self._data.settings)
+        return web.json_response(settings.get(request.match_info["id"]))
+
+    async def change_settings(self, request: web.Request) -> web.StreamResponse:
+        changes = await _json_of(request)
+        if not isinstance(changes, dict):
+            raise web.HTTPBadRequest(text="expected an object of settings by name")
+        self._data.change_settings(changes)  # not in a thread: two changes at a time would lose one
+        return web.Response()
+
+    async def change_setting(self, request: web.Request) -> web.StreamResponse:
+        self._data.change_settings({request.match_info["id"]: await _json_of(request)})
+        return web.Response()
+
+    async def list_userdata(self, request: web.Request) -> web.StreamResponse:
+        wanted = {
+            "recurse": _asked(request, "recurse"),
+            "full": _asked(request, "full_info"),
+            "split": _asked(request, "split"),
+        }
+        return await _answer(self._data.listing, request.query.get("dir", ""), **wanted)
+
+    async def tree_of_userdata(self, request: web.Request) -> web.StreamResponse:
+        return await _answer(self._data.tree, request.query.get("path", ""))
+
+    async def userdata(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return web.FileResponse(self._data.file(request.match_info["file"]))
+        except Refused as refused:
+            return web.Response(status=refused.status, text=str(refused))
+
+    async def store_userdata(self, request: web.Request) -> web.StreamResponse:
+        content = await request.read()
+        return await _answer(self._data.store, request.match_info["file"], content, **_writing(request))
+
+    async def move_userdata(self, request: web.Request) -> web.StreamResponse:
+        names = request.match_info["file"], request.match_info["dest"]
+        return await _answer(self._data.move, *names, **_writing(request))
+
+    async def delete_userdata(self, request: web.Request) -> web.StreamResponse:
+        answer = await _answer(self._data.delete, request.match_info["file"])
+        return web.Response(status=204) if answer.status == 200 else answer
+
+    # What packs bring along for the editor
+
+    async def extensions(self, _: web.Request) -> web.StreamResponse:
+        """Scripts the editor loads; its own are part of it."""
+        scripts = [
+            f"/extensions/{name}/{path.relative_to(folder).as_posix()}"
+            for name, folder in self._host.registry.web_folders.items()
+            for path in sorted(folder.rglob("*.js"))
+        ]
+        return web.json_response(scripts)
+
+    async def extension_file(self, request: web.Request) -> web.StreamResponse:
+        folder = self._host.registry.web_folders.get(request.match_info["pack"])
+        return _file_in(folder or self.static / "extensions" / request.match_info["pack"], request)
+
+    async def translations(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(await asyncio.to_thread(_translations, self._host.packs))
+
+    def _template_folders(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for pack in self._host.packs:
+            folders = [pack / name for name in _TEMPLATE_FOLDERS if (pack / name).is_dir()]
+            if folders:
+                # In a checkout the pack's folder may be called anything.
+                found["kandiflux" if pack == pack_root() else pack.name] = folders
+        return found
+
+    async def templates(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(await asyncio.to_thread(self._runnable_templates))
+
+    def _runnable_templates(self) -> dict[str, list[str]]:
+        """By pack, those whose nodes are here: FLUX's, for one, take a ComfyUI."""
+        known = {*self._host.registry.classes, *_VIRTUAL}
+        found: dict[str, list[str]] = {}
+        for name, folders in self._template_folders().items():
+            files = [file for folder in folders for file in sorted(folder.glob("*.json"))]
+            found[name] = [file.stem for file in files if _node_types(file) <= known]
+        return found
+
+    async def template(self, request: web.Request) -> web.StreamResponse:
+        """A workflow, or its picture."""
+        for folder in self._template_folders().get(request.match_info["pack"], []):
+            if (folder / Path(request.match_info["file"]).name).is_file():
+                return _file_in(folder, request)
+        return web.Response(status=404)
+
+    async def core_templates(self, request: web.Request) -> web.StreamResponse:
+        """ComfyUI's own, which need ComfyUI: none."""
+        if request.match_info["file"].startswith("index."):
+            return web.json_response([])
+        return web.Response(status=404)
+
+    # Models
+
+    async def model_folders(self, _: web.Request) -> web.StreamResponse:
+        folders = self._host.folders
+        kinds = [kind for kind in folders.model_kinds() if kind != "configs"]
+        return web.json_response([{"name": kind, "folders": _texts(folders.model_folders(kind))} for kind in kinds])
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        kind = request.match_info["folder"]
+        if kind not in self._host.folders.model_kinds():
+            return web.Response(status=404)
+        return web.json_response(await asyncio.to_thread(self._models_of, kind))
+
+    def _models_of(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        folders = self._host.folders.model_folders(kind)
+        for name in self._host.folders.model_files(kind):
+            index = next(index for index, folder in enumerate(folders) if (folder / name).exists())
+            stat = (folders[index] / name).stat()
+            times = {"modified": stat.st_mtime, "created": stat.st_ctime, "size": stat.st_size}
+            found.append({"name": name, "pathIndex": index, **times})
+        return found
+
+    async def metadata(self, request: web.Request) -> web.StreamResponse:
+        """What a safetensors file says of itself."""
+        kind, name = request.match_info["folder"], request.query.get("filename", "")
+        for folder in self._host.folders.model_folders(kind):
+            try:
+                path = inside(folder.resolve(), name)
+            except OutsideFolder:
+                continue
+            if path.suffix == ".safetensors" and path.is_file():
+                found = await asyncio.to_thread(_metadata, path)
+                return web.json_response(found) if found is not None else web.Response(status=404)
+        return web.Response(status=404)
+
+    async def folder_paths(self, _: web.Request) -> web.StreamResponse:
+        folders = self._host.folders
+        return web.json_response({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
+
+    async def files(self, request: web.Request) -> web.StreamResponse:
+        """Names in the input, output or temp folder, the newest first."""
+        folder = self._host.folders.of_type(request.match_info["type"])
+        if folder is None:
+            return web.json_response({"error": "Invalid directory type"}, status=400)
+        files = [path for path in folder.iterdir() if path.is_file()]
+        return web.json_response([path.name for path in sorted(files, key=lambda path: -path.stat().st_mtime)])
+
+    # Logs
+
+    async def logs(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response("".join(f"{entry['t']} - {entry['m']}" for entry in self._log.entries))
+
+    async def raw_logs(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response({"entries": list(self._log.entries), "size": _TERMINAL})
+
+    async def subscribe_logs(self, request: web.Request) -> web.StreamResponse:
+        wanted = await _json_of(request)
+        if not isinstance(wanted, dict) or not isinstance(wanted.get("clientId"), str):
+            raise web.HTTPBadRequest(text='expected {"clientId": text, "enabled": true or false}')
+        (self._log.clients.add if wanted.get("enabled") else self._log.clients.discard)(wanted["clientId"])
+        return web.Response()
+
+
+class LogTail(logging.Handler):
+    """The log's last lines, for the editor's panel; new ones are sent to the clients that asked for them."""
+
+    def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.entries: deque[dict[str, str]] = deque(maxlen=_LOG_LINES)
+        self.clients: set[str] = set()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        entry = {"t": datetime.fromtimestamp(record.created).isoformat(), "m": self.format(record) + "\n"}
+        self.entries.append(entry)
+        for client in list(self.clients):
+            self._send(client, {"entries": [entry], "size": _TERMINAL})
+
+
+def _put_example(folder: Path) -> None:
+    """A picture to begin with, where there is none: workflows name it, as ComfyUI brings one of this name."""
+    if any(folder.iterdir()):
+        return
+    picture = Image.new("RGB", (512, 512), "#3a5fcd")
+    ImageDraw.Draw(picture).ellipse((128, 128, 384, 384), fill="#e03c31")
+    picture.save(folder / "example.png")
+
+
+async def _answer(work: Callable[..., Any], *arguments: Any, **options: Any) -> web.Response:
+    """What `work` returns, done in a thread, as JSON; or the status it was refused with."""
+    try:
+        return web.json_response(await asyncio.to_thread(work, *arguments, **options))
+    except Refused as refused:
+        return web.Response(status=refused.status, text=str(refused))
+
+
+async def _json_of(request: web.Request) -> Any:
+    try:
+        return json.loads(await request.read())
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+
+
+def _asked(request: web.Request, name: str) -> bool:
+    return request.query.get(name, "").lower() == "true"
+
+
+def _writing(request: web.Request) -> dict[str, bool]:
+    return {"overwrite": request.query.get("overwrite") != "false", "full": _asked(request, "full_info")}
+
+
+def _file_in(folder: Path, request: web.Request) -> web.StreamResponse:
+    try:
+        path = inside(folder.resolve(), request.match_info["file"])
+    except OutsideFolder:
+        return web.Response(status=403)
+    return web.FileResponse(path) if path.is_file() else web.Response(status=404)
+
+
+def _node_types(file: Path) -> set[str]:
+    """The node classes of a workflow in the editor's format; those within its subgraphs in the subgraphs' place."""
+    try:
+        workflow = json.loads(file.read_text("utf-8"))
+        subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
+        types = {node["type"] for graph in [workflow, *subgraphs] for node in graph["nodes"]}
+        return types - {graph["id"] for graph in subgraphs}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is no workflow in the editor's format (%r): not offered as a template.", file, error)
+        return {"?"}
+
+
+def _texts(paths: list[Path]) -> list[str]:
+    return [str(path) for path in paths]
+
+
+def _translations(packs: list[Path]) -> dict[str, Any]:
+    """Of all packs, by language: what main.json says, and the other files under their names."""
+    found: dict[str, Any] = {}
+    for folder in (folder for pack in packs for folder in sorted(pack.glob("locales/*/"))):
+        for name in _TRANSLATIONS:
+            file = folder / f"{name}.json"
+            if not file.is_file():
+                continue
+            try:
+                told = json.loads(file.read_text("utf-8"))
+            except ValueError as error:
+                log.warning("%s is not JSON (%s): left out.", file, error)
+                continue
+            _merge(found.setdefault(folder.name, {}), told if name == "main" else {name: told})
+    return found
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _metadata(path: Path) -> Any:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if length <= _LONGEST_HEADER else b""
+    try:
+        return json.loads(header).get("__metadata__")
+    except (ValueError, AttributeError):
+        return None

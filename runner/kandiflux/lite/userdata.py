@@ -1,0 +1,135 @@
+"""What the graph editor keeps on the server: its settings, and files such as saved workflows. All blocking.
+
+Lies in a folder as ComfyUI has it (`user/default`), so that the one can be copied to the other.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kandiflux.lite.files import Refused
+from kandiflux.lite.folders import OutsideFolder, inside
+
+log = logging.getLogger(__name__)
+
+_SETTINGS = "comfy.settings.json"
+
+
+@dataclass(frozen=True)
+class UserData:
+    """The files of the one user there is, in `folder` (absolute, free of links; it exists).
+
+    Names are relative to it, with forward slashes. Refused, with the HTTP status, where a name leads out of it, where
+    there is no such file, and where one must not be written over.
+    """
+
+    folder: Path
+
+    def settings(self) -> dict[str, Any]:
+        """Empty where none were stored, or where the file is damaged: the editor has defaults for all."""
+        try:
+            stored = json.loads((self.folder / _SETTINGS).read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            log.warning("The editor's settings in %s are not JSON (%s): its defaults are used.", self.folder, error)
+            return {}
+        return stored if isinstance(stored, dict) else {}
+
+    def change_settings(self, changes: dict[str, Any]) -> None:
+        text = json.dumps({**self.settings(), **changes}, indent=4)
+        _write(self.folder / _SETTINGS, text.encode())
+
+    def listing(self, name: str, *, recurse: bool, full: bool, split: bool) -> list[Any]:
+        """The files in the folder `name`, relative to it: names, split into their parts, or all there is to know."""
+        if not name:
+            raise Refused(400, "Directory not provided")
+        folder = self._path(name)
+        if not folder.is_dir():
+            raise Refused(404, "Directory not found")
+        files = sorted(path for path in (folder.rglob("*") if recurse else folder.iterdir()) if path.is_file())
+        if full:
+            return [_about(path, folder) for path in files]
+        names = [path.relative_to(folder).as_posix() for path in files]
+        return [[name, *name.split("/")] for name in names] if split else names
+
+    def tree(self, name: str) -> list[dict[str, Any]]:
+        """Folders and files below `name`, folders first, their paths from the top."""
+        top = self._path(name) if name else self.folder
+        if not top.exists():
+            raise Refused(404, "Requested path not found")
+        if not top.is_dir():
+            raise Refused(400, "Requested path is not a directory")
+        found: list[dict[str, Any]] = []
+        for path in sorted(top.rglob("*")):
+            entry = {"name": path.name, "path": path.relative_to(self.folder).as_posix()}
+            if path.is_dir():
+                found.append({**entry, "type": "directory"})
+            else:
+                stat = path.stat()
+                found.append({**entry, "type": "file", "size": stat.st_size, "modified": stat.st_mtime})
+        return sorted(found, key=lambda entry: (entry["type"] != "directory", entry["name"].lower()))
+
+    def file(self, name: str) -> Path:
+        path = self._path(name)
+        if not path.is_file():
+            raise Refused(404, f"There is no file {name}.")
+        return path
+
+    def store(self, name: str, content: bytes, *, overwrite: bool, full: bool) -> Any:
+        """Answers the file's name, or all about it if `full`."""
+        path = self._free(name, overwrite)
+        try:
+            _write(path, content)
+        except OSError as error:
+            raise Refused(400, f"{name} cannot be stored: {error.strerror or error}.") from error
+        return self._answer(path, full)
+
+    def move(self, name: str, to: str, *, overwrite: bool, full: bool) -> Any:
+        source, target = self.file(name), self._free(to, overwrite)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+        except OSError as error:
+            raise Refused(400, f"{name} cannot be moved to {to}: {error.strerror or error}.") from error
+        return self._answer(target, full)
+
+    def delete(self, name: str) -> None:
+        self.file(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        try:
+            return inside(self.folder, name)
+        except OutsideFolder as error:
+            raise Refused(403, str(error)) from error
+
+    def _free(self, name: str, overwrite: bool) -> Path:
+        path = self._path(name)
+        if path.exists() and not overwrite:
+            raise Refused(409, "File already exists")
+        return path
+
+    def _answer(self, path: Path, full: bool) -> Any:
+        return _about(path, self.folder) if full else path.relative_to(self.folder).as_posix()
+
+
+def _about(path: Path, folder: Path) -> dict[str, Any]:
+    stat = path.stat()
+    name = path.relative_to(folder).as_posix()
+    return {"path": name, "size": stat.st_size, "modified": stat.st_mtime, "created": stat.st_ctime}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Under a temporary name first: a workflow that took an evening is not lost to a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
