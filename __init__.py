@@ -8,9 +8,9 @@ if __package__:  # pytest and linters may import this file on its own
 
     register_model_folders()
 
-    from .nodes import conditioning, embeds, flux, kandinsky, kandinsky3
+    from .nodes import conditioning, embeds, flux, kandinsky, kandinsky3, prompt
 
-    _NODES = {**kandinsky.NODES, **embeds.NODES, **kandinsky3.NODES, **conditioning.NODES, **flux.NODES}
+    _NODES = {**kandinsky.NODES, **embeds.NODES, **kandinsky3.NODES, **conditioning.NODES, **flux.NODES, **prompt.NODES}
     if on_comfyui():
         from .nodes import native
 

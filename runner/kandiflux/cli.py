@@ -33,6 +33,7 @@ from kandiflux.cli_common import (
     reporting,
 )
 from kandiflux.cli_models import pull
+from kandiflux.cli_prompt import prompt_app
 from kandiflux.errors import JobTimeout, KandifluxError, UsageError
 from kandiflux.lite.command import host
 
@@ -57,6 +58,7 @@ app = typer.Typer(
 app.command("host")(host)
 models = typer.Typer(help="Model weights on this machine.", no_args_is_help=True)
 app.add_typer(models, name="models")
+app.add_typer(prompt_app, name="prompt")
 app.command("check")(check)
 models.command("pull")(pull)
 
