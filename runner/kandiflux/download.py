@@ -25,7 +25,7 @@ __all__ = ["Download", "Patience", "Stopped"]
 
 _log = logging.getLogger(__name__)
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15  # what is lost when a connection breaks off: it comes whole or not at all
 _TICK = 0.1
 _Result = TypeVar("_Result")
 
