@@ -225,7 +225,8 @@ def _page(url: str) -> str:
     """Where a person reads about a file and accepts its licence."""
     parts = urlsplit(url)
     if parts.hostname == _HUB:
-        return f"https://{_HUB}/{'/'.join(parts.path.strip('/').split('/')[:2])}"
+        named = parts.path.strip("/").split("/")
+        return f"https://{_HUB}/{'/'.join(named[: 3 if named[0] in ('datasets', 'spaces') else 2])}"
     return f"{parts.scheme}://{parts.netloc}"
 
 

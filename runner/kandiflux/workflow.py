@@ -204,7 +204,10 @@ class Workflow:
             chosen[name] = result
         if check:
             found = find_problems(conversion.prompt, object_info, self.editor)
-            _refuse([finding for finding in found if finding.kind != "no_output"], conversion, self.origin)
+            # What was set fits, and a file that was just uploaded is in no list yet.
+            given = {target for name in wanted for target in _through_primitives(targets[name], conversion)}
+            kept = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
+            _refuse(kept, conversion, self.origin)
         return Prompt(conversion.prompt, editor, chosen)
 
     def nodes(self, object_info: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:

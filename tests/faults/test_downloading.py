@@ -417,6 +417,7 @@ def test_hugging_faces_page_is_the_repositorys() -> None:
 
     url = "https://huggingface.co/black-forest-labs/FLUX.1-dev/resolve/main/ae.safetensors"
     assert _page(url) == "https://huggingface.co/black-forest-labs/FLUX.1-dev"
+    assert _page("https://huggingface.co/datasets/a/b/resolve/main/c") == "https://huggingface.co/datasets/a/b"
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://a/b"])

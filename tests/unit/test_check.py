@@ -340,6 +340,17 @@ def test_run_refuses_what_check_finds_unless_told_not_to() -> None:
     assert workflow.prompt(OBJECT_INFO, {"Sampler.steps": 4}).nodes["5"]["inputs"]["steps"] == 4
 
 
+def test_a_picture_that_was_uploaded_just_now_is_in_no_list_yet(tmp_path: Path) -> None:
+    nodes = {
+        "1": node("LoadImage", "Picture", image="gone.png"),
+        "2": node("SaveImage", "Save", images=["1", 0], filename_prefix="x"),
+    }
+    picture = tmp_path / "mine.png"
+    picture.touch()
+    prompt = Workflow.from_data(nodes).prompt(OBJECT_INFO, {"Picture.image": picture}, upload=lambda _: "mine (1).png")
+    assert prompt.nodes["1"]["inputs"]["image"] == "mine (1).png"
+
+
 # The command
 
 
