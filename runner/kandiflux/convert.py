@@ -1,22 +1,30 @@
-"""Editor format → API format, as the editor does it: a pure function of the file and object_info."""
+"""Editor format → API format, as the editor does it: a pure function of the file and object_info.
+
+Held to the editor's own answers (frontend 1.27.10, and a current one where the format is newer). Where a file shows
+that the editor's answer is an accident, what the file means is made of it instead: a subgraph's values belong to the
+inputs they are named after, a muted subgraph does not run, and nothing in a bypassed subgraph makes output.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from kandiflux.conversion.classes import Classes
+from kandiflux.conversion.groups import with_groups_expanded
+from kandiflux.conversion.promotion import Promotion
+from kandiflux.conversion.sources import Sources, Value, Wire
+from kandiflux.conversion.texts import SAVING_CLASSES, as_queued, has_choices, replace_placeholders
+from kandiflux.conversion.virtual import VIRTUAL
 from kandiflux.errors import ConversionError, WorkflowError
-from kandiflux.graph import INPUT_NODE, OUTPUT_NODE, Link, NodeDict, Scope, is_editor_format
-from kandiflux.inputs import input_specs
-from kandiflux.widgets import widget_values
+from kandiflux.graph import BYPASSED, MUTED, Graph, Node, Scope, Slot, definitions_of, is_editor_format
 
 __all__ = ["Conversion", "convert"]
 
-_MUTED, _BYPASSED = 2, 4
-_NOTES = frozenset({"Note", "MarkdownNote"})
-_REROUTE, _PRIMITIVE = "Reroute", "PrimitiveNode"
-_VIRTUAL = _NOTES | {_REROUTE, _PRIMITIVE}
+_MOST_NODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -32,204 +40,135 @@ class Conversion:
     unknown: dict[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where an input gets its value: an output of a node that runs …"""
-
-    node_id: str
-    slot: int
-
-
-@dataclass(frozen=True)
-class _Value:
-    """… or a value that is written into the prompt. `primitive` is the node that holds it, if one does."""
-
-    value: Any
-    primitive: str | None = None
-
-
-def convert(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Conversion:
+def convert(
+    workflow: Mapping[str, Any],
+    object_info: Mapping[str, Any],
+    *,
+    draw: random.Random | None = None,
+    now: datetime | None = None,
+) -> Conversion:
     """The prompt that the editor would send for this file.
 
-    ConversionError for what cannot be expressed (old group nodes, loops); WorkflowError for what is no
-    editor-format file.
+    draw: draws the choices of dynamic prompts, `{a|b}`, as the editor does whenever it queues; without it a text with
+        choices is kept as it stands.
+    now: the time for `%date:…%` in names of files; the present by default.
+
+    ConversionError for links or subgraphs that go in circles; WorkflowError for what is no editor-format file.
     """
     if not is_editor_format(workflow):
         raise WorkflowError("This is not an editor-format workflow.", expected="an object with `nodes` and `links`")
-    converter = _Converter(object_info)
-    for scope, node in _walk(Scope.of_file(workflow)):
+    classes = Classes(object_info)
+    levels = {"": Graph.read(workflow), **definitions_of(workflow)}
+    levels = {key: with_groups_expanded(graph, workflow, object_info) for key, graph in levels.items()}
+    root = Scope(levels.pop(""), levels)
+    converter = _Converter(classes, root, draw, now or datetime.now())
+    for count, (scope, node) in enumerate(_running(classes, root)):
+        if count == _MOST_NODES:
+            raise ConversionError(f"With its subgraphs the workflow has more than {_MOST_NODES} nodes.")
         converter.add(scope, node)
-    converter.drop_dangling()
-    return Conversion(converter.prompt, converter.fed_by, converter.unknown)
+    return Conversion(_without_dangling(converter.prompt), converter.fed_by, converter.unknown)
 
 
-def _walk(scope: Scope) -> Iterator[tuple[Scope, NodeDict]]:
+def _running(classes: Classes, scope: Scope, bypassed: bool = False) -> Iterator[tuple[Scope, Node]]:
     """Every node that runs, inner ones in place of their subgraph."""
-    for node in sorted(scope.graph.nodes.values(), key=lambda node: node.get("order") or 0):
-        kind, mode = str(node.get("type")), node.get("mode", 0)
-        if kind in _VIRTUAL or mode == _MUTED:
+    for node in sorted(scope.graph.nodes.values(), key=lambda node: node.order):
+        if node.mode == MUTED or (node.type in VIRTUAL and classes.info(node.type) is None):
             continue
         if scope.is_instance(node):
-            # The editor runs the inside of a bypassed instance too; only what it feeds is led around it.
-            yield from _walk(scope.enter(node))
-        elif mode != _BYPASSED:
+            # The editor sends the inside of a bypassed instance too; only what it feeds is led around it.
+            yield from _running(classes, scope.enter(node), bypassed or node.mode == BYPASSED)
+        elif node.mode != BYPASSED and not (bypassed and classes.is_output(node.type)):
             yield scope, node
 
 
 class _Converter:
-    def __init__(self, object_info: Mapping[str, Any]) -> None:
+    def __init__(self, classes: Classes, root: Scope, draw: random.Random | None, now: datetime) -> None:
         self.prompt: dict[str, dict[str, Any]] = {}
         self.fed_by: dict[str, list[tuple[str, str]]] = {}
         self.unknown: dict[str, list[str]] = {}
-        self._object_info = object_info
+        self._classes, self._root, self._draw, self._now = classes, root, draw, now
+        self._promotion = Promotion(classes)
+        self._sources = Sources(classes, self._promotion)
 
-    def add(self, scope: Scope, node: NodeDict) -> None:
-        class_type = str(node.get("type"))
-        if class_type.startswith(("workflow>", "workflow/")):
-            raise ConversionError(
-                f"{class_type!r} is a group node of the old kind, which is not supported.",
-                hint="Open the file in the editor, convert the group node to nodes or to a subgraph, and save it.",
-            )
-        class_info = self._object_info.get(class_type)
-        title = str(node.get("title") or (class_info or {}).get("display_name") or class_type)
-        if class_info is None:
-            self.unknown.setdefault(class_type, []).append(title)
-            values = _named_values(node)
-        else:
-            values = widget_values(node, class_info)
-        node_id = scope.execution_id(str(node["id"]))
-        inputs = {name: _written(value) for name, value in values.items()}
-        known = input_specs(class_info) if class_info is not None else {}
-        for slot, declared in enumerate(node.get("inputs") or ()):
-            name = str(declared.get("name"))
-            source = self._resolve_input(scope, node, slot, str(declared.get("type", "*")), set())
-            if isinstance(source, _Source):
+    def add(self, scope: Scope, node: Node) -> None:
+        title, node_id = self._classes.title(node), scope.execution_id(node.id)
+        if self._classes.info(node.type) is None:
+            self.unknown.setdefault(node.type, []).append(title)
+        values = self._classes.values(node)
+        for name in values:
+            shown = self._promotion.override(scope, node.id, name)
+            if shown is not None:
+                values[name] = shown.value
+        sources = {slot.name: self._source(scope, node, slot) for slot in self._classes.inputs(node)}
+        for name, source in sources.items():
+            if isinstance(source, Value) and source.primitive is not None:
+                values[name] = source.value
+                self.fed_by.setdefault(source.primitive, []).append((node_id, name))
+        inputs = {name: self._sent(node, name, value) for name, value in values.items()}
+        for name, source in sources.items():
+            if isinstance(source, Wire):
                 inputs[name] = [source.node_id, source.slot]
-            elif isinstance(source, _Value) and (name in values or (name in known and known[name].is_value)):
-                inputs[name] = _written(source.value)
-                if source.primitive is not None:
-                    self.fed_by.setdefault(source.primitive, []).append((node_id, name))
-        self.prompt[node_id] = {"inputs": inputs, "class_type": class_type, "_meta": {"title": title}}
+            elif isinstance(source, Value) and source.primitive is None:
+                inputs[name] = self._written(node, name, source.value)
+        self.prompt[node_id] = {"inputs": inputs, "class_type": node.type, "_meta": {"title": title}}
 
-    def drop_dangling(self) -> None:
-        """Inputs that come from a node that does not run are left out."""
-        for node in self.prompt.values():
-            node["inputs"] = {
-                name: value
-                for name, value in node["inputs"].items()
-                if not (isinstance(value, list) and value[0] not in self.prompt)
-            }
-
-    def _resolve_input(
-        self, scope: Scope, node: NodeDict, slot: int, kind: str, seen: set[tuple[str, int]]
-    ) -> _Source | _Value | None:
-        link = scope.graph.input_link(node, slot)
-        return None if link is None else self._resolve_link(scope, link, kind, seen)
-
-    def _resolve_link(self, scope: Scope, link: Link, kind: str, seen: set[tuple[str, int]]) -> _Source | _Value | None:
-        if link.origin_id == INPUT_NODE and scope.parent is not None and scope.instance is not None:
-            return self._resolve_promoted(scope, link.origin_slot, kind, seen)
-        origin = scope.graph.nodes.get(link.origin_id)
-        if origin is None:
+    def _source(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
+        source = self._sources.of(scope, node, slot)
+        if isinstance(source, Value) and source.primitive is not None and not self._takes_value(node, slot):
             return None
-        step = (scope.execution_id(link.origin_id), link.origin_slot)
-        if step in seen:
-            raise ConversionError(f"The links around node {step[0]} go in a circle.")
-        return self._resolve_output(scope, origin, link.origin_slot, kind, seen | {step})
+        return source
 
-    def _resolve_output(
-        self, scope: Scope, node: NodeDict, slot: int, kind: str, seen: set[tuple[str, int]]
-    ) -> _Source | _Value | None:
-        node_type = str(node.get("type"))
-        if node.get("mode") == _BYPASSED:
-            through = _bypass_slot(node, slot, kind)
-            return None if through is None else self._resolve_input(scope, node, through, kind, seen)
-        if node_type == _REROUTE:
-            return self._resolve_input(scope, node, 0, kind, seen)
-        if node_type == _PRIMITIVE:
-            values = node.get("widgets_values") or ()
-            return _Value(values[0], scope.execution_id(str(node["id"]))) if values else None
+    def _takes_value(self, node: Node, slot: Slot) -> bool:
+        spec = self._classes.specs(node.type).get(slot.name)
+        return self._classes.has_widget(node, slot) or (spec is not None and spec.is_value)
+
+    def _sent(self, node: Node, name: str, value: Any) -> Any:
+        """A node's own value as it is queued."""
+        if isinstance(value, str):
+            spec = self._classes.specs(node.type).get(name)
+            if spec is not None and spec.options.get("dynamicPrompts") and (self._draw or not has_choices(value)):
+                value = as_queued(value, self._draw or random.Random(0))
+            if name == "filename_prefix" and node.type in SAVING_CLASSES:
+                value = replace_placeholders(value, self._now, self._widget_text)
+        return self._written(node, name, value)
+
+    def _written(self, node: Node, name: str, value: Any) -> Any:
+        spec = self._classes.specs(node.type).get(name)
+        if spec is not None and spec.widget_type == "CURVE" and value is not None:
+            return {"__type__": "CURVE", "__value__": value}
+        # A bare list would be read as a link.
+        return {"__value__": value} if isinstance(value, list) else value
+
+    def _widget_text(self, name: str, widget: str) -> str | None:
+        """For `%Node.widget%`: by the name the node is given for this purpose, else by its title."""
+        nodes = [node for _, node in _everywhere(self._root)]
+        named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
+        named = named or [node for node in nodes if self._classes.title(node) == name]
+        values = self._classes.values(named[0]) if named else {}
+        if widget not in values:
+            return None
+        value = values[widget]
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _everywhere(scope: Scope) -> Iterator[tuple[Scope, Node]]:
+    for node in scope.graph.nodes.values():
         if scope.is_instance(node):
-            return self._resolve_subgraph_output(scope.enter(node), slot, kind, seen)
-        return _Source(scope.execution_id(str(node["id"])), slot)
-
-    def _resolve_promoted(
-        self, scope: Scope, slot: int, kind: str, seen: set[tuple[str, int]]
-    ) -> _Source | _Value | None:
-        """An input of the subgraph: what its instance gets there, by link or by its own widget."""
-        if scope.parent is None or scope.instance is None:
-            return None
-        outer = _instance_slot(scope, slot)
-        if outer is not None and scope.parent.graph.input_link(scope.instance, outer) is not None:
-            return self._resolve_input(scope.parent, scope.instance, outer, kind, seen)
-        values = self._instance_values(scope)
-        return _Value(values[slot]) if slot in values else None
-
-    def _instance_values(self, scope: Scope) -> dict[int, Any]:
-        """The instance's own widget values by input slot: positional over the inputs that reach a widget inside."""
-        stored = (scope.instance or {}).get("widgets_values")
-        if not isinstance(stored, list) or not stored:
-            return {}
-        slots = [slot for slot in range(len(scope.graph.data.get("inputs") or ())) if self._reaches_widget(scope, slot)]
-        return dict(zip(slots, stored, strict=False))
-
-    def _reaches_widget(self, scope: Scope, slot: int) -> bool:
-        for link in scope.graph.links.values():
-            if link.origin_id != INPUT_NODE or link.origin_slot != slot:
-                continue
-            target = scope.graph.nodes.get(link.target_id)
-            inputs = (target or {}).get("inputs") or ()
-            if link.target_slot < len(inputs) and inputs[link.target_slot].get("widget"):
-                return True
-        return False
-
-    def _resolve_subgraph_output(
-        self, inner: Scope, slot: int, kind: str, seen: set[tuple[str, int]]
-    ) -> _Source | _Value | None:
-        for link in inner.graph.links.values():
-            if link.target_id == OUTPUT_NODE and link.target_slot == slot:
-                return self._resolve_link(inner, link, kind, seen)
-        return None
+            yield from _everywhere(scope.enter(node))
+        yield scope, node
 
 
-def _instance_slot(scope: Scope, slot: int) -> int | None:
-    """The instance's input for an input of the definition: by name, as an instance may list fewer, else by place."""
-    declared = scope.graph.data.get("inputs") or ()
-    if slot >= len(declared) or scope.instance is None:
-        return None
-    inputs = scope.instance.get("inputs") or ()
-    for at, outer in enumerate(inputs):
-        if outer.get("name") == declared[slot].get("name"):
-            return at
-    return slot if slot < len(inputs) else None
+def _without_dangling(prompt: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without inputs that come from a node that does not run; in JavaScript's order, numbers first."""
+    for node in prompt.values():
+        node["inputs"] = {
+            name: value
+            for name, value in node["inputs"].items()
+            if not (isinstance(value, list) and value[0] not in prompt)
+        }
+    return {node_id: prompt[node_id] for node_id in sorted(prompt, key=_number_first)}
 
 
-def _bypass_slot(node: NodeDict, slot: int, kind: str) -> int | None:
-    """The input that a bypassed node passes on: the same slot if its type fits, else the first of that type."""
-    types = [str(declared.get("type", "*")) for declared in node.get("inputs") or ()]
-    if slot < len(types) and _fits(types[slot], kind):
-        return slot
-    exact = next((at for at, offered in enumerate(types) if offered == kind), None)
-    if exact is not None:
-        return exact
-    return next((at for at, offered in enumerate(types) if _fits(offered, kind)), None)
-
-
-def _fits(offered: str, wanted: str) -> bool:
-    if "*" in (offered, wanted) or not offered or not wanted:
-        return True
-    return not {part.lower() for part in offered.split(",")}.isdisjoint(part.lower() for part in wanted.split(","))
-
-
-def _named_values(node: NodeDict) -> dict[str, Any]:
-    """Values of a class nobody knows, as far as the file says which input they belong to."""
-    stored = node.get("widgets_values")
-    if isinstance(stored, Mapping):
-        return dict(stored)
-    names = [str(declared["name"]) for declared in node.get("inputs") or () if declared.get("widget")]
-    return dict(zip(names, stored, strict=False)) if isinstance(stored, list) and len(names) == len(stored) else {}
-
-
-def _written(value: Any) -> Any:
-    # A bare list would be read as a link.
-    return {"__value__": value} if isinstance(value, list) else value
+def _number_first(node_id: str) -> tuple[bool, int]:
+    is_number = node_id.isascii() and node_id.isdigit() and len(node_id) < 10
+    return not is_number, int(node_id) if is_number else 0

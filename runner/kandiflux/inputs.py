@@ -1,4 +1,4 @@
-"""What object_info says of a node's inputs, in one form for both of its dialects."""
+"""What object_info says of a node's inputs, in one form for all of its dialects."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["InputSpec", "input_specs"]
+__all__ = ["AUTOGROW", "DYNAMIC_COMBO", "DYNAMIC_GROUP", "InputSpec", "input_specs", "specs_of_groups"]
+
+DYNAMIC_COMBO, DYNAMIC_GROUP = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3"
+AUTOGROW, _MATCH_TYPE = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
 
 _VALUE_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 # Widgets that carry no value of the node's own, or one only the editor can make.
 _EDITOR_TYPES = frozenset(
-    {"IMAGEUPLOAD", "AUDIOUPLOAD", "AUDIO_UI", "MARKDOWN", "COLOR", "WEBCAM", "LOAD_3D", "LOAD_3D_ANIMATION"}
-)
+    {
+        "AUDIOUPLOAD", "AUDIO_RECORD", "AUDIO_UI", "BOUNDING_BOX", "BOUNDING_BOXES", "CHART", "COLOR", "COLORS",
+        "COMPOSITOR", "CURVE", "FILEUPLOAD", "GALLERIA", "IMAGECOMPARE", "IMAGEUPLOAD", "LIGHT_INFO_PREVIEW", "LOAD_3D",
+        "LOAD_3D_ANIMATION", "MARKDOWN", "MULTISELECT", "PAINTER", "PREVIEW_3D", "PREVIEW_3D_ANIMATION", "RANGE",
+        "RESOLUTION_PREVIEW", "SELECTBUTTON", "TEXTAREA", "TREESELECT", "VIDEO_EDIT", "WEBCAM",
+        DYNAMIC_COMBO, DYNAMIC_GROUP,
+    }
+)  # fmt: skip
 _SEED_NAMES = frozenset({"seed", "noise_seed"})
 _UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
 
@@ -28,6 +37,12 @@ class InputSpec:
     choices: tuple[Any, ...] | None = None
 
     @property
+    def widget_type(self) -> str:
+        """The type of its widget, where that is not the type of its socket."""
+        declared = self.options.get("widgetType")
+        return declared if isinstance(declared, str) else self.type
+
+    @property
     def is_value(self) -> bool:
         """A number, text, truth value or choice that can be written into the prompt."""
         return self.type in _VALUE_TYPES
@@ -35,7 +50,12 @@ class InputSpec:
     @property
     def is_widget(self) -> bool:
         """Occupies a slot of the editor's `widgets_values`."""
-        return not self.forced and (self.is_value or self.type in _EDITOR_TYPES)
+        return not self.forced and (self.widget_type in _VALUE_TYPES or self.widget_type in _EDITOR_TYPES)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Stands for a number of inputs that depends on what is chosen or connected."""
+        return self.type in (DYNAMIC_COMBO, DYNAMIC_GROUP, AUTOGROW, _MATCH_TYPE)
 
     @property
     def forced(self) -> bool:
@@ -48,6 +68,8 @@ class InputSpec:
     @property
     def has_control(self) -> bool:
         """The editor puts a control_after_generate widget after it."""
+        if self.widget_type not in ("INT", "COMBO"):
+            return False
         explicit = self.options.get("control_after_generate")
         if explicit is not None:
             return bool(explicit)
@@ -61,21 +83,40 @@ class InputSpec:
     @property
     def default(self) -> Any:
         """What the editor fills in where a file has no value."""
-        if "default" in self.options:
-            return self.options["default"]
-        if self.choices:
-            return self.choices[0]
-        return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(self.type)
+        default = self.options.get("default")
+        if self.type == "COMBO" or self.type == DYNAMIC_COMBO:
+            # As in the editor, where an empty text is no choice.
+            return default or (self.choices[0] if self.choices else None)
+        if default is not None:
+            return default
+        return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(self.widget_type)
+
+    @property
+    def branches(self) -> dict[str, Mapping[str, Any]]:
+        """What each choice of a dynamic combo adds: `required` and `optional` inputs, by the choice's key."""
+        options = self.options.get("options")
+        if self.type != DYNAMIC_COMBO or not isinstance(options, (list, tuple)):
+            return {}
+        found = [option for option in options if isinstance(option, Mapping) and "key" in option]
+        return {str(option["key"]): _mapping(option.get("inputs")) for option in found}
+
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """Of inputs that repeat: the template of one row, with `required` and `optional`, `min`, `max`, `prefix`."""
+        return _mapping(self.options.get("template"))
 
 
 def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     """Inputs by name, required before optional, each group in the order in which the editor shows it."""
-    groups = class_info.get("input") or {}
-    order = class_info.get("input_order") or {}
+    return specs_of_groups(_mapping(class_info.get("input")), _mapping(class_info.get("input_order")))
+
+
+def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:
+    """The same for `{"required": {…}, "optional": {…}}`."""
     specs: dict[str, InputSpec] = {}
     for group in ("required", "optional"):
-        inputs = groups.get(group) or {}
-        names = [name for name in order.get(group) or () if name in inputs]
+        inputs = _mapping(groups.get(group))
+        names = [name for name in (order or {}).get(group) or () if name in inputs]
         for name in [*names, *(name for name in inputs if name not in names)]:
             specs[name] = _input_spec(name, inputs[name], required=group == "required")
     return specs
@@ -84,10 +125,17 @@ def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
 def _input_spec(name: str, declared: Any, *, required: bool) -> InputSpec:
     parts = list(declared) if isinstance(declared, (list, tuple)) else [declared]
     kind = parts[0] if parts else "*"
-    options = parts[1] if len(parts) > 1 and isinstance(parts[1], Mapping) else {}
+    options = _mapping(parts[1]) if len(parts) > 1 else {}
     if isinstance(kind, (list, tuple)):
         return InputSpec(name, "COMBO", required, options, tuple(kind))
+    choices = options.get("options")
     if kind == "COMBO":
-        choices = options.get("options")
         return InputSpec(name, "COMBO", required, options, tuple(choices) if choices is not None else None)
+    if kind == DYNAMIC_COMBO:
+        spec = InputSpec(name, DYNAMIC_COMBO, required, options)
+        return InputSpec(name, DYNAMIC_COMBO, required, options, tuple(spec.branches))
     return InputSpec(name, str(kind), required, options)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

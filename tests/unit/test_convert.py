@@ -172,11 +172,6 @@ def test_unknown_classes_are_named_and_do_not_stop_it() -> None:
     assert conversion.prompt["1"]["inputs"] == {}
 
 
-def test_group_nodes_are_refused_with_advice() -> None:
-    with pytest.raises(ConversionError, match="convert the group node"):
-        api([node(1, "workflow>my group")])
-
-
 def test_a_circle_of_reroutes_is_refused() -> None:
     nodes = [
         node(1, "Reroute", None, [("", "*", 2)]),

@@ -1,0 +1,88 @@
+"""What the server knows of a node's class, asked the way the editor's nodes are built of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kandiflux.graph import Node, Slot, slot_type
+from kandiflux.inputs import InputSpec, input_specs
+from kandiflux.widgets import node_widgets, widget_values
+
+__all__ = ["Classes"]
+
+
+class Classes:
+    def __init__(self, object_info: Mapping[str, Any]) -> None:
+        self._object_info = object_info
+        self._specs: dict[str, dict[str, InputSpec]] = {}
+
+    def info(self, class_type: str) -> Mapping[str, Any] | None:
+        found = self._object_info.get(class_type)
+        return found if isinstance(found, Mapping) else None
+
+    def specs(self, class_type: str) -> dict[str, InputSpec]:
+        if class_type not in self._specs:
+            self._specs[class_type] = input_specs(self.info(class_type) or {})
+        return self._specs[class_type]
+
+    def is_output(self, class_type: str) -> bool:
+        return bool((self.info(class_type) or {}).get("output_node"))
+
+    def title(self, node: Node) -> str:
+        return str(node.title or (self.info(node.type) or {}).get("display_name") or node.type)
+
+    def values(self, node: Node) -> dict[str, Any]:
+        """Widget values by input name; of a class nobody knows, as far as the file says which is whose."""
+        info = self.info(node.type)
+        return _values_by_name(node) if info is None else widget_values(node, info)
+
+    def has_widget(self, node: Node, slot: Slot) -> bool:
+        """Whether an input of this node is a widget too."""
+        info = self.info(node.type)
+        if info is None:
+            return slot.widget is not None
+        spec = self.specs(node.type).get(slot.name)
+        if spec is not None:
+            return spec.is_widget
+        # An input that a dynamic one brought along.
+        return any(widget.name == slot.name for widget in node_widgets(node.type, info, _listed(node), [slot.name]))
+
+    def inputs(self, node: Node) -> tuple[Slot, ...]:
+        """The node's inputs as the editor has them: all of its class's, sockets first, and what else the file lists.
+
+        A file lists only some of them, and an old one in another order; links belong to their input by name.
+        """
+        specs = self.specs(node.type).values()
+        if not specs or any(spec.is_dynamic for spec in specs):
+            return node.inputs
+        listed = {slot.name: slot for slot in node.inputs}
+        declared = [spec for spec in specs if not spec.is_widget]
+        declared += [spec for spec in specs if spec.is_widget and not spec.options.get("socketless")]
+        slots = [_declared_slot(spec, listed.pop(spec.name, None)) for spec in declared]
+        return (*slots, *listed.values())
+
+    def output_type(self, node: Node, slot: int) -> str:
+        declared = (self.info(node.type) or {}).get("output")
+        if isinstance(declared, list) and 0 <= slot < len(declared):
+            return slot_type(declared[slot])
+        return node.outputs[slot].type if 0 <= slot < len(node.outputs) else "*"
+
+
+def _declared_slot(spec: InputSpec, listed: Slot | None) -> Slot:
+    link = None if listed is None else listed.link
+    label = None if listed is None else listed.label
+    return Slot(spec.name, spec.type, link, spec.name if spec.is_widget else None, label)
+
+
+def _values_by_name(node: Node) -> dict[str, Any]:
+    if isinstance(node.stored, Mapping):
+        return dict(node.stored)
+    widgets = [slot.name for slot in node.inputs if slot.widget is not None]
+    if node.named is not None:
+        return {name: value for name, value in node.named.items() if name in widgets}
+    return dict(zip(widgets, node.stored, strict=True)) if len(widgets) == len(node.stored) else {}
+
+
+def _listed(node: Node) -> list[Any]:
+    return list(node.stored) if isinstance(node.stored, list) else []
