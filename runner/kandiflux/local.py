@@ -11,20 +11,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import IO
 
 from kandiflux.client import Client
+from kandiflux.comfyui import running
+from kandiflux.config import LITE, connection, load_config
 from kandiflux.errors import ServerError, ServerUnreachable
 from kandiflux.server import Server
 
 __all__ = ["is_comfyui", "named_server", "open_client", "running_lite_host"]
 
 _log = logging.getLogger(__name__)
-
-LITE = "lite"
-"""Names, where a URL is expected, a lite host started for the run."""
 
 _USUAL = "http://127.0.0.1:8188"
 _START_SECONDS = 120.0
@@ -34,14 +33,16 @@ _PROBE = (0.5, 3.0)
 
 
 def named_server(server: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The server given by option, else by $KANDIFLUX_SERVER, else a ComfyUI at the usual place; else None.
+    """The server given by option, else by $KANDIFLUX_SERVER, else by the configuration file, else one that
+    `kandiflux up` started, else a ComfyUI at the usual place; a name or a URL. None, a lite host, where there is none.
 
-    None, a lite host, is also what the name "lite" stands for, whatever is running.
+    None is also what the name "lite" stands for, whatever is running.
     """
-    named = server or environ.get("KANDIFLUX_SERVER")
+    named = server or environ.get("KANDIFLUX_SERVER") or load_config(environ).default_server
     if named:
         return None if named == LITE else named
-    return _USUAL if is_comfyui(_USUAL) else None
+    started = next((found.url for found in running() if is_comfyui(found.url)), None)
+    return started or (_USUAL if is_comfyui(_USUAL) else None)
 
 
 def is_comfyui(url: str) -> bool:
@@ -56,15 +57,24 @@ def is_comfyui(url: str) -> bool:
 
 @contextlib.contextmanager
 def open_client(
-    server: str | None = None, *, headers: Mapping[str, str] | None = None, verify: bool | str = True
-) -> Iterator[Client]:
-    """A client of the named server, or of a lite host that lives as long as the `with` block.
+    server: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    user: str | None = None,
+    token_env: str | None = None,
+    verify: bool | str | None = None,
+    cert: str | tuple[str, str] | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> Generator[Client, None, None]:
+    """A client of the server of that name or URL, or of a lite host that lives as long as the `with` block.
 
+    server: see `named_server` for what None means. The rest as in `kandiflux.config.connection`.
     ServerUnreachable where the named server does not answer.
     """
-    url = named_server(server)
-    if url is not None:
-        with Client(url, headers=headers, verify=verify) as client:
+    named = named_server(server)
+    if named is not None:
+        how = connection(named, headers=headers, user=user, token_env=token_env, verify=verify, cert=cert, ask=ask)
+        with Client(how.url, headers=how.headers, verify=how.verify, cert=how.cert) as client:
             yield client
         return
     # A host of our own that has died does not come back.
@@ -73,7 +83,7 @@ def open_client(
 
 
 @contextlib.contextmanager
-def running_lite_host(*options: str) -> Iterator[str]:
+def running_lite_host(*options: str) -> Generator[str, None, None]:
     """Starts `kandiflux host` on a free port and gives its URL; it ends with the block, or with this process.
 
     ServerUnreachable, with the end of its log, where it does not come up.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kandiflux.errors import WorkflowError
 
-__all__ = ["Prompt", "is_api_format"]
+__all__ = ["Prompt", "is_api_format", "without_again"]
+
+_AGAIN_INPUT = "kandiflux_again"
+"""An input no node has. ComfyUI's cache compares all inputs of a node, and hands a node only those it declares: with
+another value here a node runs again, and nothing else does. (POST /free would make everybody's nodes run again.)"""
 
 
 def is_api_format(data: Any) -> bool:
@@ -59,8 +64,24 @@ class Prompt:
         title = meta.get("title") if isinstance(meta, Mapping) else None
         return str(title or node["class_type"])
 
+    def forced_again(self, node_ids: Iterable[str]) -> Prompt:
+        """The same, with a value in the named nodes that keeps the server from answering for them from its cache."""
+        nodes = dict(self.nodes)
+        for node_id in node_ids:
+            node = nodes[node_id]
+            nodes[node_id] = {**node, "inputs": {**node["inputs"], _AGAIN_INPUT: uuid.uuid4().hex}}
+        return replace(self, nodes=nodes)
+
     def _node(self, node_id: str | None) -> Mapping[str, Any] | None:
         if node_id is None:
             return None
         # Nodes that a node expanded into are called after it: "5.0.0.2".
         return self.nodes.get(node_id) or self.nodes.get(node_id.split(".", 1)[0])
+
+
+def without_again(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Nodes as a picture carries them, without what `Prompt.forced_again` put in."""
+    return {
+        node_id: {**node, "inputs": {name: value for name, value in node["inputs"].items() if name != _AGAIN_INPUT}}
+        for node_id, node in nodes.items()
+    }

@@ -10,10 +10,11 @@ import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kandiflux.carried import Carried, read_carried
 from kandiflux.convert import Conversion, convert
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
 from kandiflux.findings import Finding
@@ -31,14 +32,13 @@ from kandiflux.parameters import (
 from kandiflux.paths import workflows_folder
 from kandiflux.places import Places
 from kandiflux.problems import find_problems
-from kandiflux.prompt import Prompt, is_api_format
+from kandiflux.prompt import Prompt, is_api_format, without_again
 from kandiflux.structure import about_workflow, require_api_structure
 from kandiflux.writeback import write_back
 
 __all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
 
 _LARGEST_FILE = 64 << 20
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def shipped_workflows() -> dict[str, Path]:
@@ -77,7 +77,7 @@ class Workflow:
 
     @classmethod
     def load(cls, source: str | Path) -> Workflow:
-        """A path (JSON in either format, or a PNG that carries one), or the name of a shipped workflow."""
+        """A path (JSON in either format, or a file that carries one), or the name of a shipped workflow."""
         path = Path(source)
         if not path.is_file():
             shipped = shipped_workflows()
@@ -88,14 +88,15 @@ class Workflow:
                     expected="a path, or one of " + (", ".join(shipped) or "(none are installed)"),
                 )
             path = shipped[name]
+        carried = read_carried(path)
+        if carried is not None:
+            return cls._from_carried(carried, path)
         try:
             if path.stat().st_size > _LARGEST_FILE:
                 raise WorkflowError(f"{path} is too large for a workflow.", expected=f"at most {_LARGEST_FILE} bytes")
             raw = path.read_bytes()
         except OSError as error:
             raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
-        if raw.startswith(_PNG):
-            return cls._from_png(path)
         return cls.from_data(_parse(raw, str(path)), name=path.stem, origin=str(path))
 
     @classmethod
@@ -114,7 +115,7 @@ class Workflow:
                 needs=about.get("needs") or {},
             )
         if isinstance(data, Mapping) and is_api_format(data.get("prompt")):
-            data = data["prompt"]
+            return cls._from_both(data["prompt"], data.get("workflow"), name, origin)
         if is_api_format(data):
             require_api_structure(data, origin)
             return cls(name, origin, api=data, title=name)
@@ -125,34 +126,27 @@ class Workflow:
         )
 
     @classmethod
-    def _from_png(cls, path: Path) -> Workflow:
-        # The `prompt` chunk is exactly what ran; `workflow` is kept beside it for its parameters and to pass on.
-        from PIL import Image, UnidentifiedImageError
+    def _from_carried(cls, carried: Carried, path: Path) -> Workflow:
+        # The prompt is exactly what ran; the workflow is kept beside it for its parameters and to pass on.
+        editor = _parse(carried.workflow, f"the workflow in {carried.origin}") if carried.workflow else None
+        prompt = _parse(carried.prompt, f"the prompt in {carried.origin}") if carried.prompt else None
+        if prompt is None or not is_api_format(prompt):
+            if editor is not None and is_editor_format(editor):
+                return cls.from_data(editor, name=path.stem, origin=f"the workflow in {carried.origin}")
+            raise WorkflowError(
+                f"{path} carries no workflow.",
+                hint="Only files saved by ComfyUI with their metadata do; many web sites strip it.",
+            )
+        return cls._from_both(prompt, editor, path.stem, f"the prompt in {carried.origin}")
 
-        try:
-            with Image.open(path) as image:
-                image.load()
-                texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise WorkflowError(f"{path} is not a PNG that can be read: {error}.") from error
-        editor = _parse(texts["workflow"], f"the workflow in {path}") if "workflow" in texts else None
-        prompt = _parse(texts["prompt"], f"the prompt in {path}") if "prompt" in texts else None
-        if editor is not None and is_editor_format(editor):
-            workflow = cls.from_data(editor, name=path.stem, origin=f"the workflow in {path}")
-            if prompt is None or not is_api_format(prompt):
-                return workflow
-            require_api_structure(prompt, f"the prompt in {path}")
-            return cls(
-                workflow.name, f"the prompt in {path}", editor, prompt, workflow.declared, workflow.presets,
-                workflow.title, workflow.description, workflow.needs,
-            )  # fmt: skip
-        if prompt is not None and is_api_format(prompt):
-            require_api_structure(prompt, f"the prompt in {path}")
-            return cls(path.stem, f"the prompt in {path}", api=prompt, title=path.stem)
-        raise WorkflowError(
-            f"{path} carries no workflow.",
-            hint="Only PNGs saved by ComfyUI with their metadata do; many web sites strip it.",
-        )
+    @classmethod
+    def _from_both(cls, prompt: Mapping[str, Any], editor: Any, name: str, origin: str) -> Workflow:
+        """`prompt` is what runs; `editor`, where it is a workflow, tells of it."""
+        require_api_structure(prompt, origin)
+        prompt = without_again(prompt)
+        if editor is None or not is_editor_format(editor):
+            return cls(name, origin, api=prompt, title=name)
+        return replace(cls.from_data(editor, name=name, origin=f"the workflow of {origin}"), origin=origin, api=prompt)
 
     def prompt(
         self,

@@ -1,0 +1,136 @@
+"""The options that say which server is meant and how to reach it: the same ones for every command that talks to one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from kandiflux.cli_common import saved_object_info
+from kandiflux.complete import complete_server
+from kandiflux.errors import UsageError
+
+if TYPE_CHECKING:
+    from kandiflux.client import Client
+
+__all__ = ["Reach", "reaching"]
+
+_PANEL = "Reaching the server"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the command line says about the server; each field is an option."""
+
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite` for a lite host of our own. Default: "
+            "$KANDIFLUX_SERVER, else kandiflux.toml's default_server, else what `kandiflux up` started, else a ComfyUI "
+            "on 127.0.0.1:8188, else `lite`.",
+            autocompletion=complete_server,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.", rich_help_panel=_PANEL),
+    ] = None
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="User name for the server or the proxy before it. The password is read from $KANDIFLUX_PASSWORD, or "
+            "asked for; NAME:PASSWORD shows it to everyone who lists processes.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VARIABLE",
+            help="Environment variable that holds a bearer token. Default: KANDIFLUX_TOKEN, if it is set.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    ca_bundle: Annotated[
+        Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.", rich_help_panel=_PANEL)
+    ] = None
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not check the server's certificate.", rich_help_panel=_PANEL)
+    ] = False
+    cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[,KEY]",
+            help="Client certificate: a PEM file with its key, or certificate and key with a comma between.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        """A client of that server, or of a lite host that lives as long as the block."""
+        from kandiflux.assignments import parse_headers
+        from kandiflux.local import open_client
+
+        if self.insecure and self.ca_bundle is not None:
+            raise UsageError("--insecure and --ca-bundle are both given.", expected="one of them")
+        certificate, _, key = (self.cert or "").partition(",")
+        with open_client(
+            self.server,
+            headers=parse_headers(self.header or ()),
+            user=self.user,
+            token_env=self.token_env,
+            verify=False if self.insecure else str(self.ca_bundle) if self.ca_bundle is not None else None,
+            cert=(certificate, key) if key else certificate or None,
+            ask=_ask if sys.stdin.isatty() else None,
+        ) as client:
+            yield client
+
+    def object_info(self, file: Path | None) -> Mapping[str, Any]:
+        """From the file, where one is given, else from the server."""
+        if file is not None:
+            return saved_object_info(file)
+        with self.client() as client:
+            return client.object_info()
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of `Reach`; it gets them together, in its parameter `reach`."""
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        command(**arguments, reach=Reach(**{name: arguments.pop(name) for name in names}))
+
+    names = [field.name for field in fields(Reach)]
+    hints = get_type_hints(Reach, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(Reach)
+    ]
+    own_hints = get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own_hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "reach"
+    ]
+    parameters = [*own, *options]
+    # typer reads the signature, and the annotations for what they name.
+    del with_options.__wrapped__
+    with_options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def _ask(name: str) -> str:
+    return str(typer.prompt(f"Password for {name}", hide_input=True, err=True))

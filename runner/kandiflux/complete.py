@@ -1,0 +1,116 @@
+"""What a shell offers when Tab is pressed: names of workflows, servers and parameters.
+
+Nothing here asks a server, and a file that cannot be read offers nothing: a shell has no place for errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from kandiflux.errors import UsageError
+
+__all__ = ["complete_preset", "complete_server", "complete_setting", "complete_workflow"]
+
+_SUFFIXES = (".json", ".png")
+_LARGEST = 4 << 20
+
+Offers = list[tuple[str, str]]
+"""(word, help)"""
+
+
+def complete_workflow(incomplete: str) -> Offers:
+    """Shipped workflows by name, and files that may hold one."""
+    from kandiflux.paths import workflows_folder
+
+    shipped = [(path.stem, "shipped") for path in sorted(workflows_folder().glob("*.json"))]
+    offers = [(name, about) for name, about in shipped if name.startswith(incomplete)]
+    folder, begun = _parts(incomplete)
+    try:
+        entries = sorted(Path(folder).expanduser().iterdir() if folder else Path().iterdir())
+    except OSError:
+        return offers
+    for entry in entries:
+        if not entry.name.startswith(begun) or (entry.name.startswith(".") and not begun.startswith(".")):
+            continue
+        if entry.is_dir():
+            offers.append((f"{folder}{entry.name}/", ""))
+        elif entry.suffix.lower() in _SUFFIXES:
+            offers.append((f"{folder}{entry.name}", ""))
+    return offers
+
+
+def complete_server(incomplete: str) -> Offers:
+    """The names in kandiflux.toml, and `lite`."""
+    from kandiflux.config import LITE, Config, load_config
+
+    try:
+        servers = load_config().servers
+    except UsageError:
+        servers = Config().servers
+    offers = [*((name, about.url.rpartition("@")[2]) for name, about in servers.items()), (LITE, "a lite host")]
+    return [(name, about) for name, about in offers if name.startswith(incomplete)]
+
+
+def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
+    """`NAME=` for what the workflow on the line lets one set."""
+    if "=" in incomplete:
+        return []
+    return [(f"{name}=", about) for name, about in _settings(ctx.params.get("workflow")) if name.startswith(incomplete)]
+
+
+def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
+    about = _about(_workflow_file(ctx.params.get("workflow")))
+    presets: object = about.get("presets")
+    names = list(cast("dict[str, object]", presets)) if isinstance(presets, dict) else []
+    return [(name, "") for name in names if name.startswith(incomplete)]
+
+
+def _settings(workflow: object) -> Iterator[tuple[str, str]]:
+    file = _workflow_file(workflow)
+    parameters: object = _about(file).get("parameters")
+    if isinstance(parameters, dict):
+        for name, told in cast("dict[str, object]", parameters).items():
+            described = cast("dict[str, object]", told).get("description", "") if isinstance(told, dict) else ""
+            yield name, str(described)
+        return
+    # Where the workflow names none: id.input of everything with a plain value, as an API file has it.
+    for node_id, node in file.items():
+        inputs: object = cast("dict[str, object]", node).get("inputs") if isinstance(node, dict) else None
+        if isinstance(inputs, dict):
+            for name, value in cast("dict[str, object]", inputs).items():
+                if not isinstance(value, (list, dict)):
+                    yield f"{node_id}.{name}", str(cast("dict[str, object]", node).get("class_type", ""))
+
+
+def _workflow_file(workflow: object) -> Mapping[str, Any]:
+    from kandiflux.paths import workflows_folder
+
+    if not isinstance(workflow, str):
+        return {}
+    path = Path(workflow).expanduser()
+    if not path.is_file():
+        path = workflows_folder() / f"{workflow.removesuffix('.json')}.json"
+    try:
+        if path.suffix.lower() != ".json" or path.stat().st_size > _LARGEST:
+            return {}
+        loaded: object = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
+
+
+def _about(file: Mapping[str, Any]) -> Mapping[str, Any]:
+    extra: object = file.get("extra")
+    about: object = cast("dict[str, object]", extra).get("kandiflux") if isinstance(extra, dict) else None
+    return cast("dict[str, Any]", about) if isinstance(about, dict) else {}
+
+
+def _parts(incomplete: str) -> tuple[str, str]:
+    """The folder as it was typed, with its slash, and the beginning of a name in it."""
+    folder, slash, begun = incomplete.rpartition("/")
+    return folder + slash, begun
