@@ -1,45 +1,55 @@
-"""The shipped workflows in the real editor, in a browser: every node is known, every wire and value is where the file
-says, and the editor makes the same prompt of it as the runner."""
+"""The shipped workflows in the real editor, in a browser: every node and file is known, nothing lies over another, and
+the editor makes the same prompt of it as the runner."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from kandiflux import Workflow, open_client
 
+from tests.editor.browser import APP, browse_templates, editor_at, find_template
 from tests.hosts import RunningHost, running_comfyui, why_no_comfyui
 from tests.kandinsky_runs import save_repositories
+from tests.placeholders import ROOT, WORKFLOWS, models_of, save_placeholders
 
-playwright = pytest.importorskip("playwright.sync_api")
+OPEN = f"""async (workflow) => {{
+    await {APP}.loadGraphData(workflow, true, false, null, {{
+        showMissingNodesDialog: true, showMissingModelsDialog: true
+    }})
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const graph = {APP}.graph
+    const unknown = graph.nodes.map((node) => node.type).filter((type) => !LiteGraph.registered_node_types[type])
+    const title = LiteGraph.NODE_TITLE_HEIGHT
+    const nodes = graph.nodes.map((node) => ({{
+        title: node.title,
+        box: [node.pos[0], node.pos[1] - title, node.pos[0] + node.size[0], node.pos[1] + node.size[1]],
+    }}))
+    const groups = graph.groups.map((group) => ({{
+        title: group.title,
+        box: [group.pos[0], group.pos[1], group.pos[0] + group.size[0], group.pos[1] + group.size[1]],
+        head: group.titleHeight,
+    }}))
+    return {{ unknown, nodes, groups, prompt: (await {APP}.graphToPrompt()).output }}
+}}"""
 
-ROOT = Path(__file__).resolve().parents[2]
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
-OPEN = """async (workflow) => {
-    const app = window.app ?? window.comfyAPI.app.app
-    await app.loadGraphData(workflow, true, false, null, {
-        showMissingNodesDialog: false, showMissingModelsDialog: false
-    })
-    const nodes = app.graph.nodes
-    const unknown = nodes.filter(node => !window.LiteGraph.registered_node_types[node.type]).map(node => node.type)
-    return { unknown, prompt: (await app.graphToPrompt()).output }
-}"""
+Box = list[float]
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
-    """A ComfyUI that has all the models the workflows name, if tiny: else a widget would show no value."""
+    """A ComfyUI that has all the models the workflows name, tiny or empty: else a widget would show no value."""
     reason = why_no_comfyui()
     if reason:
         pytest.skip(reason)
     base = tmp_path_factory.mktemp("comfyui")
     (base / "models").mkdir()
     save_repositories(base / "models")
+    save_placeholders(base / "models")
     with running_comfyui(base) as host:
         (host.input / "example.png").write_bytes((ROOT / "docs" / "demo.png").read_bytes())
         yield host
@@ -47,29 +57,26 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 
 @pytest.fixture(scope="module")
 def page(host: RunningHost) -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium to open the editor in")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=OPTIONS)
-        page = browser.new_page()
-        page.goto(host.url)
-        page.wait_for_function("(window.app ?? window.comfyAPI?.app?.app)?.graph?.nodes !== undefined", timeout=120_000)
-        page.wait_for_function("window.LiteGraph?.registered_node_types?.KandinskyPrior !== undefined", timeout=120_000)
+    with editor_at(host.url) as page:
         yield page
-        browser.close()
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_opens_clean(page: Any, host: RunningHost, path: Path) -> None:
+@pytest.fixture(scope="module")
+def object_info(host: RunningHost) -> dict[str, Any]:
+    with open_client(host.url) as client:
+        return client.object_info()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS.values(), ids=lambda path: path.stem)
+def test_opens_clean(page: Any, object_info: dict[str, Any], path: Path) -> None:
     opened = page.evaluate(OPEN, json.loads(path.read_text("utf-8")))
-    page.wait_for_timeout(300)
+    assert page.locator(".p-dialog").all_inner_texts() == [], "something is missing"
     assert page.locator(".p-toast-message").all_inner_texts() == [], "the editor complains"
     virtual = {"MarkdownNote", "Note"}
     assert set(opened["unknown"]) <= virtual
-    with open_client(host.url) as client:
-        wanted = Workflow.load(path).prompt(client.object_info(), {}).nodes
+    wanted = Workflow.load(path).prompt(object_info, {}).nodes
     assert without_titles(opened["prompt"]) == without_titles(wanted)
+    assert_tidy(opened["nodes"], opened["groups"])
 
 
 def without_titles(prompt: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,17 +84,57 @@ def without_titles(prompt: Mapping[str, Any]) -> dict[str, Any]:
     return {node: (value["class_type"], value["inputs"]) for node, value in prompt.items()}
 
 
-def test_missing_models_are_offered_for_download(page: Any) -> None:
-    workflow = json.loads((ROOT / "workflows" / "kandinsky22_ksampler.json").read_text("utf-8"))
-    named = [model for node in workflow["nodes"] for model in node["properties"].get("models", [])]
-    assert {model["directory"] for model in named} == {"diffusion_models", "vae", "text_encoders", "clip_vision"}
-    for model in named:
+def assert_tidy(nodes: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+    """As the editor draws them, and it makes nodes as large as they must be: none over another, each in one group."""
+    for i, one in enumerate(nodes):
+        for other in nodes[:i]:
+            assert apart(one["box"], other["box"]), f"{one['title']} lies over {other['title']}"
+    for node in nodes:
+        within = [group for group in groups if contains(group["box"], node["box"])]
+        assert len(within) == 1, f"{node['title']} is in {len(within)} groups"
+        assert node["box"][1] >= within[0]["box"][1] + within[0]["head"], f"{node['title']} covers its group's title"
+    for i, one in enumerate(groups):
+        for other in groups[:i]:
+            assert apart(one["box"], other["box"]), f"the groups {one['title']} and {other['title']} meet"
+
+
+def apart(a: Box, b: Box) -> bool:
+    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def contains(outer: Box, inner: Box) -> bool:
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+
+
+@pytest.mark.parametrize("name", ["kandinsky22_ksampler", "flux_redux", "sd15_lora", "sd15_textual_inversion"])
+def test_missing_models_are_offered_for_download(page: Any, name: str) -> None:
+    workflow = json.loads(WORKFLOWS[name].read_text("utf-8"))
+    for model in (model for node in workflow["nodes"] for model in node["properties"].get("models", [])):
+        model["name"] = "not here " + model["name"]
+    for model in workflow.get("models", []):
         model["name"] = "not here " + model["name"]
     for node in workflow["nodes"]:  # the editor asks only for what a widget names
         chosen = node.get("widgets_values", [])
         node["widgets_values"] = [f"not here {value}" if ".safetensors" in str(value) else value for value in chosen]
-    page.keyboard.press("Escape")  # the templates, which a new editor offers first
-    page.evaluate(OPEN.replace("showMissingModelsDialog: false", "showMissingModelsDialog: true"), workflow)
-    for model in named:
-        page.get_by_text(model["name"]).first.wait_for(timeout=10_000)
+    page.evaluate(OPEN, workflow)
+    for model in models_of(workflow):
+        page.get_by_text(f"{model['directory']} / {model['name']}").first.wait_for(timeout=10_000)
+    assert page.locator(".p-dialog").get_by_text("Only allowed").count() == 0, "not from where the editor would load"
     page.keyboard.press("Escape")
+    page.locator(".p-dialog").first.wait_for(state="hidden", timeout=5_000)
+
+
+def test_the_template_browser_shows_each_with_its_picture(page: Any, host: RunningHost) -> None:
+    templates = requests.get(f"{host.url}/api/workflow_templates", timeout=10).json()
+    (pack,) = (name for name, files in templates.items() if "flux_dev" in files)
+    assert sorted(templates[pack]) == sorted(WORKFLOWS)
+    for name in WORKFLOWS:
+        picture = requests.get(f"{host.url}/api/workflow_templates/{pack}/{name}.jpg", timeout=10)
+        assert picture.headers["Content-Type"] == "image/jpeg"
+    dialog = browse_templates(page)
+    dialog.get_by_text(pack, exact=True).first.click()
+    for name in ("kandinsky22_pocket_mix", "sd15_text_to_image", "flux_dev"):
+        card = find_template(page, dialog, name)
+    card.click()
+    dialog.wait_for(state="hidden", timeout=20_000)
+    page.wait_for_function(f"{APP}.graph.nodes.some((node) => node.type === 'KandifluxFluxGuidance')", timeout=20_000)
