@@ -146,6 +146,11 @@ def test_attn_bias_leaves_the_tokens_and_biases_the_attention() -> None:
     assert keys["attention_mask_img_shape"] == (1, 1)
 
 
+def test_attn_bias_of_1_is_none() -> None:
+    _, keys = redux(Picture("image_1", plain(RED)), strength_type="attn_bias")
+    assert keys == {"guidance": 3.5}
+
+
 @pytest.mark.parametrize("strength", [1.0, 0.3, 2.0])
 def test_weight_2_is_the_picture_twice(strength: float) -> None:
     red, blue = plain(RED), plain(BLUE)
