@@ -15,6 +15,8 @@ from typing import Any
 
 __all__ = ["Fault", "FileServer", "Served", "serving"]
 
+_SETTLED = 5.0
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -65,7 +67,7 @@ class FileServer:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.requests: list[Request] = []
-        self.sent = 0
+        self.sent_so_far = 0
         self.open = self.most_open = 0
         self.lock = threading.Lock()
         self.url = ""
@@ -75,11 +77,20 @@ class FileServer:
         self.files[path] = Served(content, faults=deque(faults), **options)
         return f"{self.url}{path}"
 
+    @property
+    def sent(self) -> int:
+        """Bytes of bodies, when all that was asked for is answered or given up."""
+        deadline = time.monotonic() + _SETTLED
+        while self.open and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.sent_so_far
+
     def forget(self) -> None:
         """Starts to count anew."""
-        with self.lock:
-            self.requests.clear()
-            self.sent = 0
+        if self.sent:
+            with self.lock:
+                self.sent_so_far = 0
+        self.requests.clear()
 
 
 @contextlib.contextmanager
@@ -179,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if file.chunked else piece)
         with self.files.lock:
-            self.files.sent += len(piece)
+            self.files.sent_so_far += len(piece)
 
     def _hang_up(self) -> None:
         self.close_connection = True

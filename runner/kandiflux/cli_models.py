@@ -72,6 +72,8 @@ def pull(
         remotes = RemoteFiles(work.read_tokens(token_env or ()), verify=str(ca_bundle) if ca_bundle else True)
         stop = threading.Event()
         failures = work.verify_present(plan.present, lambda path: _say(f"verifying {path}", quiet)) if verify else []
+        if not only:
+            work.complete_folders(plan, folders, remotes, stop=stop)
         work.ask_servers(plan, remotes, stop=stop)
         failures += plan.refused
         if dry_run:

@@ -5,33 +5,26 @@ from __future__ import annotations
 import errno
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import requests
 
-from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, ServerUnreachable, WrongFile
+from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, WrongFile
 from kandiflux.file_lock import held
 from kandiflux.model_files import ModelFile
 from kandiflux.part_file import PartFile, Span
+from kandiflux.patience import Patience, Stopped
 from kandiflux.remote_files import Answer, RemoteFile, RemoteFiles, Trouble
 
-__all__ = ["Download", "Patience", "Stopped"]
+__all__ = ["Download"]
 
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 15  # what is lost when a connection breaks off: it comes whole or not at all
 _TICK = 0.1
-_Result = TypeVar("_Result")
-
-
-class Stopped(Exception):
-    """The download was asked to stop; what has come is kept."""
 
 
 class _Changed(Exception):
@@ -40,18 +33,6 @@ class _Changed(Exception):
 
 class _NoRanges(Exception):
     """The server sends the whole file although a part was asked for."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds, but for `attempts`: how often in a row nothing may come before the download is given up."""
-
-    attempts: int = 6
-    first_pause: float = 1.0
-    longest_pause: float = 30.0
-    longest_wait: float = 600.0
-    """The longest Retry-After that is obeyed."""
-    between_notes: float = 2.0
 
 
 class Download:
@@ -85,7 +66,7 @@ class Download:
 
     def describe(self) -> RemoteFile:
         """What the server says of the file. WrongFile where that cannot be the one that is wanted."""
-        remote = self._patiently(lambda: self._remotes.describe(self.url))
+        remote = self._patience.retry(self.model.name, lambda: self._remotes.describe(self.url), self._stop)
         for what, wanted, got in (
             ("bytes", self.model.size, remote.size),
             ("sha256", self.model.hash if self.model.hash_type == "sha256" else None, remote.sha256),
@@ -212,7 +193,7 @@ class Download:
                 self._copy(answer, span, span.end, halt)
 
         while span.at < span.end and not self._halted(halt):
-            self._patiently(step, progress=lambda: span.at, halt=halt)
+            self._patience.retry(self.model.name, step, halt, progress=lambda: span.at)
 
     def _in_one_piece(self, remote: RemoteFile) -> None:
         """From the beginning each time: the server knows no ranges."""
@@ -230,7 +211,7 @@ class Download:
             with self._part.path.open("r+b") as file:
                 file.truncate(span.at)
 
-        self._patiently(step)
+        self._patience.retry(self.model.name, step, self._stop)
         if self._stop.is_set():
             raise Stopped
 
@@ -254,45 +235,6 @@ class Download:
 
     def _halted(self, halt: threading.Event | None) -> bool:
         return self._stop.is_set() or (halt is not None and halt.is_set())
-
-    def _patiently(
-        self,
-        step: Callable[[], _Result],
-        *,
-        progress: Callable[[], int] = lambda: 0,
-        halt: threading.Event | None = None,
-    ) -> _Result:
-        """`step`, again after a pause where the trouble may pass; what brought something counts as a new beginning."""
-        failures = 0
-        while True:
-            before = progress()
-            try:
-                return step()
-            except Trouble as trouble:
-                failures = 1 if progress() > before else failures + 1
-                if failures >= self._patience.attempts:
-                    raise self._given_up(trouble, failures) from trouble
-                pause = self._pause(failures, trouble)
-                _log.info("%s: %s; again in %.1f s", self.target.name, trouble, pause)
-            if (halt or self._stop).wait(pause) or self._stop.is_set():
-                raise Stopped
-
-    def _pause(self, failures: int, trouble: Trouble) -> float:
-        if trouble.after is not None:
-            if trouble.after > self._patience.longest_wait:
-                raise DownloadError(
-                    f"{self.url}: the server asks to come again in {trouble.after:.0f} seconds.", hint="Try again then."
-                ) from trouble
-            return trouble.after
-        longest = min(self._patience.longest_pause, self._patience.first_pause * 2.0 ** (failures - 1))
-        return longest * random.uniform(0.5, 1.0)
-
-    def _given_up(self, trouble: Trouble, failures: int) -> KandifluxError:
-        kind = ServerUnreachable if trouble.no_answer else DownloadError
-        return kind(
-            f"{self.model.name} cannot be downloaded: {trouble} ({failures} times in a row).",
-            hint="What has come is kept: run the same command again.",
-        )
 
     def _disk_trouble(self, error: OSError) -> KandifluxError:
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):

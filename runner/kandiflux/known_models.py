@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from kandiflux.model_files import ModelFile
 
-__all__ = ["folder_of_class", "folder_of_input", "known_model"]
+__all__ = ["CONVERTED", "folder_of_class", "folder_of_input", "known_model"]
 
 _HUB = "https://huggingface.co"
 _SPLIT = "resolve/main/split_files"
@@ -89,6 +89,9 @@ _KNOWN = {
     name: ModelFile(name, folder, f"{_HUB}/{path}", digest, size=size) for name, folder, path, digest, size in _FACTS
 }
 _KNOWN |= {name: ModelFile(name, size=size) for name, size in _SIZES.items()}
+
+CONVERTED = frozenset({"kandinsky-3-flash", "kandinsky-3-inpainting"})
+"""Folders of models/kandinsky that are published nowhere as such: `kandiflux models convert` makes them."""
 
 _FOLDER_OF = {
     "ckpt_name": "checkpoints",

@@ -51,7 +51,7 @@ class ModelFolders:
         plain = model.name.replace("\\", "/")
         for kind in kinds:
             for place in self.places(kind):
-                if (path := place / plain).is_file():
+                if (path := place / plain).exists():
                     return path
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from kandiflux.findings import Finding, Pack
 from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.known_models import folder_of_input, known_model
+from kandiflux.known_models import CONVERTED, folder_of_input, known_model
 from kandiflux.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
 from kandiflux.parameters import names_text, near_names, range_text
 from kandiflux.places import Places
@@ -242,12 +242,18 @@ class _Examination:
         elsewhere = same_file(got, choices) if isinstance(got, str) else None
         if elsewhere is None:
             models = self._models_for(node_id, spec, got)
-            if models or is_model_name(got):
+            if models or is_model_name(got) or got in CONVERTED:
                 return self._missing_model(node_id, spec, got, models, names)
         near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
+        if elsewhere:
+            hint = f"The server has it as {near}."
+        elif not names:
+            hint = "The server has nothing to choose from there: put what the node needs where it looks for it."
+        else:
+            hint = f"The nearest: {near}." if near else None
         return self._finding(
             "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=_shown(got),
-            hint=f"The server has it as {near}." if elsewhere else f"The nearest: {near}." if near else None,
+            hint=hint,
         )  # fmt: skip
 
     # Model files
@@ -273,7 +279,12 @@ class _Examination:
         self, node_id: str, spec: InputSpec, value: Any, models: tuple[ModelFile, ...], names: list[str]
     ) -> Finding:
         near = near_names(str(value), names, 3)
-        if not models:
+        if value in CONVERTED:
+            models = (ModelFile(str(value), "kandinsky"),)
+            hint = (
+                "Make it of the original weights with `kandiflux models convert`: docs/kandinsky-weights.md says how."
+            )
+        elif not models:
             folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
             models = (ModelFile(str(value), folder),)
             hint = f"Put it into models/{folder}" if folder else "Put it where the node looks for it"

@@ -9,16 +9,19 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from kandiflux.download import Download, Patience, Stopped
+from kandiflux.download import Download
 from kandiflux.errors import DiskFull, DownloadError, KandifluxError, UsageError, WrongFile
 from kandiflux.model_files import ModelFile, why_unsafe
 from kandiflux.model_folders import ModelFolders
 from kandiflux.parameters import near_names
 from kandiflux.part_file import digest_of
+from kandiflux.patience import Patience, Stopped
 from kandiflux.remote_files import RemoteFile, RemoteFiles, Token
+from kandiflux.whole_folders import companions, repositories
 from kandiflux.workflow import Workflow
 from kandiflux.workflow_models import NeededModel, needed_models
 
@@ -27,6 +30,7 @@ __all__ = [
     "Plan",
     "Wanted",
     "ask_servers",
+    "complete_folders",
     "download_all",
     "make_plan",
     "read_tokens",
@@ -39,6 +43,7 @@ _log = logging.getLogger(__name__)
 _USUAL_TOKENS = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_API_TOKEN"}
 _KEPT_FREE = 64 << 20
 _TICK = 0.2
+_INDEX = "model_index.json"
 
 
 @dataclass
@@ -128,6 +133,27 @@ def _sort_in(one: NeededModel, folders: ModelFolders, plan: Plan) -> None:
         )
     else:
         plan.wanted.append(Wanted(model, folders.target(model), one.title))
+
+
+def complete_folders(
+    plan: Plan, folders: ModelFolders, remotes: RemoteFiles, *, patience: Patience | None = None, stop: threading.Event
+) -> None:
+    """Adds what published folders need besides the weights that workflows name, as their repositories list it."""
+    named = [one.model for one in plan.wanted] + [model for model, _ in plan.present]
+    for repository, directory in repositories(named).items():
+        name = repository[2]
+        index = ModelFile(f"{name}/{_INDEX}", directory)
+        if folders.find(index) is not None and not any(one.model.name.startswith(f"{name}/") for one in plan.wanted):
+            continue
+        try:
+            ask = partial(companions, repository, directory, remotes)
+            listed = (patience or Patience()).retry(f"The list of {name}'s files", ask, stop)
+        except KandifluxError as error:
+            plan.refused.append(error)
+            continue
+        for model in listed:
+            if folders.find(model) is None:
+                plan.wanted.append(Wanted(model, folders.target(model), name))
 
 
 def ask_servers(plan: Plan, remotes: RemoteFiles, *, patience: Patience | None = None, stop: threading.Event) -> None:

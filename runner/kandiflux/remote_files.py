@@ -6,6 +6,7 @@ A token goes to the host it is for and to no other, wherever a redirect leads. S
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 import threading
 import time
@@ -20,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from kandiflux import __version__
 from kandiflux.errors import AccessDenied, DownloadError
 
-__all__ = ["Answer", "RemoteFile", "RemoteFiles", "Token", "Trouble"]
+__all__ = ["Answer", "RemoteFile", "RemoteFiles", "Token", "Trouble", "page_of"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 10
@@ -125,6 +126,16 @@ class RemoteFiles:
                 raise self._failure(start, url, response)
         raise DownloadError(f"{start} is redirected again and again.")
 
+    def read_json(self, url: str) -> Any:
+        """A small answer, decoded. Trouble; DownloadError where it is no JSON."""
+        with self.open(url, {}, accepted=(200,)).response as response:
+            try:
+                return json.loads(response.content)
+            except ValueError as error:
+                raise DownloadError(f"{url} is not answered with JSON.", got=response.text[:100]) from error
+            except requests.RequestException as error:
+                raise Trouble(f"the connection broke off: {error}") from error
+
     def token_for(self, url: str) -> Token | None:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -188,7 +199,7 @@ class RemoteFiles:
     def _denied(self, start: str, url: str, status: int, response: requests.Response) -> AccessDenied:
         token, parts = self.token_for(start), urlsplit(start)
         why = response.headers.get("X-Error-Message") or response.headers.get("X-Error-Code")
-        page = _page(start)
+        page = page_of(start)
         if token is None:
             todo = (
                 f"Log in at {page}, and name the variable that holds your token: --token-env {parts.netloc}=VARIABLE."
@@ -221,7 +232,7 @@ def _as_it_is(request: Any) -> Any:
     return request
 
 
-def _page(url: str) -> str:
+def page_of(url: str) -> str:
     """Where a person reads about a file and accepts its licence."""
     parts = urlsplit(url)
     if parts.hostname == _HUB:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from kandiflux import part_file
-from kandiflux.download import Download, Patience, Stopped
+from kandiflux.download import Download
 from kandiflux.errors import (
     AccessDenied,
     DiskFull,
@@ -31,7 +31,8 @@ from kandiflux.errors import (
     WrongFile,
 )
 from kandiflux.model_files import ModelFile
-from kandiflux.remote_files import RemoteFiles, Token
+from kandiflux.patience import Patience, Stopped
+from kandiflux.remote_files import RemoteFiles, Token, page_of
 
 from tests.file_server import Fault, FileServer, serving
 
@@ -305,8 +306,10 @@ KILLED = """
 import sys, threading
 from pathlib import Path
 from kandiflux import part_file
-from kandiflux.download import Download, Patience
+from kandiflux.download import Download
+from kandiflux.patience import Patience
 from kandiflux.model_files import ModelFile
+from kandiflux.patience import Patience, Stopped
 from kandiflux.remote_files import RemoteFiles
 part_file._SMALLEST_SPAN = 256 << 10
 url, target = sys.argv[1:]
@@ -328,12 +331,11 @@ def killed_midway(url: str, target: Path, enough: Callable[[], bool]) -> None:
 
 def test_killed_midway_only_the_rest_is_fetched(tmp_path: Path, server: FileServer) -> None:
     url = server.add("/x", CONTENT, pace=5e5)
-    killed_midway(url, tmp_path / "x.bin", lambda: server.sent > len(CONTENT) // 2)
+    killed_midway(url, tmp_path / "x.bin", lambda: server.sent_so_far > len(CONTENT) // 2)
     had = server.sent
     assert len(CONTENT) // 2 < had < len(CONTENT)
     assert "x.bin" not in left_in(tmp_path)
     server.files["/x"].pace = None
-    time.sleep(0.1)
     server.forget()
     assert download(tmp_path, url).run().read_bytes() == CONTENT
     # What came in the last moments before the end had not been noted, and each connection had a piece on its way.
@@ -365,7 +367,7 @@ def test_two_downloads_of_one_file_are_one(tmp_path: Path, server: FileServer) -
 
 def test_the_lock_of_a_process_that_was_killed_is_nobodys(tmp_path: Path, server: FileServer) -> None:
     url = server.add("/x", CONTENT, pace=5e5)
-    killed_midway(url, tmp_path / "x.bin", lambda: server.sent > 500_000)
+    killed_midway(url, tmp_path / "x.bin", lambda: server.sent_so_far > 500_000)
     assert "x.bin.part.lock" in left_in(tmp_path)
     server.files["/x"].pace = None
     said: list[str] = []
@@ -413,11 +415,9 @@ def test_a_gated_file_names_the_page_and_the_variable(tmp_path: Path, server: Fi
 
 
 def test_hugging_faces_page_is_the_repositorys() -> None:
-    from kandiflux.remote_files import _page
-
     url = "https://huggingface.co/black-forest-labs/FLUX.1-dev/resolve/main/ae.safetensors"
-    assert _page(url) == "https://huggingface.co/black-forest-labs/FLUX.1-dev"
-    assert _page("https://huggingface.co/datasets/a/b/resolve/main/c") == "https://huggingface.co/datasets/a/b"
+    assert page_of(url) == "https://huggingface.co/black-forest-labs/FLUX.1-dev"
+    assert page_of("https://huggingface.co/datasets/a/b/resolve/main/c") == "https://huggingface.co/datasets/a/b"
 
 
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://a/b"])
