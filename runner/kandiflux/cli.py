@@ -7,59 +7,47 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kandiflux import __version__
+from kandiflux.cli_batch import batch
 from kandiflux.cli_check import check
 from kandiflux.cli_common import (
-    INTERRUPTED,
-    CaOption,
-    HeaderOption,
     JsonOption,
     ObjectInfoOption,
     QuietOption,
-    ServerOption,
     WorkflowArgument,
-    open_server,
     print_table,
-    read_object_info,
     reporting,
 )
 from kandiflux.cli_models import pull
 from kandiflux.cli_prompt import prompt_app
-from kandiflux.errors import JobTimeout, KandifluxError, UsageError
+from kandiflux.cli_reach import Reach, reaching
+from kandiflux.cli_run import rerun, run
 from kandiflux.lite.command import host
 
-if TYPE_CHECKING:
-    from kandiflux.client import Client
-    from kandiflux.job import Job
-    from kandiflux.outputs import Saver
-    from kandiflux.prompt import Prompt
-    from kandiflux.workflow import Workflow
-
 __all__ = ["app", "main"]
-
-_CANCEL_SECONDS = 15.0
 
 app = typer.Typer(
     name="kandiflux",
     help="Run ComfyUI workflows: on a ComfyUI, or on the lite host that comes with this package.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command("host")(host)
 models = typer.Typer(help="Model weights on this machine.", no_args_is_help=True)
 app.add_typer(models, name="models")
 app.add_typer(prompt_app, name="prompt")
+app.command("run")(run)
+app.command("rerun")(rerun)
 app.command("check")(check)
+app.command("batch")(batch)
 models.command("pull")(pull)
 
 
@@ -78,55 +66,11 @@ def _root(
 
 
 @app.command()
-def run(
-    workflow: WorkflowArgument,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Set a parameter; may be repeated. See `params`."),
-    ] = None,
-    server: ServerOption = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("output"),
-    seed: Annotated[str | None, typer.Option(metavar="N", help="The seed: a number, or random.")] = None,
-    preset: Annotated[str | None, typer.Option(help="A preset of the workflow's, under what is set.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds after which the job is cancelled.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Look for what the server would refuse before it is sent.")
-    ] = True,
-    header: HeaderOption = None,
-    ca_bundle: CaOption = None,
-    json_lines: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Run a workflow and save what it makes; prints one path a line.
-
-    \b
-    Examples:
-      kandiflux run kandinsky22_pocket_text_to_image --set prompt="a red circle on a blue background"
-      kandiflux run picture.json --preset fast --seed random --out pictures
-      kandiflux run flux.json --server http://gpu:8188 --set '"Positive".text=a fox' --set 3.steps=20
-      kandiflux run edit.json --set image=photo.png --set prompt=@prompt.txt
-      kandiflux run ComfyUI_00001_.png --seed 7
-    """
-    from kandiflux.assignments import parse_assignments
-    from kandiflux.outputs import Saver
-    from kandiflux.workflow import Workflow
-
-    with reporting(json_lines):
-        values: dict[str, Any] = dict(parse_assignments(settings or ()))
-        loaded = Workflow.load(workflow)
-        with open_server(server, header, ca_bundle) as client:
-            prompt = _prepare(client, loaded, values, preset, seed, check=check, quiet=quiet or json_lines)
-            job = client.submit(prompt)
-            _follow_to_the_end(client, job, Saver(out), json_lines=json_lines, quiet=quiet, timeout=timeout)
-
-
-@app.command()
+@reaching
 def params(
     workflow: WorkflowArgument,
-    server: ServerOption = None,
+    reach: Reach,
     object_info: ObjectInfoOption = None,
-    header: HeaderOption = None,
-    ca_bundle: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what can be set in a workflow: name, type, present value, range or choices.
@@ -140,7 +84,7 @@ def params(
 
     with reporting(as_json):
         loaded = Workflow.load(workflow)
-        found = loaded.parameters(read_object_info(server, object_info, header, ca_bundle))
+        found = loaded.parameters(reach.object_info(object_info))
         if as_json:
             listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
             presets = {name: dict(values) for name, values in loaded.presets.items()}
@@ -153,12 +97,11 @@ def params(
 
 
 @app.command()
+@reaching
 def convert(
     file: WorkflowArgument,
-    server: ServerOption = None,
+    reach: Reach,
     object_info: ObjectInfoOption = None,
-    header: HeaderOption = None,
-    ca_bundle: CaOption = None,
 ) -> None:
     """Print an editor-format workflow in the API format.
 
@@ -176,7 +119,7 @@ def convert(
             typer.echo("This file is in the API format already.", err=True)
             typer.echo(json.dumps(loaded.api, ensure_ascii=False, indent=2))
             return
-        conversion = to_api(loaded.editor, read_object_info(server, object_info, header, ca_bundle))
+        conversion = to_api(loaded.editor, reach.object_info(object_info))
         for class_type, titles in conversion.unknown.items():
             typer.echo(f"unknown node class {class_type} ({', '.join(titles)}): its values may be missing", err=True)
         typer.echo(json.dumps(conversion.prompt, ensure_ascii=False, indent=2))
@@ -269,68 +212,6 @@ def _bytes_written(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[file], completed=done)
 
         yield on_bytes
-
-
-def _prepare(
-    client: Client,
-    workflow: Workflow,
-    values: dict[str, Any],
-    preset: str | None,
-    seed: str | None,
-    *,
-    check: bool,
-    quiet: bool,
-) -> Prompt:
-    if workflow.needs:
-        version = str(client.server.system_stats().get("system", {}).get("comfyui_version", ""))
-        needed = workflow.too_new_for(version)
-        if version and needed and not quiet:
-            typer.echo(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}", err=True)
-    object_info = client.object_info()
-    if seed is not None:
-        names = workflow.seed_parameters(object_info)
-        if not names:
-            raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
-        values = {**dict.fromkeys(names, seed), **values}
-    prompt = workflow.prompt(object_info, values, preset=preset, upload=client.upload, check=check)
-    for name in values:
-        if values[name] == "random" and prompt.values[name] != "random" and not quiet:
-            typer.echo(f"{name}: {prompt.values[name]}", err=True)
-    return prompt
-
-
-def _follow_to_the_end(
-    client: Client, job: Job, saver: Saver, *, json_lines: bool, quiet: bool, timeout: float | None
-) -> None:
-    from kandiflux.follow import JsonLines, Plain, follow, live_display
-
-    try:
-        if json_lines:
-            follow(job, client.server, saver, JsonLines(), timeout)
-        elif quiet or not sys.stderr.isatty():
-            follow(job, client.server, saver, Plain(quiet=quiet), timeout)
-        else:
-            with live_display(job.prompt) as display:
-                follow(job, client.server, saver, display, timeout)
-    except JobTimeout:
-        _cancel(job)
-        raise
-    except KeyboardInterrupt:
-        typer.echo("Cancelling the job on the server; Ctrl-C again leaves at once.", err=True)
-        _cancel(job)
-        raise
-
-
-def _cancel(job: Job) -> None:
-    """Cancels it and waits for the server to say so; a Ctrl-C meanwhile ends the process there and then."""
-    try:
-        job.cancel()
-        job.result(_CANCEL_SECONDS)
-    except KandifluxError as error:
-        logging.getLogger(__name__).debug("after cancelling: %s", error)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)
 
 
 def _bounds(info: Mapping[str, Any]) -> str:

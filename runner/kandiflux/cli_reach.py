@@ -108,7 +108,8 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
-        command(**arguments, reach=Reach(**{name: arguments.pop(name) for name in names}))
+        reach = Reach(**{name: arguments.pop(name) for name in names})
+        command(**arguments, reach=reach)
 
     names = [field.name for field in fields(Reach)]
     hints = get_type_hints(Reach, include_extras=True)

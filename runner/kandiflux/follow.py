@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kandiflux.carried import write_sidecar
 from kandiflux.errors import OutputMissing
 from kandiflux.events import Event, JobQueued, NodeExecuted, NodesCached, NodeStarted, ProgressState
 from kandiflux.job import Job
-from kandiflux.outputs import Saver, collect_outputs
+from kandiflux.outputs import Output, Saver, collect_outputs
 from kandiflux.prompt import Prompt
 from kandiflux.result import Result
 from kandiflux.server import Server
@@ -37,29 +38,34 @@ class Display(Protocol):
     def finished(self, result: Result) -> None: ...
 
 
-def follow(job: Job, server: Server, saver: Saver, display: Display, timeout: float | None = None) -> Result:
+def follow(
+    job: Job, server: Server, saver: Saver, display: Display, timeout: float | None = None, *, sidecar: bool = False
+) -> Result:
     """Reads the job's events to its end and saves what it makes, as early as possible.
 
-    Raises what the job ended with, JobTimeout, or OutputError.
+    sidecar: writes what made it beside each file. Raises what the job ended with, JobTimeout, or OutputError.
     """
+
+    def save(output: Output) -> None:
+        path = saver.save(output)
+        if path is None:
+            return
+        if sidecar:
+            write_sidecar(path, job.prompt, output=output.as_dict(), server=server.url, prompt_id=job.prompt_id)
+        display.saved(path)
+
     for event in job.events(timeout):
         display.show(event)
         if isinstance(event, NodeExecuted):
             title = job.prompt.title(event.display_node_id)
             for output in collect_outputs(event.display_node_id, title, event.output, server):
                 if output.is_file and output.folder == "output":
-                    try:
-                        path = saver.save(output)
-                    except OutputMissing:
-                        # History has the last word on whether it is an output at all.
-                        continue
-                    if path is not None:
-                        display.saved(path)
+                    # History has the last word on whether it is an output at all.
+                    with suppress(OutputMissing):
+                        save(output)
     result = job.result()
     for output in result.files:
-        path = saver.save(output)
-        if path is not None:
-            display.saved(path)
+        save(output)
     for text in result.texts:
         display.text(text)
     display.finished(result)

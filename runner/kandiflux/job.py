@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from kandiflux.carried import with_metadata
 from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, ServerUnreachable
 from kandiflux.events import (
     Event,
@@ -239,7 +240,8 @@ class Job:
                 title=self.prompt.title(node_id),
                 filename=f"websocket_{node_id.replace(':', '_')}_{len(self.over_websocket) + 1:05}.{suffix}",
                 subfolder=self.prompt_id,
-                data=preview.image,
+                # Nobody but us could have put it in, and a picture that can be made again is worth more.
+                data=with_metadata(preview.image, self.prompt),
             )
         )
 
