@@ -47,7 +47,10 @@ class _Examination:
         self._object_info = object_info
         self._places = Places(editor, object_info)
         self._file = editor or {}
+        # A file that one node declares may be another's choice, too.
         self._file_models = declared_models(self._file.get("models"))
+        for place in self._places.running():
+            self._file_models += declared_models((place.node.get("properties") or {}).get("models"))
 
     def findings(self) -> Iterator[Finding]:
         needed = self._needed()
