@@ -1,0 +1,62 @@
+"""Many jobs of one workflow: over one or several servers, into one folder, with a ledger that survives anything.
+
+    from pathlib import Path
+    from kandiflux.batch import Batch, JobList, parse_grid
+
+    jobs = JobList({"prompt": "a red circle on a blue background"}, axes=parse_grid(["steps=5,10 guidance=1,4"]))
+    summary = Batch("kandinsky22_pocket_text_to_image", jobs, Path("grid"), servers=["http://gpu:8188"]).run()
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kandiflux.batch.events import BatchEvent as BatchEvent
+    from kandiflux.batch.events import LaneStatus as LaneStatus
+    from kandiflux.batch.events import Summary as Summary
+    from kandiflux.batch.grid import Axis as Axis
+    from kandiflux.batch.grid import parse_grid as parse_grid
+    from kandiflux.batch.grid import read_lines as read_lines
+    from kandiflux.batch.jobs import JobList as JobList
+    from kandiflux.batch.jobs import Row as Row
+    from kandiflux.batch.jobs import read_jobs as read_jobs
+    from kandiflux.batch.lane import Terms as Terms
+    from kandiflux.batch.run import Batch as Batch
+
+_HOME = {
+    "Axis": "grid",
+    "Batch": "run",
+    "BatchEvent": "events",
+    "JobList": "jobs",
+    "LaneStatus": "events",
+    "Row": "jobs",
+    "Summary": "events",
+    "Terms": "lane",
+    "parse_grid": "grid",
+    "read_jobs": "jobs",
+    "read_lines": "grid",
+}
+
+__all__ = [
+    "Axis",
+    "Batch",
+    "BatchEvent",
+    "JobList",
+    "LaneStatus",
+    "Row",
+    "Summary",
+    "Terms",
+    "parse_grid",
+    "read_jobs",
+    "read_lines",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,533 @@
+"""One server's part in a batch: it is kept supplied, what it makes is fetched, and its absences are borne.
+
+Three threads each. The supplier hands over jobs, as many as the backlog says, so that the server never waits for us
+and a job never waits on a server that may die. The collector saves what has ended. The attendant looks whether a
+server that says nothing is still there:
+
+    it answers                     up
+    it connects, and no answer     silent: it keeps its jobs, however slow it is (up to the client's own patience)
+    it refuses connections         away: it gets no more jobs; after `patience` seconds its jobs are lost, and run
+                                   elsewhere. Should it come back, what it still has of them is taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kandiflux.batch.events import LaneStatus, ServerState
+from kandiflux.batch.files import save_outputs
+from kandiflux.batch.ledger import Attempt, Ledger
+from kandiflux.batch.pictures import thumbnails
+from kandiflux.client import Client
+from kandiflux.errors import (
+    AccessDenied,
+    AnswerLost,
+    JobInterrupted,
+    JobLost,
+    KandifluxError,
+    OutOfMemory,
+    OutputError,
+    OutputMissing,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
+from kandiflux.events import NodeProgress, ProgressState
+from kandiflux.job import Job
+from kandiflux.prompt import Prompt
+from kandiflux.result import Result
+from kandiflux.server import Server
+from kandiflux.workflow import Workflow
+
+__all__ = ["Lane", "Shared", "Terms"]
+
+_log = logging.getLogger(__name__)
+
+_TICK = 0.5
+_PROBE = (3.0, 10.0)
+_PROBE_SECONDS = 1.0
+_SETTLE_SECONDS = 3.0
+_RESUBMITS = 3
+_UNSAVED = 4
+_WEBSOCKET_SAVER = "SaveImageWebsocket"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the user wants done when things go wrong, and how many jobs a server holds at a time."""
+
+    backlog: int = 2
+    retries: int = 0
+    resubmit: bool = True
+    fail_fast: bool = False
+    patience: float = 120.0
+
+
+@dataclass
+class Shared:
+    """What all lanes of a batch work on together. `changed` is notified when a job or a server changes its state."""
+
+    workflow: Workflow
+    ledger: Ledger
+    folder: Path
+    terms: Terms
+    emit: Callable[..., None]
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    stopping: bool = False
+    cancelling: bool = False
+    fatal: BaseException | None = None
+    other_lanes_up: Callable[[Lane], bool] = lambda lane: False
+
+    def notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def stop(self, fatal: BaseException | None = None) -> None:
+        with self.changed:
+            self.stopping = True
+            self.fatal = self.fatal or fatal
+            self.changed.notify_all()
+
+
+@dataclass
+class _Flight:
+    attempt: Attempt
+    job: Job
+    adopted: bool = False
+    asked: str = ""
+    """What was asked of the server about it: "", withdraw or cancel."""
+
+
+class Lane:
+    """`name` is the server's in the ledger. supplies: it gets jobs; else only what it has is fetched.
+
+    unsettled: attempts of an earlier run that the server may have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        shared: Shared,
+        *,
+        patience: float,
+        supplies: bool = True,
+        unsettled: Iterable[Attempt] = (),
+    ) -> None:
+        self.name = name
+        self.client = client
+        self.supplies = supplies
+        self.state: ServerState = "connecting"
+        self.reason: KandifluxError | None = None
+        self._patience = patience
+        self._shared = shared
+        told = client.server
+        self._prober = Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_PROBE)
+        self._fits = False
+        self._lock = threading.Lock()
+        self._flights: dict[str, _Flight] = {}
+        self._unsettled = list(unsettled)
+        self._abandoned: list[str] = []
+        self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
+        self._uploaded: dict[tuple[Path, int, int], str] = {}
+        self._done = 0
+        self._refusing_since: float | None = None
+        self._last_sign = 0.0
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=f"kandiflux-{word}-{name}", daemon=True)
+            for word, work in (("supply", self._supply), ("collect", self._collect), ("attend", self._attend))
+        ]
+
+    @property
+    def usable(self) -> bool:
+        """Jobs may yet be done here."""
+        return self.supplies and self.state not in ("gone", "unfit")
+
+    @property
+    def busy(self) -> bool:
+        """Something that was sent here has not been settled, and may yet be."""
+        return bool(self._flights) or bool(self._unsettled and self.state not in ("gone", "unfit"))
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Ends its threads. What is still on the server stays there, and open in the ledger."""
+        self._closing.set()
+        self._ended.put(None)
+        self._shared.notify()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self.client.close()
+        self._prober.close()
+
+    def status(self) -> LaneStatus:
+        flights = list(self._flights.values())
+        running = next((flight for flight in flights if flight.job.state == "running"), None)
+        about: dict[str, Any] = {}
+        if running is not None:
+            job = running.job
+            about = {"index": running.attempt.index, "node": job.prompt.title(job.current_node)
+                     if job.current_node else "", **_step(job)}  # fmt: skip
+        return LaneStatus(self.name, self.state, self._done, len(flights) - (running is not None), **about)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a thread that dies unseen would have the batch wait for ever
+            if not self._closing.is_set():
+                self._shared.stop(error)
+
+    # Supplying
+
+    def _supply(self) -> None:
+        while not self._closing.is_set():
+            if self.state == "up":
+                if self._unsettled:
+                    self._settle(self._unsettled[0])
+                    continue
+                if self._shared.stopping:
+                    self._take_back()
+                elif self.supplies and self._has_room():
+                    attempt = self._shared.ledger.begin(self.name)
+                    if attempt is not None:
+                        self._send(attempt)
+                        continue
+            with self._shared.changed:
+                if not self._closing.is_set():
+                    self._shared.changed.wait(_TICK)
+
+    def _has_room(self) -> bool:
+        """Saving may lag behind a little, and no more."""
+        flights = list(self._flights.values())
+        open_jobs = sum(not flight.job.finished for flight in flights)
+        return open_jobs < self._shared.terms.backlog and len(flights) < self._shared.terms.backlog + _UNSAVED
+
+    def _send(self, attempt: Attempt) -> None:
+        try:
+            prompt = self._prompt(attempt)
+        except ServerUnreachable as error:
+            self._not_sent(attempt, error)
+            return
+        except KandifluxError as error:
+            self._failed(attempt, error)
+            return
+        try:
+            job = self.client.submit(prompt, job_id=attempt.id)
+        except AnswerLost as error:
+            _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
+            self._unsettled.append(attempt)
+            self._trouble(error)
+        except (ServerUnreachable, AccessDenied) as error:
+            self._not_sent(attempt, error)
+        except KandifluxError as error:
+            self._failed(attempt, error)
+        else:
+            self._shared.emit("sent", index=attempt.index, server=self.name, attempt=attempt.id)
+            self._follow(_Flight(attempt, job))
+
+    def _follow(self, flight: _Flight) -> None:
+        self._last_sign = time.monotonic()
+        self._flights[flight.attempt.id] = flight
+        if flight.job.prompt_id not in (flight.attempt.id, flight.attempt.prompt_id):
+            self._shared.ledger.known_as(flight.attempt, flight.job.prompt_id)
+
+        def ended(job: Job) -> None:
+            self._ended.put(flight)
+            self._shared.notify()
+
+        flight.job.add_done_callback(ended)
+
+    def _settle(self, attempt: Attempt) -> None:
+        """Finds out whether the server has a job that may have been sent to it."""
+        try:
+            # A server may be slow to take what was sent just before our end.
+            age = max(0.0, time.time() - attempt.begun)
+            job = self.client.adopt(
+                self._prompt(attempt), attempt.id, prompt_id=attempt.prompt_id, settle=max(0.0, _SETTLE_SECONDS - age)
+            )
+        except (ServerUnreachable, ServerError) as error:
+            self._trouble(error)
+            return
+        except KandifluxError as error:
+            # The workflow cannot be made into a prompt here any more; what the server has of it is not ours to judge.
+            if self._is_ours_to_settle(attempt):
+                self._shared.ledger.unknown(attempt, error.as_dict())
+            return
+        if not self._is_ours_to_settle(attempt):
+            return
+        if job is None:
+            self._lost(attempt, _never_arrived(attempt, self.name))
+        else:
+            self._shared.emit("found", index=attempt.index, server=self.name, attempt=attempt.id)
+            self._follow(_Flight(attempt, job, adopted=True))
+
+    def _is_ours_to_settle(self, attempt: Attempt) -> bool:
+        """Takes it from the unsettled ones; False where it was given up meanwhile."""
+        with self._lock:
+            known = attempt in self._unsettled
+            if known:
+                self._unsettled.remove(attempt)
+        return known
+
+    def _take_back(self) -> None:
+        """What waits on the server is withdrawn; what runs there goes on, unless all is to be cancelled."""
+        for flight in list(self._flights.values()):
+            ask = "cancel" if self._shared.cancelling else "withdraw" if flight.job.state == "queued" else ""
+            if flight.job.finished or ask in ("", flight.asked):
+                continue
+            flight.asked = ask
+            try:
+                if ask == "cancel":
+                    flight.job.cancel()
+                else:
+                    self.client.withdraw(flight.job)
+            except KandifluxError as error:
+                flight.asked = ""
+                self._trouble(error)
+
+    def _prompt(self, attempt: Attempt) -> Prompt:
+        object_info = self.client.object_info()
+        return self._shared.workflow.prompt(object_info, attempt.values, upload=self._upload, check=False)
+
+    def _upload(self, path: Path) -> str:
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+        key = (path, about.st_size, about.st_mtime_ns)
+        if key not in self._uploaded:
+            self._uploaded[key] = self.client.upload(path)
+        return self._uploaded[key]
+
+    # Collecting
+
+    def _collect(self) -> None:
+        while (flight := self._ended.get()) is not None:
+            self._last_sign = time.monotonic()
+            self._end(flight)
+            self._flights.pop(flight.attempt.id, None)
+            self._shared.notify()
+
+    def _end(self, flight: _Flight) -> None:
+        attempt = flight.attempt
+        try:
+            result = flight.job.result(0)
+        except JobLost as error:
+            self._lost(attempt, error)
+        except JobInterrupted as error:
+            if flight.asked:
+                self._shared.ledger.withdrawn(attempt)
+                self._shared.emit("withdrawn", index=attempt.index)
+            else:
+                self._failed(attempt, error)
+        except ServerUnreachable as error:
+            self._shared.ledger.unknown(attempt, error.as_dict())
+            self._tell_failure(attempt, error, again=False)
+        except OutOfMemory as error:
+            self._free()
+            self._failed(attempt, error)
+        except KandifluxError as error:
+            self._failed(attempt, error)
+        else:
+            self._save(flight, result)
+
+    def _save(self, flight: _Flight, result: Result) -> None:
+        attempt, ledger = flight.attempt, self._shared.ledger
+        if flight.adopted and not result.files and _sends_pictures(result.prompt):
+            error = OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")
+            self._missing(attempt, error)
+            return
+        while True:
+            try:
+                files = save_outputs(result.files, self._shared.folder, attempt.name, ledger.has_name)
+                break
+            except OutputMissing as error:
+                self._missing(attempt, error)
+                return
+            except ServerUnreachable as error:
+                self._trouble(error)
+                if self._closing.wait(_TICK):
+                    return
+                if self.state == "gone":
+                    self._lost(attempt, JobLost(f"{error.message}", prompt_id=flight.job.prompt_id))
+                    return
+            except OutputError as error:
+                if not isinstance(error.__cause__, OSError):
+                    self._failed(attempt, error)
+                    return
+                # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
+                self._shared.stop(error)
+                return
+            except KandifluxError as error:
+                self._failed(attempt, error)
+                return
+        small = thumbnails(self._shared.folder, files)
+        ledger.done(attempt, files, texts=result.texts, seconds=result.seconds, thumbnails=small)
+        self._done += 1
+        for file in files:
+            self._shared.emit("saved", index=attempt.index, path=str(self._shared.folder / file.path))
+        self._shared.emit(
+            "done", index=attempt.index, server=self.name, seconds=result.seconds, files=[file.path for file in files]
+        )
+
+    def _missing(self, attempt: Attempt, error: OutputMissing) -> None:
+        # The server would answer from its cache again; what it forgets it has to make anew.
+        self._free()
+        self._failed(attempt, error, retries=max(1, self._shared.terms.retries))
+
+    def _failed(self, attempt: Attempt, error: KandifluxError, *, retries: int | None = None) -> None:
+        again = self._shared.ledger.failed(
+            attempt, error.as_dict(), retries=self._shared.terms.retries if retries is None else retries
+        )
+        self._tell_failure(attempt, error, again=again)
+
+    def _lost(self, attempt: Attempt, error: KandifluxError) -> None:
+        again = self._shared.ledger.lost(
+            attempt, error.as_dict(), resubmits=_RESUBMITS if self._shared.terms.resubmit else 0
+        )
+        self._tell_failure(attempt, error, again=again, kind="lost")
+
+    def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
+        self._shared.ledger.withdrawn(attempt)
+        self._trouble(error)
+
+    def _tell_failure(self, attempt: Attempt, error: KandifluxError, *, again: bool, kind: str = "failed") -> None:
+        self._shared.emit(kind, index=attempt.index, server=self.name, error=error.as_dict(), again=again)
+        if not again and self._shared.terms.fail_fast:
+            self._shared.stop()
+        self._shared.notify()
+
+    def _free(self) -> None:
+        with contextlib.suppress(KandifluxError):
+            self.client.server.free()
+
+    # Attending
+
+    def _attend(self) -> None:
+        while not self._closing.is_set():
+            quiet = time.monotonic() - self._last_sign > 2 * _PROBE_SECONDS
+            if self.state != "up" or (quiet and self.busy):
+                self._probe()
+            self._closing.wait(_PROBE_SECONDS)
+
+    def _trouble(self, error: KandifluxError) -> None:
+        """Something went wrong with the server: nothing more is sent until it has answered the attendant."""
+        if isinstance(error, AccessDenied):
+            self._become("unfit", error)
+        elif self.state == "up":
+            self._become("silent", error)
+
+    def _probe(self) -> None:
+        if self.state == "unfit":
+            return
+        try:
+            self._prober.features()
+            if self.state != "up":
+                self._return()
+        except AnswerLost as error:
+            self._refusing_since = None
+            self._become("silent", error)
+        except ServerUnreachable as error:
+            # A gateway that says "busy" is a connection, too; behind it the server may be at work.
+            if error.__cause__ is None:
+                self._refusing_since = None
+                self._become("silent", error)
+            else:
+                self._refused(error)
+        except (AccessDenied, UsageError) as error:
+            self._become("unfit", error)
+        except ServerError as error:
+            self._become("silent", error)
+        else:
+            self._refusing_since = None
+
+    def _return(self) -> None:
+        object_info = self.client.object_info()
+        if not self._fits:
+            try:
+                self._shared.workflow.prompt(object_info, check=False)
+            except (UsageError, ServerError) as error:
+                self._become("unfit", error)
+                return
+            self._fits = True
+        while self._abandoned:
+            self._reclaim(self._abandoned[0])
+            self._abandoned.pop(0)
+        self._become("up", None)
+
+    def _reclaim(self, prompt_id: str) -> None:
+        """A job that was given up, and runs elsewhere by now: it need not run here, too."""
+        self.client.server.delete_pending(prompt_id)
+        if any(entry.is_job(prompt_id, prompt_id) for entry in self.client.server.queue().running):
+            self.client.server.interrupt(prompt_id)
+
+    def _refused(self, error: ServerUnreachable) -> None:
+        now = time.monotonic()
+        self._refusing_since = self._refusing_since or now
+        if now - self._refusing_since < self._patience:
+            if self.state != "gone":
+                self._become("away", error)
+            return
+        self._become("gone", error)
+        # Where nobody else could run them, its jobs stay open: the next run looks for them first.
+        if self._shared.other_lanes_up(self):
+            self._abandon(now - self._refusing_since)
+
+    def _abandon(self, seconds: float) -> None:
+        for attempt in self._unsettled[:]:
+            if self._is_ours_to_settle(attempt):
+                self._abandoned.append(attempt.prompt_id or attempt.id)
+                self._lost(attempt, _refusing(attempt, self.name, seconds))
+        for flight in list(self._flights.values()):
+            if not flight.job.finished:
+                self._abandoned.append(flight.job.prompt_id)
+                flight.job.finish(_refusing(flight.attempt, self.name, seconds))
+
+    def _become(self, state: ServerState, error: KandifluxError | None) -> None:
+        changed, self.state, self.reason = state != self.state, state, error
+        if changed:
+            reason = None if error is None else error.message
+            self._shared.emit("server", server=self.name, state=state, reason=reason)
+            self._shared.notify()
+
+
+def _step(job: Job) -> Mapping[str, float]:
+    state = job.latest(ProgressState)
+    for node in state.nodes.values() if state is not None else ():
+        if node.state == "running" and node.max > 1:
+            return {"value": node.value, "max": node.max}
+    progress = job.latest(NodeProgress)
+    return {} if progress is None or progress.max <= 1 else {"value": progress.value, "max": progress.max}
+
+
+def _sends_pictures(prompt: Prompt) -> bool:
+    return any(node["class_type"] == _WEBSOCKET_SAVER for node in prompt.nodes.values())
+
+
+def _never_arrived(attempt: Attempt, server: str) -> JobLost:
+    return JobLost(
+        f"{server} has job {attempt.index} neither in its queue nor in its history: it never arrived there, or the "
+        "server was restarted.",
+        prompt_id=attempt.id,
+    )
+
+
+def _refusing(attempt: Attempt, server: str, seconds: float) -> JobLost:
+    return JobLost(
+        f"{server} has refused connections for {seconds:.0f} s, and job {attempt.index} was there.",
+        prompt_id=attempt.id,
+        hint="See why the server ended.",
+    )

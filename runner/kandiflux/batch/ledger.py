@@ -1,0 +1,428 @@
+"""What a batch has done, in a file that survives the end of its process at any moment.
+
+    jobs      each job of the list: what it asks for, the values it was given, its name, its state
+    attempts  each time a job was handed to a server, written down before it is sent
+    files     what was saved, with sizes
+
+SQLite in WAL mode, synchronous=FULL: a committed attempt is on the disk before the server hears of it, so even
+after a power failure a job that a server may have is looked for before it is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kandiflux.errors import OutputError, UsageError
+
+__all__ = ["LEDGER", "Attempt", "Counts", "Entry", "Ledger", "Saved"]
+
+LEDGER = ".kandiflux-batch.sqlite"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,           -- what it asks for, hashed, and how often that came before in the list
+    position INTEGER,                   -- its number in the list, from 1, or NULL once it is no longer listed
+    place TEXT NOT NULL,                -- its row, its index on each axis, its repetition
+    vals TEXT NOT NULL,                 -- its parameters, seeds drawn
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE,          -- its files' path without extension
+    state TEXT NOT NULL DEFAULT 'waiting',   -- waiting, sent, done, failed
+    failures INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    server TEXT, seconds REAL, ended REAL, texts TEXT
+);
+CREATE INDEX next ON jobs (state, failures, position);
+CREATE TABLE attempts (
+    id TEXT PRIMARY KEY,                -- the job's id on the server, or its marker there
+    job INTEGER NOT NULL REFERENCES jobs (id),
+    server TEXT NOT NULL,
+    prompt_id TEXT,                     -- the server's id, where that is another
+    state TEXT NOT NULL DEFAULT 'open', -- open, done, failed, lost, withdrawn
+    begun REAL NOT NULL, ended REAL
+) WITHOUT ROWID;
+CREATE INDEX open_attempts ON attempts (state);
+CREATE INDEX attempts_of_job ON attempts (job);
+CREATE TABLE files (path TEXT PRIMARY KEY, job INTEGER NOT NULL, kind TEXT NOT NULL, title TEXT NOT NULL,
+    size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX files_of_job ON files (job);
+CREATE TABLE thumbnails (path TEXT PRIMARY KEY, size INTEGER NOT NULL, webp BLOB NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One hand-over of one job. `id` is minted here; `begun` in seconds since 1970."""
+
+    id: str
+    job: int
+    index: int
+    """The job's number in the list; 0 for one that is no longer listed."""
+    server: str
+    values: Mapping[str, Any]
+    name: str
+    begun: float
+    prompt_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file of a job; `path` is relative to the folder, `size` in bytes."""
+
+    path: str
+    kind: str
+    title: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job of the list as it stands."""
+
+    id: int
+    index: int
+    place: tuple[int, ...]
+    values: Mapping[str, Any]
+    name: str
+    state: str
+    error: Mapping[str, Any] | None
+    server: str | None
+    seconds: float | None
+    texts: Sequence[str]
+    files: Sequence[Saved]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Jobs of the list by state."""
+
+    waiting: int = 0
+    sent: int = 0
+    done: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.sent + self.done + self.failed
+
+
+class Ledger:
+    """Opened by the one process that holds the folder's lock. Safe to use from many threads.
+
+    OutputError where the disk says no; UsageError where the file is no ledger, or a newer one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._mapped():
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        with self._lock, self._mapped():
+            self._db.close()
+
+    def about(self, key: str) -> str | None:
+        row = self._one("SELECT value FROM about WHERE key = ?", key)
+        return None if row is None else str(row[0])
+
+    # The list
+
+    @contextlib.contextmanager
+    def listing(self, about: Mapping[str, str]) -> Iterator[Listing]:
+        """Writes a list of jobs down, wholly or, should anything go wrong, not at all."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+            self._db.execute("UPDATE jobs SET position = NULL")
+            yield Listing(self._db)
+
+    def resume(self, folder: Path) -> int:
+        """Has failed jobs, and done ones whose files are gone, run again; how many had lost files."""
+        with self._transaction():
+            # `sent` without an open attempt cannot be; should it be, the job would never end.
+            self._db.execute(
+                "UPDATE jobs SET state = 'waiting', failures = 0, losses = 0, error = NULL WHERE position IS NOT NULL "
+                "AND state IN ('failed', 'sent') AND id NOT IN (SELECT job FROM attempts WHERE state = 'open')"
+            )
+            self._db.execute(
+                "UPDATE jobs SET state = 'sent' WHERE id IN (SELECT job FROM attempts WHERE state = 'open')"
+            )
+            done = self._db.execute(
+                "SELECT jobs.id, path, size FROM jobs JOIN files ON job = jobs.id "
+                "WHERE state = 'done' AND position IS NOT NULL"
+            )
+            gone = {job for job, path, size in done if _size(folder / path) != size}
+            self._db.executemany("UPDATE jobs SET state = 'waiting' WHERE id = ?", ((job,) for job in gone))
+            self._db.executemany("DELETE FROM files WHERE job = ?", ((job,) for job in gone))
+        return len(gone)
+
+    def counts(self) -> Counts:
+        rows = self._all("SELECT state, count(*) FROM jobs WHERE position IS NOT NULL GROUP BY state")
+        return Counts(**{str(state): int(count) for state, count in rows})
+
+    def unfinished(self) -> bool:
+        """Whether a job of the list waits, or is on a server."""
+        query = "SELECT 1 FROM jobs WHERE state IN ('waiting', 'sent') AND position IS NOT NULL LIMIT 1"
+        return self._one(query) is not None
+
+    def unlisted(self) -> int:
+        """Jobs of earlier lists that the present one no longer has."""
+        row = self._one("SELECT count(*) FROM jobs WHERE position IS NULL")
+        return 0 if row is None else int(row[0])
+
+    def entries(self, state: str | None = None) -> Iterator[Entry]:
+        """The list, in its order, read in pieces so that a long one takes little memory."""
+        last = 0
+        while True:
+            rows = self._all(
+                "SELECT id, position, place, vals, name, state, error, server, seconds, texts FROM jobs "
+                "WHERE position > ? AND (? IS NULL OR state = ?) ORDER BY position LIMIT 200",
+                last, state, state,
+            )  # fmt: skip
+            for row in rows:
+                yield self._entry(row)
+            if not rows:
+                return
+            last = int(rows[-1][1])
+
+    def has_name(self, name: str) -> bool:
+        return self._one("SELECT 1 FROM jobs WHERE name = ?", name) is not None
+
+    def by_server(self) -> list[tuple[str, int, float | None, float | None]]:
+        """Each server with its jobs done, and their mean and summed seconds where it says them."""
+        return self._all(
+            "SELECT server, count(*), avg(seconds), sum(seconds) FROM jobs "
+            "WHERE state = 'done' AND position IS NOT NULL AND server IS NOT NULL GROUP BY server ORDER BY server"
+        )
+
+    # Attempts
+
+    def begin(self, server: str) -> Attempt | None:
+        """Takes the next waiting job for a server and writes the attempt down; None where no job waits."""
+        if self._one("SELECT 1 FROM jobs WHERE state = 'waiting' AND position IS NOT NULL LIMIT 1") is None:
+            return None
+        with self._transaction():
+            row = self._one(
+                "SELECT id, position, vals, name FROM jobs WHERE state = 'waiting' AND position IS NOT NULL "
+                "ORDER BY failures, position LIMIT 1"
+            )
+            if row is None:
+                return None
+            attempt = Attempt(str(uuid.uuid4()), row[0], row[1], server, json.loads(row[2]), row[3], time.time())
+            self._db.execute(
+                "INSERT INTO attempts (id, job, server, begun) VALUES (?, ?, ?, ?)",
+                (attempt.id, attempt.job, server, attempt.begun),
+            )
+            self._db.execute("UPDATE jobs SET state = 'sent', server = ? WHERE id = ?", (server, attempt.job))
+        return attempt
+
+    def known_as(self, attempt: Attempt, prompt_id: str) -> None:
+        """The server gave it an id of its own."""
+        with self._transaction():
+            self._db.execute("UPDATE attempts SET prompt_id = ? WHERE id = ?", (prompt_id, attempt.id))
+
+    def open_attempts(self) -> list[Attempt]:
+        """What a server may still have, oldest first."""
+        rows = self._all(
+            "SELECT attempts.id, jobs.id, position, attempts.server, vals, name, begun, prompt_id "
+            "FROM attempts JOIN jobs ON jobs.id = job WHERE attempts.state = 'open' ORDER BY begun"
+        )
+        return [
+            Attempt(row[0], row[1], row[2] or 0, row[3], json.loads(row[4]), row[5], row[6], row[7]) for row in rows
+        ]
+
+    def done(
+        self,
+        attempt: Attempt,
+        files: Iterable[Saved],
+        *,
+        texts: Sequence[str] = (),
+        seconds: float | None = None,
+        thumbnails: Mapping[Saved, bytes] | None = None,
+    ) -> None:
+        """It has ended well, and its files are in their places."""
+        with self._transaction():
+            self._end(attempt, "done")
+            self._db.execute("DELETE FROM files WHERE job = ?", (attempt.job,))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                ((file.path, attempt.job, file.kind, file.title, file.size) for file in files),
+            )
+            self._db.execute(
+                "UPDATE jobs SET state = 'done', failures = 0, losses = 0, error = NULL, server = ?, seconds = ?, "
+                "ended = ?, texts = ? WHERE id = ?",
+                (attempt.server, seconds, time.time(), json.dumps(list(texts)) if texts else None, attempt.job),
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)",
+                ((file.path, file.size, webp) for file, webp in (thumbnails or {}).items()),
+            )
+
+    def failed(self, attempt: Attempt, error: Mapping[str, Any], *, retries: int = 0) -> bool:
+        """Records a failure; True where the job waits for another try, after all that have failed less often."""
+        with self._transaction():
+            self._end(attempt, "failed")
+            self._db.execute("UPDATE jobs SET failures = failures + 1 WHERE id = ?", (attempt.job,))
+            return self._again_or_failed(attempt, error, "failures", retries)
+
+    def lost(self, attempt: Attempt, error: Mapping[str, Any], *, resubmits: int) -> bool:
+        """The server does not have it; True where the job waits to be sent anew."""
+        with self._transaction():
+            self._end(attempt, "lost")
+            self._db.execute("UPDATE jobs SET losses = losses + 1 WHERE id = ?", (attempt.job,))
+            return self._again_or_failed(attempt, error, "losses", resubmits)
+
+    def unknown(self, attempt: Attempt, error: Mapping[str, Any]) -> None:
+        """How it ended cannot be found out now: the job counts as failed, and the next run asks the server first."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET state = 'failed', error = ?, ended = ? WHERE id = ?",
+                (_json(error), time.time(), attempt.job),
+            )
+
+    def withdrawn(self, attempt: Attempt) -> None:
+        """It did not run, and nobody is to blame: the job waits as if it had not been sent."""
+        with self._transaction():
+            self._end(attempt, "withdrawn")
+            self._db.execute("UPDATE jobs SET state = 'waiting', server = NULL WHERE id = ?", (attempt.job,))
+
+    # Pictures
+
+    def thumbnail(self, file: Saved) -> bytes | None:
+        row = self._one("SELECT webp FROM thumbnails WHERE path = ? AND size = ?", file.path, file.size)
+        return None if row is None else bytes(row[0])
+
+    def keep_thumbnail(self, file: Saved, webp: bytes) -> None:
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (file.path, file.size, webp))
+
+    def _open(self) -> None:
+        with self._lock, self._mapped():
+            self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version == 0:
+            with self._transaction():
+                # executescript would commit; each statement by itself stays in the transaction.
+                for statement in _SCHEMA.split(";"):
+                    if statement.strip():
+                        self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise UsageError(
+                f"{self.path} was written by another version of kandiflux.",
+                hint="Finish the batch with that version, or choose another folder with --out.",
+            )
+
+    def _end(self, attempt: Attempt, state: str) -> None:
+        self._db.execute("UPDATE attempts SET state = ?, ended = ? WHERE id = ?", (state, time.time(), attempt.id))
+
+    def _again_or_failed(self, attempt: Attempt, error: Mapping[str, Any], column: str, allowed: int) -> bool:
+        count = self._db.execute(f"SELECT {column} FROM jobs WHERE id = ?", (attempt.job,)).fetchone()[0]
+        again = count <= allowed
+        self._db.execute(
+            "UPDATE jobs SET state = ?, error = ?, server = ?, ended = ? WHERE id = ?",
+            ("waiting" if again else "failed", _json(error), attempt.server, time.time(), attempt.job),
+        )
+        return again
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        files = self._all("SELECT path, kind, title, size FROM files WHERE job = ? ORDER BY path", row[0])
+        return Entry(
+            id=row[0],
+            index=row[1],
+            place=tuple(json.loads(row[2])),
+            values=json.loads(row[3]),
+            name=row[4],
+            state=row[5],
+            error=json.loads(row[6]) if row[6] else None,
+            server=row[7],
+            seconds=row[8],
+            texts=json.loads(row[9]) if row[9] else (),
+            files=[Saved(*file) for file in files],
+        )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._mapped():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A full disk may have ended the transaction already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        with self._lock, self._mapped():
+            return self._db.execute(query, values).fetchall()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        with self._lock, self._mapped():
+            return self._db.execute(query, values).fetchone()
+
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if "not a database" in str(error) or "malformed" in str(error):
+                raise UsageError(
+                    f"{self.path} is damaged, or no ledger of a batch.",
+                    hint="Choose another folder with --out, or begin anew with --restart.",
+                ) from error
+            raise OutputError(
+                f"The ledger {self.path} cannot be written or read: {error}.",
+                hint="Make room on the disk, or choose a folder on a local disk with --out; then run the same again.",
+            ) from error
+
+
+class Listing:
+    """A list being written into a ledger."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def names(self) -> list[str]:
+        return [str(row[0]) for row in self._db.execute("SELECT name FROM jobs")]
+
+    def relist(self, key: str, position: int, place: Sequence[int]) -> bool:
+        """Gives a job that is known already its place in the new list; False where it is not known."""
+        changed = self._db.execute(
+            "UPDATE jobs SET position = ?, place = ? WHERE key = ?", (position, json.dumps(place), key)
+        )
+        return changed.rowcount > 0
+
+    def add(self, key: str, position: int, place: Sequence[int], values: Mapping[str, Any], name: str) -> None:
+        self._db.execute(
+            "INSERT INTO jobs (key, position, place, vals, name) VALUES (?, ?, ?, ?, ?)",
+            (key, position, json.dumps(place), _json(values), name),
+        )
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -1,0 +1,74 @@
+"""One batch a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kandiflux.errors import OutputError, UsageError
+
+__all__ = ["held_folder"]
+
+LOCK = ".kandiflux-batch.lock"
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """Makes the folder, and holds it for this process as long as the block runs, or the process lives.
+
+    UsageError where another process holds it; OutputError where the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written to: {error.strerror or error}.", hint="Choose another folder with --out."
+        ) from error
+    try:
+        if not _lock(handle):
+            holder = _read(folder / LOCK)
+            raise UsageError(
+                f"Another batch is running in {folder}" + (f" (process {holder})." if holder else "."),
+                hint="Wait for it, stop it, or choose another folder with --out.",
+            )
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        # The file stays: whoever deletes a lock file can delete one that another has just taken.
+        os.close(handle)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> bool:
+        # Far behind the text, which others may then read.
+        os.lseek(handle, 1 << 20, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        os.lseek(handle, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

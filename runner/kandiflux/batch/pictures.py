@@ -1,0 +1,54 @@
+"""Small forms of saved pictures, for sheets and reports."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kandiflux.batch.ledger import Saved
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["THUMBNAIL", "open_picture", "thumbnails"]
+
+THUMBNAIL = 256
+"""Longest side in pixels."""
+_QUALITY = 80
+
+
+def thumbnails(folder: Path, files: Sequence[Saved]) -> dict[Saved, bytes]:
+    """Each picture among the files as a small WebP. What cannot be read as a picture has none."""
+    found: dict[Saved, bytes] = {}
+    for file in files:
+        picture = open_picture(folder / file.path, THUMBNAIL) if file.kind == "image" else None
+        if picture is not None:
+            small = io.BytesIO()
+            picture.save(small, "WEBP", quality=_QUALITY, method=2)
+            found[file] = small.getvalue()
+    return found
+
+
+def open_picture(path: Path, longest: int) -> Image.Image | None:
+    """The picture as RGB over a light ground, at most `longest` pixels a side; None where it cannot be read."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            # A large picture is what was asked for; Pillow's own limit still holds at twice the size it warns of.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                file.draft("RGB", (longest, longest))
+                picture = ImageOps.exif_transpose(file)
+        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+            picture = Image.alpha_composite(ground, picture.convert("RGBA"))
+        if picture.mode.startswith("I;16"):
+            picture = picture.point(lambda value: value / 256, "L")
+        return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None

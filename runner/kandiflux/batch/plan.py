@@ -1,0 +1,153 @@
+"""Bringing a checked list and the ledger of earlier runs together.
+
+A job is known again by what it asks for: the same parameters, the same seed policy, and how often these came before
+in the list. So a list may grow, shrink or change its order, and what is done stays done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kandiflux.batch.check import Checked
+from kandiflux.batch.jobs import Listed
+from kandiflux.batch.ledger import Ledger
+from kandiflux.batch.names import NameTemplate, Unique
+from kandiflux.errors import UsageError
+from kandiflux.workflow import Workflow
+
+__all__ = ["Plan", "PlannedJob", "Resumed", "plan_jobs", "workflow_digest"]
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job of the list with everything that is decided before it runs. `index` counts from 1."""
+
+    index: int
+    key: str
+    place: tuple[int, ...]
+    values: Mapping[str, Any]
+    name: str
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What an earlier run had left: jobs that were done, jobs known but not done, jobs no longer listed, done jobs
+    whose files are gone.
+    """
+
+    total: int = 0
+    done: int = 0
+    new: int = 0
+    unlisted: int = 0
+    files_gone: int = 0
+
+
+class Plan:
+    """The jobs of one list, named. Iterating makes them one by one; names are free in `folder` and among them."""
+
+    def __init__(
+        self, workflow: Workflow, checked: Checked, folder: Path, *, name: str | None = None, limit: int | None = None
+    ) -> None:
+        self._workflow = workflow
+        self._checked = checked
+        self._folder = folder
+        self._limit = limit
+        seeds, jobs = checked.seeds, checked.jobs
+        parameters = {*checked.defaults, *jobs.base, *seeds.names, *(axis.name for axis in jobs.axes)}
+        parameters = parameters.union(*(row.values for row in jobs.rows))
+        if seeds.names:
+            parameters.add("seed")
+        known = {"index", "repeat", "workflow", *parameters}
+        if name is None:
+            name = "{index:04}" + "".join(
+                f"_{{{part}}}" for part in ("seed", "prompt:40") if part.partition(":")[0] in parameters
+            )
+        self._template = NameTemplate(name, known, sorted(known))
+
+    def __len__(self) -> int:
+        count = len(self._checked.jobs)
+        return count if self._limit is None else min(count, self._limit)
+
+    def fresh(self) -> Iterator[PlannedJob]:
+        """Every job as if none had run before."""
+        namer = _Namer(self._folder, ())
+        for index, key, job in self.keyed():
+            yield self.job(index, key, job, namer)
+
+    def keyed(self) -> Iterator[tuple[int, str, Listed]]:
+        """Index, key and what is listed."""
+        before: Counter[str] = Counter()
+        for index, job in enumerate(islice(self._checked.jobs, self._limit), 1):
+            wanted = json.dumps(self._checked.seeds.wanted(job), sort_keys=True, ensure_ascii=False)
+            digest = hashlib.sha256(wanted.encode()).hexdigest()[:32]
+            before[digest] += 1
+            yield index, f"{digest}#{before[digest]}", job
+
+    def job(self, index: int, key: str, job: Listed, namer: _Namer) -> PlannedJob:
+        values = self._checked.seeds.fixed(job, index - 1)
+        shown = {**self._checked.defaults, **values}
+        seeds = [shown[name] for name in self._checked.seeds.names if name in shown]
+        if seeds:
+            shown.setdefault("seed", seeds[0])
+        shown |= {"index": index, "repeat": job.repetition + 1, "workflow": self._workflow.name}
+        name = namer.take(self._template.fill(shown))
+        return PlannedJob(index, key, (job.row, *job.place, job.repetition), values, name)
+
+
+def plan_jobs(plan: Plan, ledger: Ledger, workflow: Workflow, folder: Path) -> Resumed:
+    """Writes the list into the ledger. UsageError where the ledger is another workflow's."""
+    digest, known = workflow_digest(workflow), ledger.about("workflow")
+    if known is not None and known != digest:
+        raise UsageError(
+            f"{folder} holds a batch of another workflow ({ledger.about('name')}, or this one before it was changed).",
+            hint="Choose another folder with --out, or forget the old batch with --restart; its files stay.",
+        )
+    new = 0
+    with ledger.listing({"workflow": digest, "name": workflow.name}) as listing:
+        namer = _Namer(folder, listing.names())
+        for index, key, job in plan.keyed():
+            place = (job.row, *job.place, job.repetition)
+            if not listing.relist(key, index, place):
+                planned = plan.job(index, key, job, namer)
+                listing.add(key, index, place, planned.values, planned.name)
+                new += 1
+    files_gone = ledger.resume(folder)
+    counts = ledger.counts()
+    return Resumed(counts.total, counts.done, new, ledger.unlisted(), files_gone)
+
+
+def workflow_digest(workflow: Workflow) -> str:
+    """The same for the same workflow, wherever the file lies and however it is laid out."""
+    data = workflow.api if workflow.api is not None else workflow.editor
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+class _Namer:
+    """Names that no job has, and that would not write over a file that is there already."""
+
+    def __init__(self, folder: Path, taken: Iterator[str] | tuple[str, ...] | list[str]) -> None:
+        self._folder = folder
+        self._unique = Unique(taken)
+        self._seen: set[PurePosixPath] = set()
+
+    def take(self, name: str) -> str:
+        inside = PurePosixPath(name).parent
+        if inside not in self._seen:
+            self._seen.add(inside)
+            for file in _files(self._folder / inside):
+                self._unique.block(str(inside / PurePosixPath(file).stem))
+        return self._unique.take(name)
+
+
+def _files(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []

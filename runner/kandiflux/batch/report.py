@@ -1,0 +1,211 @@
+"""One HTML file that shows a batch: pictures, parameters, times, failures. It needs no network and no other file;
+each small picture links to the saved one beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from kandiflux.batch.ledger import Counts, Entry, Ledger, Saved
+
+__all__ = ["REPORT", "write_report"]
+
+REPORT = "batch-report.html"
+_MANY = 1000
+_TINY = 112
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #fafaf8; --card: #fff; --ink: #1c1c1e; --muted: #5f5f63; --line: #dededa;
+  --accent: #1f5fbf; --bad: #a3261b; --bad-ground: #fdf1ef; }
+@media (prefers-color-scheme: dark) { :root { --ground: #17181a; --card: #202225; --ink: #ececee; --muted: #a4a5aa;
+  --line: #36383d; --accent: #86b4ff; --bad: #ff9d92; --bad-ground: #2c1f1e; } }
+* { box-sizing: border-box; }
+body { margin: 0; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { margin: 0 0 .25rem; font-size: 1.6rem; overflow-wrap: anywhere; }
+h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
+a { color: var(--accent); } :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.muted, dt, .place { color: var(--muted); } p { margin: .25rem 0; }
+.counts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: 1rem 0; padding: 0; list-style: none; }
+.counts b { font-size: 1.4rem; font-variant-numeric: tabular-nums; }
+.counts .bad b { color: var(--bad); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+.wide { overflow-x: auto; }
+label { display: inline-block; margin: .5rem .5rem .5rem 0; }
+input { font: inherit; padding: .35rem .6rem; width: min(24rem, 100%); color: inherit; background: var(--card);
+  border: 1px solid var(--muted); border-radius: 6px; }
+.jobs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: 1rem; margin: 0;
+  padding: 0; list-style: none; }
+.job { padding: .75rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px; min-width: 0;
+  content-visibility: auto; contain-intrinsic-size: auto 24rem; }
+.job h3 { margin: 0 0 .5rem; font-size: .95rem; overflow-wrap: anywhere; }
+.job img { display: block; max-width: 100%; height: auto; margin: 0 auto .25rem; border-radius: 4px; }
+.pictures { display: flex; flex-wrap: wrap; gap: .25rem; justify-content: center; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .75rem; margin: .5rem 0 0; font-size: .875rem; }
+dt, dd { margin: 0; overflow-wrap: anywhere; } dt { max-width: 9rem; }
+.failed { background: var(--bad-ground); border-color: var(--bad); }
+.message { margin: .5rem 0; color: var(--bad); white-space: pre-wrap; overflow-wrap: anywhere; }
+details { margin-top: .5rem; font-size: .875rem; } pre { overflow-x: auto; font-size: .8rem; }
+@media print { .job { break-inside: avoid; content-visibility: visible; } #find { display: none; } }
+"""
+
+_SCRIPT = """
+const box = document.getElementById('words'), said = document.getElementById('found');
+const jobs = [...document.querySelectorAll('.job')].map(job => [job, job.textContent.toLowerCase()]);
+document.getElementById('find').hidden = jobs.length < 2;
+box.addEventListener('input', () => {
+  const words = box.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  let shown = 0;
+  for (const [job, text] of jobs) {
+    const fits = words.every(word => text.includes(word));
+    job.hidden = !fits;
+    shown += fits;
+  }
+  said.textContent = words.length ? `${shown} of ${jobs.length}` : '';
+});
+"""
+
+
+def write_report(ledger: Ledger, folder: Path, title: str, *, sheets: Sequence[Path] = ()) -> Path:
+    """Writes `batch-report.html` into the folder, replacing that of an earlier run. Takes little memory."""
+    path = folder / REPORT
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        for part in _parts(ledger, title, sheets):
+            file.write(part)
+    partial.replace(path)
+    return path
+
+
+def _parts(ledger: Ledger, title: str, sheets: Sequence[Path]) -> Iterator[str]:
+    counts = ledger.counts()
+    script = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
+    yield (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}: '
+        f'{counts.done} of {counts.total} done</title>\n<meta name="viewport" content="width=device-width">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n<header>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="muted">A batch run by kandiflux, as of {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</p>\n'
+    )
+    yield _counts(counts)
+    yield from _servers(ledger)
+    if sheets:
+        links = " · ".join(f'<a href="{quote(sheet.name)}">{escape(sheet.name)}</a>' for sheet in sheets)
+        yield f"<p>{links}</p>\n"
+    yield "</header>\n<main>\n"
+    if counts.failed:
+        yield f'<h2 id="failed">Failed: {counts.failed}</h2>\n<ul class="jobs">\n'
+        for entry in ledger.entries("failed"):
+            yield _failure(entry)
+        yield "</ul>\n"
+    yield (
+        f'<h2 id="done">Done: {counts.done}</h2>\n<p id="find" hidden><label for="words">Show only jobs with</label>'
+        '<input id="words" type="search" autocomplete="off"> <span id="found" role="status"></span></p>\n'
+        '<ul class="jobs">\n'
+    )
+    for entry in ledger.entries("done"):
+        yield _job(ledger, entry, small=counts.done > _MANY)
+    yield "</ul>\n"
+    if counts.waiting + counts.sent:
+        yield (
+            f'<h2 id="waiting">Not done yet: {counts.waiting + counts.sent}</h2>\n'
+            "<p>Run the same command again to go on.</p>\n"
+        )
+    yield f"</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+
+
+def _counts(counts: Counts) -> str:
+    shown = [
+        ("done", counts.done, ""),
+        ("failed", counts.failed, "bad"),
+        ("not done yet", counts.waiting + counts.sent, ""),
+    ]
+    items = "".join(
+        f'<li class="{kind}"><b>{number}</b> {word}</li>' for word, number, kind in shown if number or word == "done"
+    )
+    return f'<ul class="counts">{items}<li><b>{counts.total}</b> in all</li></ul>\n'
+
+
+def _servers(ledger: Ledger) -> Iterator[str]:
+    rows = ledger.by_server()
+    if not rows:
+        return
+    yield (
+        '<div class="wide"><table>\n<tr><th scope="col">Server</th><th scope="col">Jobs done</th>'
+        '<th scope="col">Seconds a job</th><th scope="col">Seconds in all</th></tr>\n'
+    )
+    for server, done, mean, total in rows:
+        yield (
+            f"<tr><td>{escape(server)}</td><td>{done}</td><td>{_seconds(mean)}</td><td>{_seconds(total)}</td></tr>\n"
+        )
+    yield "</table></div>\n"
+
+
+def _job(ledger: Ledger, entry: Entry, *, small: bool) -> str:
+    described = ", ".join(f"{name} {value}" for name, value in entry.values.items()) or entry.name
+    pictures, links = "", []
+    for file in entry.files:
+        webp = ledger.thumbnail(file)
+        if webp is None:
+            links.append(file)
+            continue
+        if small:
+            webp = _tiny(webp)
+        data = base64.b64encode(webp).decode()
+        pictures += (
+            f'<a href="{quote(file.path)}"><img src="data:image/webp;base64,{data}" alt="{escape(described)}"></a>'
+        )
+    body = f'<div class="pictures">{pictures}</div>' if pictures else ""
+    body += "".join(f'<p><a href="{quote(file.path)}">{escape(_last(file))}</a></p>' for file in links)
+    body += "".join(f"<details><summary>text</summary><pre>{escape(text)}</pre></details>" for text in entry.texts)
+    about = {**entry.values, "time": f"{_seconds(entry.seconds)} s" if entry.seconds is not None else None,
+             "server": entry.server}  # fmt: skip
+    return f'<li class="job"><h3>{entry.index}. {escape(entry.name)}</h3>{body}{_table(about)}</li>\n'
+
+
+def _failure(entry: Entry) -> str:
+    error = entry.error or {}
+    message = "\n".join(
+        str(line) for line in (error.get("message"), error.get("hint") and f"To do: {error['hint']}") if line
+    )
+    traceback = "".join(str(line) for line in error.get("traceback") or ())
+    more = f"<details><summary>traceback</summary><pre>{escape(traceback)}</pre></details>" if traceback else ""
+    return (
+        f'<li class="job failed"><h3>{entry.index}. {escape(entry.name)}: {escape(str(error.get("error", "")))}</h3>'
+        f'<p class="message">{escape(message)}</p>{more}{_table({**entry.values, "server": entry.server})}</li>\n'
+    )
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in values.items() if value is not None
+    )
+    return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _tiny(webp: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(webp)) as picture:
+        picture.thumbnail((_TINY, _TINY))
+        found = io.BytesIO()
+        picture.save(found, "WEBP", quality=60, method=2)
+    return found.getvalue()
+
+
+def _last(file: Saved) -> str:
+    return file.path.rpartition("/")[2]
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f}" if seconds < 100 else f"{seconds:.0f}"

@@ -1,0 +1,292 @@
+"""A batch: many jobs of one workflow, over one or several servers, into one folder.
+
+    batch = Batch("flux.json", JobList(axes=parse_grid(["steps=20,30 guidance=2.5,3"])), Path("grid"),
+                  servers=["http://gpu1:8188", "http://gpu2:8188"])
+    summary = batch.run()
+
+Whatever ends a run, the same call goes on where it stopped: what is done is skipped, and what was handed to a server
+is looked for there before it is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kandiflux.batch.check import Checked, check_jobs
+from kandiflux.batch.events import BatchEvent, LaneStatus, Summary
+from kandiflux.batch.files import remove_partials
+from kandiflux.batch.jobs import JobList
+from kandiflux.batch.lane import Lane, Shared, Terms
+from kandiflux.batch.ledger import LEDGER, Attempt, Ledger
+from kandiflux.batch.lock import held_folder
+from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs
+from kandiflux.client import Client
+from kandiflux.config import LITE, connection
+from kandiflux.errors import KandifluxError, OutputError, ServerUnreachable
+from kandiflux.local import running_lite_host
+from kandiflux.workflow import Workflow
+
+__all__ = ["POLL_SECONDS", "Batch", "Connect"]
+
+_log = logging.getLogger(__name__)
+
+_OWN_PATIENCE = 5.0
+_SILENCE = 900.0
+_TICK = 0.5
+POLL_SECONDS = 2.0
+_CANCEL_SECONDS = 15.0
+
+Connect = Callable[[str, float], Client]
+"""Makes the client of a server: its name or URL, and the seconds of silence after which its jobs are given up."""
+
+
+def plain_client(server: str, patience: float) -> Client:
+    """A client of a URL, or of a server that kandiflux.toml names, with the authorisation that is written there."""
+    how = connection(server)
+    return Client(
+        how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=POLL_SECONDS, patience=patience
+    )
+
+
+class Batch:
+    """Jobs of one workflow, run to their end, however often that takes.
+
+    workflow: a Workflow, a path, or the name of a shipped one. jobs: what to run. folder: where files, ledger and
+    report go. servers: URLs; none, or "lite", for a lite host of the run's own. preset and seed as on the command
+    line (seed: fixed, random, increment, or a number). name: a template for file names. terms: see `Terms`. limit:
+    only so many jobs of the list. restart: forget what the folder's ledger knows. pages: write sheets and a
+    report at the end. connect: makes the clients.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow | str | Path,
+        jobs: JobList,
+        folder: Path,
+        *,
+        servers: Sequence[str] = (),
+        preset: str | None = None,
+        seed: str | int | None = None,
+        name: str | None = None,
+        terms: Terms | None = None,
+        limit: int | None = None,
+        restart: bool = False,
+        pages: bool = True,
+        connect: Connect = plain_client,
+    ) -> None:
+        self.workflow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
+        self.jobs = jobs
+        self.folder = folder
+        self._servers = [server for server in dict.fromkeys(servers) if server != LITE]
+        self._own_host = not self._servers or LITE in servers
+        self._preset = preset
+        self._seed = seed
+        self._name = name
+        self._terms = terms or Terms()
+        self._limit = limit
+        self._restart = restart
+        self._pages = pages
+        self._connect = connect
+        self._lanes: list[Lane] = []
+        self._shared: Shared | None = None
+        self._early: str | None = None
+        self._tell: Callable[[BatchEvent], None] = lambda event: None
+        self._telling = threading.RLock()
+
+    def preview(self) -> list[PlannedJob]:
+        """The jobs as a first run would do them. Contacts the servers to check them; writes and sends nothing."""
+        with self._clients() as clients:
+            plan = Plan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
+            return list(plan.fresh())
+
+    def run(self, on_event: Callable[[BatchEvent], None] | None = None) -> Summary:
+        """Runs until every job is done or has failed, or until it is stopped.
+
+        on_event is called from several threads, one call at a time. Failures of jobs are counted and recorded, not
+        raised. UsageError, InvalidPrompt: nothing was sent. ServerUnreachable: no server is left. OutputError: the
+        disk says no. After each of these the same call goes on.
+        """
+        if on_event is not None:
+            self._tell = on_event
+        begun = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            clients = stack.enter_context(self._clients())
+            checked = self._checked(clients)
+            plan = Plan(self.workflow, checked, self.folder, name=self._name, limit=self._limit)
+            stack.enter_context(held_folder(self.folder))
+            ledger = stack.enter_context(contextlib.closing(self._open_ledger()))
+            remove_partials(self.folder)
+            resumed = plan_jobs(plan, ledger, self.workflow, self.folder)
+            self._emit("planned", **vars(resumed))
+            done_before = ledger.counts().done
+            self._shared = shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit)
+            shared.other_lanes_up = self._other_lanes_up
+            self._lanes = self._make_lanes(clients, shared, ledger.open_attempts())
+            if self._early is not None:
+                # Asked to stop before there was anything to stop.
+                (self.stop if self._early == "stop" else self.cancel)()
+            try:
+                for lane in self._lanes:
+                    lane.start()
+                self._wait(shared, ledger)
+            finally:
+                for lane in self._lanes:
+                    lane.close()
+                if self._pages:
+                    self._write_pages(ledger, checked.jobs)
+            counts = ledger.counts()
+        summary = Summary(
+            total=counts.total,
+            done=counts.done,
+            failed=counts.failed,
+            waiting=counts.waiting + counts.sent,
+            ran=counts.done - done_before,
+            seconds=time.monotonic() - begun,
+            stopped=self._early is not None,
+        )
+        self._emit("ended", **vars(summary))
+        return summary
+
+    def stop(self) -> None:
+        """Lets what runs end, and takes back what waits on the servers. From any thread, or a signal handler."""
+        self._ask_to_end("stop")
+
+    def cancel(self) -> None:
+        """Ends what runs, too."""
+        self._ask_to_end("cancel")
+
+    def status(self) -> list[LaneStatus]:
+        """Each server at this moment."""
+        return [lane.status() for lane in self._lanes]
+
+    def _write_pages(self, ledger: Ledger, jobs: JobList) -> None:
+        """Sheets and report; that they cannot be written takes nothing from the jobs that are done."""
+        from kandiflux.batch.report import write_report
+        from kandiflux.batch.sheet import write_contact_sheets, write_xy_grids
+
+        title = self.workflow.title or self.workflow.name
+        try:
+            sheets = [
+                *write_xy_grids(ledger, self.folder, jobs, title),
+                *write_contact_sheets(ledger, self.folder, title),
+            ]
+            sheets.append(write_report(ledger, self.folder, title, sheets=sheets))
+        except (OSError, OutputError) as error:
+            _log.warning("the report cannot be written: %s", error)
+            return
+        for path in sheets:
+            self._emit("written", path=str(path))
+
+    def _ask_to_end(self, how: str) -> None:
+        self._early = how
+        if self._shared is not None:
+            self._shared.cancelling = how == "cancel"
+            self._shared.stop()
+            self._emit("stopping", how=how)
+
+    @contextlib.contextmanager
+    def _clients(self) -> Iterator[dict[str, Client]]:
+        """A client for each server by its name in the ledger, the own host's among them."""
+        with contextlib.ExitStack() as stack:
+            clients: dict[str, Client] = {}
+            for server in self._servers:
+                client = stack.enter_context(self._connect(server, max(_SILENCE, 3 * self._terms.patience)))
+                clients[client.url] = client
+            if self._own_host:
+                url = stack.enter_context(running_lite_host())
+                clients[LITE] = stack.enter_context(Client(url, poll_seconds=1.0, patience=_SILENCE))
+            yield clients
+
+    def _checked(self, clients: Mapping[str, Client]) -> Checked:
+        """The list, checked against every server that answers."""
+        checked: Checked | None = None
+        away: ServerUnreachable | None = None
+        for name, client in clients.items():
+            try:
+                object_info = client.object_info()
+            except ServerUnreachable as error:
+                away = error
+                _log.warning("%s does not answer; it is used once it does", name)
+                continue
+            found = check_jobs(self.workflow, object_info, self.jobs, preset=self._preset, seed=self._seed, server=name)
+            checked = checked or found
+        if checked is None:
+            raise away or ServerUnreachable("No server is named.")
+        return checked
+
+    def _open_ledger(self) -> Ledger:
+        path = self.folder / LEDGER
+        if self._restart:
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return Ledger(path)
+
+    def _make_lanes(self, clients: Mapping[str, Client], shared: Shared, attempts: Sequence[Attempt]) -> list[Lane]:
+        """A lane for each server, and for each that may still have jobs of an earlier run."""
+        by_server: dict[str, list[Attempt]] = {name: [] for name in clients}
+        for attempt in attempts:
+            by_server.setdefault(attempt.server, []).append(attempt)
+        # The host of an earlier run ended with that run.
+        for attempt in by_server.get(LITE, ()):
+            shared.ledger.withdrawn(attempt)
+        by_server[LITE] = []
+        lanes: list[Lane] = []
+        for name, left in by_server.items():
+            client = clients.get(name)
+            patience = _OWN_PATIENCE if name == LITE else self._terms.patience
+            if client is not None:
+                lanes.append(Lane(name, client, shared, patience=patience, unsettled=left))
+            elif left:
+                _log.warning("%d jobs of an earlier run may be on %s: they are looked for there first", len(left), name)
+                client = self._connect(name, _SILENCE)
+                lanes.append(Lane(name, client, shared, patience=patience, supplies=False, unsettled=left))
+        return lanes
+
+    def _wait(self, shared: Shared, ledger: Ledger) -> None:
+        deadline: float | None = None
+        while True:
+            with shared.changed:
+                if not self._is_over(shared, ledger):
+                    shared.changed.wait(_TICK)
+                    if shared.cancelling:
+                        deadline = deadline or time.monotonic() + _CANCEL_SECONDS
+                        if time.monotonic() > deadline:
+                            return
+                    continue
+            if shared.fatal is not None:
+                raise shared.fatal
+            return
+
+    def _is_over(self, shared: Shared, ledger: Ledger) -> bool:
+        if shared.fatal is not None and not isinstance(shared.fatal, KandifluxError):
+            return True
+        busy = any(lane.busy for lane in self._lanes)
+        if shared.stopping:
+            # Jobs of a server that is away cannot be waited for; they are looked for when the batch is resumed.
+            return not any(lane.busy and lane.state in ("up", "connecting") for lane in self._lanes)
+        if not busy and not ledger.unfinished():
+            return True
+        if not any(lane.usable for lane in self._lanes):
+            counts = ledger.counts()
+            reasons = "\n".join(f"  {lane.name}: {lane.reason.message}" for lane in self._lanes if lane.reason)
+            raise ServerUnreachable(
+                f"No server is left, and {counts.waiting + counts.sent} jobs are not done:\n{reasons}",
+                hint="Start a server, and run the same command again: it goes on where this ended.",
+            )
+        return False
+
+    def _other_lanes_up(self, lane: Lane) -> bool:
+        return any(other.state == "up" and other.supplies for other in self._lanes if other is not lane)
+
+    def _emit(self, kind: str, **about: Any) -> None:
+        with self._telling:
+            try:
+                self._tell(BatchEvent(kind, about))
+            except Exception:  # noqa: BLE001 - foreign code must not end the threads that follow the jobs
+                _log.exception("what listens to the batch failed")

@@ -1,0 +1,237 @@
+"""The command `kandiflux batch`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, print_table, reporting
+
+if TYPE_CHECKING:
+    from kandiflux.batch import Batch, JobList
+    from kandiflux.batch.run import Connect
+    from kandiflux.batch.show import Show
+
+__all__ = ["batch"]
+
+_FAILED = 1
+_SHOWN = 100
+
+
+def batch(
+    workflow: WorkflowArgument,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobs", "-j", metavar="FILE", help="One job a row: CSV with a header, JSON Lines, a JSON or YAML list."
+        ),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            "-g",
+            metavar="AXES",
+            help='All combinations: "steps=20,30 guidance=2.5,3". Ranges (seed=1..4, cfg=1..3:0.5), quoted values, '
+            "lines of a file (prompt=@prompts.txt). May be repeated.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Values of the parameter prompt, one a line; # for comments."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="For every job, unless it says otherwise; repeatable."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset of the workflow's, under what is set.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHICH",
+            help="fixed (as the workflow has it), random or increment (a new one for each job), or a number for all. "
+            "Drawn seeds are kept for the next run. Default: fixed; increment with --repeat.",
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Run each job so often.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many jobs.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results, ledger and report.")] = Path("batch"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help='Names of the files, as "{index:04}_{seed}_{prompt:40}"; / makes folders. Any parameter, '
+            "index, repeat and workflow can stand in it.",
+        ),
+    ] = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite`; repeat it to share the jobs among several. "
+            "Default: as for `run`."
+        ),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
+    ] = None,
+    ca_bundle: Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")] = None,
+    backlog: Annotated[int, typer.Option(min=1, help="Jobs on a server at a time: one runs, the others wait.")] = 2,
+    retry: Annotated[int, typer.Option(min=0, help="Run a failed job again so often, after the others.")] = 0,
+    on_lost: Annotated[
+        str,
+        typer.Option(metavar="WHAT", help="A job that its server has lost: resubmit (at most three times) or fail."),
+    ] = "resubmit",
+    patience: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds a server may refuse connections before its jobs run elsewhere."),
+    ] = 120.0,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Send nothing more once a job has failed.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget what the folder's ledger knows. Files that are there stay.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write contact sheet, grid and HTML report at the end.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs; send nothing.")] = False,
+    json_lines: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run many jobs of a workflow; prints each saved path.
+
+    Run the same command again after whatever stopped it: what is done is skipped, and what a server may still have is
+    looked for there first. Ctrl-C ends after what runs now; a second one cancels that, too.
+
+    \b
+    Examples:
+      kandiflux batch flux.json --grid "steps=20,30 guidance=2.5,3" --seed 7
+      kandiflux batch flux.json --prompts prompts.txt --repeat 4 --server http://a:8188 --server http://b:8188
+      kandiflux batch edit.json --jobs jobs.csv --name "{index:03}_{image}" --retry 1 --out edits
+      kandiflux batch flux.json --jobs jobs.yaml --dry-run
+    """
+    from kandiflux.batch import Batch, Terms
+    from kandiflux.errors import UsageError
+    from kandiflux.local import named_server
+
+    with reporting(json_lines):
+        if on_lost not in ("resubmit", "fail"):
+            raise UsageError("--on-lost cannot be read.", expected="resubmit or fail", got=on_lost)
+        servers = list(server or ())
+        if not servers and (usual := named_server(None)) is not None:
+            servers = [usual]
+        made = Batch(
+            workflow,
+            _job_list(jobs, grid, prompts, settings, repeat),
+            out,
+            servers=servers,
+            preset=preset,
+            seed=seed,
+            name=name,
+            terms=Terms(backlog, retry, on_lost == "resubmit", fail_fast, patience),
+            limit=limit,
+            restart=restart,
+            pages=report,
+            connect=_connect(header, ca_bundle),
+        )
+        if dry_run:
+            _list(made, as_json=json_lines)
+            return
+        with _shown(made, json_lines=json_lines, quiet=quiet) as show, _interruptible(made, show):
+            ended = made.run(show.event)
+        if ended.stopped and not ended.complete:
+            raise typer.Exit(INTERRUPTED)
+        if not ended.complete:
+            raise typer.Exit(_FAILED)
+
+
+def _job_list(
+    jobs: Path | None, grid: list[str] | None, prompts: Path | None, settings: list[str] | None, repeat: int
+) -> JobList:
+    from kandiflux.assignments import parse_assignments
+    from kandiflux.batch import Axis, JobList, parse_grid, read_jobs, read_lines
+    from kandiflux.errors import UsageError
+
+    axes = parse_grid(grid or ())
+    if prompts is not None:
+        if any(axis.name == "prompt" for axis in axes):
+            raise UsageError("--prompts and --grid both vary prompt.", expected="one of them")
+        axes = (*axes, Axis("prompt", tuple(read_lines(prompts))))
+    if jobs is None and not axes and repeat == 1:
+        raise UsageError("There is nothing to vary.", expected="--jobs, --grid, --prompts or --repeat")
+    return JobList(dict(parse_assignments(settings or ())), read_jobs(jobs) if jobs else (), axes, repeat)
+
+
+def _connect(header: list[str] | None, ca_bundle: Path | None) -> Connect:
+    from kandiflux.assignments import parse_headers
+    from kandiflux.batch.run import POLL_SECONDS
+    from kandiflux.client import Client
+    from kandiflux.config import connection
+
+    headers = parse_headers(header or ())
+
+    def connect(server: str, patience: float) -> Client:
+        how = connection(server, headers=headers, verify=str(ca_bundle) if ca_bundle else None)
+        return Client(
+            how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=POLL_SECONDS, patience=patience
+        )
+
+    return connect
+
+
+def _list(made: Batch, *, as_json: bool) -> None:
+    import json
+
+    planned = made.preview()
+    if as_json:
+        for job in planned:
+            typer.echo(json.dumps({"index": job.index, "name": job.name, "values": job.values}, ensure_ascii=False))
+        return
+    columns = list(dict.fromkeys(name for job in planned for name in job.values))
+    rows = [
+        (str(job.index), job.name, *(str(job.values.get(column, "")) for column in columns)) for job in planned
+    ]  # fmt: skip
+    hidden = len(rows) - _SHOWN if sys.stdout.isatty() else 0
+    print_table(("job", "name", *columns), rows[:_SHOWN] if hidden > 0 else rows)
+    typer.echo(f"{len(rows)} jobs" + (f", of which {hidden} are not shown" if hidden > 0 else ""), err=True)
+
+
+@contextlib.contextmanager
+def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Iterator[Show]:
+    from kandiflux.batch.show import JsonLines, Lines, live
+
+    if json_lines:
+        yield JsonLines()
+    elif quiet or not sys.stderr.isatty():
+        yield Lines(quiet=quiet)
+    else:
+        with live(made.status) as show:
+            yield show
+
+
+@contextlib.contextmanager
+def _interruptible(made: Batch, show: Show) -> Iterator[None]:
+    """Ctrl-C once: finish what runs. Twice: cancel it. A third time: leave at once; the ledger stays whole."""
+    presses = 0
+
+    def pressed(number: int, frame: Any) -> None:
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            made.stop()
+            show.say("Finishing what runs; nothing more is sent. Ctrl-C again cancels what runs.")
+        elif presses == 2:
+            made.cancel()
+            show.say("Cancelling what runs; Ctrl-C again leaves at once.")
+        else:
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, pressed)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
