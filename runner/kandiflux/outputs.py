@@ -5,17 +5,23 @@ Files arrive under a temporary name and are renamed when complete; nothing that 
 
 from __future__ import annotations
 
+import io
+import logging
+import random
 import re
+import time
 import unicodedata
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from kandiflux.errors import OutputError
+from kandiflux.errors import AccessDenied, OutputError, ProtocolError, ServerError, ServerUnreachable
 
 __all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name"]
+
+_log = logging.getLogger(__name__)
 
 _KINDS = {
     "image": {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".exr"},
@@ -27,6 +33,19 @@ _KINDS = {
     "text": {".txt", ".json", ".csv", ".md"},
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
+_SIGNATURES = {
+    ".png": b"\x89PNG\r\n\x1a\n",
+    ".jpg": b"\xff\xd8\xff",
+    ".jpeg": b"\xff\xd8\xff",
+    ".webp": b"RIFF",
+    ".gif": b"GIF8",
+}
+"""What a picture begins with, whoever sends it: a gateway's page of apology does not."""
+
+_LONGEST_SIGNATURE = 8
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between the attempts at a download: a host may be gone for a moment, and what it made is worth the wait."""
+
 _TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 _LONGEST_NAME = 180
@@ -61,7 +80,7 @@ class Output:
         return self.text is None
 
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces. OutputMissing or ServerUnreachable where it cannot be fetched."""
+        """The content in pieces, once. OutputMissing or ServerUnreachable where it cannot be fetched."""
         if self.text is not None:
             yield self.text.encode()
         elif self.data is not None:
@@ -69,8 +88,45 @@ class Output:
         elif self.source is not None:
             yield from self.source.view(self.filename, self.subfolder, self.folder)
 
+    def write(self, file: BinaryIO) -> int:
+        """Writes the content into `file`, at its end; the bytes written.
+
+        A download that breaks off, or gives something that is no picture under a picture's name, is begun again, for a
+        quarter of a minute or so.
+        OutputMissing, ServerUnreachable or ServerError where it cannot be fetched.
+        """
+        start = file.tell()
+        for pause in _PAUSES:
+            try:
+                return self._write(file)
+            except (ServerUnreachable, ServerError) as error:
+                if isinstance(error, AccessDenied):
+                    raise
+                _log.info("%s again, for %s", self.filename, error.message)
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            file.seek(start)
+            file.truncate()
+        return self._write(file)
+
+    def _write(self, file: BinaryIO) -> int:
+        size, head = 0, b""
+        for chunk in self.chunks():
+            head = head if len(head) >= _LONGEST_SIGNATURE else head + chunk[:_LONGEST_SIGNATURE]
+            size += file.write(chunk)
+        wanted = _SIGNATURES.get(PurePosixPath(self.filename).suffix.lower(), b"")
+        if size and not head.startswith(wanted):
+            raise ProtocolError(
+                f"What came for {self.filename} is no such picture.",
+                expected=f"a file that begins with {wanted!r}",
+                got=repr(head),
+            )
+        return size
+
     def read(self) -> bytes:
-        return b"".join(self.chunks())
+        """The content; errors as `write`."""
+        content = io.BytesIO()
+        self.write(content)
+        return content.getvalue()
 
     def as_dict(self) -> dict[str, Any]:
         about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
@@ -126,7 +182,7 @@ class Saver:
     def save(self, output: Output) -> Path | None:
         """The path written, or None where this file was already saved.
 
-        OutputError where the disk says no; OutputMissing and ServerUnreachable as `Output.chunks`.
+        OutputError where the disk says no; OutputMissing, ServerUnreachable and ServerError as `Output.write`.
         """
         key = (output.folder, output.subfolder, output.filename)
         if key in self._saved:
@@ -146,7 +202,7 @@ class Saver:
         partial = self.folder / f".kandiflux-{uuid.uuid4().hex}.part"
         try:
             with partial.open("xb") as file:
-                size = sum(file.write(chunk) for chunk in output.chunks())
+                size = output.write(file)
             if size == 0 and output.is_file:
                 raise OutputError(f"The server sent an empty file for {output.filename}.")
             return _publish(partial, self.folder / safe_name(output.filename))

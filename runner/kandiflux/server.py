@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
@@ -55,6 +55,8 @@ class QueueEntry:
     number: float
     prompt_id: str
     marker: str | None
+    item: Sequence[Any] = field(default=(), repr=False, compare=False)
+    """As the server lists it: number, prompt id, prompt, extra data, output nodes."""
 
     def is_job(self, prompt_id: str, marker: str) -> bool:
         return self.prompt_id == prompt_id or self.marker == marker
@@ -130,6 +132,7 @@ class Server:
     # Jobs
 
     def queue(self) -> Queue:
+        """What runs and what waits."""
         body = self._get_object("/queue")
         try:
             running = tuple(_queue_entry(item) for item in body["queue_running"])
@@ -142,9 +145,9 @@ class Server:
             ) from error
         return Queue(running, tuple(pending))
 
-    def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """The entry of one finished prompt; None while there is none."""
-        entry = self._get_object(f"/history/{quote(prompt_id, safe='')}").get(prompt_id)
+    def history(self, prompt_id: str, *, again: bool = True) -> dict[str, Any] | None:
+        """The entry of one finished prompt; None while there is none. again: try again where the answer is lost."""
+        entry = self._get_object(f"/history/{quote(prompt_id, safe='')}", again=again).get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
     def recent_history(self, max_items: int = 100) -> dict[str, Any]:
@@ -184,7 +187,8 @@ class Server:
         return f"{folder}/{answer.body['name']}" if folder else str(answer.body["name"])
 
     def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]:
-        """A stored file's bytes, in pieces. OutputMissing where it is not there (any more)."""
+        """A stored file's bytes, in pieces. OutputMissing where it is not there (any more), AnswerLost where the
+        download breaks off."""
         query = {"filename": filename, "subfolder": subfolder, "type": folder}
         try:
             with self._session().get(
@@ -203,14 +207,21 @@ class Server:
                         expected="HTTP 200",
                         got=f"HTTP {response.status_code} {response.reason}",
                     )
-                yield from response.iter_content(_CHUNK)
+                sent = 0
+                for chunk in response.iter_content(_CHUNK):
+                    sent += len(chunk)
+                    yield chunk
+                whole = response.headers.get("Content-Length", "")
+                # An older urllib3 takes a connection that ends for the end of the file.
+                if whole.isdecimal() and "Content-Encoding" not in response.headers and sent != int(whole):
+                    raise AnswerLost(f"The download of {filename} from {self.url} ended at {sent} of {whole} bytes.")
         except requests.RequestException as error:
             raise AnswerLost(f"The download of {filename} from {self.url} broke off: {error}.") from error
 
     # Requests
 
-    def _get_object(self, path: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        answer = self._get(path, params)
+    def _get_object(self, path: str, params: Mapping[str, Any] | None = None, *, again: bool = True) -> dict[str, Any]:
+        answer = self._get(path, params, again=again)
         if answer.status != 200 or not isinstance(answer.body, dict):
             raise ProtocolError(
                 f"{self.url}{path} is not answered as ComfyUI answers it.",
@@ -220,10 +231,9 @@ class Server:
             )
         return answer.body
 
-    def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Answer:
+    def _get(self, path: str, params: Mapping[str, Any] | None = None, *, again: bool = True) -> Answer:
         """Reading can be repeated without harm, so a lost answer or a busy gateway is tried again."""
-        pauses = (0.1, 0.4)
-        for pause in pauses:
+        for pause in (0.1, 0.4) if again else ():
             try:
                 answer = self._send("GET", path, params=params)
             except AnswerLost:
@@ -328,4 +338,4 @@ def _never_sent(error: requests.RequestException) -> bool:
 
 def _queue_entry(item: Any) -> QueueEntry:
     extra = item[3] if len(item) > 3 and isinstance(item[3], dict) else {}
-    return QueueEntry(float(item[0]), str(item[1]), extra.get(MARKER))
+    return QueueEntry(float(item[0]), str(item[1]), extra.get(MARKER), item)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.owner import OWNER, this_owner
 from kandiflux.prompt import Prompt
 from kandiflux.server import MARKER, Answer, Server
 
@@ -35,9 +36,10 @@ class Accepted:
 
 def prompt_body(prompt: Prompt, job_id: str, client_id: str) -> dict[str, Any]:
     """The JSON of POST /prompt. The marker in `extra_data` stays with the job in queue and history."""
-    extra: dict[str, Any] = {MARKER: job_id}
+    extra: dict[str, Any] = {MARKER: job_id, OWNER: this_owner()}
     if prompt.workflow is not None:
-        extra["extra_pnginfo"] = {"workflow": prompt.workflow}
+        # Every entry becomes a text in the pictures. (Without a workflow some nodes cannot bear there being any.)
+        extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
     return {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
 
 
@@ -53,33 +55,59 @@ def submit_prompt(
     """
     body = prompt_body(prompt, job_id, client_id)
     lost: AnswerLost | None = None
+    refused: ServerError | None = None
     for attempt in range(_ATTEMPTS):
         try:
             answer = server.post_prompt(body)
+            if answer.status == _TOO_MANY:
+                refused = ServerError(f"{server.url} has too much to do (HTTP 429).", hint="Try again later.")
+                time.sleep(_LOOK_PAUSE * 2**attempt)
+                continue
+            if not _is_unclear(answer):
+                return _read_answer(prompt, answer)
+            refused = _as_error(answer)
+            _log.info("the answer to the prompt %s says nothing of it (%s); looking for it", job_id, answer.status)
+            still_coming = False
         except AnswerLost as error:
             lost = error
             _log.info("the answer to the prompt %s was lost (%s); looking for it", job_id, error.message)
-            try:
-                found = find_prompt(server, job_id, patience if error.still_coming else settle, patience)
-            except (ServerUnreachable, ServerError):
-                # An earlier request may have come through all the same.
-                break
-            if found is not None:
-                return Accepted(found)
-            if error.still_coming:
-                break
+            still_coming = error.still_coming
         except ServerUnreachable:
-            if lost is None:
+            if lost is None and refused is None:
                 raise
             break
-        else:
-            if answer.status != _TOO_MANY:
-                return _read_answer(prompt, answer)
-            time.sleep(_LOOK_PAUSE * 2**attempt)
+        try:
+            found = find_prompt(server, job_id, patience if still_coming else settle, patience)
+        except (ServerUnreachable, ServerError):
+            # An earlier request may have come through all the same.
+            lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
+            break
+        if found is not None:
+            return Accepted(found)
+        if still_coming:
+            break
+    if lost is None and refused is not None:
+        raise refused
     raise AnswerLost(
         f"Whether {server.url} took the job {job_id} cannot be found out.",
         hint="It is neither in the queue nor in the history now. Look there again before you submit it anew.",
     ) from lost
+
+
+def _is_unclear(answer: Answer) -> bool:
+    """Neither a yes nor a no: something failed on the way, before the prompt was taken or after."""
+    accepted = isinstance(answer.body, dict) and isinstance(answer.body.get("prompt_id"), str)
+    return answer.status >= 500 or (answer.status == 200 and not accepted)
+
+
+def _as_error(answer: Answer) -> ServerError:
+    if answer.status == 200:
+        return ProtocolError(
+            "The answer to the prompt is not ComfyUI's.", expected="a prompt_id", got=answer.text[:200]
+        )
+    return ServerError(
+        f"The server could not take the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
+    )
 
 
 def find_prompt(
@@ -137,11 +165,7 @@ def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
     error = body.get("error")
     if answer.status == 400 and error is not None:
         raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error))
-    if answer.status == 200:
-        raise ProtocolError("The answer to the prompt is not ComfyUI's.", expected="a prompt_id", got=answer.text[:200])
-    raise ServerError(
-        f"The server could not take the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
-    )
+    raise _as_error(answer)
 
 
 def _summary(prompt: Prompt, error: Any) -> str:

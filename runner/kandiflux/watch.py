@@ -7,6 +7,7 @@ makes an answer later, never wrong.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -44,6 +45,7 @@ class Watcher:
         self._open: dict[str, Job] = {}
         self._hints: dict[str, tuple[float, float]] = {}
         self._absent: dict[str, int] = {}
+        self._troubled: dict[str, float] = {}
         self._next_sweep = 0.0
         self._unreachable_since: float | None = None
         self._stop = False
@@ -91,14 +93,10 @@ class Watcher:
                 now = time.monotonic()
                 due = [self._open[marker] for marker, (when, _) in self._hints.items() if when <= now]
                 sweep = bool(self._open) and self._next_sweep <= now
-            try:
-                for job in due:
-                    self._follow_hint(job)
-                if sweep:
-                    self._sweep()
-                self._unreachable_since = None
-            except (ServerUnreachable, ServerError) as error:
-                self._bear(error)
+            for job in due:
+                self._follow_hint(job)
+            if sweep:
+                self._sweep()
             self._forget_finished()
 
     def _seconds_left(self) -> float | None:
@@ -117,15 +115,23 @@ class Watcher:
                 self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
 
     def _sweep(self) -> None:
-        queue = self._server.queue()
         with self._wake:
             jobs = list(self._open.values())
+        try:
+            queue = self._server.queue()
+        except (ServerUnreachable, ServerError) as error:
+            self._bear(error, jobs)
+            return
+        self._unreachable_since = None
         again = self._poll_seconds
         for job in jobs:
             if self._orphaned(job):
                 again = min(again, _ORPHAN_SECONDS)
             if job.finished or self._in_queue(job, queue) or self._finish_from_history(job):
                 self._absent.pop(job.marker, None)
+                continue
+            if job.marker in self._troubled:
+                again = min(again, _AGAIN_SECONDS)
                 continue
             absences = self._absent[job.marker] = self._absent.get(job.marker, 0) + 1
             if absences >= _ABSENCES:
@@ -141,7 +147,8 @@ class Watcher:
         if running + len(places) > 1:
             # A prompt that was posted again after a lost answer, and then came through twice after all.
             _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
-            self._server.delete_pending(queue.pending[places[-1]].prompt_id)
+            with contextlib.suppress(ServerUnreachable, ServerError):  # the next look sees it again
+                self._server.delete_pending(queue.pending[places[-1]].prompt_id)
         if running:
             job.running()
         elif places:
@@ -149,9 +156,19 @@ class Watcher:
         return bool(running or places)
 
     def _finish_from_history(self, job: Job) -> bool:
+        """Whether it has ended. Its history may not be readable while the server and other jobs are well: that is
+        borne for `patience` seconds, and holds up nobody else."""
         if job.finished:
             return True
-        entry = self._server.history(job.prompt_id)
+        try:
+            entry = self._server.history(job.prompt_id, again=False)
+        except (ServerUnreachable, ServerError) as error:
+            since = self._troubled.setdefault(job.marker, time.monotonic())
+            _log.info("the history of %s cannot be read: %s", job.prompt_id, error.message)
+            if self._unreachable_since is None and time.monotonic() - since >= self._patience:
+                job.finish(error)
+            return job.finished
+        self._troubled.pop(job.marker, None)
         if entry is None:
             return False
         try:
@@ -166,14 +183,13 @@ class Watcher:
             job.finish(unreadable)
         return True
 
-    def _bear(self, error: ServerUnreachable | ServerError) -> None:
+    def _bear(self, error: ServerUnreachable | ServerError, jobs: list[Job]) -> None:
         now = time.monotonic()
         self._unreachable_since = self._unreachable_since or now
+        self._troubled.clear()
         silent = now - self._unreachable_since
         _log.info("%s does not answer (%.0f s): %s", self._server.url, silent, error.message)
         with self._wake:
-            jobs = list(self._open.values())
-            self._hints.clear()
             self._next_sweep = now + min(_ORPHAN_SECONDS, self._poll_seconds)
         if silent >= self._patience:
             for job in jobs:
@@ -191,6 +207,7 @@ class Watcher:
                 del self._open[marker]
                 self._hints.pop(marker, None)
                 self._absent.pop(marker, None)
+                self._troubled.pop(marker, None)
 
 
 def _gone(job: Job) -> JobInterrupted | JobLost:

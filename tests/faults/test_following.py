@@ -189,7 +189,10 @@ def test_a_cached_file_that_is_gone(comfy: FakeComfyUI, client: Client) -> None:
         result.images[0].read()
 
 
-def test_a_broken_download_leaves_no_file(comfy: FakeComfyUI, client: Client, tmp_path: Path) -> None:
+def test_a_broken_download_leaves_no_file(
+    comfy: FakeComfyUI, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kandiflux.outputs._PAUSES", (0.0, 0.0))
     comfy.view = "truncated"
     result = client.submit(prompt()).result(WAIT)
     with pytest.raises(ServerUnreachable, match="broke off"):

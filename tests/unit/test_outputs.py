@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from kandiflux.errors import OutputError
+from kandiflux.errors import AccessDenied, AnswerLost, KandifluxError, OutputError, OutputMissing, ProtocolError
 from kandiflux.outputs import Output, Saver, collect_outputs, safe_name
+
+PNG = b"\x89PNG\r\n\x1a\n and so on"
 
 
 class Source:
-    """Serves every file as its own name; `fail` breaks off in the middle."""
+    """Serves every file as `content`, again and again; after the pieces in `broken`, one a time, it breaks off."""
 
-    def __init__(self, fail: bool = False) -> None:
-        self.fail = fail
+    def __init__(self, content: bytes = PNG, broken: Sequence[bytes] = (), error: KandifluxError | None = None) -> None:
+        self.content, self.broken = content, list(broken)
+        self.error = error or AnswerLost("broke off")
+        self.asked = 0
 
     def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]:
-        yield filename.encode()
-        if self.fail:
-            raise OutputError("broke off")
+        self.asked += 1
+        if self.broken:
+            yield self.broken.pop(0)
+            raise self.error
+        yield self.content[:5]
+        yield self.content[5:]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.outputs._PAUSES", (0.0, 0.0))
 
 
 def output(name: str = "a.png", subfolder: str = "") -> Output:
@@ -66,10 +78,35 @@ def test_each_output_is_saved_once(tmp_path: Path) -> None:
 
 
 def test_what_breaks_off_leaves_nothing(tmp_path: Path) -> None:
-    broken = Output("image", "1", "Save", "a.png", source=Source(fail=True))
-    with pytest.raises(OutputError, match="broke off"):
-        Saver(tmp_path).save(broken)
+    source = Source(broken=[PNG] * 3)
+    with pytest.raises(AnswerLost, match="broke off"):
+        Saver(tmp_path).save(Output("image", "1", "Save", "a.png", source=source))
     assert list(tmp_path.iterdir()) == []
+    assert source.asked == 3
+
+
+def test_what_breaks_off_is_fetched_again_from_its_beginning(tmp_path: Path) -> None:
+    source = Source(broken=[b"<html>not now</html>", PNG[:9]])
+    path = Saver(tmp_path).save(Output("image", "1", "Save", "a.png", source=source))
+    assert path is not None
+    assert path.read_bytes() == PNG
+    assert (source.asked, list(tmp_path.iterdir())) == (3, [path])
+
+
+def test_a_page_is_no_picture(tmp_path: Path) -> None:
+    page = b"<html>The gateway is sorry.</html>"
+    with pytest.raises(ProtocolError, match=r"a\.png is no such picture"):
+        Saver(tmp_path).save(Output("image", "1", "Save", "a.png", source=Source(page)))
+    assert list(tmp_path.iterdir()) == []
+    assert Saver(tmp_path).save(Output("text", "1", "Save", "a.html", source=Source(page))) is not None
+
+
+@pytest.mark.parametrize("error", [OutputMissing("gone"), AccessDenied("closed")])
+def test_what_will_not_come_is_asked_for_once(tmp_path: Path, error: KandifluxError) -> None:
+    source = Source(broken=[PNG], error=error)
+    with pytest.raises(type(error)):
+        Saver(tmp_path).save(Output("image", "1", "Save", "a.png", source=source))
+    assert source.asked == 1
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
