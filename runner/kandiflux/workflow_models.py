@@ -82,5 +82,7 @@ def _filled(model: ModelFile) -> ModelFile:
 
 
 def _texts(values: Any) -> list[str]:
-    among: Iterable[Any] = values.values() if isinstance(values, Mapping) else values or ()
+    among: Iterable[Any] = (
+        values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ()
+    )
     return [value for value in among if isinstance(value, str)]
