@@ -26,8 +26,10 @@ from kandiflux.cli_common import (
     print_table,
     reporting,
 )
+from kandiflux.cli_convert import convert
 from kandiflux.cli_models import pull
 from kandiflux.cli_prompt import prompt_app
+from kandiflux.cli_queue import cancel, free, interrupt, queue
 from kandiflux.cli_reach import Reach, reaching
 from kandiflux.cli_run import rerun, run
 from kandiflux.lite.command import host
@@ -47,6 +49,11 @@ app.add_typer(prompt_app, name="prompt")
 app.command("run")(run)
 app.command("rerun")(rerun)
 app.command("check")(check)
+app.command("queue")(queue)
+app.command("cancel")(cancel)
+app.command("interrupt")(interrupt)
+app.command("free")(free)
+app.command("convert")(convert)
 app.command("batch")(batch)
 models.command("pull")(pull)
 
@@ -94,35 +101,6 @@ def params(
         print_table(("name", "type", "value", "range", ""), rows)
         for name, values in loaded.presets.items():
             typer.echo(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
-
-
-@app.command()
-@reaching
-def convert(
-    file: WorkflowArgument,
-    reach: Reach,
-    object_info: ObjectInfoOption = None,
-) -> None:
-    """Print an editor-format workflow in the API format.
-
-    \b
-    Examples:
-      kandiflux convert flux.json --server http://gpu:8188 > flux_api.json
-      kandiflux convert flux.json --object-info object_info.json
-    """
-    from kandiflux.convert import convert as to_api
-    from kandiflux.workflow import Workflow
-
-    with reporting(False):
-        loaded = Workflow.load(file)
-        if loaded.editor is None:
-            typer.echo("This file is in the API format already.", err=True)
-            typer.echo(json.dumps(loaded.api, ensure_ascii=False, indent=2))
-            return
-        conversion = to_api(loaded.editor, reach.object_info(object_info))
-        for class_type, titles in conversion.unknown.items():
-            typer.echo(f"unknown node class {class_type} ({', '.join(titles)}): its values may be missing", err=True)
-        typer.echo(json.dumps(conversion.prompt, ensure_ascii=False, indent=2))
 
 
 @app.command()

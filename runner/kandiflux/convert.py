@@ -24,7 +24,7 @@ from kandiflux.graph import BYPASSED, MUTED, Graph, Node, Scope, Slot, definitio
 
 __all__ = ["Conversion", "convert"]
 
-_MOST_NODES = 100_000
+_MOST_NODES = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def convert(
 
 def _running(classes: Classes, scope: Scope, bypassed: bool = False) -> Iterator[tuple[Scope, Node]]:
     """Every node that runs, inner ones in place of their subgraph."""
-    for node in sorted(scope.graph.nodes.values(), key=lambda node: node.order):
+    nodes = list(scope.graph.nodes.values())
+    for node in nodes if scope.parent is not None else sorted(nodes, key=lambda node: node.order):
         if node.mode == MUTED or (node.type in VIRTUAL and classes.info(node.type) is None):
             continue
         if scope.is_instance(node):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -159,11 +160,12 @@ class Workflow:
     ) -> Prompt:
         """The prompt with `values` set over the preset's, everything checked against object_info.
 
+        Dynamic prompts in the editor's file, `{a|b}`, become one of their choices, drawn anew each time.
         upload: called for a local file given to an input that takes one; without it such values are errors.
         check: look at what the file itself says, too, and not only at `values`.
         ParameterError, ConversionError; InvalidPrompt, with every problem, for what the server would refuse.
         """
-        conversion = self._conversion(object_info)
+        conversion = self._conversion(object_info, random.Random())
         wanted = {**self._preset(preset), **(values or {})}
         targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
         if conversion.unknown:
@@ -254,11 +256,11 @@ class Workflow:
             )
         return found
 
-    def _conversion(self, object_info: Mapping[str, Any]) -> Conversion:
+    def _conversion(self, object_info: Mapping[str, Any], draw: random.Random | None = None) -> Conversion:
         if self.api is None:
             if self.editor is None:
                 raise WorkflowError(f"{self.origin} holds no workflow.")
-            return convert(self.editor, object_info)
+            return convert(self.editor, object_info, draw=draw)
         titles = {str(node.get("id")): node.get("title") for node in (self.editor or {}).get("nodes") or ()}
         prompt: dict[str, dict[str, Any]] = {}
         for node_id, node in self.api.items():

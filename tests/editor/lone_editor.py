@@ -66,7 +66,7 @@ def lone_editor(object_info: Mapping[str, Any]) -> Iterator[LoneEditor]:
         browser = started.chromium.launch(executable_path=chromium, args=_OPTIONS)
         page = browser.new_page()
         page.goto(url)
-        last = next(reversed(object_info))
+        last = list(object_info)[-1]
         page.wait_for_function(
             "(window.app ?? window.comfyAPI?.app?.app)?.graph?.nodes !== undefined", timeout=_PATIENCE
         )
@@ -104,7 +104,7 @@ def _served(static: Path, answers: Mapping[str, Any]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

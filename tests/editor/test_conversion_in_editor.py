@@ -1,7 +1,7 @@
 """The real editor makes of each small file what the runner makes of it.
 
-`python -m tests.editor.test_conversion_in_editor` records data/conversions.json anew: from the editor, and for the cases
-in STAND_APART from the runner; look at what changes.
+With `runner` on PYTHONPATH, `python -m tests.editor.test_conversion_in_editor` records data/conversions.json anew: from
+the editor, and for the cases in STAND_APART from the runner. Look at what changes.
 """
 
 from __future__ import annotations

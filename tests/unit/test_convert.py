@@ -1,10 +1,10 @@
-"""Each rule by which the editor turns its own format into what it sends."""
+"""The editor's format becomes what the editor would send: each rule by a small file, and what no such file shows."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
+import random
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,206 +12,173 @@ import pytest
 from kandiflux.convert import convert
 from kandiflux.errors import ConversionError, WorkflowError
 
-ROOT = Path(__file__).resolve().parents[2]
-OBJECT_INFO = json.loads((ROOT / "tests" / "data" / "object_info.json").read_text("utf-8"))
-SHARED = Path(os.environ.get("KANDIFLUX_SHARED") or ROOT.parent / "shared")
+from tests.conversion_cases import CASES, OBJECT_INFO, file, link, node, slot, subgraph
+
+RECORDED = json.loads((Path(__file__).resolve().parents[1] / "data" / "conversions.json").read_text("utf-8"))
 
 
-def node(node_id: int, kind: str, values: Any = None, inputs: Any = (), mode: int = 0, **more: Any) -> dict[str, Any]:
-    """`inputs`: (name, type, link id or None), and True as a fourth where it is a widget turned input."""
-    declared = [
-        {"name": name, "type": kind, "link": link, **({"widget": {"name": name}} if widget else {})}
-        for name, kind, link, *widget in inputs
-    ]
-    return {"id": node_id, "type": kind, "mode": mode, "widgets_values": values, "inputs": declared, **more}
-
-
-def api(nodes: list[dict[str, Any]], links: list[Any] = (), **more: Any) -> dict[str, Any]:  # type: ignore[assignment]
+def inputs(workflow: dict[str, Any], **options: Any) -> dict[str, Any]:
     """{id: inputs} of the converted file."""
-    prompt = convert({"nodes": nodes, "links": list(links), **more}, OBJECT_INFO).prompt
+    prompt = convert(workflow, OBJECT_INFO, **options).prompt
     return {node_id: about["inputs"] for node_id, about in prompt.items()}
 
 
-def sampler(values: list[Any]) -> dict[str, Any]:
-    return node(1, "KSampler", values)
+@pytest.mark.parametrize("name", CASES)
+def test_rule(name: str) -> None:
+    """What the editor made of the file was recorded: see tests/editor/test_conversion_in_editor.py."""
+    prompt = convert(CASES[name], OBJECT_INFO).prompt
+    assert {node_id: [about["class_type"], about["inputs"]] for node_id, about in prompt.items()} == RECORDED[name]
 
 
-def test_widgets_follow_object_info_and_the_control_is_skipped() -> None:
-    inputs = api([sampler([7, "randomize", 12, 3.5, "euler", "karras", 0.5])])["1"]
-    assert inputs == {
-        "seed": 7, "steps": 12, "cfg": 3.5, "sampler_name": "euler", "scheduler": "karras", "denoise": 0.5,
-    }  # fmt: skip
+def test_every_recorded_case_is_there() -> None:
+    assert RECORDED.keys() == CASES.keys()
 
 
-def test_a_legacy_boolean_fills_the_control_slot() -> None:
-    assert api([sampler([7, True, 12, 3.5, "euler", "karras", 0.5])])["1"]["steps"] == 12
+def test_numbers_come_before_the_nodes_of_subgraphs_as_in_javascript() -> None:
+    prompt = convert(CASES["a_subgraph_with_values_of_its_own"], OBJECT_INFO).prompt
+    assert list(prompt) == ["9", "5:21"]
+    assert prompt["9"]["_meta"] == {"title": "SaveImage"}
 
 
-def test_missing_values_take_their_defaults() -> None:
-    inputs = api([sampler([7, "fixed"])])["1"]
-    assert (inputs["steps"], inputs["cfg"], inputs["sampler_name"], inputs["scheduler"]) == (20, 8.0, "euler", "simple")
+def test_it_says_what_a_primitive_feeds() -> None:
+    conversion = convert(CASES["a_primitive_is_written_into_what_it_feeds"], OBJECT_INFO)
+    assert conversion.fed_by == {"1": [("2", "width"), ("2", "height")]}
 
 
-def test_a_choice_with_control_skips_two_and_the_upload_button_comes_before_the_optional_inputs() -> None:
-    inputs = api([node(1, "Chooser", ["b", "fixed", "", "p.png", "image", "tail", ["x"]])])["1"]
-    assert inputs == {"first": "b", "picture": "p.png", "last": "tail", "many": {"__value__": ["x"]}}
+FOX = file([node(1, "CLIPTextEncode", ["a {red|blue|{old|young} green} fox // seen"])])
 
 
-def test_values_may_be_given_by_name() -> None:
-    assert api([node(1, "EmptyImage", {"width": 8, "unheard_of": 1})])["1"]["width"] == 8
+def test_choices_of_dynamic_prompts_are_kept_unless_lots_are_drawn() -> None:
+    assert inputs(FOX)["1"]["text"] == "a {red|blue|{old|young} green} fox // seen"
+    drawn = {inputs(FOX, draw=random.Random(seed))["1"]["text"] for seed in range(50)}
+    assert drawn == {"a red fox ", "a blue fox ", "a old green fox ", "a young green fox "}
 
 
-def test_a_linked_widget_keeps_its_slot_and_the_link_wins() -> None:
-    nodes = [
-        node(1, "Loader", [True]),
-        node(2, "EmptyImage", [10, 20, 1, 0], [("width", "INT", 5, True)]),
-    ]
-    inputs = api(nodes, [[5, 1, 0, 2, 0, "INT"]])["2"]
-    assert (inputs["width"], inputs["height"]) == (["1", 0], 20)
-
-
-def test_an_input_that_became_a_socket_loses_its_slot_only_when_the_file_still_has_it() -> None:
-    assert api([node(1, "Late", ["old", 5])])["1"] == {"kept": 5}
-    assert api([node(1, "Late", [5])])["1"] == {"kept": 5}
-
-
-def test_a_primitive_is_written_into_what_it_feeds() -> None:
-    nodes = [
-        node(9, "PrimitiveNode", [33, "fixed"]),
-        node(2, "EmptyImage", [10, 20, 1, 0], [("width", "INT", 5, True)]),
-    ]
-    conversion = convert({"nodes": nodes, "links": [[5, 9, 0, 2, 0, "INT"]]}, OBJECT_INFO)
-    assert conversion.prompt["2"]["inputs"]["width"] == 33
-    assert list(conversion.prompt) == ["2"]
-    assert conversion.fed_by == {"9": [("2", "width")]}
-
-
-def test_reroutes_and_notes_are_not_nodes() -> None:
-    nodes = [
-        node(1, "EmptyImage", [1, 1, 1, 0]),
-        node(2, "Reroute", None, [("", "*", 1)]),
-        node(3, "Reroute", None, [("", "*", 2)]),
-        node(4, "SaveImage", ["x"], [("images", "IMAGE", 3)]),
-        node(5, "MarkdownNote", ["read me"]),
-        node(6, "Note", ["me too"]),
-    ]
-    links = [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "*"], [3, 3, 0, 4, 0, "IMAGE"]]
-    prompt = api(nodes, links)
-    assert prompt.keys() == {"1", "4"}
-    assert prompt["4"]["images"] == ["1", 0]
-
-
-def blur_chain(mode: int) -> dict[str, Any]:
-    nodes = [
-        node(1, "EmptyImage", [1, 1, 1, 0]),
-        node(2, "Blur", [3], [("mask", "MASK", None), ("image", "IMAGE", 1)], mode),
-        node(3, "SaveImage", ["x"], [("images", "IMAGE", 2)]),
-    ]
-    return api(nodes, [[1, 1, 0, 2, 1, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]])
-
-
-def test_a_muted_node_is_dropped_with_the_inputs_that_came_from_it() -> None:
-    prompt = blur_chain(2)
-    assert prompt.keys() == {"1", "3"}
-    assert prompt["3"] == {"filename_prefix": "x"}
-
-
-def test_a_bypassed_node_passes_on_the_first_input_of_the_type() -> None:
-    assert blur_chain(4)["3"]["images"] == ["1", 0]
-
-
-def test_a_bypassed_node_without_a_fitting_input_passes_on_nothing() -> None:
-    nodes = [
-        node(1, "Loader", [True], mode=4),
-        node(2, "SaveImage", ["x"], [("images", "IMAGE", 1)]),
-    ]
-    assert api(nodes, [[1, 1, 0, 2, 0, "IMAGE"]])["2"] == {"filename_prefix": "x"}
-
-
-def test_links_as_objects() -> None:
-    nodes = [node(1, "EmptyImage", [1, 1, 1, 0]), node(2, "SaveImage", ["x"], [("images", "IMAGE", 4)])]
-    link = {"id": 4, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0, "type": "IMAGE"}
-    assert api(nodes, [link], version=1)["2"]["images"] == ["1", 0]
-
-
-def subgraph_file(instance_values: list[Any], outer_link: int | None = None) -> dict[str, Any]:
-    inner = {
-        "id": "aaaa-bbbb",
-        "inputs": [{"name": "width", "type": "INT"}],
-        "outputs": [{"name": "IMAGE", "type": "IMAGE"}],
-        "nodes": [node(1, "EmptyImage", [11, 22, 1, 0], [("width", "INT", 1, True)])],
-        "links": [
-            {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0, "type": "INT"},
-            {"id": 2, "origin_id": 1, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "IMAGE"},
-        ],
-    }
-    return {
-        "nodes": [
-            node(5, "aaaa-bbbb", instance_values, [("width", "INT", outer_link)]),
-            node(6, "SaveImage", ["x"], [("images", "IMAGE", 3)]),
-            node(7, "Loader", [True]),
-        ],
-        "links": [[3, 5, 0, 6, 0, "IMAGE"], [4, 7, 0, 5, 0, "INT"]],
-        "definitions": {"subgraphs": [inner]},
-    }
+def test_the_same_lots_give_the_same_prompt() -> None:
+    first, second = (inputs(FOX, draw=random.Random(7)) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize(
-    ("values", "link", "width"), [([99], None, 99), ([], None, 11), ([99], 4, ["7", 0])], ids=["host", "inner", "link"]
+    ("pattern", "name"),
+    [
+        ("%date:yyyy-MM-dd%", "2026-03-04"),
+        ("%date:yy.M.d%", "26"),  # the editor reads a date as far as the first dot
+        ("%date:yy.M%", "%date:yy.M%"),  # … and looks for a node where there is one dot
+        ("%date:hhmmss%/x", "050607/x"),
+        ("100%", "100%"),
+    ],
 )
-def test_subgraphs_are_expanded(values: list[Any], link: int | None, width: Any) -> None:
-    prompt = convert(subgraph_file(values, link), OBJECT_INFO).prompt
-    assert prompt.keys() == {"5:1", "6", "7"}
-    assert prompt["6"]["inputs"]["images"] == ["5:1", 0]
-    assert prompt["5:1"]["inputs"]["width"] == width
+def test_dates_in_names_of_files(pattern: str, name: str) -> None:
+    made = inputs(file([node(1, "SaveImage", [pattern])]), now=datetime(2026, 3, 4, 5, 6, 7))
+    assert made["1"]["filename_prefix"] == name
 
 
 def test_unknown_classes_are_named_and_do_not_stop_it() -> None:
-    conversion = convert({"nodes": [node(1, "Mystery", [1], title="Riddle")], "links": []}, OBJECT_INFO)
-    assert conversion.unknown == {"Mystery": ["Riddle"]}
-    assert conversion.prompt["1"]["inputs"] == {}
+    nodes = [
+        node(1, "EmptyImage", [1, 2], [], [["IMAGE", 3]]),
+        node(
+            2,
+            "Mystery",
+            [1, "x"],
+            [["image", "IMAGE", 3], ["depth", "INT", None, True]],
+            [["IMAGE", 4]],
+            title="Riddle",
+        ),
+        node(4, "Mystery", ["only"], [["name", "STRING", None, True]]),
+        node(3, "SaveImage", ["out"], [["images", "IMAGE", 4]]),
+    ]
+    conversion = convert(file(nodes, [[3, 1, 0, 2, 0, "IMAGE"], [4, 2, 0, 3, 0, "IMAGE"]]), OBJECT_INFO)
+    assert conversion.unknown == {"Mystery": ["Riddle", "Mystery"]}
+    assert conversion.prompt["2"]["inputs"] == {"image": ["1", 0]}, "two values, one widget: none is known"
+    assert conversion.prompt["4"]["inputs"] == {"name": "only"}
+    assert conversion.prompt["3"]["inputs"]["images"] == ["2", 0]
+
+
+def test_unknown_classes_keep_values_that_are_stored_with_their_names() -> None:
+    slots = [["depth", "INT", None, True], ["name", "STRING", None, True]]
+    riddle = node(
+        1, "Mystery", [3, "fixed", "x"], slots, widgets_values_named={"depth": 3, "control": "fixed", "name": "x"}
+    )
+    assert inputs(file([riddle]))["1"] == {"depth": 3, "name": "x"}
+
+
+def test_a_group_node_without_its_definition_is_an_unknown_class() -> None:
+    conversion = convert(file([node(1, "workflow>lost")], extra={"groupNodes": {}}), OBJECT_INFO)
+    assert conversion.unknown == {"workflow>lost": ["workflow>lost"]}
+
+
+def test_values_meet_by_name_what_setters_and_getters_pass_on() -> None:
+    nodes = [
+        node(1, "EmptyImage", [1, 2], [], [["IMAGE", 3]]),
+        node(2, "SetNode", ["picture"], [["IMAGE", "IMAGE", 3]]),
+        node(3, "GetNode", ["picture"], [], [["IMAGE", 4]]),
+        node(4, "SaveImage", ["out"], [["images", "IMAGE", 4]]),
+    ]
+    conversion = convert(file(nodes, [[3, 1, 0, 2, 0, "IMAGE"], [4, 3, 0, 4, 0, "IMAGE"]]), OBJECT_INFO)
+    assert conversion.prompt["4"]["inputs"]["images"] == ["1", 0]
+    assert conversion.prompt.keys() == {"1", "4"}
+    assert not conversion.unknown
 
 
 def test_a_circle_of_reroutes_is_refused() -> None:
     nodes = [
-        node(1, "Reroute", None, [("", "*", 2)]),
-        node(2, "Reroute", None, [("", "*", 1)]),
-        node(3, "SaveImage", ["x"], [("images", "IMAGE", 3)]),
+        node(1, "Reroute", None, [["", "*", 2]]),
+        node(2, "Reroute", None, [["", "*", 1]]),
+        node(3, "SaveImage", ["x"], [["images", "IMAGE", 3]]),
     ]
     with pytest.raises(ConversionError, match="circle"):
-        api(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 3, 0, "IMAGE"]])
+        convert(file(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 3, 0, "IMAGE"]]), OBJECT_INFO)
 
 
-def test_what_is_no_workflow_is_refused() -> None:
-    with pytest.raises(WorkflowError):
-        convert({"1": {"class_type": "X", "inputs": {}}}, OBJECT_INFO)
-    with pytest.raises(WorkflowError):
-        convert({"nodes": [{"type": "X"}], "links": []}, OBJECT_INFO)
+def test_a_long_row_of_reroutes_is_followed_to_its_end() -> None:
+    count = 3000
+    reroutes = [node(at, "Reroute", None, [["", "*", at]]) for at in range(2, count)]
+    nodes = [node(1, "EmptyImage", [1, 2]), *reroutes, node(count, "SaveImage", ["x"], [["images", "IMAGE", count]])]
+    links = [[at, at - 1, 0, at, 0, "*"] for at in range(2, count + 1)]
+    assert inputs(file(nodes, links))[str(count)]["images"] == ["1", 0]
 
 
-def _templates() -> Path | None:
-    spec = importlib.util.find_spec("comfyui_workflow_templates")
-    return Path(spec.origin).parent / "templates" if spec is not None and spec.origin else None
+def _containing(name: str, *inner: str) -> dict[str, Any]:
+    nodes = [node(at, other, [], [], []) for at, other in enumerate(inner, 1)]
+    return subgraph(name, nodes, [link(1, 1, 0, -20, 0, "IMAGE")], [], [slot("IMAGE", "IMAGE", [1])])
 
 
-def test_official_templates_convert_as_in_the_editor() -> None:
-    corpus, templates = SHARED / "corpus" / "ui_to_api", _templates()
-    known = SHARED / "comfyui" / "object_info-0.3.64.json"
-    if templates is None or not corpus.is_dir() or not known.is_file():
-        pytest.skip("needs the package comfyui-workflow-templates and the corpus of what the editor made of it")
-    object_info = json.loads(known.read_text("utf-8"))
-    compared = 0
-    for expected_file in sorted(corpus.glob("*.json")):
-        template = templates / expected_file.name
-        if not template.is_file():
-            continue
-        conversion = convert(json.loads(template.read_text("utf-8")), object_info)
-        if conversion.unknown:
-            continue
-        assert _bare(conversion.prompt) == _bare(json.loads(expected_file.read_text("utf-8"))), expected_file.name
-        compared += 1
-    assert compared > 50
+def test_subgraphs_that_contain_each_other_are_refused() -> None:
+    definitions = {"subgraphs": [_containing("one", "two"), _containing("two", "one")]}
+    with pytest.raises(ConversionError, match="contain each other"):
+        convert(file([node(5, "one")], definitions=definitions), OBJECT_INFO)
 
 
-def _bare(prompt: dict[str, Any]) -> dict[str, Any]:
-    return {node_id: (about["class_type"], about["inputs"]) for node_id, about in prompt.items()}
+def test_subgraphs_that_multiply_beyond_measure_are_refused() -> None:
+    levels = [_containing(f"level{at}", *[f"level{at + 1}"] * 10) for at in range(12)]
+    definitions = {"subgraphs": [*levels, _containing("level12", "EmptyImage")]}
+    with pytest.raises(ConversionError, match="more than"):
+        convert(file([node(5, "level0")], definitions=definitions), OBJECT_INFO)
+
+
+def test_links_that_lead_nowhere_are_left_out() -> None:
+    save = node(3, "SaveImage", ["x"], [["images", "IMAGE", 3]])
+    assert inputs(file([save], [[3, 77, 0, 3, 0, "IMAGE"]])) == {"3": {"filename_prefix": "x"}}
+    assert inputs(file([save])) == {"3": {"filename_prefix": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ({"1": {"class_type": "X", "inputs": {}}}, "not an editor-format"),
+        ({"nodes": [{"type": "X"}], "links": []}, "a node is malformed"),
+        ({"nodes": [5], "links": []}, "a node is malformed"),
+        ({"nodes": [{"id": 1, "type": "X", "inputs": 7}], "links": []}, r"`inputs` of node 1 \(X\)"),
+        ({"nodes": [{"id": 1, "type": "X", "inputs": [7]}], "links": []}, "an input or output of node 1"),
+        ({"nodes": [], "links": [[1, 2]]}, "a link is malformed"),
+        ({"nodes": [], "links": [[1, 2, "x", 3, 4]]}, "a link is malformed"),
+        ({"nodes": [], "links": 5}, "`links` of the workflow"),
+        ({"nodes": [], "links": [], "definitions": {"subgraphs": [{}]}}, "a subgraph is malformed"),
+        (file([node(1, "workflow>x")], extra={"groupNodes": {"x": 5}}), "no readable definition"),
+        (file([node(1, "workflow>x")], extra={"groupNodes": {"x": {"nodes": [], "links": [5]}}}), "A link in a group"),
+    ],
+)
+def test_what_is_no_workflow_is_refused_in_words(broken: dict[str, Any], said: str) -> None:
+    with pytest.raises(WorkflowError, match=said):
+        convert(broken, OBJECT_INFO)
