@@ -309,8 +309,8 @@ class _Examination:
         if "KSampler" not in self._object_info:
             hint = "This server is no ComfyUI, and has few nodes: start a ComfyUI and name it with --server."
         elif pack is not None and pack.name == _CORE:
-            since = f" {pack.version} or newer" if pack.version else " that is newer"
-            hint = f"It is ComfyUI's own: use a ComfyUI{since}."
+            made = f" (the file was made with {pack.version})" if pack.version else ""
+            hint = f"It is ComfyUI's own{made}: update ComfyUI, or read in its log why it could not load this one."
         elif pack is not None:
             version = f", version {pack.version}" if pack.version else ""
             at = f" (https://github.com/{pack.repository})" if pack.repository else ""

@@ -295,7 +295,7 @@ def test_the_version_of_a_pack_may_stand_at_the_top() -> None:
     assert workflow.editor is not None
     data = {**workflow.editor, "extra": {"node_versions": {"comfy-core": "0.9.1"}}}
     (finding,) = check(Workflow.from_data(data), OBJECT_INFO).findings
-    assert "use a ComfyUI 0.9.1 or newer" in str(finding)
+    assert "ComfyUI's own (the file was made with 0.9.1): update ComfyUI" in str(finding)
 
 
 def test_a_node_in_a_subgraph_is_named_with_the_titles_around_it() -> None:
