@@ -1,0 +1,148 @@
+"""The jobs on a server: what each is about, and taking them away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from kandiflux.errors import UsageError
+from kandiflux.owner import OWNER, this_owner
+
+if TYPE_CHECKING:
+    from kandiflux.server import QueueEntry, Server
+
+__all__ = ["Cancelled", "QueuedJob", "cancel", "interrupt", "match_jobs", "queued_jobs"]
+
+_PROMPT_INPUTS = ("prompt", "positive", "text", "clip_l", "t5xxl", "text_g")
+_LONGEST_TEXT = 200
+_SHORTEST_ID = 4
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """position: 0 for what runs, then 1, 2, … as it will run. mine: submitted by this user's kandiflux.
+
+    title: the workflow's own, where it has one. text: the beginning of the prompt that it draws, where one is found.
+    """
+
+    prompt_id: str
+    state: Literal["running", "pending"]
+    position: int
+    title: str
+    text: str
+    mine: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Ids: taken from the queue before they began; stopped while they ran; already gone when it was their turn."""
+
+    deleted: tuple[str, ...] = ()
+    interrupted: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+def queued_jobs(server: Server) -> list[QueuedJob]:
+    """What runs, and what waits in its order."""
+    queue = server.queue()
+    return [
+        *(_job(entry, "running", 0) for entry in queue.running),
+        *(_job(entry, "pending", place) for place, entry in enumerate(queue.pending, 1)),
+    ]
+
+
+def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJob]:
+    """The jobs of these ids; an id may be cut short where it is clear. UsageError where it is not, or there is none."""
+    found: list[QueuedJob] = []
+    for text in wanted:
+        fitting = [job for job in jobs if job.prompt_id == text]
+        if not fitting and len(text) >= _SHORTEST_ID:
+            fitting = [job for job in jobs if job.prompt_id.startswith(text)]
+        if len(fitting) != 1:
+            raise UsageError(
+                f"{'More than one job' if fitting else 'No job'} in the queue is {text!r}.",
+                expected=", ".join(job.prompt_id for job in jobs) or "(the queue is empty)",
+                hint=None if fitting else "It may have ended, or never been on this server.",
+            )
+        found += [job for job in fitting if job not in found]
+    return found
+
+
+def cancel(server: Server, jobs: Iterable[QueuedJob]) -> Cancelled:
+    """Takes the jobs from the queue, and interrupts those that run.
+
+    A job may begin between the look and the deed, so the queue is read again before anything is interrupted: only what
+    is seen running then, under its own id, is stopped.
+    """
+    ids = [job.prompt_id for job in jobs]
+    for prompt_id in ids:
+        server.delete_pending(prompt_id)
+    running = {entry.prompt_id for entry in server.queue().running}
+    interrupted = tuple(prompt_id for prompt_id in ids if prompt_id in running)
+    for prompt_id in interrupted:
+        server.interrupt(prompt_id)
+    were_running = {job.prompt_id for job in jobs if job.state == "running"}
+    gone = tuple(prompt_id for prompt_id in ids if prompt_id in were_running and prompt_id not in running)
+    deleted = tuple(prompt_id for prompt_id in ids if prompt_id not in interrupted and prompt_id not in gone)
+    return Cancelled(deleted, interrupted, gone)
+
+
+def interrupt(server: Server, wanted: str | None = None) -> str | None:
+    """Stops the running job, or the one of that id if it is the one that runs; its id, or None where nothing runs.
+
+    UsageError where another runs: old servers stop whatever runs, whichever id they are told.
+    """
+    running = [job for job in queued_jobs(server) if job.state == "running"]
+    if wanted is not None:
+        running = match_jobs(running, [wanted])
+    if not running:
+        return None
+    server.interrupt(running[0].prompt_id)
+    return running[0].prompt_id
+
+
+def _job(entry: QueueEntry, state: Literal["running", "pending"], position: int) -> QueuedJob:
+    nodes = _mapping(entry.item[2] if len(entry.item) > 2 else None)
+    extra = _mapping(entry.item[3] if len(entry.item) > 3 else None)
+    workflow = _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow"))
+    about = _mapping(_mapping(workflow.get("extra")).get("kandiflux"))
+    text = " ".join(next(_texts(nodes, _mapping(about.get("parameters"))), "").split())
+    return QueuedJob(
+        entry.prompt_id,
+        state,
+        position,
+        title=str(about.get("title") or ""),
+        text=text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…",
+        mine=extra.get(OWNER) == this_owner(),
+    )
+
+
+def _texts(nodes: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
+    """What may be the prompt, the likeliest first: the workflow's own parameter, then texts by their input's name."""
+    target = _mapping(parameters.get("prompt"))
+    yield from _text_of(nodes, str(target.get("node")), str(target.get("input")))
+    for pair in _pairs(target.get("nodes")):
+        yield from _text_of(nodes, str(pair[0]), str(pair[1]))
+    for name in _PROMPT_INPUTS:
+        for node_id in nodes:
+            yield from _text_of(nodes, node_id, name)
+
+
+def _text_of(nodes: Mapping[str, Any], node_id: str, name: str) -> Iterator[str]:
+    value = _mapping(_mapping(nodes.get(node_id)).get("inputs")).get(name)
+    if isinstance(value, str) and value.strip():
+        yield value
+
+
+def _pairs(value: object) -> list[list[object]]:
+    listed = cast("list[object]", value) if isinstance(value, list) else []
+    return [pair for one in listed if isinstance(one, list) and len(pair := cast("list[object]", one)) == 2]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """Anything may stand in a queue that anyone can post to."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,202 @@
+"""The commands around a run, against the lite host."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kandiflux import Client, Workflow
+from kandiflux.cli import app
+from kandiflux.errors import JobInterrupted, JobLost
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from tests.hosts import ROOT, RunningHost
+from tests.lite.test_runner import steps
+
+PLAIN = ROOT / "tests" / "data" / "empty_image.json"
+WAIT = 30
+
+
+@pytest.fixture
+def client(lite_host: RunningHost) -> Iterator[Client]:
+    with Client(lite_host.url, poll_seconds=1.0) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _server(lite_host: RunningHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KANDIFLUX_SERVER", lite_host.url)
+    monkeypatch.chdir(tmp_path)
+
+
+def kandiflux(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def told(*words: str) -> Any:
+    ended = kandiflux(*words, "--json")
+    assert ended.exit_code == 0, ended.output
+    return json.loads(ended.stdout)
+
+
+def until(true: Any) -> None:
+    deadline = time.monotonic() + WAIT
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# The queue
+
+
+@pytest.fixture
+def busy(client: Client) -> Iterator[list[Any]]:
+    """One job that runs for long, and two that wait."""
+    jobs = [client.submit(steps(0.05, count=1000 - number)) for number in range(2)]
+    jobs.append(client.submit({**steps(0.05, count=7), "3": words("  a red\n circle ")}))
+    until(lambda: jobs[0].state == "running")
+    yield jobs
+    for job in jobs:
+        job.cancel()
+    for job in jobs:
+        with pytest.raises((JobInterrupted, JobLost)):
+            job.result(WAIT)
+
+
+def words(text: str) -> dict[str, Any]:
+    return {"class_type": "PrimitiveString", "inputs": {"prompt": text, "value": ""}}
+
+
+def test_the_queue_is_listed_in_its_order(busy: list[Any]) -> None:
+    jobs = told("queue")["jobs"]
+    assert [(job["prompt_id"], job["state"], job["position"]) for job in jobs] == [
+        (busy[0].prompt_id, "running", 0),
+        (busy[1].prompt_id, "pending", 1),
+        (busy[2].prompt_id, "pending", 2),
+    ]
+    assert jobs[2]["text"] == "a red circle"
+    assert all(job["mine"] for job in jobs)
+    lines = kandiflux("queue").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["position", "runs", "1", "2"]
+
+
+def test_a_waiting_job_is_cancelled_by_the_beginning_of_its_id(busy: list[Any]) -> None:
+    assert kandiflux("cancel", busy[1].prompt_id[:8]).stdout.split() == [busy[1].prompt_id]
+    with pytest.raises(JobLost):
+        # Whoever waits for it cannot tell that somebody took it away from a server that forgot it.
+        busy[1].result(WAIT)
+    assert [job["prompt_id"] for job in told("queue")["jobs"]] == [busy[0].prompt_id, busy[2].prompt_id]
+
+
+def test_the_running_job_is_cancelled_and_the_next_one_begins(busy: list[Any]) -> None:
+    assert told("cancel", busy[0].prompt_id) == {"deleted": [], "interrupted": [busy[0].prompt_id], "gone": []}
+    until(lambda: busy[1].state == "running")
+
+
+def test_interrupting_a_job_that_does_not_run_is_refused(busy: list[Any]) -> None:
+    ended = kandiflux("interrupt", busy[2].prompt_id)
+    assert ended.exit_code == 2
+    assert busy[0].state == "running"
+
+
+def test_whatever_runs_is_interrupted(busy: list[Any]) -> None:
+    assert kandiflux("interrupt").stdout.strip() == busy[0].prompt_id
+    until(lambda: busy[0].finished)
+
+
+@pytest.mark.parametrize("which", ["--mine", "--all"])
+def test_all_are_cancelled(busy: list[Any], which: str) -> None:
+    done = told("cancel", which)
+    assert set(done["deleted"]) == {busy[1].prompt_id, busy[2].prompt_id}
+    assert done["interrupted"] == [busy[0].prompt_id]
+    until(lambda: told("queue")["jobs"] == [])
+
+
+def test_mine_are_not_those_of_another_user(busy: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.queued.this_owner", lambda: "somebody else")
+    assert kandiflux("cancel", "--mine").stdout == ""
+    assert busy[0].state == "running"
+
+
+@pytest.mark.parametrize("words", [(), ("--all", "--mine"), ("abcd", "--all"), ("abcd-no-such-id",)])
+def test_what_to_cancel_has_to_be_clear(words: tuple[str, ...]) -> None:
+    assert kandiflux("cancel", *words).exit_code == 2
+
+
+def test_memory_is_freed_and_results_are_forgotten(client: Client) -> None:
+    prompt = Workflow.load(PLAIN).prompt(client.object_info(), {"name": "freed"})
+    client.submit(prompt).result(WAIT)
+    assert client.submit(prompt).result(WAIT).cached_nodes
+    assert told("free")["results_forgotten"] is True
+    time.sleep(0.5)
+    assert not client.submit(prompt).result(WAIT).cached_nodes
+
+
+# Running again
+
+
+def drawn(*words: str) -> Path:
+    ended = kandiflux("run", str(PLAIN), "--quiet", *words)
+    assert ended.exit_code == 0, ended.output
+    return Path(ended.stdout.strip())
+
+
+def test_a_picture_is_made_again_and_carries_what_was_set(lite_host: RunningHost) -> None:
+    first = drawn("--set", "width=40", "--set", "name=again", "--out", "first")
+    ended = kandiflux("rerun", str(first), "--set", "height=24", "--out", "second")
+    assert ended.exit_code == 0, ended.output
+    second = Path(ended.stdout.strip())
+    with Image.open(second) as picture:
+        assert picture.size == (40, 24)
+        editor = json.loads(picture.info["workflow"])
+        assert json.loads(picture.info["kandiflux"]) == {"values": {"height": 24}}
+    assert editor["nodes"][0]["widgets_values"][:2] == [40, 24], "the values that were set stand in the workflow"
+    names = [one["name"] for one in told("params", str(second))["parameters"]]
+    assert names == ["width", "height", "size", "colour", "name"], "parameters keep their names"
+
+
+def test_a_file_without_metadata_is_made_again_from_its_sidecar() -> None:
+    picture = drawn("--set", "width=40", "--set", "name=bare", "--sidecar")
+    about = json.loads(picture.with_name(f"{picture.name}.json").read_bytes())
+    assert about["values"] == {"width": 40, "name": "bare"}
+    bare = Path("bare.png")
+    with Image.open(picture) as image:
+        Image.new("RGB", image.size).save(bare)
+    refused = kandiflux("rerun", str(bare))
+    assert refused.exit_code == 2
+    assert "carries no workflow" in refused.output
+    Path("bare.png.json").write_text(json.dumps(about))
+    again = kandiflux("rerun", str(bare), "--out", "again")
+    assert again.exit_code == 0, again.output
+    with Image.open(again.stdout.strip()) as image:
+        assert image.width == 40
+    assert told("params", "bare.png.json")["parameters"][0]["value"] == 40
+
+
+def test_one_picture_that_cannot_be_made_again_does_not_stop_the_others() -> None:
+    good = drawn("--set", "name=good")
+    bad = Path("bad.png")
+    Image.new("RGB", (8, 8)).save(bad)
+    ended = kandiflux("rerun", str(bad), str(good), "--out", "again")
+    assert ended.exit_code == 2
+    assert len(ended.stdout.splitlines()) == 1
+    assert "bad.png: not made again" in ended.stderr
+
+
+def test_a_cached_picture_whose_file_is_gone_is_made_once_more(lite_host: RunningHost) -> None:
+    words = ("--set", "name=gone", "--set", "width=33")
+    drawn(*words, "--out", "first")
+    saved = sorted(lite_host.output.glob("gone*.png"))
+    for file in saved:
+        file.unlink()
+    again = drawn(*words, "--out", "second")
+    with Image.open(again) as picture:
+        assert picture.width == 33
+        assert "kandiflux_again" in picture.info["prompt"]
+    assert len(list(lite_host.output.glob("gone*.png"))) == 1, "only what was missing was made again"
+    assert "kandiflux_again" not in json.dumps(Workflow.load(again).api)
