@@ -117,9 +117,11 @@ def _remarks(prompt: str, scene: Scene, target: Target, tokenizers: Mapping[str,
         notes.append("The prompt is empty: no layer says what is to be seen.")
     if target.family == SD15 and any(layer.kind == TEXT for layer in scene.others):
         notes.append("SD1.5 can hardly write: expect the text in the picture to be misspelt. FLUX can.")
-    if any(encoder.tokenizer == T5 for encoder in target.encoders) and re.search(f"[{HAN}]", prompt):
-        notes.append(f"{target.title}'s T5 knows no Chinese characters and reads each run of them as one unknown word.")
     for encoder in target.encoders:
+        if encoder.tokenizer == T5 and re.search(f"[{HAN}]", prompt):
+            notes.append(
+                f"{target.title}'s {encoder.title} knows no Chinese characters: a run of them is one unknown word."
+            )
         found = count(weights.plain(prompt), encoder, tokenizers)
         if found.over and encoder.beyond in ("lost", "untrained"):
             notes.append(f"Too long: {found}. Leave out or shorten the least important layers.")

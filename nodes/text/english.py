@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .language import Language
 from .layers import BACKGROUND, CAMERA, FOREGROUND, LIGHTING, MIDDLE, MOOD, STYLE, SUBJECT, TEXT
+from .quality import is_quality_tag
 
 _DETERMINED = re.compile(
     r"(?:an?|the|this|that|these|those|some|several|many|both|all|two|three|four|five|six|seven|eight|nine|ten|\d+"
@@ -30,7 +31,8 @@ _LIGHTS = re.compile(
 _LENS = re.compile(
     r"\blens\b|\d ?mm\b|\bf/\d|\bcamera\b|\b(?:canon|nikon|sony|leica|hasselblad|fujifilm|gopro|polaroid)\b", re.I
 )
-_FRAMING = re.compile(r"(?:shot|view|close-?up|angle|portrait|perspective|panorama)$", re.I)
+_FRAMING = re.compile(r"(?:shot|close-?up|portrait|panorama)$", re.I)
+_VIEW = re.compile(r"(?:view|angle|perspective|height|level)$", re.I)
 _FINITE = re.compile(r"(?:is|are|was|were|has|have|can|will)$|(?!.*(?:ss|ous|us|is|as)$)[a-z]{2,}s$", re.I)
 
 
@@ -61,7 +63,7 @@ class English(Language):
 
     def tell(self, kind: str, text: str) -> str:
         if kind == TEXT:
-            return f"{self.drawn_text(text)} is visible in the picture"
+            return super().tell(kind, text)
         text = self.inner(text)
         if kind == STYLE:
             medium, look = _medium(text)
@@ -73,6 +75,9 @@ class English(Language):
         if kind == MOOD:
             return _mood(text, self)
         return super().tell(kind, text)
+
+    def subtly(self, kind: str, text: str) -> str:
+        return f"with a hint of {self.inner(text)}" if kind == STYLE else super().subtly(kind, text)
 
     def opening(self, actors: str, styles: Sequence[str], *, sentence: bool) -> list[str]:
         media, looks = [], []
@@ -102,12 +107,13 @@ class English(Language):
         return super().one_sentence([lead] if lead else [], grounds, others)
 
 
-def article(text: str) -> str:
-    """`text` with "a" or "an" before it, unless it has an article or a number already, or looks like a plural."""
+def article(text: str, *, plural: bool = True) -> str:
+    """`text` with "a" or "an" before it, unless it has an article or a number already, or, if it may be one, looks
+    like a plural."""
     if _DETERMINED.match(text):
         return text
     head = re.split(r",| (?:with|in|on|of|at|from)\b", text, maxsplit=1)[0]
-    if re.search(r"[^s]s$", head) and not head.endswith(("lens", "canvas", "bus")):
+    if plural and re.search(r"[^s]s$", head) and not head.endswith(("lens", "canvas", "bus")):
         return text
     return f"{'an' if _VOWEL.match(text) else 'a'} {text}"
 
@@ -123,7 +129,7 @@ def _medium(style: str) -> tuple[str, str]:
 
 
 def _look(style: str) -> str:
-    if re.match(r"(?:in|like|as|inspired|reminiscent|with|by)\b", style, re.I):
+    if re.match(r"(?:in|like|as|inspired|reminiscent|with|by)\b", style, re.I) or is_quality_tag(style):
         return style
     if re.match(r"(?:the )?style of\b", style, re.I):
         return "in " + (style if style.lower().startswith("the") else f"the {style}")
@@ -131,7 +137,7 @@ def _look(style: str) -> str:
         return f"in {article(style)}" if style.lower().endswith(("style", "manner")) else f"with {article(style)}"
     if re.match(r"(?:an?|the) ", style, re.I):
         return f"as {style}"
-    return f"in {article(style)} style"
+    return f"in {article(style, plural=False)} style"
 
 
 def _lighting(text: str) -> str:
@@ -152,6 +158,8 @@ def _camera(text: str) -> str:
     head = text.partition(",")[0]
     if _FRAMING.search(head):
         return f"framed as {article(text)}"
+    if _VIEW.search(head):
+        return f"seen from {article(text)}"
     if re.search(r"\bfilm\b", head, re.I):
         return f"shot on {text}"
     if _LENS.search(head):
@@ -186,6 +194,7 @@ ENGLISH = English(
         FOREGROUND: "in the foreground, {}",
         MIDDLE: "in the middle ground, {}",
         BACKGROUND: "in the background, {}",
+        TEXT: "the text {} is visible in the picture",
     },
     phrases={
         FOREGROUND: "{} in the foreground",

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .cues import speaks_of_text
+from .detect import QUOTED
 from .layers import (
     BACKGROUND,
     CAMERA,
@@ -89,10 +91,14 @@ class Language:
         return self.drawn_text(text) if kind == TEXT else self.brief(text)
 
     def quoted(self, text: str) -> str:
-        """Text to be drawn, in the straight quotes that models know best."""
+        """Text to be drawn, in the straight quotes that models know best; a description of it as it is."""
+        if describes_text(text):
+            return self.inner(text)
         return '"' + text.replace('"', "'") + '"'
 
     def drawn_text(self, text: str) -> str:
+        if describes_text(text):
+            return self.inner(text)
         return self.phrases[TEXT].format(self.quoted(text))
 
     # What is said of a layer
@@ -111,10 +117,16 @@ class Language:
 
     def tell(self, kind: str, text: str) -> str:
         """The sentence of a layer that is neither subject nor action."""
+        if kind == TEXT and describes_text(text):
+            return text
         return self.sentences[kind].format(self.quoted(text) if kind == TEXT else self.inner(text))
 
     def phrase(self, kind: str, text: str) -> str:
         return self.drawn_text(text) if kind == TEXT else self.phrases.get(kind, "{}").format(self.inner(text))
+
+    def subtly(self, kind: str, text: str) -> str:
+        """`text` of a layer that shall hardly be seen."""
+        return text + self.comma + self.subtle
 
     def opening(self, actors: str, styles: Sequence[str], *, sentence: bool) -> list[str]:
         """The first sentences: what kind of picture, of what, in what style; `sentence` where `actors` is one."""
@@ -138,6 +150,11 @@ class Language:
     def inscribed(self, text: str, thing: str) -> str:
         """That `text` stands on `thing`, a name."""
         return self.inscription.format(x=self.quoted(text), y=thing)
+
+
+def describes_text(text: str) -> bool:
+    """Whether a text in the picture is told of (a sign that says "OPEN") and not given (OPEN)."""
+    return bool((found := QUOTED.search(text)) and speaks_of_text(text.replace(found[0], " ")))
 
 
 def capital(text: str) -> str:

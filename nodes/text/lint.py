@@ -74,10 +74,10 @@ def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
 
 def say_weights(text: str, language: str = "auto") -> str:
     """`text` with what `(words:1.3)` stresses said in words, as compose says it; weights below 1 just go."""
-    if not any(weight.explicit or rules.nested(weight) for weight in weights.find_weights(text)):
+    if not any(weight.explicit or weight.nested for weight in weights.find_weights(text)):
         return text
     spoken = find_language(detect([text]) if language == "auto" else language)
-    plain, parts = weights.without_explicit(rules.explicit(text))
+    plain, parts = weights.without_explicit(weights.numbered(text))
     names = list(
         dict.fromkeys(
             spoken.name("subject", words.strip()) for words, value in parts if value > 1 and not is_quality_tag(words)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from . import weights
 from .language import Language, capital
 from .layers import CAMERA, LIGHTING, MOOD, PLACES, TEXT, Layer
-from .scene import Scene
-from .sentences import phrased, places
+from .scene import Scene, rank
+from .sentences import phrased, placed, places
 from .targets import CLIP, Target
 from .tokens import Tokenize, count
 
@@ -23,22 +23,28 @@ def phrases(scene: Scene, language: Language, *, weigh: bool) -> list[str]:
     for actor in scene.actors:
         subject = stress(language.inner(actor.subject.text), actor.subject) if actor.subject else ""
         doing = [stress(language.inner(action.text), action) for action in actor.actions]
-        text, where = language.act(subject, doing), places(actor, scene, language)
-        if language.relates_inline:
-            made.append(" ".join([text, *where]))
+        where = places(actor, scene, language)
+        text = language.act(subject, doing)
+        if where and language.relates_inline:
+            made.append(
+                text + (language.comma if doing and not scene.other(actor.actions[-1]) else " ") + " ".join(where)
+            )
+        elif where and not doing:
+            made.append(placed(actor, text, scene, language))
         else:
-            made += [*([text] if doing or not where else []), *where]
+            made += [text, *where]
     scenery = [layer for layer in scene.others if layer.kind in PLACES]
     rest = [layer for layer in scene.others if layer.kind not in PLACES]
-    for layer in [*_sorted(scenery), *scene.styles, *_sorted(rest)]:
+    for layer in [*_sorted(scenery, weigh), *scene.styles, *_sorted(rest, weigh)]:
         first, *more = phrased(layer, scene, language)
         made += [stress(first, layer), *more]
     return made
 
 
-def _sorted(layers: list[Layer]) -> list[Layer]:
+def _sorted(layers: list[Layer], weigh: bool) -> list[Layer]:
+    """In their order; where no weights say what matters, that goes first."""
     order = (*PLACES, LIGHTING, CAMERA, MOOD, TEXT)
-    return sorted(layers, key=lambda layer: order.index(layer.kind))
+    return sorted(layers, key=lambda layer: (0 if weigh else rank(layer), order.index(layer.kind)))
 
 
 def short(phrases: list[str], target: Target, language: Language, tokenizers: Mapping[str, Tokenize]) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from . import weights
+from .cues import speaks_of_text
 from .findings import HINT, WARNING, Finding, Text
 from .language import Language
 from .quality import is_quality_tag
@@ -17,25 +18,20 @@ Found = Iterator[Finding]
 
 _LORA = re.compile(r" ?<(lora|lyco|hypernet):([^:>]*)(?::([^>]*))?>", re.I)
 _EMBEDDING = re.compile(r"[ ,]*\(?\bembedding:([\w./\\-]+)(?::[\d.]+)?\)?", re.I)
-_TEXT_CUES = {
-    "en": r"text|words?|letters?|lettering|read(?:s|ing)?|sa(?:ys?|ying)|spell(?:s|ing|ed)?|writ(?:e|es|ten|ing)|signs?"
-    r"|signboard|signage|titled?|label(?:s|led|ed)?|logo|inscri(?:bed|ption)|captions?|captioned|slogan|headline|banner"
-    r"|poster|billboard|print(?:s|ed)?|engraved|embroidered|painted|typography|font|names?|named|tag|badge|sticker"
-    r"|plaque|neon|shows?|displays?|displaying|number|plate|graffiti|handwriting|speech|bubble|menu|cover|stamped|carved|phrase|quote|message|tattoo",
-    "ru": r"надпис\w*|текст\w*|слов\w*|букв\w*|написан\w*|вывеск\w*|табличк\w*|заголов\w*|логотип\w*|подпис\w*"
-    r"|плакат\w*|лозунг\w*|гравиров\w*|выгравирован\w*|вышит\w*|обложк\w*|названи\w*|номер\w*|граффити|читается"
-    r"|гласит|шрифт\w*",
-    "zh": "写|字|文|标语|招牌|牌|标题|标志|商标|刻|印|书名|封面|海报|横幅|名",
-    "de": r"text|wort\w*|worte\w*|buchstab\w*|schrift\w*|\w*schriftzug|aufschrift|inschrift|beschrift\w*|steht|stehen"
-    r"|liest|\w*schild\w*|titel|überschrift|etikett|logo|slogan|plakat|banner|gedruckt|graviert|geschrieben|name\w*|nummer"
-    r"|graffiti|umschlag|cover|zeigt|lautet|tafel|sprechblase",
-}  # fmt: skip
-_CUE_REACH = (70, 45)
+_CUE_REACH = (80, 45)
 """How far before and behind the quotes a word may stand that tells of text in the picture."""
+_LIST_GAP = 20
+"""How far from one thing in quotes the next of a list may stand."""
 
 _MAY_DOUBLE = re.compile(
     "very|so|really|much|many|long|far|ha|bye|bora|pad|walla|cha|hush|knock|tut|yo|no|now|big|old|tick"
     "|еле|чуть|очень|много|давно|далеко|тихо|едва|так|вот|sehr|die|der|das|den|sie",
+    re.I,
+)
+
+
+_SMALL_WORD = re.compile(
+    "an?|the|of|in|on|at|to|and|or|with|is|are|by|for|from|his|her|its|в|на|с|и|под|у|по|из|ein|eine|mit|und|im|auf|ist",
     re.I,
 )
 
@@ -94,30 +90,6 @@ def a1111_words(given: Text) -> Found:
 # Weights and brackets
 
 
-def nested(weight: weights.Weight) -> bool:
-    """Whether it is `((so))`, which is a weight and no remark in brackets."""
-    inner = weight.inner.strip()
-    return not weight.explicit and any(
-        each.start == 0 and each.end == len(inner) for each in weights.find_weights(inner)
-    )
-
-
-def explicit(text: str) -> str:
-    """`text` with each `((so))` written as `(so:1.21)`."""
-    for weight in reversed(weights.find_weights(text)):
-        if weight.explicit:
-            continue
-        inner, value = weight.inner.strip(), weights.TIMES
-        while (within := weights.find_weights(inner)) and (within[0].start, within[0].end) == (0, len(inner)):
-            if within[0].explicit:
-                inner, value = within[0].inner, within[0].value
-                break
-            inner, value = within[0].inner.strip(), value * weights.TIMES
-        if value != weights.TIMES:
-            text = text[: weight.start] + f"({inner}:{value:.2f})" + text[weight.end :]
-    return text
-
-
 def weight_syntax(given: Text) -> Found:
     for weight in weights.find_weights(given.text):
         found = given.text[weight.start : weight.end]
@@ -134,7 +106,7 @@ def weight_syntax(given: Text) -> Found:
                     "extreme-weight", WARNING, weight.start, weight.end,
                     f"A weight of {weight.value:g} distorts the picture.", "Stay between 0.5 and 1.5.",
                 )  # fmt: skip
-        elif weight.explicit or nested(weight):
+        elif weight.explicit or weight.nested:
             yield from _weight_in_words(given, weight)
         elif given.target.family == FLUX:
             yield given.finding(
@@ -146,12 +118,13 @@ def weight_syntax(given: Text) -> Found:
 
 def _weight_in_words(given: Text, weight: weights.Weight) -> Found:
     found = given.text[weight.start : weight.end]
-    plain, parts = weights.without_explicit(explicit(found))
+    article = weights.article_of(given.text, weight)
+    plain, parts = weights.without_explicit(weights.numbered(found))
     if given.target.family == FLUX and is_quality_tag(plain):
         return  # a rule of its own
     value = parts[-1][1] if parts else weights.TIMES
     spoken = find_language(given.language)
-    name = spoken.name("subject", plain.strip())
+    name = spoken.name("subject", f"{article} {plain}".strip())
     if value > 1:
         suggestion = f'Write "{_stress(spoken, name)}" in the sentence.'
     else:
@@ -188,14 +161,14 @@ def brackets(given: Text) -> Found:
 
 def unbalanced_parentheses(given: Text) -> Found:
     for at in weights.stray_parentheses(given.text):
-        if at and re.match(r"[:;=8xX][-']?[()]", given.text[max(0, at - 1) : at + 1]):
-            continue  # a smile
         what = "is never closed" if given.text[at] == "(" else "closes nothing"
-        yield given.finding(
-            "unbalanced-parentheses", WARNING, at, at + 1,
-            f"The parenthesis {what}{': weights go wrong from here on' if given.target.drops_parentheses else ''}.",
-            "Add its partner or take it out.",
-        )  # fmt: skip
+        if given.target.drops_parentheses:
+            message = f"The parenthesis {what}: ComfyUI reads the weights behind it wrongly."
+            suggestion = rf"Add its partner, or write \{given.text[at]} if it is to be read."
+        else:
+            message, suggestion = f"The parenthesis {what}.", "Add its partner or take it out."
+        severity = WARNING if given.target.drops_parentheses else HINT
+        yield given.finding("unbalanced-parentheses", severity, at, at + 1, message, suggestion)
 
 
 # Quotes
@@ -220,13 +193,12 @@ def quoted_words(given: Text) -> Found:
     if given.target.family != FLUX:
         return
     before, behind = _CUE_REACH
+    last = -_LIST_GAP  # where what was last in quotes, and rightly, ends
     for found in given.quoted:
         around = given.text[max(0, found.start() - before) : found.start()] + " … "
         around += given.text[found.end() : found.end() + behind]
-        if any(
-            re.search(cues if language == "zh" else rf"(?<!\w)(?:{cues})(?!\w)", around, re.I)
-            for language, cues in _TEXT_CUES.items()
-        ):
+        if found.start() - last < _LIST_GAP or speaks_of_text(around):
+            last = found.end()
             continue
         words = found[0][1:-1]
         yield given.finding(
@@ -245,9 +217,10 @@ def doubled_words(given: Text) -> Found:
     for found in re.finditer(r"(?<![\w-])([^\W\d_]{2,})(?:[ \t]+(\1))+(?![\w-])", given.unquoted, re.I):
         if _MAY_DOUBLE.fullmatch(found[1]) or (found[1][0].isupper() and found[2][0].isupper()):
             continue
+        slip = bool(_SMALL_WORD.fullmatch(found[1]))  # of other words, some are meant: vulpes vulpes
         yield given.finding(
-            "doubled-word", WARNING, found.start(), found.end(),
-            f"“{found[0]}” says the same word twice.", "Say it once.", found[1],
+            "doubled-word", WARNING if slip else HINT, found.start(), found.end(),
+            f"“{found[0]}” says the same word twice.", "Say it once.", found[1] if slip else None,
         )  # fmt: skip
 
 
@@ -259,7 +232,6 @@ _SLIPS = (
     (re.compile(r"(?<!\.)\.\.(?!\.)|\.{4,}|。。+|\.,|,\."), "Doubled punctuation.",
      lambda found: "..." if len(found[0]) > 3 else "." if "." in found[0] else "。"),
     (re.compile(r"^\s*[,;，；、。]+\s*"), "The prompt begins with a punctuation mark.", lambda found: ""),
-    (re.compile(r"(?<=[^\W\d_]),(?=[^\W\d_])"), "No space after a comma.", lambda found: ", "),
 )  # fmt: skip
 
 
@@ -276,9 +248,8 @@ def spaces_and_punctuation(given: Text) -> Found:
         if given.text[start:end] != found[0]:  # it spans quotes
             continue
         right = put(found)
-        yield given.finding(
-            "punctuation", HINT, start, end, message, f"Write {right!r} for {found[0]!r}.", right
-        )  # fmt: skip
+        suggestion = f"Write {right!r} for {found[0]!r}." if right else "Take it out."
+        yield given.finding("punctuation", HINT, start, end, message, suggestion, right)
 
 
 # Length

@@ -13,11 +13,16 @@ from .targets import FLUX, SD15, T5
 
 Found = Iterator[Finding]
 
+_LINKS = (
+    "and|or|but|in|on|with|at|of|to|from|for|by|near|и|или|но|в|на|с|у|под|над"
+    "|und|oder|aber|im|am|an|auf|mit|vor|bei|zu"
+)
+"""Small words that what is negated does not go beyond."""
 _THING = {
     "zh": re.compile(r"(?:任何)?([^\s，。,、；]{1,4})"),
     "latin": re.compile(
         r"\s+(?:(?:any|visible|a|an|the|a single|jegliche\w*|никаких)\s+)*"
-        r"([^\W\d_][\w-]*(?:\s(?!(?:and|or|in|on|with|at|и|или|в|на|und|oder|im|auf)\b)[^\W\d_][\w-]*)?)"
+        rf"([^\W\d_][\w-]*(?:\s(?!(?:{_LINKS})\b)[^\W\d_][\w-]*)?)"
     ),
 }
 _MANY_TAGS = 3
@@ -151,8 +156,8 @@ def lookalike_letters(given: Text) -> Found:
         if not latin or not cyrillic:
             continue
         right = _one_alphabet(word, latin, cyrillic)
-        odd = ", ".join(dict.fromkeys(cyrillic if len(latin) >= len(cyrillic) else latin))
-        alphabet = "Cyrillic" if len(latin) >= len(cyrillic) else "Latin"
+        stray, alphabet = (latin, "Latin") if re.match(f"[{CYRILLIC}]", right or "x") else (cyrillic, "Cyrillic")
+        odd = ", ".join(dict.fromkeys(stray))
         yield given.finding(
             "mixed-alphabet", WARNING, found.start(), found.end(),
             f"“{word}” has Latin and Cyrillic letters ({odd} {'is' if ',' not in odd else 'are'} {alphabet}).",
@@ -189,11 +194,11 @@ def mixed_languages(given: Text) -> Found:
 def unread_language(given: Text) -> Found:
     """What the target's encoder never learnt."""
     target = given.target
-    if any(encoder.tokenizer == T5 for encoder in target.encoders):
+    for encoder in (encoder for encoder in target.encoders if encoder.tokenizer == T5):
         for found in _UNKNOWN_TO_T5.finditer(given.text):
             yield given.finding(
                 "unknown-letters", WARNING, found.start(), found.end(),
-                f"{target.title}'s T5 knows none of these letters: it reads “{found[0][:12]}"
+                f"{target.title}'s {encoder.title} knows none of these letters: it reads “{found[0][:12]}"
                 f"{'…' if len(found[0]) > 12 else ''}” as one unknown word.",
                 "Write it in English.",
             )  # fmt: skip
@@ -202,6 +207,6 @@ def unread_language(given: Text) -> Found:
     ):
         yield given.finding(
             "language", HINT, 0, 0,
-            f"{target.title} learnt English captions; {_LANGUAGE_NAMES[given.language]} works much worse.",
+            f"{target.title} learnt English captions; {_LANGUAGE_NAMES[given.language]} works worse.",
             "Write it in English; Kandinsky 2.1 reads Russian, Chinese and German.",
         )  # fmt: skip

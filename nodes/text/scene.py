@@ -89,7 +89,8 @@ def arrange(given: list[Layer], target: Target, notes: list[str]) -> Scene:
         if other is not None:
             scene.relations[id(own)] = said[id(other)]
         _place(scene, own)
-    scene.actors.sort(key=lambda actor: -max(actor.emphasis, 1.0))
+    if not target.reads_weights and not any(scene.other(layer) for actor in scene.actors for layer in actor.layers):
+        scene.actors.sort(key=lambda actor: -max(actor.emphasis, 1.0))
     return scene
 
 
@@ -129,12 +130,11 @@ def _readable(layer: Layer, target: Target, scene: Scene, notes: list[str]) -> L
         return replace(layer, text=weights.escape(text) if target.family == SD15 else weights.unescape(text))
     if target.reads_weights:
         return replace(layer, text=tidy(weights.escape_text(layer.text)))
-    text, parts = weights.without_explicit(layer.text)
+    text, parts = weights.without_explicit(weights.numbered(layer.text))
     if parts and layer.kind != NEGATIVE:
         scene.stressed += [words for words, value in parts if value > 1]
         notes.append(
-            f"{layer.label!r}: {target.title} reads no weights like ({parts[0][0]}:{parts[0][1]:g}); emphasis is said "
-            "in words instead."
+            f"{layer.label!r}: {target.title} reads no weights in brackets; emphasis is said in words instead."
         )
     return replace(layer, text=tidy(text))
 
@@ -149,8 +149,8 @@ def tidy(text: str) -> str:
 
 def in_order(layers: Iterable[Layer]) -> list[Layer]:
     """What is stressed first, what is subtle last, and otherwise in the order a picture is told in."""
-    return sorted(layers, key=lambda layer: (_rank(layer), ORDER.index(layer.kind)))
+    return sorted(layers, key=lambda layer: (rank(layer), ORDER.index(layer.kind)))
 
 
-def _rank(layer: Layer) -> int:
+def rank(layer: Layer) -> int:
     return 0 if layer.emphasis > 1 else 1 if layer.emphasis == 1 else 2

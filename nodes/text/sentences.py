@@ -58,30 +58,36 @@ def _opening(scene: Scene, language: Language) -> tuple[list[str], list[str]]:
         opening = language.stressed(opening, stressed)
     more: list[str] = []
     for i, (actor, text) in enumerate(zip(scene.actors, said, strict=True)):
-        where = [] if language.relates_inline else places(actor, scene, language)
-        if i not in together and (actor.actions or not where):  # a place names its subject
-            more.append(text)
-        more += where
+        more += [text] if i not in together else []
+        if actor.actions and not language.relates_inline:
+            more += places(actor, scene, language)
     return opening, more
 
 
 def places(actor: Actor, scene: Scene, language: Language) -> list[str]:
     """Where a subject is, by its own relation and those of what it does."""
-    return [
-        relation(
-            replace(actor.subject or layer, relation=layer.relation, relation_to=layer.relation_to), other, language
-        )
-        for layer in actor.layers
-        if (other := scene.other(layer)) is not None
-    ]
+    made = []
+    for layer in actor.layers:
+        if (other := scene.other(layer)) is not None:
+            here = replace(actor.subject or layer, relation=layer.relation, relation_to=layer.relation_to)
+            made.append(relation(here, other, language))
+    return made
+
+
+def placed(actor: Actor, said: str, scene: Scene, language: Language) -> str:
+    """A subject that does nothing as a phrase that says where it is, `said` being what is said of it."""
+    subject = actor.subject
+    if subject is None or (other := scene.other(subject)) is None:
+        return said
+    return language.related(subject.relation, said, _name(other, language))
 
 
 def _act(actor: Actor, scene: Scene, language: Language) -> str:
-    """Who does what, and in English where."""
+    """Who does what, and where, if that is one sentence."""
     subject = _subtly(actor.subject.text, actor.subject, language) if actor.subject else ""
     doing = [_subtly(action.text, action, language) for action in actor.actions]
     if not language.relates_inline:
-        return language.act(subject, doing)
+        return language.act(subject, doing) if doing else placed(actor, language.inner(subject), scene, language)
     for i, action in enumerate(actor.actions):
         other = scene.other(action)
         if other is not None:
@@ -133,23 +139,30 @@ def _stressed(scene: Scene, language: Language) -> list[str]:
 
 
 def _subtly(text: str, layer: Layer, language: Language) -> str:
-    return text + language.comma + language.subtle if layer.emphasis < 1 else text
+    return language.subtly(layer.kind, text) if layer.emphasis < 1 else text
 
 
 def one_sentence(scene: Scene, language: Language) -> str:
+    """All in one sentence. A new sentence within a text goes on behind a comma."""
     styles = []
     if not language.style_inline:
         styles = [language.phrase(STYLE, style.text) for style in scene.styles]
         scene = replace(scene, styles=[])
     opening, more = _opening(scene, language)
+    opening = [_run_on(each, language) for each in opening]
     grounds: list[str] = []
     others = [*(language.inner(each) for each in more if each), *styles]
     for layer in in_order(scene.others):
         said = _subtly_phrased(layer, scene, language)
-        (grounds if layer.kind in PLACES else others).extend(
-            re.sub(r"[.!?。！？]+\s*(?=\w)", language.comma, each) for each in said
-        )
-    return language.one_sentence(opening, grounds, others)
+        (grounds if layer.kind in PLACES else others).extend(said)
+    return language.one_sentence(
+        opening, [_run_on(each, language) for each in grounds], [_run_on(each, language) for each in others]
+    )
+
+
+def _run_on(text: str, language: Language) -> str:
+    """Sentences with commas between them; a full stop within a word or a number stays."""
+    return re.sub(r"(?<=\w)(?:[.!?]+\s+|[。！？]+)(\w)", lambda found: language.comma + found[1].lower(), text)
 
 
 def _subtly_phrased(layer: Layer, scene: Scene, language: Language) -> list[str]:

@@ -6,6 +6,12 @@ import re
 from dataclasses import dataclass
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_ARTICLE = re.compile(r"\b(an?|the|eine?|der|die|das)\s+$", re.I)
+_NO_NOUN = re.compile(
+    r"\s*(?:$|[^\w\s]|(?:in|on|at|with|and|or|of|by|to|from|is|are|under|over|near|behind|that|who|im|auf|mit|und|an|am"
+    r"|unter|vor|neben|ist|\w+ing)\b)",
+    re.I,
+)
 TIMES = 1.1
 """What parentheses without a number multiply a weight by."""
 
@@ -19,6 +25,12 @@ class Weight:
     inner: str
     value: float
     explicit: bool
+
+    @property
+    def nested(self) -> bool:
+        """Whether it is `((so))`, which is a weight and no remark in brackets."""
+        inner = self.inner.strip()
+        return not self.explicit and any(each.start == 0 and each.end == len(inner) for each in find_weights(inner))
 
 
 def find_weights(text: str) -> list[Weight]:
@@ -89,8 +101,8 @@ def weighted(text: str, value: float) -> str:
 
 
 def without_explicit(text: str) -> tuple[str, list[tuple[str, float]]]:
-    """`text` without its explicit weights, and what they weighted: the words and their weight, innermost first.
-    Parentheses with no number stay."""
+    """`text` without its explicit weights, and what they weighted: the words, with an article that stands before
+    them, and their weight; innermost first. Parentheses with no number stay."""
     parts: list[tuple[str, float]] = []
     made, at = "", 0
     for weight in find_weights(text):
@@ -98,12 +110,32 @@ def without_explicit(text: str) -> tuple[str, list[tuple[str, float]]]:
         parts += inside
         made += unescape(text[at : weight.start])
         if weight.explicit:
-            parts.append((inner, weight.value))
+            parts.append((f"{article_of(text, weight)} {inner}".strip(), weight.value))
             made += inner
         else:
             made += f"({inner})"
         at = weight.end
     return made + unescape(text[at:]), parts
+
+
+def numbered(text: str) -> str:
+    """`text` with each `((so))` written as `(so:1.21)`."""
+    for weight in reversed(find_weights(text)):
+        if not weight.nested:
+            continue
+        inner, value = weight.inner.strip(), weight.value
+        while (within := find_weights(inner)) and (within[0].start, within[0].end) == (0, len(inner)):
+            inner, value = within[0].inner.strip(), within[0].value if within[0].explicit else value * TIMES
+            if within[0].explicit:
+                break
+        text = text[: weight.start] + weighted(inner, value) + text[weight.end :]
+    return text
+
+
+def article_of(text: str, weight: Weight) -> str:
+    """The article right before `weight`, or nothing; in “a (red:1.2) fox” it is the fox's."""
+    before, behind = _ARTICLE.search(text[: weight.start]), _NO_NOUN.match(text[weight.end :])
+    return before[1] if before and behind else ""
 
 
 def _read(text: str, start: int, end: int) -> Weight:

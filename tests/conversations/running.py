@@ -55,6 +55,19 @@ def previews_go_to_the_temp_folder(client: Recorder) -> None:
 
 
 @scenario
+def any_value_is_shown_as_text(client: Recorder) -> None:
+    values = {
+        "ein Fuchs\n狐狸": node("PrimitiveString", value="ein Fuchs\n狐狸"),
+        "1.5": node("PrimitiveFloat", value=1.5),
+        "True": node("PrimitiveBoolean", value=True),
+        "tensor([[[[0., 0., 0.]]]])": node("EmptyImage", width=1, height=1, batch_size=1, color=0),
+    }
+    for shown, value in values.items():
+        ran = client.run({"1": value, "2": node("PreviewAny", source=["1", 0])})
+        assert ran.history["outputs"]["2"]["text"] == [shown]
+
+
+@scenario
 def a_second_run_is_answered_from_the_cache(client: Recorder) -> None:
     prompt = {"1": node("PrimitiveInt", value=3), "2": node("ProbeAdd", a=["1", 0], b=2), "3": show("2", 0)}
     client.run(prompt)

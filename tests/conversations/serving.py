@@ -173,7 +173,7 @@ def requests_from_other_sites_are_refused(client: Recorder) -> None:
 
 
 CORE = ["LoadImage", "LoadImageMask", "SaveImage", "PreviewImage", "ImageScale", "EmptyImage", "ImageBatch"]
-CORE += ["ImageCompositeMasked"]
+CORE += ["ImageCompositeMasked", "PreviewAny"]
 CORE += [f"Primitive{kind}" for kind in ("Int", "Float", "String", "StringMultiline", "Boolean")]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kandiflux.lite import nodes_image, nodes_primitive, seam
+from kandiflux.lite import nodes_image, nodes_preview, nodes_primitive, seam
 from kandiflux.lite.editor import Editor
 from kandiflux.lite.execute import Executor, Interrupt
 from kandiflux.lite.folders import Folders
@@ -42,8 +42,9 @@ class Host:
         self.sockets = Sockets(self.features)
         self.jobs = JobQueue(self._jobs_changed)
         self.interrupt = Interrupt()
-        classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES}
-        self.registry = Registry(classes, {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES})
+        classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES, **nodes_preview.CLASSES}
+        titles = {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES, **nodes_preview.DISPLAY_NAMES}
+        self.registry = Registry(classes, titles)
         self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
         self.packs: list[Path] = []
         self.editor: Editor | None = None

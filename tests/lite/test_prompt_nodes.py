@@ -1,0 +1,128 @@
+"""Prompt layers, composed and looked over in a workflow, on the lite host; and what the nodes tell of themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kandiflux import Client, Workflow
+from kandiflux.errors import NodeFailed
+
+from nodes import prompt
+from nodes.text.layers import KINDS, RELATIONS
+from nodes.text.targets import TARGETS
+from tests.hosts import RunningHost
+
+WAIT = 30
+
+
+def layer(kind: str, text: str, before: str | None = None, **more: Any) -> dict[str, Any]:
+    inputs = {"kind": kind, "text": text, "emphasis": 1.0, "relation": "none", "relation_to": "", **more}
+    if before is not None:
+        inputs["layers"] = [before, 0]
+    return {"class_type": "KandifluxPromptLayer", "inputs": inputs, "_meta": {"title": f"The {kind}"}}
+
+
+def graph(target: str, **compose: Any) -> dict[str, Any]:
+    """layers → compose → lint → text, as the API format has it."""
+    composed = {"layers": ["4", 0], "target": target, "form": "hierarchical", "language": "auto", **compose}
+    linted = {"text": ["5", 0], "target": target, "language": "auto", "mend": False}
+    return {
+        "1": layer("subject", "a red fox", name="fox", emphasis=1.3),
+        "2": layer("subject", "a grey wolf", "1", relation="left of", relation_to="fox"),
+        "3": layer("background", "a birch forest", "2"),
+        "4": layer("negative", "people", "3"),
+        "5": {"class_type": "KandifluxPromptCompose", "inputs": composed},
+        "6": {"class_type": "KandifluxPromptLint", "inputs": linted},
+        **{
+            f"show {name}": {"class_type": "PreviewAny", "inputs": {"source": ["5", slot]}}
+            for slot, name in enumerate(prompt.KandifluxPromptCompose.RETURN_NAMES)
+        },
+        "show text": {"class_type": "PreviewAny", "inputs": {"source": ["6", 0]}},
+        "show report": {"class_type": "PreviewAny", "inputs": {"source": ["6", 1]}},
+    }
+
+
+def texts(host: RunningHost, prompt: dict[str, Any]) -> dict[str, str]:
+    """What the Preview Any nodes show, by their id."""
+    with Client(host.url, poll_seconds=1.0) as client:
+        job = client.submit(Workflow.from_data(prompt).prompt(client.object_info(), {}))
+        job.result(WAIT)
+        outputs = (client.server.history(job.prompt_id) or {})["outputs"]
+    return {number.removeprefix("show "): shown["text"][0] for number, shown in outputs.items()}
+
+
+def test_flux(lite_host: RunningHost) -> None:
+    shown = texts(lite_host, graph("flux-dev"))
+    said = (
+        "A red fox, with emphasis on the red fox. To the left of the red fox, a grey wolf. In the background, a birch "
+        "forest."
+    )
+    assert shown["prompt"] == shown["t5xxl"] == shown["text"] == said
+    assert shown["clip_l"] == "A red fox, a grey wolf to the left of the red fox, a birch forest in the background"
+    assert shown["negative"] == ""
+    assert shown["notes"].startswith("FLUX.1 dev has no negative prompt: 'people' is left out.")
+    assert shown["report"] == shown["6"]
+    assert shown["report"].startswith("FLUX.1 dev: nothing to mend; T5 about ")
+
+
+def test_flux_numbered(lite_host: RunningHost) -> None:
+    assert texts(lite_host, graph("flux-schnell", form="numbered"))["prompt"] == (
+        "1. Subject: a red fox, with emphasis on the red fox. To the left of the red fox, a grey wolf.\n"
+        "2. Background: a birch forest."
+    )
+
+
+def test_sd15(lite_host: RunningHost) -> None:
+    shown = texts(lite_host, graph("sd15"))
+    assert shown["prompt"] == (
+        "(a red fox:1.3), a grey wolf to the left of the red fox, a birch forest in the background"
+    )
+    assert (shown["negative"], shown["notes"]) == ("people", "")
+
+
+def test_lint_mends_a_typed_text(lite_host: RunningHost) -> None:
+    inputs = {"text": "A (red fox:1.3)  in the snow.", "target": "flux-dev", "language": "auto", "mend": True}
+    shown = texts(
+        lite_host,
+        {
+            "1": {"class_type": "KandifluxPromptLint", "inputs": inputs},
+            "show text": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        },
+    )
+    assert shown["text"] == "A red fox in the snow, with emphasis on the red fox."
+    assert "warning weights at 3" in shown["1"]
+
+
+def test_a_wrong_layer_is_one_message_that_names_the_node(lite_host: RunningHost) -> None:
+    wrong = graph("flux-dev")
+    wrong["2"]["inputs"]["relation_to"] = "bear"
+    with pytest.raises(NodeFailed, match="refers to 'bear', and there is no other layer of that name or kind"):
+        texts(lite_host, wrong)
+    wrong["2"]["inputs"]["relation_to"] = ""
+    with pytest.raises(NodeFailed, match=r"'The subject' .*'subject' is 'left of' … what"):
+        texts(lite_host, wrong)
+
+
+# What the nodes tell of themselves
+
+
+@pytest.mark.parametrize("name", prompt.NODES)
+def test_every_node_explains_itself(name: str) -> None:
+    node, title = prompt.NODES[name]
+    assert name.startswith("Kandiflux")
+    assert title.startswith("Prompt ")
+    assert len(node.DESCRIPTION) > 30
+    assert node.SEARCH_ALIASES
+    assert node.CATEGORY.startswith("kandiflux/")
+    assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS)
+    for group in node.INPUT_TYPES().values():
+        for input_name, spec in group.items():
+            assert spec[1].get("tooltip"), f"{name}.{input_name} has no tooltip"
+
+
+def test_the_lists_are_what_the_work_knows() -> None:
+    required = prompt.KandifluxPromptLayer.INPUT_TYPES()["required"]
+    assert required["kind"][0] == list(KINDS)
+    assert required["relation"][0] == list(RELATIONS)
+    assert prompt.KandifluxPromptCompose.INPUT_TYPES()["required"]["target"][0] == list(TARGETS)
