@@ -80,6 +80,14 @@ class Checked:
     seeds: Seeds
     defaults: Mapping[str, Any]
 
+    @property
+    def varying(self) -> frozenset[str]:
+        """The parameters that are not the same in all jobs."""
+        seeds = self.seeds.names if self.seeds.policy in ("random", "increment") else ()
+        drawn = [name for name, value in self.jobs.base.items() if value == "random" and name in self.seeds.inputs]
+        rows = [name for row in self.jobs.rows for name in row.values]
+        return frozenset([*seeds, *drawn, *rows, *(axis.name for axis in self.jobs.axes)])
+
 
 def check_jobs(
     workflow: Workflow,

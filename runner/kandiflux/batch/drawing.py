@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from PIL import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["GROUND", "INK", "LINE", "MUTED", "fitted", "font_for", "text_lines"]
+__all__ = ["FRAME", "GROUND", "INK", "MUTED", "fitted", "font_for", "text_lines"]
 
-GROUND, LINE, INK, MUTED = (250, 250, 248), (222, 222, 218), (28, 28, 30), (110, 110, 112)
+GROUND, FRAME, INK, MUTED = (250, 250, 248), (222, 222, 218), (28, 28, 30), (110, 110, 112)
 
 # Pillow's own font has Latin letters only; Pillow finds these by name where the system has them.
 _WIDER = (

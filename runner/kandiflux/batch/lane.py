@@ -30,6 +30,8 @@ from kandiflux.client import Client
 from kandiflux.errors import (
     AccessDenied,
     AnswerLost,
+    BodyTooLarge,
+    InvalidPrompt,
     JobInterrupted,
     JobLost,
     KandifluxError,
@@ -232,8 +234,12 @@ class Lane:
             self._trouble(error)
         except (ServerUnreachable, AccessDenied) as error:
             self._not_sent(attempt, error)
-        except KandifluxError as error:
+        except (InvalidPrompt, BodyTooLarge) as error:
             self._failed(attempt, error)
+        except KandifluxError as error:
+            # The server is not well (HTTP 500, 429): that may pass.
+            self._failed(attempt, error, retries=max(_RESUBMITS, self._shared.terms.retries))
+            self._trouble(error)
         else:
             self._shared.emit("sent", index=attempt.index, server=self.name, attempt=attempt.id)
             self._follow(_Flight(attempt, job))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -75,18 +75,23 @@ box.addEventListener('input', () => {
 """
 
 
-def write_report(ledger: Ledger, folder: Path, title: str, *, sheets: Sequence[Path] = ()) -> Path:
-    """Writes `batch-report.html` into the folder, replacing that of an earlier run. Takes little memory."""
+def write_report(
+    ledger: Ledger, folder: Path, title: str, *, varying: Collection[str], sheets: Sequence[Path] = ()
+) -> Path:
+    """Writes `batch-report.html` into the folder, replacing that of an earlier run. Takes little memory.
+
+    varying: the parameters to show with each job; the others are the same in all and are shown once.
+    """
     path = folder / REPORT
     partial = path.with_name(f".{path.name}.part")
     with partial.open("w", encoding="utf-8") as file:
-        for part in _parts(ledger, title, sheets):
+        for part in _parts(ledger, title, varying, sheets):
             file.write(part)
     partial.replace(path)
     return path
 
 
-def _parts(ledger: Ledger, title: str, sheets: Sequence[Path]) -> Iterator[str]:
+def _parts(ledger: Ledger, title: str, varying: Collection[str], sheets: Sequence[Path]) -> Iterator[str]:
     counts = ledger.counts()
     script = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
@@ -98,6 +103,10 @@ def _parts(ledger: Ledger, title: str, sheets: Sequence[Path]) -> Iterator[str]:
         f'<p class="muted">A batch run by kandiflux, as of {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</p>\n'
     )
     yield _counts(counts)
+    first = next(ledger.entries(), None)
+    shared = {name: value for name, value in (first.values if first else {}).items() if name not in varying}
+    if shared:
+        yield f"<details><summary>In every job</summary>{_table(shared)}</details>\n"
     yield from _servers(ledger)
     if sheets:
         links = " · ".join(f'<a href="{quote(sheet.name)}">{escape(sheet.name)}</a>' for sheet in sheets)
@@ -106,7 +115,7 @@ def _parts(ledger: Ledger, title: str, sheets: Sequence[Path]) -> Iterator[str]:
     if counts.failed:
         yield f'<h2 id="failed">Failed: {counts.failed}</h2>\n<ul class="jobs">\n'
         for entry in ledger.entries("failed"):
-            yield _failure(entry)
+            yield _failure(entry, varying)
         yield "</ul>\n"
     yield (
         f'<h2 id="done">Done: {counts.done}</h2>\n<p id="find" hidden><label for="words">Show only jobs with</label>'
@@ -114,7 +123,7 @@ def _parts(ledger: Ledger, title: str, sheets: Sequence[Path]) -> Iterator[str]:
         '<ul class="jobs">\n'
     )
     for entry in ledger.entries("done"):
-        yield _job(ledger, entry, small=counts.done > _MANY)
+        yield _job(ledger, entry, varying, small=counts.done > _MANY)
     yield "</ul>\n"
     if counts.waiting + counts.sent:
         yield (
@@ -151,7 +160,7 @@ def _servers(ledger: Ledger) -> Iterator[str]:
     yield "</table></div>\n"
 
 
-def _job(ledger: Ledger, entry: Entry, *, small: bool) -> str:
+def _job(ledger: Ledger, entry: Entry, varying: Collection[str], *, small: bool) -> str:
     described = ", ".join(f"{name} {value}" for name, value in entry.values.items()) or entry.name
     pictures, links = "", []
     for file in entry.files:
@@ -168,29 +177,45 @@ def _job(ledger: Ledger, entry: Entry, *, small: bool) -> str:
     body = f'<div class="pictures">{pictures}</div>' if pictures else ""
     body += "".join(f'<p><a href="{quote(file.path)}">{escape(_last(file))}</a></p>' for file in links)
     body += "".join(f"<details><summary>text</summary><pre>{escape(text)}</pre></details>" for text in entry.texts)
-    about = {**entry.values, "time": f"{_seconds(entry.seconds)} s" if entry.seconds is not None else None,
+    about = {**_some(entry, varying), "time": f"{_seconds(entry.seconds)} s" if entry.seconds is not None else None,
              "server": entry.server}  # fmt: skip
-    return f'<li class="job"><h3>{entry.index}. {escape(entry.name)}</h3>{body}{_table(about)}</li>\n'
+    return f'<li class="job"><h3>{_heading(entry)}</h3>{body}{_table(about)}</li>\n'
 
 
-def _failure(entry: Entry) -> str:
+def _failure(entry: Entry, varying: Collection[str]) -> str:
     error = entry.error or {}
     message = "\n".join(
         str(line) for line in (error.get("message"), error.get("hint") and f"To do: {error['hint']}") if line
     )
     traceback = "".join(str(line) for line in error.get("traceback") or ())
     more = f"<details><summary>traceback</summary><pre>{escape(traceback)}</pre></details>" if traceback else ""
+    about = {**_some(entry, varying), "server": entry.server}
     return (
-        f'<li class="job failed"><h3>{entry.index}. {escape(entry.name)}: {escape(str(error.get("error", "")))}</h3>'
-        f'<p class="message">{escape(message)}</p>{more}{_table({**entry.values, "server": entry.server})}</li>\n'
+        f'<li class="job failed"><h3>{_heading(entry)}: {escape(str(error.get("error", "")))}</h3>'
+        f'<p class="message">{escape(message)}</p>{more}{_table(about)}</li>\n'
     )
+
+
+def _some(entry: Entry, varying: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in entry.values.items() if name in varying}
+
+
+def _heading(entry: Entry) -> str:
+    """The name, which may break after each _."""
+    return escape(entry.name).replace("_", "_<wbr>")
 
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in values.items() if value is not None
+        f"<dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd>"
+        for name, value in values.items()
+        if value is not None
     )
     return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _tiny(webp: bytes) -> bytes:

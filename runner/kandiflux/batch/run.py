@@ -139,7 +139,7 @@ class Batch:
                 for lane in self._lanes:
                     lane.close()
                 if self._pages:
-                    self._write_pages(ledger, checked.jobs)
+                    self._write_pages(ledger, checked)
             counts = ledger.counts()
         summary = Summary(
             total=counts.total,
@@ -165,7 +165,7 @@ class Batch:
         """Each server at this moment."""
         return [lane.status() for lane in self._lanes]
 
-    def _write_pages(self, ledger: Ledger, jobs: JobList) -> None:
+    def _write_pages(self, ledger: Ledger, checked: Checked) -> None:
         """Sheets and report; that they cannot be written takes nothing from the jobs that are done."""
         from kandiflux.batch.report import write_report
         from kandiflux.batch.sheet import write_contact_sheets, write_xy_grids
@@ -173,10 +173,10 @@ class Batch:
         title = self.workflow.title or self.workflow.name
         try:
             sheets = [
-                *write_xy_grids(ledger, self.folder, jobs, title),
-                *write_contact_sheets(ledger, self.folder, title),
+                *write_xy_grids(ledger, self.folder, checked.jobs, title),
+                *write_contact_sheets(ledger, self.folder, title, checked.varying),
             ]
-            sheets.append(write_report(ledger, self.folder, title, sheets=sheets))
+            sheets.append(write_report(ledger, self.folder, title, varying=checked.varying, sheets=sheets))
         except (OSError, OutputError) as error:
             _log.warning("the report cannot be written: %s", error)
             return

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from kandiflux.batch.drawing import GROUND, INK, LINE, MUTED, fitted, font_for, text_lines
+from kandiflux.batch.drawing import FRAME, GROUND, INK, MUTED, fitted, font_for, text_lines
 from kandiflux.batch.grid import Axis
 from kandiflux.batch.jobs import JobList
 from kandiflux.batch.ledger import Entry, Ledger, Saved
@@ -22,13 +22,17 @@ __all__ = ["write_contact_sheets", "write_xy_grids"]
 _COLUMNS, _ROWS = 8, 12
 _GAP = 14
 _SMALL, _LABEL, _TITLE = 13, 18, 22
+_LINE = _LABEL + 4
+_NARROWEST, _NARROWEST_GRID, _WIDEST_LABEL = 120, 480, 260
 _LARGEST_CELL, _SMALLEST_CELL = 512, 24
 _LONGEST_SIDE = 12_000
 _MOST_CELLS = 10_000
 
 
-def write_contact_sheets(ledger: Ledger, folder: Path, title: str) -> list[Path]:
-    """`batch-sheet.png` (`-2`, … where there are many): every picture with its name, failed jobs with their reason."""
+def write_contact_sheets(ledger: Ledger, folder: Path, title: str, varying: Collection[str]) -> list[Path]:
+    """`batch-sheet.png` (`-2`, … where there are many): every picture with its name and what varies, failed jobs with
+    their reason.
+    """
     pages: list[Path] = []
     cells: list[tuple[Entry, Saved | None]] = []
     for entry in ledger.entries():
@@ -38,33 +42,43 @@ def write_contact_sheets(ledger: Ledger, folder: Path, title: str) -> list[Path]
         elif entry.state == "failed":
             cells.append((entry, None))
         while len(cells) >= _COLUMNS * _ROWS:
-            pages.append(_contact_sheet(ledger, folder, title, cells[: _COLUMNS * _ROWS], len(pages) + 1))
+            pages.append(_contact_sheet(ledger, folder, title, varying, cells[: _COLUMNS * _ROWS], len(pages) + 1))
             cells = cells[_COLUMNS * _ROWS :]
     if cells:
-        pages.append(_contact_sheet(ledger, folder, title, cells, len(pages) + 1))
+        pages.append(_contact_sheet(ledger, folder, title, varying, cells, len(pages) + 1))
     return pages
 
 
 def _contact_sheet(
-    ledger: Ledger, folder: Path, title: str, cells: Sequence[tuple[Entry, Saved | None]], number: int
+    ledger: Ledger,
+    folder: Path,
+    title: str,
+    varying: Collection[str],
+    cells: Sequence[tuple[Entry, Saved | None]],
+    number: int,
 ) -> Path:
+    pictures = [_thumbnail(ledger, folder, file) for _, file in cells]
+    wide, tall = _cell(pictures, _NARROWEST, 4 * _SMALL)
     columns = min(_COLUMNS, max(1, math.ceil(math.sqrt(len(cells)))))
-    rows = math.ceil(len(cells) / columns)
-    tall = THUMBNAIL + 2 * _SMALL + _GAP
-    head = 2 * _GAP + _TITLE
-    sheet = Image.new("RGB", (_GAP + columns * (THUMBNAIL + _GAP), head + rows * (tall + _GAP)), GROUND)
+    step = tall + 3 * _SMALL + 2 * _GAP
+    head = 2 * _GAP + _TITLE + 6
+    sheet = Image.new("RGB", (_GAP + columns * (wide + _GAP), head + math.ceil(len(cells) / columns) * step), GROUND)
     draw = ImageDraw.Draw(sheet)
-    text = title if number == 1 else f"{title} · {number}"
-    _text(draw, (_GAP, _GAP), text, _TITLE, sheet.width - 2 * _GAP)
-    for at, (entry, file) in enumerate(cells):
-        x = _GAP + at % columns * (THUMBNAIL + _GAP)
-        y = head + at // columns * (tall + _GAP)
-        picture = _thumbnail(ledger, folder, file)
-        _place(sheet, draw, picture, (x, y, THUMBNAIL, THUMBNAIL), _reason(entry))
+    _text(draw, (_GAP, _GAP), title if number == 1 else f"{title} · {number}", _TITLE, sheet.width - 2 * _GAP)
+    for at, ((entry, file), picture) in enumerate(zip(cells, pictures, strict=True)):
+        x, y = _GAP + at % columns * (wide + _GAP), head + at // columns * step
+        _place(sheet, draw, picture, (x, y, wide, tall), _reason(entry))
         name = file.path.rpartition(".")[0] if file else entry.name
-        _text(draw, (x, y + THUMBNAIL + 6), name, _SMALL, THUMBNAIL)
-        _text(draw, (x, y + THUMBNAIL + 8 + _SMALL), _brief(entry.values), _SMALL, THUMBNAIL, MUTED)
+        _text(draw, (x, y + tall + 6), name, _SMALL, wide)
+        about = brief({name: value for name, value in entry.values.items() if name in varying})
+        _text(draw, (x, y + tall + 10 + _SMALL), about, _SMALL, wide, MUTED)
     return _write(sheet, folder / ("batch-sheet.png" if number == 1 else f"batch-sheet-{number}.png"))
+
+
+def _cell(pictures: Iterable[Image.Image | None], narrowest: int, lowest: int) -> tuple[int, int]:
+    """Width and height that hold every picture, and a label."""
+    sizes = [picture.size for picture in pictures if picture is not None]
+    return max([narrowest, *(wide for wide, _ in sizes)]), max([lowest, *(tall for _, tall in sizes)])
 
 
 @dataclass(frozen=True)
@@ -94,9 +108,9 @@ def _pages(ledger: Ledger, jobs: JobList, title: str) -> Iterator[_Page]:
     """Grids in their order. Their jobs follow each other in the list, so one grid's are in memory at a time."""
     laid_out = (entry for entry in ledger.entries() if len(entry.place) == len(jobs.axes) + 2)
     for (row, *rest), group in groupby(laid_out, key=lambda entry: (entry.place[0], *entry.place[3:-1])):
-        about = [f"{axis.name} = {axis.values[at]}" for axis, at in zip(jobs.axes[2:], rest, strict=True)]
+        about = [brief({axis.name: axis.values[at]}) for axis, at in zip(jobs.axes[2:], rest, strict=True)]
         if jobs.rows:
-            about.insert(0, _brief(jobs.rows[row].values))
+            about.insert(0, brief(jobs.rows[row].values))
         repetitions: dict[int, dict[tuple[int, int], Entry]] = {}
         for entry in group:
             place = [*entry.place[1:-1], 0]
@@ -108,42 +122,55 @@ def _pages(ledger: Ledger, jobs: JobList, title: str) -> Iterator[_Page]:
 
 
 def _xy_grid(page: _Page, folder: Path, across: Axis, down: Axis | None) -> Image.Image:
-    rows: Sequence[str] = down.values if down else ("",)
-    side = max(_SMALLEST_CELL, min(_LARGEST_CELL, _LONGEST_SIDE // max(len(across.values), len(rows)) - _GAP))
+    columns, rows = len(across.values), len(down.values) if down else 1
+    side = max(_SMALLEST_CELL, min(_LARGEST_CELL, _LONGEST_SIDE // max(columns, rows) - _GAP))
     pictures = {at: _picture(folder, entry, side) for at, entry in page.jobs.items()}
-    wide = max((picture.width for picture in pictures.values() if picture), default=min(side, THUMBNAIL))
-    tall = max((picture.height for picture in pictures.values() if picture), default=min(side, THUMBNAIL))
-    # Labels need room even over small pictures.
-    wide = max(wide, min(120, side))
-    tall = max(tall, min(4 * _LABEL, side))
+    wide, tall = _cell(pictures.values(), min(_NARROWEST, side), min(4 * _LABEL, side))
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left = 2 * _GAP
-    if down is not None:
-        labels = [f"{down.name} = {value}" for value in rows]
-        left += int(min(260, max(probe.textlength(label, font_for(label, _LABEL)) for label in labels))) + 1
-    heads = [_label(probe, f"{across.name} = {value}", wide, 3) for value in across.values]
-    top = _GAP + _TITLE + _GAP + max(map(len, heads)) * (_LABEL + 4) + _GAP // 2
-    sheet = Image.new(
-        "RGB", (left + len(across.values) * (wide + _GAP), top + len(rows) * (tall + _GAP)), GROUND
-    )  # fmt: skip
+    beside = _row_labels(probe, down, max(1, tall // _LINE))
+    above = [_lines(probe, brief({across.name: value}), _LABEL, wide, 3) for value in across.values]
+    left = 2 * _GAP + max((_width(probe, line) for lines in beside for line in lines), default=-_GAP)
+    width = max(_NARROWEST_GRID, left + columns * (wide + _GAP))
+    title = _lines(probe, page.title, _TITLE, width - 2 * _GAP, 4)
+    head = _GAP + len(title) * (_TITLE + 6) + _GAP
+    top = head + max(map(len, above)) * _LINE + _GAP // 2
+
+    sheet = Image.new("RGB", (width, top + rows * (tall + _GAP)), GROUND)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, (_GAP, _GAP), page.title, _TITLE, sheet.width - 2 * _GAP)
-    for x, lines in enumerate(heads):
-        middle = left + x * (wide + _GAP) + wide // 2
-        above = top - _GAP // 2 - len(lines) * (_LABEL + 4)
-        for number, line in enumerate(lines):
-            draw.text((middle, above + number * (_LABEL + 4)), line, INK, font_for(line, _LABEL), anchor="ma")
-    for y, value in enumerate(rows):
+    _write_lines(draw, (_GAP, _GAP), title, "la", _TITLE)
+    for x, lines in enumerate(above):
+        # On the pictures, however few lines the label has.
+        lowest = top - _GAP // 2 - len(lines) * _LINE
+        _write_lines(draw, (left + x * (wide + _GAP) + wide // 2, lowest), lines, "ma")
+    for y in range(rows):
         upper = top + y * (tall + _GAP)
-        if down is not None:
-            lines = _label(draw, f"{down.name} = {value}", left - 2 * _GAP, max(1, tall // (_LABEL + 4)))
-            first = upper + (tall - len(lines) * (_LABEL + 4)) // 2
-            for number, line in enumerate(lines):
-                draw.text((left - _GAP, first + number * (_LABEL + 4)), line, INK, font_for(line, _LABEL), anchor="ra")
-        for x in range(len(across.values)):
-            entry = page.jobs.get((x, y))
-            _place(sheet, draw, pictures.get((x, y)), (left + x * (wide + _GAP), upper, wide, tall), _reason(entry))
+        if beside:
+            _write_lines(draw, (left - _GAP, upper + (tall - len(beside[y]) * _LINE) // 2), beside[y], "ra")
+        for x in range(columns):
+            box = (left + x * (wide + _GAP), upper, wide, tall)
+            _place(sheet, draw, pictures.get((x, y)), box, _reason(page.jobs.get((x, y))))
     return sheet
+
+
+def _row_labels(draw: ImageDraw.ImageDraw, down: Axis | None, most: int) -> list[list[str]]:
+    values = down.values if down else ()
+    return [_lines(draw, brief({down.name if down else "": value}), _LABEL, _WIDEST_LABEL, most) for value in values]
+
+
+def _lines(draw: ImageDraw.ImageDraw, text: str, size: int, width: int, most: int) -> list[str]:
+    return text_lines(draw, text, font_for(text, size), width, most)
+
+
+def _width(draw: ImageDraw.ImageDraw, line: str) -> int:
+    return math.ceil(draw.textlength(line, font_for(line, _LABEL)))
+
+
+def _write_lines(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], lines: Sequence[str], anchor: str, size: int = _LABEL
+) -> None:
+    step = _LINE if size == _LABEL else size + 6
+    for number, line in enumerate(lines):
+        draw.text((place[0], place[1] + number * step), line, INK, font_for(line, size), anchor=anchor)
 
 
 def _picture(folder: Path, entry: Entry, side: int) -> Image.Image | None:
@@ -170,14 +197,10 @@ def _place(
     if picture is not None:
         sheet.paste(picture, (x + (wide - picture.width) // 2, y + (tall - picture.height) // 2))
         return
-    draw.rectangle((x, y, x + wide - 1, y + tall - 1), outline=LINE, width=2)
+    draw.rectangle((x, y, x + wide - 1, y + tall - 1), outline=FRAME, width=2)
     font = font_for(instead, _SMALL)
     for number, line in enumerate(text_lines(draw, instead, font, wide - 20, max(1, (tall - 20) // (_SMALL + 4)))):
         draw.text((x + 10, y + 10 + number * (_SMALL + 4)), line, MUTED, font)
-
-
-def _label(draw: ImageDraw.ImageDraw, text: str, width: int, most: int) -> list[str]:
-    return text_lines(draw, text, font_for(text, _LABEL), width, most)
 
 
 def _text(
@@ -192,8 +215,11 @@ def _text(
     draw.text(place, fitted(draw, " ".join(text.split()), font, width), ink, font)
 
 
-def _brief(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+def brief(values: Mapping[str, object]) -> str:
+    """`steps = 20, guidance = 2.5`"""
+    return ", ".join(
+        f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}" for name, value in values.items()
+    )
 
 
 def _reason(entry: Entry | None) -> str:
