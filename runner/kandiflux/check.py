@@ -7,7 +7,7 @@ for finding in report.findings:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,6 +32,16 @@ class Report:
         """The missing files, each once."""
         found = {(model.directory, model.name): model for finding in self.findings for model in finding.models}
         return tuple(found.values())
+
+    def with_sizes(self, size_of: Callable[[ModelFile], int | None]) -> Report:
+        """The same, with `size_of` asked for the sizes of files that are not known."""
+        sizes = {model: size_of(model) for model in self.models if model.size is None and model.url}
+        return Report(
+            tuple(
+                replace(finding, models=tuple(replace(m, size=sizes.get(m, m.size)) for m in finding.models))
+                for finding in self.findings
+            )
+        )
 
 
 def check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,6 +48,9 @@ def check(
     object_info: ObjectInfoOption = None,
     comfyui: ComfyUIOption = None,
     extra_model_paths: ExtraPathsOption = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Ask the web for the sizes of missing files where they are not known.")
+    ] = False,
     header: HeaderOption = None,
     ca_bundle: CaOption = None,
     as_json: JsonOption = False,
@@ -65,6 +68,7 @@ def check(
     """
     from kandiflux.check import check as find
     from kandiflux.model_folders import ModelFolders
+    from kandiflux.pull import size_of
     from kandiflux.workflow import Workflow
 
     with reporting(as_json):
@@ -84,6 +88,8 @@ def check(
                     embeddings=client.server.embeddings(),
                     folders=folders,
                 )
+        if sizes:
+            report = report.with_sizes(size_of)
         _tell(report, workflow, place, as_json=as_json, quiet=quiet)
         if report.findings:
             raise typer.Exit(_SOMETHING_MISSING)
@@ -97,35 +103,37 @@ def _tell(report: Report, workflow: str, place: str, *, as_json: bool, quiet: bo
         return
     if report.findings:
         print_table(("what", "node", "input", "problem", "to do"), [_row(finding) for finding in report.findings])
-    if quiet:
-        return
-    if not report.findings:
-        typer.echo(f"{workflow}: nothing is missing on {place}.", err=True)
-        return
-    typer.echo(f"{workflow}: {len(report.findings)} missing or invalid.", err=True)
-    fetchable = [model for model in report.models if model.url]
-    if fetchable:
-        size = in_bytes(sum(model.size or 0 for model in fetchable))
-        more = " at least" if any(model.size is None for model in fetchable) else ""
-        typer.echo(
-            f"`kandiflux models pull {workflow} --comfyui PATH` downloads {len(fetchable)} of the files,{more} {size}.",
-            err=True,
-        )
+    if report.models:
+        typer.echo("")
+        print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
+    if not quiet:
+        typer.echo(_summary(report, workflow, place), err=True)
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
     node = f"{finding.title} ({finding.node_id}, {finding.class_type})" if finding.node_id else ""
-    todo = " ".join(filter(None, (finding.hint, *(_source(model) for model in finding.models))))
-    return finding.kind.replace("_", " "), node, finding.input_name or "", finding.said, todo
+    return finding.kind.replace("_", " "), node, finding.input_name or "", finding.said, finding.hint or ""
 
 
-def _source(model: ModelFile) -> str:
-    """Where a file goes and where it comes from, on one line."""
-    known: list[Any] = [f"models/{model.directory or '…'}/{model.name}"]
-    known += [f"from {model.url}"] if model.url else []
-    about = [in_bytes(model.size)] if model.size else []
-    about += [f"{model.hash_type} {model.hash}"] if model.hash else []
-    return " ".join(known) + (f" ({', '.join(about)})" if about else "")
+def _file_row(model: ModelFile) -> tuple[str, ...]:
+    folder = f"models/{model.directory}" if model.directory else ""
+    size = in_bytes(model.size) if model.size is not None else ""
+    return model.name, folder, size, f"{model.hash_type} {model.hash}" if model.hash else "", model.url or ""
+
+
+def _summary(report: Report, workflow: str, place: str) -> str:
+    if not report.findings:
+        return f"{workflow}: nothing is missing on {place}."
+    text = f"{workflow}: {len(report.findings)} missing or invalid."
+    fetched = [model for model in report.models if model.url]
+    if fetched:
+        sizes = [model.size for model in fetched if model.size is not None]
+        more = "" if len(sizes) == len(fetched) else " and more"
+        size = f": {in_bytes(sum(sizes))}{more}" if sizes else ""
+        where = "" if "://127.0.0.1" in place or "://localhost" in place or "://" not in place else ", on its machine,"
+        pull = f"`kandiflux models pull {workflow} --comfyui PATH`"
+        text += f"\n{pull}{where} downloads {len(fetched)} of the files{size}."
+    return text
 
 
 def in_bytes(size: int) -> str:

@@ -119,5 +119,5 @@ def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
     table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console().print(table)

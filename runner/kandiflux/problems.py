@@ -239,7 +239,7 @@ class _Examination:
         if spec.takes_file:
             return self._finding(
                 "missing_file", node_id, "is not in the server's input folder", spec.name, got=_shown(got),
-                expected=names_text(names),
+                expected=names_text(names) if names else None,
                 hint=f"Upload a file: --set '{node_id}.{spec.name}=PATH' does when it runs.",
             )  # fmt: skip
         elsewhere = same_file(got, choices) if isinstance(got, str) else None

@@ -20,7 +20,7 @@ from kandiflux.model_folders import ModelFolders
 from kandiflux.parameters import near_names
 from kandiflux.part_file import digest_of
 from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import RemoteFile, RemoteFiles, Token
+from kandiflux.remote_files import RemoteFile, RemoteFiles, Token, Trouble
 from kandiflux.whole_folders import companions, repositories
 from kandiflux.workflow import Workflow
 from kandiflux.workflow_models import NeededModel, needed_models
@@ -35,6 +35,7 @@ __all__ = [
     "make_plan",
     "read_tokens",
     "require_space",
+    "size_of",
     "verify_present",
 ]
 
@@ -164,6 +165,14 @@ def ask_servers(plan: Plan, remotes: RemoteFiles, *, patience: Patience | None =
         except KandifluxError as error:
             plan.refused.append(error)
             plan.wanted.remove(wanted)
+
+
+def size_of(model: ModelFile) -> int | None:
+    """What the server says of a file's size; None where it cannot be had."""
+    try:
+        return RemoteFiles(read_tokens()).describe(model.url or "").size
+    except (KandifluxError, Trouble):
+        return None
 
 
 def require_space(wanted: Iterable[Wanted]) -> None:

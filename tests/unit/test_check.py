@@ -18,6 +18,8 @@ from kandiflux.problems import find_problems
 from kandiflux.workflow import Workflow
 from typer.testing import CliRunner
 
+from tests.file_server import serving
+
 DATA = Path(__file__).resolve().parents[1] / "data"
 OBJECT_INFO: dict[str, Any] = json.loads((DATA / "object_info.json").read_text("utf-8")) | {
     "CheckpointLoaderSimple": {
@@ -391,6 +393,42 @@ def test_the_command_says_the_same_as_json(tmp_path: Path) -> None:
     (finding,) = answer["findings"]
     assert (finding["kind"], finding["title"], finding["input_name"]) == ("missing_model", "Checkpoint", "ckpt_name")
     assert finding["models"][0]["hash"].startswith("8e91b680")
+
+
+def test_the_command_lists_missing_files_with_what_is_known_of_them(tmp_path: Path) -> None:
+    nodes = api()
+    nodes["1"]["inputs"]["ckpt_name"] = "flux1-dev-fp8.safetensors"
+    shown = run_check(tmp_path, nodes)
+    _, files = shown.stdout.split("\n\n")
+    head, row = (line.split("\t") for line in files.splitlines())
+    assert head == ["file", "folder", "size", "hash", "from"]
+    assert row[:3] == ["flux1-dev-fp8.safetensors", "models/checkpoints", "17.2 GB"]
+    assert row[3].startswith("sha256 8e91b680")
+    assert row[4].startswith("https://huggingface.co/")
+    assert "downloads 1 of the files: 17.2 GB." in shown.stderr
+
+
+def test_sizes_that_are_not_known_are_asked_for_on_request(tmp_path: Path) -> None:
+    workflow = editor(["mine.pt"], [])
+    with serving() as server:
+        about = {"name": "mine.pt", "directory": "checkpoints", "url": server.add("/mine", b"x" * 1234)}
+        gone = {"name": "gone.pt", "directory": "checkpoints", "url": f"{server.url}/gone"}
+        assert workflow.editor is not None
+        data = {**workflow.editor, "models": [about, gone]}
+        (tmp_path / "w.json").write_text(json.dumps(data))
+        (tmp_path / "info.json").write_text(json.dumps(OBJECT_INFO))
+        command = ["check", str(tmp_path / "w.json"), "--object-info", str(tmp_path / "info.json"), "--json"]
+        assert "size" not in json.loads(RUNNER.invoke(app, command).stdout)["findings"][0]["models"][0]
+        assert server.requests == []
+        shown = json.loads(RUNNER.invoke(app, [*command, "--sizes"]).stdout)
+    assert shown["findings"][0]["models"][0]["size"] == 1234
+
+
+def test_help_of_the_command() -> None:
+    shown = RUNNER.invoke(app, ["check", "--help"])
+    assert shown.exit_code == 0
+    assert "kandiflux check" in shown.output
+    assert "Example" in shown.output
 
 
 def test_a_server_that_is_not_there_is_exit_code_3(tmp_path: Path) -> None:
