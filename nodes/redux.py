@@ -37,8 +37,6 @@ class ClipVision(Protocol):
 class StyleModel(Protocol):
     """ComfyUI's STYLE_MODEL."""
 
-    model: Any
-
     def get_cond(self, input: Any) -> Tensor: ...
 
 
@@ -179,9 +177,8 @@ def _attention_bias(text: Tensor, latents: int, before: Tensor | None, among: Te
             )
         if before.dtype == torch.bool:
             before = torch.log(before.to(torch.float16))
-        before = before.to(bias)
         old = torch.cat([torch.arange(words), torch.arange(words + n, length)])
-        bias[:, old[:, None], old] = before
+        bias[:, old[:, None], old] = before.to(bias)
     new = slice(words, words + n)
     bias[:, :, new] = from_rest.to(bias)
     bias[:, new, new] = among.to(bias)
@@ -189,7 +186,7 @@ def _attention_bias(text: Tensor, latents: int, before: Tensor | None, among: Te
 
 
 def _require_width(style_model: StyleModel, seen: Tensor) -> None:
-    redux_up = getattr(style_model.model, "redux_up", None)
+    redux_up = getattr(getattr(style_model, "model", None), "redux_up", None)
     if redux_up is not None and redux_up.in_features != seen.shape[-1]:
         raise ValueError(
             f"The style model expects a picture's tokens {redux_up.in_features} wide, the CLIP vision model gives "
