@@ -27,11 +27,13 @@ from kandiflux.cli_common import (
     reporting,
 )
 from kandiflux.cli_convert import convert
+from kandiflux.cli_doctor import doctor, servers
 from kandiflux.cli_models import pull
 from kandiflux.cli_prompt import prompt_app
 from kandiflux.cli_queue import cancel, free, interrupt, queue
 from kandiflux.cli_reach import Reach, reaching
 from kandiflux.cli_run import rerun, run
+from kandiflux.cli_up import down, up
 from kandiflux.lite.command import host
 
 __all__ = ["app", "main"]
@@ -53,6 +55,10 @@ app.command("queue")(queue)
 app.command("cancel")(cancel)
 app.command("interrupt")(interrupt)
 app.command("free")(free)
+app.command("doctor")(doctor)
+app.command("servers")(servers)
+app.command("up")(up)
+app.command("down")(down)
 app.command("convert")(convert)
 app.command("batch")(batch)
 models.command("pull")(pull)

@@ -206,10 +206,14 @@ class Client:
             self.server.interrupt(job.prompt_id)
         self._watcher.sweep_now()
 
+    def listen(self, timeout: float = _SOCKET_WAIT) -> bool:
+        """Opens the websocket, as `submit` does where it is not open; whether it stands within `timeout` seconds."""
+        self._stream.start()
+        return self._stream.wait_first_attempt(timeout)
+
     def _open_socket(self) -> None:
         # Where the server (or a proxy) has no websocket, polling has to do.
-        self._stream.start()
-        if self._stream.wait_first_attempt(_SOCKET_WAIT) or self._warned:
+        if self.listen() or self._warned:
             return
         self.server.queue()
         self._warned = True

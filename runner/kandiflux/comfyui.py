@@ -31,7 +31,7 @@ from kandiflux.errors import ServerError, ServerUnreachable, UsageError
 from kandiflux.file_lock import held
 from kandiflux.lite.home import home
 
-__all__ = ["Running", "comfyui", "find_python", "running", "start", "stop", "tail"]
+__all__ = ["Running", "comfyui", "find_python", "lives", "running", "start", "stop", "tail"]
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def start(
     wait = threading.Event()
     with held(about.with_suffix(".lock"), wait):
         present = _read(about)
-        if present is not None and _lives(present):
+        if present is not None and lives(present):
             if present.options != options:
                 raise UsageError(
                     f"The ComfyUI in {place} already runs, at {present.url}, with other options.",
@@ -139,12 +139,12 @@ def start(
 def running() -> list[Running]:
     """What was started here and still lives, the newest first."""
     files = sorted(_state_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return [found for file in files if (found := _read(file)) is not None and _lives(found)]
+    return [found for file in files if (found := _read(file)) is not None and lives(found)]
 
 
 def stop(started: Running) -> None:
     """Ends it and the processes it started; no harm where it has ended already."""
-    if _lives(started):
+    if lives(started):
         _end(started)
     if started.process is not None:
         started.process.wait()
@@ -157,7 +157,7 @@ def find_python(folder: Path, python: str | Path | None = None) -> str:
     """The given one, else $COMFYUI_PYTHON, else that of the folder (.venv, venv, python_embeded), else this one."""
     named = python or os.environ.get("COMFYUI_PYTHON")
     if named:
-        found = shutil.which(Path(named).expanduser())
+        found = shutil.which(str(Path(named).expanduser()))
         if found is None:
             raise UsageError(f"There is no Python at {named}.", hint="Look at --python and $COMFYUI_PYTHON.")
         return found
@@ -285,7 +285,7 @@ def _read(about: Path) -> Running | None:
         return None
 
 
-def _lives(started: Running) -> bool:
+def lives(started: Running) -> bool:
     """Whether the process of that pid is still this ComfyUI; pids are given out again."""
     if started.process is not None:
         return started.process.poll() is None
@@ -318,9 +318,9 @@ def _end(started: Running) -> None:
         with contextlib.suppress(ProcessLookupError):
             send(started.pid, number)
         deadline = time.monotonic() + _STOP_SECONDS
-        while _lives(started) and time.monotonic() < deadline:
+        while lives(started) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if not _lives(started):
+        if not lives(started):
             break
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(started.pid, signal.SIGKILL)

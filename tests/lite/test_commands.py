@@ -200,3 +200,26 @@ def test_a_cached_picture_whose_file_is_gone_is_made_once_more(lite_host: Runnin
         assert "kandiflux_again" in picture.info["prompt"]
     assert len(list(lite_host.output.glob("gone*.png"))) == 1, "only what was missing was made again"
     assert "kandiflux_again" not in json.dumps(Workflow.load(again).api)
+
+
+# The server itself
+
+
+def test_the_doctor_names_what_it_finds(lite_host: RunningHost) -> None:
+    answer = told("doctor")
+    lines = {line["what"]: line for line in answer["lines"]}
+    assert answer["ok"] is True
+    assert lines["server"]["found"] == lite_host.url
+    assert lines["websocket"]["found"].startswith("open after")
+    assert lines["kandiflux nodes"]["state"] == "ok"
+    assert {"ComfyUI", "Python", "torch", "device", "HTTP", "queue", "upload limit", "nodes"} <= lines.keys()
+
+
+def test_the_doctor_looks_for_what_a_workflow_needs() -> None:
+    assert told("doctor", str(PLAIN))["lines"][-1]["found"] == "nothing is missing"
+    file = Path("odd.json")
+    file.write_text(json.dumps({"1": {"class_type": "NoSuchNode", "inputs": {}}}))
+    ended = kandiflux("doctor", "odd.json")
+    assert ended.exit_code == 2
+    assert "fail\todd" in ended.stdout
+    assert kandiflux("doctor", "--server", "http://127.0.0.1:9").exit_code == 3

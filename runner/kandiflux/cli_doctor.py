@@ -1,0 +1,101 @@
+"""The commands `kandiflux doctor` and `kandiflux servers`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kandiflux.cli_common import JsonOption, print_table, reporting
+from kandiflux.cli_reach import Reach, reaching
+from kandiflux.complete import complete_workflow
+
+if TYPE_CHECKING:
+    from kandiflux.doctor import Line
+
+__all__ = ["doctor", "servers"]
+
+_SOMETHING_FAILS = 2
+_COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
+
+
+@reaching
+def doctor(
+    reach: Reach,
+    workflow: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WORKFLOW]",
+            help="Look for the nodes and files that it needs, too.",
+            autocompletion=complete_workflow,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether a server will do: versions, device, memory, latency, nodes; each line with what to do.
+
+    Exit code 0: it will. 2: something the workflow needs is missing. 3: the server is not reachable.
+
+    \b
+    Examples:
+      kandiflux doctor
+      kandiflux doctor flux_dev --server gpu
+      kandiflux doctor --server http://gpu:8188 --json
+    """
+    from kandiflux.doctor import examine
+    from kandiflux.workflow import Workflow
+
+    with reporting(as_json):
+        loaded = Workflow.load(workflow) if workflow is not None else None
+        lines: list[Line] = []
+        with reach.client() as client:
+            for line in examine(client, loaded):
+                lines.append(line)
+                if not as_json:
+                    _print(line)
+        failed = any(line.state == "fail" for line in lines)
+        if as_json:
+            typer.echo(json.dumps({"ok": not failed, "lines": [line.as_dict() for line in lines]}, ensure_ascii=False))
+        if failed:
+            raise typer.Exit(_SOMETHING_FAILS)
+
+
+def servers(as_json: JsonOption = False) -> None:
+    """List the servers that kandiflux.toml names, and those that `kandiflux up` started.
+
+    \b
+    Example:
+      kandiflux servers
+    """
+    from kandiflux.comfyui import running
+    from kandiflux.config import load_config, without_userinfo
+
+    with reporting(as_json):
+        config = load_config()
+        named = [
+            {"name": name, "url": without_userinfo(about.url)[0], "default": name == config.default_server}
+            for name, about in config.servers.items()
+        ]
+        started = [{"url": one.url, "folder": one.folder, "pid": one.pid, "log": one.log} for one in running()]
+        if as_json:
+            file = str(config.path) if config.path else None
+            typer.echo(json.dumps({"file": file, "servers": named, "started": started}, ensure_ascii=False))
+            return
+        rows = [(str(one["name"]), str(one["url"]), "default" if one["default"] else "") for one in named]
+        rows += [("", str(one["url"]), f"started in {one['folder']}, pid {one['pid']}") for one in started]
+        if rows:
+            print_table(("name", "url", ""), rows)
+        else:
+            typer.echo("No servers are named; see docs/runner.md for kandiflux.toml.", err=True)
+
+
+def _print(line: Line) -> None:
+    if not sys.stdout.isatty():
+        typer.echo("\t".join(filter(None, (line.state, line.what, " ".join(line.found.split()), line.todo))))
+        return
+    typer.secho(f"{line.state:>4}  ", fg=_COLOURS[line.state], nl=False)
+    typer.echo(f"{line.what:<16} {line.found}")
+    if line.todo:
+        typer.echo(f"{'':22} {line.todo}")

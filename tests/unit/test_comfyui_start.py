@@ -1,0 +1,162 @@
+"""Starting a ComfyUI, with a small program in its place: what goes wrong, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kandiflux.comfyui import comfyui, find_python, lives, running, start, stop
+from kandiflux.errors import ServerUnreachable, UsageError
+
+MAIN = """
+import argparse, http.server, json, subprocess, sys, time
+parser = argparse.ArgumentParser()
+for name in ("--port", "--listen", "--mode"):
+    parser.add_argument(name)
+parser.add_argument("--disable-auto-launch", action="store_true")
+args = parser.parse_args()
+print("a line of the log", flush=True)
+if args.mode == "broken":
+    sys.exit("this pack is broken")
+if args.mode == "taken":
+    open("tries", "a").write("x")
+    sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
+if args.mode == "hangs":
+    time.sleep(1000)
+if args.mode == "child":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    open("child", "w").write(str(child.pid))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"system": {"comfyui_version": "0.3.64"}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(args.port)), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("KANDIFLUX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    place = tmp_path / "ComfyUI"
+    place.mkdir()
+    (place / "main.py").write_text(MAIN)
+    (place / "nodes.py").touch()
+    yield place
+    for one in running():
+        stop(one)
+
+
+def test_it_runs_as_long_as_the_block(folder: Path) -> None:
+    with comfyui(folder) as url:
+        (one,) = running()
+        assert one.url == url
+        assert one.answers()
+    assert running() == []
+    assert not one.answers()
+    assert "a line of the log" in Path(one.log).read_text()
+
+
+def test_a_second_start_finds_the_first_even_at_the_same_moment(folder: Path) -> None:
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(start(folder))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({one.pid for one, _ in found}) == 1
+    assert sum(fresh for _, fresh in found) == 1
+    for one, fresh in found:
+        if fresh:
+            stop(one)
+
+
+def test_one_that_ends_at_once(folder: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ServerUnreachable, match="this pack is broken"):
+        start(folder, "--mode", "broken")
+    assert time.monotonic() - begun < 20, "its end is noticed, not waited for"
+    assert running() == []
+
+
+def test_one_that_never_answers(folder: Path) -> None:
+    with pytest.raises(ServerUnreachable, match=r"does not answer at .* after 1 s"):
+        start(folder, "--mode", "hangs", timeout=1)
+    assert running() == []
+
+
+def test_a_port_that_was_taken_meanwhile_is_tried_again_elsewhere(folder: Path) -> None:
+    with pytest.raises(ServerUnreachable, match="address already in use"):
+        start(folder, "--mode", "taken")
+    assert (folder / "tries").read_text() == "xxx"
+
+
+def test_a_port_that_was_asked_for_is_the_one(folder: Path) -> None:
+    with pytest.raises(ServerUnreachable):
+        start(folder, "--mode", "taken", "--port", "59999")
+    assert (folder / "tries").read_text() == "x"
+    with pytest.raises(UsageError, match="from 1 to 65535"):
+        start(folder, "--port=many")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups")
+def test_what_it_started_ends_with_it(folder: Path) -> None:
+    with comfyui(folder, "--mode", "child"):
+        child = int((folder / "child").read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_process_that_only_has_the_pid_is_left_alone(folder: Path) -> None:
+    one, _ = start(folder)
+    told = (Path(os.environ["KANDIFLUX_HOME"]) / "comfyui").glob("*.json")
+    (file,) = told
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as other:
+        file.write_text(file.read_text().replace(f'"pid": {one.pid}', f'"pid": {other.pid}'))
+        assert running() == []
+        assert other.poll() is None
+        other.kill()
+    stop(one)
+
+
+def test_a_state_file_that_is_damaged_is_no_state(folder: Path) -> None:
+    one, _ = start(folder)
+    (file,) = (Path(os.environ["KANDIFLUX_HOME"]) / "comfyui").glob("*.json")
+    file.write_text(file.read_text()[:20])
+    assert running() == []
+    stop(one)
+    assert not lives(one)
+
+
+def test_no_comfyui_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"There is no ComfyUI in .*"):
+        start(tmp_path)
+
+
+def test_which_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_PYTHON", raising=False)
+    assert find_python(tmp_path) == sys.executable
+    own = tmp_path / "venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    own.parent.mkdir(parents=True)
+    own.symlink_to(sys.executable)
+    assert find_python(tmp_path) == str(own)
+    assert find_python(tmp_path, sys.executable) == sys.executable
+    monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="COMFYUI_PYTHON"):
+        find_python(tmp_path)
