@@ -17,9 +17,11 @@ from kandiflux.cli_common import INTERRUPTED, CaOption, JsonOption, QuietOption,
 from kandiflux.errors import KandifluxError
 
 if TYPE_CHECKING:
-    from kandiflux.pull import Display, Plan
+    from kandiflux.pull import Plan
 
 __all__ = ["pull"]
+
+_DONE = "done"
 
 
 def pull(
@@ -91,7 +93,7 @@ def pull(
                             continue
                         saved.append(str(outcome))
                         if not as_json:
-                            typer.echo(outcome)
+                            display.saved(outcome)
                 except KeyboardInterrupt as interrupt:
                     stop.set()
                     typer.echo("Stopped; what has come is kept: the same command goes on from there.", err=True)
@@ -129,7 +131,8 @@ def _show(plan: Plan, as_json: bool) -> None:
         )
         for one in plan.wanted
     ]
-    print_table(("file", "size", "folder", "from"), rows)
+    if rows:
+        print_table(("file", "size", "folder", "from"), rows)
     total = in_bytes(sum(one.size or 0 for one in plan.wanted))
     typer.echo(f"{len(rows)} files, {total}; {len(plan.present)} are there already.", err=True)
 
@@ -139,7 +142,12 @@ def _say(text: str, quiet: bool) -> None:
         typer.echo(text, err=True)
 
 
-class _Silent:
+class _Plain:
+    def saved(self, path: Path) -> None:
+        typer.echo(path)
+
+
+class _Silent(_Plain):
     def bytes_done(self, name: str, done: int, total: int | None) -> None:
         pass
 
@@ -147,7 +155,7 @@ class _Silent:
         pass
 
 
-class _Lines:
+class _Lines(_Plain):
     """A line for each file's beginning, and for what it waits for, where there is no terminal."""
 
     def __init__(self) -> None:
@@ -159,12 +167,12 @@ class _Lines:
 
     def state(self, name: str, text: str) -> None:
         with self._lock:
-            if (name, text) not in self._said:
+            if (name, text) not in self._said and text != _DONE:
                 self._said.add((name, text))
                 typer.echo(f"{name}: {text}", err=True)
 
 
-class _Bars:
+class _Bars(_Plain):
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
@@ -174,7 +182,14 @@ class _Bars:
         self._progress.update(self._task(name), completed=done, total=total)
 
     def state(self, name: str, text: str) -> None:
-        self._progress.update(self._task(name), description=f"{name} ({text})")
+        self._progress.update(self._task(name), description=name if text == _DONE else f"{name} ({text})")
+
+    def saved(self, path: Path) -> None:
+        if sys.stdout.isatty():
+            # Results and bars share the screen.
+            self._progress.console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        else:
+            super().saved(path)
 
     def _task(self, name: str) -> Any:
         with self._lock:
@@ -184,7 +199,7 @@ class _Bars:
 
 
 @contextmanager
-def _display(*, quiet: bool) -> Iterator[Display]:
+def _display(*, quiet: bool) -> Iterator[_Silent | _Lines | _Bars]:
     if quiet or not sys.stderr.isatty():
         yield _Silent() if quiet else _Lines()
         return

@@ -17,7 +17,7 @@ from kandiflux.file_lock import held
 from kandiflux.model_files import ModelFile
 from kandiflux.part_file import PartFile, Span
 from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import Answer, RemoteFile, RemoteFiles, Trouble
+from kandiflux.remote_files import Answer, RemoteFile, RemoteFiles, Trouble, reason_of
 
 __all__ = ["Download"]
 
@@ -249,7 +249,7 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.iter_content(_CHUNK)
     except requests.RequestException as error:
-        raise Trouble(f"the connection broke off: {error}") from error
+        raise Trouble(f"the connection broke off ({reason_of(error)})") from error
 
 
 def _require_same(answer: Answer, span: Span, remote: RemoteFile) -> None:

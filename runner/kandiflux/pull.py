@@ -8,7 +8,8 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -44,7 +45,10 @@ _log = logging.getLogger(__name__)
 _USUAL_TOKENS = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_API_TOKEN"}
 _KEPT_FREE = 64 << 20
 _TICK = 0.2
+_ASKED_AT_ONCE = 8
 _INDEX = "model_index.json"
+_ASKING = Patience(attempts=3)
+"""Shorter than for a download: nothing is lost yet when it fails."""
 
 
 @dataclass
@@ -148,7 +152,7 @@ def complete_folders(
             continue
         try:
             ask = partial(companions, repository, directory, remotes)
-            listed = (patience or Patience()).retry(f"The list of {name}'s files", ask, stop)
+            listed = (patience or _ASKING).retry(f"The list of {name}'s files", ask, stop)
         except KandifluxError as error:
             plan.refused.append(error)
             continue
@@ -159,12 +163,25 @@ def complete_folders(
 
 def ask_servers(plan: Plan, remotes: RemoteFiles, *, patience: Patience | None = None, stop: threading.Event) -> None:
     """Finds the size of each file; what cannot be had moves to `refused`."""
-    for wanted in list(plan.wanted):
+
+    def ask(one: Wanted) -> RemoteFile | KandifluxError:
         try:
-            wanted.remote = Download(wanted.model, wanted.target, remotes, patience=patience, stop=stop).describe()
+            return Download(one.model, one.target, remotes, patience=patience or _ASKING, stop=stop).describe()
         except KandifluxError as error:
-            plan.refused.append(error)
-            plan.wanted.remove(wanted)
+            return error
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        try:
+            answers = list(threads.map(ask, plan.wanted))
+        except KeyboardInterrupt:
+            stop.set()
+            raise
+    plan.refused += [answer for answer in answers if isinstance(answer, KandifluxError)]
+    plan.wanted = [
+        replace(one, remote=answer)
+        for one, answer in zip(plan.wanted, answers, strict=True)
+        if isinstance(answer, RemoteFile)
+    ]
 
 
 def size_of(model: ModelFile) -> int | None:
@@ -280,7 +297,9 @@ def _download(
         on_bytes=on_bytes,
         on_state=on_state,
     )
-    return download.run(one.remote)
+    path = download.run(one.remote)
+    display.state(name, "done")
+    return path
 
 
 def verify_present(present: Iterable[tuple[ModelFile, Path]], on_file: Callable[[Path], None]) -> list[KandifluxError]:

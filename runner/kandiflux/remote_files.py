@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from kandiflux import __version__
 from kandiflux.errors import AccessDenied, DownloadError
 
-__all__ = ["Answer", "RemoteFile", "RemoteFiles", "Token", "Trouble", "page_of"]
+__all__ = ["Answer", "RemoteFile", "RemoteFiles", "Token", "Trouble", "page_of", "reason_of"]
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 10
@@ -134,7 +134,7 @@ class RemoteFiles:
             except ValueError as error:
                 raise DownloadError(f"{url} is not answered with JSON.", got=response.text[:100]) from error
             except requests.RequestException as error:
-                raise Trouble(f"the connection broke off: {error}") from error
+                raise Trouble(f"the connection broke off ({reason_of(error)})") from error
 
     def token_for(self, url: str) -> Token | None:
         parts = urlsplit(url)
@@ -157,7 +157,7 @@ class RemoteFiles:
                 requests.exceptions.SSLError) as error:  # fmt: skip
             raise DownloadError(f"{url} cannot be asked for: {error}.") from error
         except requests.RequestException as error:
-            raise Trouble(f"no answer from {parts.netloc}: {error}", no_answer=True) from error
+            raise Trouble(f"no answer from {parts.netloc} ({reason_of(error)})", no_answer=True) from error
 
     def _next(self, url: str, location: str) -> str:
         target = urljoin(url, location)
@@ -230,6 +230,12 @@ class RemoteFiles:
 def _as_it_is(request: Any) -> Any:
     """As requests' `auth`: else it would take passwords for any host from ~/.netrc."""
     return request
+
+
+def reason_of(error: requests.RequestException) -> str:
+    """What lies behind one of requests' errors, without the names of its classes around it."""
+    cause = error.args[0] if error.args else error
+    return str(getattr(cause, "reason", cause)).rpartition(": ")[2]
 
 
 def page_of(url: str) -> str:
