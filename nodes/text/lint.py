@@ -57,10 +57,9 @@ def lint(
 def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
     """`text` with what can be mended without knowing what was meant: spaces, doubled words and punctuation, letters of
     the wrong alphabet, tags that do nothing; for FLUX and Kandinsky weights become words. Raises as lint does."""
-    if not _read(text, target, language).target.reads_weights:
-        text = say_weights(text, language)
+    reads_weights = find_target(target).reads_weights
     for _ in range(_TIMES):
-        mended = text
+        mended = text = text if reads_weights else say_weights(text, language)
         last = len(text)
         for finding in reversed(lint(text, target, language)):
             if finding.replacement is not None and finding.end <= last:

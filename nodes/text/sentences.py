@@ -43,9 +43,10 @@ def numbered(scene: Scene, language: Language) -> str:
     return "\n".join(made)
 
 
-def _opening(scene: Scene, language: Language) -> tuple[list[str], list[str]]:
-    """The first sentences, style and stress in them, and those about further subjects and where they are."""
-    said = [_act(actor, scene, language) for actor in scene.actors]
+def _opening(scene: Scene, language: Language, *, phrases: bool = False) -> tuple[list[str], list[str]]:
+    """The first sentences, style and stress in them, and those about further subjects and where they are; or
+    `phrases` of one sentence."""
+    said = [_act(actor, scene, language, place_first=i > 0 and not phrases) for i, actor in enumerate(scene.actors)]
     together = [0] if said else []
     # Several subjects that neither act nor have a place of their own are one phrase: "a fox and a wolf".
     if len(said) > 1 and not any(actor.actions or scene.other(actor.layers[0]) or re.search("[,，、]", text)
@@ -82,8 +83,8 @@ def placed(actor: Actor, said: str, scene: Scene, language: Language) -> str:
     return language.related(subject.relation, said, _name(other, language))
 
 
-def _act(actor: Actor, scene: Scene, language: Language) -> str:
-    """Who does what, and where, if that is one sentence."""
+def _act(actor: Actor, scene: Scene, language: Language, *, place_first: bool) -> str:
+    """Who does what, and where, if that is one sentence; `place_first`: the place before the rest."""
     subject = _subtly(actor.subject.text, actor.subject, language) if actor.subject else ""
     doing = [_subtly(action.text, action, language) for action in actor.actions]
     if not language.relates_inline:
@@ -97,7 +98,7 @@ def _act(actor: Actor, scene: Scene, language: Language) -> str:
     if other is None or actor.subject is None:
         return text
     where = language.related(actor.subject.relation, "", _name(other, language))
-    if actor is not scene.actors[0]:
+    if place_first:
         return f"{where}, {language.inner(text)}"
     return f"{text}, {where}" if doing or "," in text else f"{text} {where}"
 
@@ -148,10 +149,10 @@ def one_sentence(scene: Scene, language: Language) -> str:
     if not language.style_inline:
         styles = [language.phrase(STYLE, style.text) for style in scene.styles]
         scene = replace(scene, styles=[])
-    opening, more = _opening(scene, language)
-    opening = [_run_on(each, language) for each in opening]
+    opening, more = _opening(scene, language, phrases=True)
+    opening = [_run_on(each, language) for each in [*opening, *(language.inner(each) for each in more)]]
     grounds: list[str] = []
-    others = [*(language.inner(each) for each in more if each), *styles]
+    others = styles
     for layer in in_order(scene.others):
         said = _subtly_phrased(layer, scene, language)
         (grounds if layer.kind in PLACES else others).extend(said)

@@ -12,6 +12,7 @@ _NO_NOUN = re.compile(
     r"|unter|vor|neben|ist|\w+ing)\b)",
     re.I,
 )
+DEEPEST = 100
 TIMES = 1.1
 """What parentheses without a number multiply a weight by."""
 
@@ -34,7 +35,8 @@ class Weight:
 
 
 def find_weights(text: str) -> list[Weight]:
-    """The outermost weights of `text`, in order; unbalanced parentheses are none."""
+    """The outermost weights of `text`, in order; unbalanced parentheses are none. Raises ValueError for more within
+    each other than ComfyUI's parser, or anybody, could read."""
     found: list[Weight] = []
     opened: list[int] = []
     for i, letter in enumerate(text):
@@ -42,6 +44,8 @@ def find_weights(text: str) -> list[Weight]:
             continue
         if letter == "(":
             opened.append(i)
+            if len(opened) > DEEPEST:
+                raise ValueError(f"Expected at most {DEEPEST} parentheses within each other, got more: {text[:40]}…")
         elif opened:
             start = opened.pop()
             while found and found[-1].start > start:  # it stands within this one
@@ -121,7 +125,7 @@ def without_explicit(text: str) -> tuple[str, list[tuple[str, float]]]:
 def numbered(text: str) -> str:
     """`text` with each `((so))` written as `(so:1.21)`."""
     for weight in reversed(find_weights(text)):
-        if not weight.nested:
+        if not weight.nested or not weight.inner.strip("() "):
             continue
         inner, value = weight.inner.strip(), weight.value
         while (within := find_weights(inner)) and (within[0].start, within[0].end) == (0, len(inner)):
@@ -134,7 +138,7 @@ def numbered(text: str) -> str:
 
 def article_of(text: str, weight: Weight) -> str:
     """The article right before `weight`, or nothing; in “a (red:1.2) fox” it is the fox's."""
-    before, behind = _ARTICLE.search(text[: weight.start]), _NO_NOUN.match(text[weight.end :])
+    before, behind = _ARTICLE.search(text[max(0, weight.start - 12) : weight.start]), _NO_NOUN.match(text[weight.end :])
     return before[1] if before and behind else ""
 
 
