@@ -114,11 +114,19 @@ class Client:
         except OSError as error:
             raise ParameterError(f"{path} cannot be read: {error.strerror or error}.") from error
 
-    def submit(self, prompt: Prompt | Mapping[str, Any], *, strict: bool = True, job_id: str | None = None) -> Job:
+    def submit(
+        self,
+        prompt: Prompt | Mapping[str, Any],
+        *,
+        strict: bool = True,
+        job_id: str | None = None,
+        patience: float = 30.0,
+    ) -> Job:
         """Hands a prompt to the server and follows it from there.
 
         strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
         job_id: a UUID, never used before, to know the job by; one is made where none is given.
+        patience: seconds to look for the job where the answer is lost, or to wait for a server that is gone meanwhile.
         InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
         """
         if self._closed:
@@ -131,7 +139,9 @@ class Client:
             self._jobs[job.prompt_id] = job
         try:
             job.client_id = self._stream.client_id
-            accepted = submit_prompt(self.server, prompt, job.marker, job.client_id, patience=min(self._patience, 30.0))
+            accepted = submit_prompt(
+                self.server, prompt, job.marker, job.client_id, patience=min(self._patience, patience)
+            )
         except KeyboardInterrupt:
             # It may have been taken already, and nobody would follow it.
             with contextlib.suppress(KandifluxError):

@@ -56,7 +56,7 @@ _log = logging.getLogger(__name__)
 _TICK = 0.5
 _PROBE = (3.0, 10.0)
 _PROBE_SECONDS = 1.0
-_SETTLE_SECONDS = 3.0
+_SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
 _RESUBMITS = 3
 _UNSAVED = 4
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
@@ -137,6 +137,7 @@ class Lane:
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
         self._unsettled = list(unsettled)
+        self._late: set[str] = set()
         self._abandoned: list[str] = []
         self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
@@ -227,9 +228,12 @@ class Lane:
             self._failed(attempt, error)
             return
         try:
-            job = self.client.submit(prompt, job_id=attempt.id)
+            # What becomes of a lost answer is for `_settle`, which knows whether the server is gone.
+            job = self.client.submit(prompt, job_id=attempt.id, patience=0.0)
         except AnswerLost as error:
             _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
+            if isinstance(error.__cause__, AnswerLost) and error.__cause__.still_coming:
+                self._late.add(attempt.id)
             self._unsettled.append(attempt)
             self._trouble(error)
         except (ServerUnreachable, AccessDenied) as error:
@@ -259,11 +263,10 @@ class Lane:
     def _settle(self, attempt: Attempt) -> None:
         """Finds out whether the server has a job that may have been sent to it."""
         try:
-            # A server may be slow to take what was sent just before our end.
+            # A server may be slow to take what was sent a moment ago, a gateway slower to hand it on.
             age = max(0.0, time.time() - attempt.begun)
-            job = self.client.adopt(
-                self._prompt(attempt), attempt.id, prompt_id=attempt.prompt_id, settle=max(0.0, _SETTLE_SECONDS - age)
-            )
+            settle = max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
+            job = self.client.adopt(self._prompt(attempt), attempt.id, prompt_id=attempt.prompt_id, settle=settle)
         except (ServerUnreachable, ServerError) as error:
             self._trouble(error)
             return
