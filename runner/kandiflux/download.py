@@ -185,8 +185,8 @@ class Download:
     def _of_span(self, span: Span, remote: RemoteFile, halt: threading.Event) -> None:
         def step() -> None:
             headers = {"Range": f"bytes={span.at}-{span.end - 1}"}
-            if _is_strong(remote.identity) and remote.sha256 is None:
-                headers["If-Range"] = str(remote.identity)
+            if remote.if_range is not None:
+                headers["If-Range"] = remote.if_range
             answer = self._remotes.open(self.url, headers, accepted=(200, 206, 416))
             with answer.response:
                 _require_same(answer, span, remote)
@@ -261,8 +261,3 @@ def _require_same(answer: Answer, span: Span, remote: RemoteFile) -> None:
         raise _NoRanges if same else _Changed
     if not same or answer.range != (span.at, remote.size):
         raise _Changed
-
-
-def _is_strong(identity: str | None) -> bool:
-    """Only such an ETag may be sent as If-Range."""
-    return identity is not None and identity.startswith('"')

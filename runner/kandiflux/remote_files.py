@@ -50,12 +50,14 @@ class Token:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a server says of a file. `identity` changes when its content does, as far as the server tells."""
+    """What a server says of a file. `identity` changes when its content does, as far as the server tells; `if_range` is
+    what it can be asked for a part on condition of, if anything."""
 
     size: int | None
     ranges: bool
     identity: str | None
     sha256: str | None = None
+    if_range: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Answer:
     response: requests.Response
     identity: str | None
     sha256: str | None
+    if_range: str | None
 
     @property
     def length(self) -> int | None:
@@ -105,7 +108,8 @@ class RemoteFiles:
         with answer.response:
             if answer.response.status_code == 206 and answer.range is not None:
                 first, size = answer.range
-                return RemoteFile(size, size is not None and first == 0, answer.identity, answer.sha256)
+                ranges = size is not None and first == 0
+                return RemoteFile(size, ranges, answer.identity, answer.sha256, answer.if_range)
             size = answer.length if answer.response.status_code == 200 else None
             return RemoteFile(size, False, answer.identity, answer.sha256)
 
@@ -153,10 +157,18 @@ class RemoteFiles:
                 url, headers=sent, stream=True, timeout=self._timeout, verify=self._verify, allow_redirects=False,
                 auth=_as_it_is,
             )  # fmt: skip
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, requests.exceptions.InvalidSchema,
-                requests.exceptions.SSLError) as error:  # fmt: skip
+        except (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.InvalidHeader,
+            requests.exceptions.InvalidSchema,
+        ) as error:
             raise DownloadError(f"{url} cannot be asked for: {error}.") from error
         except requests.RequestException as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise DownloadError(
+                    f"{parts.netloc} cannot be trusted: {reason_of(error)}.",
+                    hint="Name the certificates to trust with --ca-bundle, or set the clock right.",
+                ) from error
             raise Trouble(f"no answer from {parts.netloc} ({reason_of(error)})", no_answer=True) from error
 
     def _next(self, url: str, location: str) -> str:
@@ -181,7 +193,10 @@ class RemoteFiles:
             )
         plain = (linked or "").strip('"')
         sha256 = plain.lower() if _SHA256.fullmatch(plain) else None
-        return Answer(response, linked or headers.get("ETag") or headers.get("Last-Modified"), sha256)
+        tag = headers.get("ETag")
+        # A weak tag may not be asked for, and one that another server told of means nothing to this one.
+        if_range = tag if tag is not None and tag.startswith('"') and linked is None else None
+        return Answer(response, linked or tag or headers.get("Last-Modified"), sha256, if_range)
 
     def _failure(self, start: str, url: str, response: requests.Response) -> Exception:
         status = response.status_code

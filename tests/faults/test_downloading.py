@@ -431,6 +431,24 @@ def test_redirects_in_a_circle(tmp_path: Path, server: FileServer) -> None:
         download(tmp_path, server.add("/x", b"", redirect="/x")).run()
 
 
+def test_another_servers_tag_is_not_asked_for(tmp_path: Path, server: FileServer) -> None:
+    """As on Hugging Face: it tells the tag of a file that lies elsewhere under another."""
+    with serving() as elsewhere:
+        there = elsewhere.add("/cdn", CONTENT, etag='"theirs"')
+        url = server.add("/x", b"", redirect=there, headers={"X-Linked-Etag": '"ours"'})
+        assert download(tmp_path, url).run().read_bytes() == CONTENT
+        assert len(elsewhere.requests) > 4
+        assert not any("If-Range" in request.headers for request in elsewhere.requests)
+
+
+def test_a_file_is_asked_for_in_parts_on_condition_of_its_tag(tmp_path: Path, server: FileServer) -> None:
+    download(tmp_path, server.add("/x", CONTENT)).run()
+    download(tmp_path, server.add("/y", CONTENT, etag='W/"1"'), name="y.bin").run()
+    asked = {path: {request.headers.get("If-Range") for request in server.requests[1:] if request.path == path}
+             for path in ("/x", "/y")}  # fmt: skip
+    assert asked == {"/x": {'"1"'}, "/y": {None}}
+
+
 # The disk
 
 
