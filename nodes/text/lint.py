@@ -6,11 +6,14 @@ what can be mended safely, and reports.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from . import rules, rules_words, weights
 from .detect import detect
 from .findings import HINT, WARNING, Finding, Text
+from .language import Language
+from .layers import SUBJECT
 from .quality import is_quality_tag
 from .speak import find_language
 from .targets import FLUX, Target, find_target
@@ -36,6 +39,7 @@ RULES = (
     rules_words.mixed_languages,
     rules_words.unread_language,
 )
+_SENTENCE_END = re.compile(r"[.!?]\s+|[。！？]\s*|\n+")
 _TIMES = 8
 """Mending one thing may show another; no prompt takes this many turns."""
 
@@ -72,23 +76,31 @@ def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
 
 
 def say_weights(text: str, language: str = "auto") -> str:
-    """`text` with what `(words:1.3)` stresses said in words, as compose says it; weights below 1 just go."""
-    if not any(weight.explicit or weight.nested for weight in weights.find_weights(text)):
+    """`text` with what `(words:1.3)` stresses said in words, as compose says it, behind the sentence it stands in;
+    weights below 1 just go."""
+    found = weights.find_weights(text)
+    if not any(weight.explicit or weight.nested for weight in found):
         return text
     spoken = find_language(detect([text]) if language == "auto" else language)
-    plain, parts = weights.without_explicit(weights.numbered(text))
-    names = list(
-        dict.fromkeys(
-            spoken.name("subject", words.strip()) for words, value in parts if value > 1 and not is_quality_tag(words)
-        )
+    ends = [end.end() for end in _SENTENCE_END.finditer(text)]
+    ends = [end for end in ends if not any(weight.start < end < weight.end for weight in found)]
+    return "".join(
+        _stressed(text[start:end], spoken) for start, end in zip([0, *ends], [*ends, len(text)], strict=True)
     )
-    if not names:
-        return plain
-    body = plain.rstrip(" .。,，")
-    *before, stressed = spoken.stressed([body], names)
-    if not before:  # a clause of the sentence
-        return stressed if body == plain else spoken.ended(stressed)
-    return spoken.space.join([*(spoken.ended(each) for each in before), spoken.sentence(stressed)])
+
+
+def _stressed(sentence: str, spoken: Language) -> str:
+    plain, parts = weights.without_explicit(weights.numbered(sentence))
+    stressed = (words.strip() for words, value in parts if value > 1 and not is_quality_tag(words))
+    names = list(dict.fromkeys(spoken.name(SUBJECT, words) for words in stressed))
+    if not parts or not names:
+        return plain if parts else sentence
+    body = plain.rstrip(" .。,，\n")
+    end = plain[len(body) :]
+    first, *rest = spoken.stressed([body], names)
+    if not rest:  # a clause of the sentence
+        return first + end
+    return spoken.space.join([spoken.ended(first), *(spoken.sentence(each) for each in rest)]) + end.lstrip(".。,，")
 
 
 def count_tokens(text: str, target: str = "flux-dev", tokenizers: Mapping[str, Tokenize] | None = None) -> list[Count]:
