@@ -502,6 +502,16 @@ def proxies_of_widgets_that_no_input_leads_to() -> File:
     return _with_subgraphs([_IMAGE, use, _SAVE], [[1, 1, 0, 5, 0, "IMAGE"], _OUT], _PASSING)
 
 
+@case_apart("it gives the values to other widgets than those they were saved from")
+def proxies_with_holes() -> File:
+    """Null stands for a widget whose value the inner node keeps; the list ends with the last of the instance's own."""
+    both = {"proxyWidgets": [["31", "radius"], ["-1", "tall"], ["-1", "width"], ["31", "control_after_generate"]]}
+    nodes = [_SIZED["nodes"][0], node(31, "Blur", [3], [["mask", "MASK", None], ["image", "IMAGE", 2]], [["IMAGE", 4]])]
+    links = [*_SIZED["links"][:2], link(2, 21, 0, 31, 1, "IMAGE"), link(4, 31, 0, -20, 0, "IMAGE")]
+    definition = {**_SIZED, "nodes": nodes, "links": links, "outputs": [slot("IMAGE", "IMAGE", [4])]}
+    return _with_subgraphs([_instance([None, 88, 99], properties=both), _SAVE], [_OUT], definition)
+
+
 @case
 def proxies_of_inputs_with_values() -> File:
     proxies = {"proxyWidgets": [["-1", "width"], ["-1", "tall"]]}
@@ -654,14 +664,6 @@ def proxies_in_another_order_than_the_inputs() -> File:
     return _with_subgraphs([_instance([88, 99], properties=proxies), _SAVE], [_OUT], _SIZED)
 
 
-@case_apart("it gives every widget the value of another")
-def values_saved_with_their_names_where_the_class_had_other_widgets() -> File:
-    values = [12, 7, "fixed", 3.5, "heun", "karras", 0.5]
-    names = ["steps", "seed", "control_after_generate", "cfg", "sampler_name", "scheduler", "denoise"]
-    named = dict(zip(names, values, strict=True))
-    return file([node(1, "KSampler", values, widgets_values_named=named)])
-
-
 @case_apart("it loses what comes in through the reroute")
 def a_reroute_in_a_group_node() -> File:
     inner = [
@@ -742,3 +744,27 @@ def a_group_node_that_is_bypassed() -> File:
     listed = [["mask", "MASK", None], ["image", "IMAGE", 1]]
     use = node(5, "workflow>soft", [8], listed, [["IMAGE", 9]], mode=4)
     return file([_IMAGE, use, _SAVE], [[1, 1, 0, 5, 1, "IMAGE"], _OUT], extra={"groupNodes": {"soft": soft}})
+
+
+@case_apart("it gives every widget the value of another")
+def values_saved_with_their_names_where_the_class_had_other_widgets() -> File:
+    names = ["steps", "seed", "control_after_generate", "cfg", "sampler_name", "scheduler", "denoise"]
+    values = [12, 7, "fixed", 3.5, "heun", "karras", 0.5]
+    return file([node(1, "KSampler", values, widgets_values_named=dict(zip(names, values, strict=True)))])
+
+
+@case_apart("it gives the values to other widgets than those they were saved from")
+def a_subgraph_around_a_class_that_had_another_widget() -> File:
+    inner = [["mode", "COMBO", 4, True], ["width", "INT", 1, True], ["height", "INT", 3, True]]
+    definition = {
+        **_SIZED,
+        "nodes": [node(21, "EmptyImage", ["old", 11, 22], inner, [["IMAGE", 2]])],
+        "links": [
+            link(4, -10, 0, 21, 2, "COMBO"),
+            link(1, -10, 1, 21, 0, "INT"),
+            link(3, -10, 2, 21, 1, "INT"),
+            link(2, 21, 0, -20, 0, "IMAGE"),
+        ],
+        "inputs": [slot("mode", "COMBO", [4]), slot("width", "INT", [1]), slot("tall", "INT", [3])],
+    }
+    return _with_subgraphs([_instance(["gone", 99, 88]), _SAVE], [_OUT], definition)

@@ -1,8 +1,8 @@
 """Editor format → API format, as the editor does it: a pure function of the file and object_info.
 
 Held to the editor's own answers (frontend 1.27.10, and a current one where the format is newer). Where a file shows
-that the editor's answer is an accident, what the file means is made of it instead: a subgraph's values belong to the
-inputs they are named after, a muted subgraph does not run, and nothing in a bypassed subgraph makes output.
+that the editor's answer is an accident, what the file means is made of it instead: values belong to the widgets they
+were saved from, a muted subgraph does not run, and nothing in a bypassed subgraph makes output.
 """
 
 from __future__ import annotations
@@ -115,13 +115,16 @@ class _Converter:
 
     def _source(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
         source = self._sources.of(scope, node, slot)
-        if isinstance(source, Value) and source.primitive is not None and not self._takes_value(node, slot):
+        if not isinstance(source, Value) or self._classes.info(node.type) is None:
+            return source
+        specs = self._classes.specs(node.type)
+        # Inputs that a dynamic one brings along are called after it: `how.width`.
+        spec = specs.get(slot.name) or specs.get(slot.name.partition(".")[0])
+        if spec is None:
             return None
-        return source
-
-    def _takes_value(self, node: Node, slot: Slot) -> bool:
-        spec = self._classes.specs(node.type).get(slot.name)
-        return self._classes.has_widget(node, slot) or (spec is not None and spec.is_value)
+        # A primitive sets a widget; what a subgraph shows goes to whatever its input leads to.
+        fits = source.primitive is None or spec.is_widget or spec.is_value or spec.is_dynamic
+        return source if fits else None
 
     def _sent(self, node: Node, name: str, value: Any) -> Any:
         """A node's own value as it is queued."""

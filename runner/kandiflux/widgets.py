@@ -16,7 +16,7 @@ from kandiflux.inputs import (
     specs_of_groups,
 )
 
-__all__ = ["Widget", "has_upload_button", "node_widgets", "widget_slots", "widget_values"]
+__all__ = ["Widget", "has_upload_button", "node_widgets", "normal_value", "widget_slots", "widget_values"]
 
 _NOTHING = object()
 _ROWS_AT_MOST = 100
@@ -106,8 +106,14 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
     return {
         widget.name: normal_value(widget, class_type, value)
         for widget, value in found
-        if widget.sent and (value is not _NOTHING or widget.default is not None)
+        if widget.sent and (value is not _NOTHING or _has_default(widget))
     }
+
+
+def _has_default(widget: Widget) -> bool:
+    """An empty list of choices has none; the server is to say so of what it requires."""
+    spec = widget.spec
+    return widget.default is not None or (spec is not None and spec.required and spec.type == "COMBO")
 
 
 def normal_value(widget: Widget, class_type: str, value: Any) -> Any:

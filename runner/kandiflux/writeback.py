@@ -21,10 +21,13 @@ def write_back(
     if isinstance(values, dict):
         values[input_name] = value
     elif isinstance(values, list):
-        slots = widget_slots(kind, object_info.get(kind) or {})
+        slots = widget_slots(kind, object_info.get(kind) or {}, values)
         slot = 0 if kind == "PrimitiveNode" else slots.index(input_name) if input_name in slots else len(values)
         if slot < len(values):
             values[slot] = value
+    named = node.get("widgets_values_named")
+    if isinstance(named, dict) and input_name in named:
+        named[input_name] = value
     for declared in node.get("inputs") or ():
         if declared.get("name") == input_name and declared.get("link") is not None:
             # A value was set over a link, and in the editor the link would win.

@@ -7,7 +7,7 @@ from typing import Any
 
 from kandiflux.graph import Node, Slot, slot_type
 from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.widgets import node_widgets, widget_values
+from kandiflux.widgets import Widget, normal_value, widget_values
 
 __all__ = ["Classes"]
 
@@ -37,16 +37,15 @@ class Classes:
         info = self.info(node.type)
         return _values_by_name(node) if info is None else widget_values(node, info)
 
+    def normal(self, node: Node, name: str, value: Any) -> Any:
+        """A value as this widget of the node has it: see `normal_value`."""
+        spec = self.specs(node.type).get(name)
+        return value if spec is None else normal_value(Widget(name, spec, default=spec.default), node.type, value)
+
     def has_widget(self, node: Node, slot: Slot) -> bool:
-        """Whether an input of this node is a widget too."""
-        info = self.info(node.type)
-        if info is None:
-            return slot.widget is not None
+        """Whether an input of this node is a widget too, or was one of the class that the file was saved with."""
         spec = self.specs(node.type).get(slot.name)
-        if spec is not None:
-            return spec.is_widget
-        # An input that a dynamic one brought along.
-        return any(widget.name == slot.name for widget in node_widgets(node.type, info, _listed(node), [slot.name]))
+        return slot.widget is not None or (spec is not None and spec.is_widget)
 
     def inputs(self, node: Node) -> tuple[Slot, ...]:
         """The node's inputs as the editor has them: all of its class's, sockets first, and what else the file lists.
@@ -82,7 +81,3 @@ def _values_by_name(node: Node) -> dict[str, Any]:
     if node.named is not None:
         return {name: value for name, value in node.named.items() if name in widgets}
     return dict(zip(widgets, node.stored, strict=True)) if len(widgets) == len(node.stored) else {}
-
-
-def _listed(node: Node) -> list[Any]:
-    return list(node.stored) if isinstance(node.stored, list) else []

@@ -3,8 +3,8 @@
 Files have them in two dialects. An input of the definition that leads to an inner widget makes a widget of the
 instance, whose value stands in the instance's own `widgets_values`, one after another in the definition's order. Files
 of some versions list what is shown in `properties.proxyWidgets` besides; then the values, where there are any, follow
-that list, and an entry may stand for an inner widget that no input leads to. Without a value of the instance's own, the
-inner widget's counts.
+that list, with null for what the inner node keeps itself, and an entry may stand for an inner widget that no input
+leads to. Without a value of the instance's own, the inner widget's counts.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Promotion:
         if overridden is not None:
             return overridden
         stored = self._host(scope).values
-        if number in stored:
-            return Stored(stored[number])
         target = self._target(scope, number)
+        if number in stored:
+            return Stored(stored[number] if target is None else self._as_of(scope, *target, stored[number]))
         return None if target is None else self._own_value(scope, *target)
 
     def override(self, scope: Scope, node_id: str, widget: str) -> Stored | None:
@@ -59,6 +59,16 @@ class Promotion:
         values = self._classes.values(node)
         overridden = self.override(scope, node.id, slot.name)
         return overridden or (Stored(values[slot.name]) if slot.name in values else None)
+
+    def _as_of(self, scope: Scope, node: Node, slot: Slot, value: Any) -> Any:
+        """A value as the widget in the inner node has it."""
+        while scope.is_instance(node):
+            scope = scope.enter(node)
+            target = self._target(scope, _number(scope, slot.name))
+            if target is None:
+                return value
+            node, slot = target
+        return self._classes.normal(node, slot.name, value)
 
     def _target(self, scope: Scope, number: int) -> tuple[Node, Slot] | None:
         """The first inner widget that an input of the subgraph leads to."""
@@ -92,14 +102,9 @@ class Promotion:
             by_name = host.stored
             return _Host({n: by_name[slot.name] for n, slot in enumerate(declared) if slot.name in by_name}, {})
         proxies = host.proxies
-        if proxies and len(proxies) == len(host.stored):
-            return _by_proxies(scope, list(zip(proxies, host.stored, strict=True)))
+        if proxies and len(host.stored) <= len(proxies):
+            return _by_proxies(scope, list(zip(proxies, host.stored, strict=False)))
         shown = [number for number in range(len(declared)) if self._target(scope, number) is not None]
-        names = [declared[number].name for number in shown]
-        if host.named is not None and host.stored and list(host.named) != names[: len(host.named)]:
-            # Saved where inner classes had other widgets: positions would give one the value of another.
-            named = host.named
-            return _Host({n: named[declared[n].name] for n in shown if declared[n].name in named}, {})
         return _Host(dict(zip(shown, host.stored, strict=False)), {})
 
 
