@@ -65,7 +65,7 @@ class NamedServer:
     """A `[servers.NAME]` table of the file. Secrets are named by the environment variables that hold them."""
 
     name: str
-    url: str
+    url: str = field(repr=False)
     token_env: str | None = None
     user: str | None = field(default=None, repr=False)
     password_env: str | None = None
@@ -128,14 +128,12 @@ def connection(
     trusted = verify if verify is not None else (False if named.insecure else named.ca_bundle or True)
     if isinstance(trusted, str) and not Path(trusted).exists():
         raise UsageError(f"There is no CA bundle {trusted}.", expected="a PEM file, or a folder of them")
-    if trusted is False:
-        _log.warning("the certificate of %s is not checked: anyone in between can read and change what is sent", url)
     return Connection(url, merged, trusted, client_certificate(cert or named.cert), named.name or None)
 
 
 def server_url(text: str) -> str:
     """`127.0.0.1:8188`, `http://host:8188/` or `https://host/comfy` as a base URL without a trailing slash."""
-    url = text.strip().rstrip("/")
+    url = text.strip()
     if "://" not in url:
         url = f"http://{url}"
     try:
@@ -149,7 +147,7 @@ def server_url(text: str) -> str:
             expected="http://host:port or https://host",
             got=text.rpartition("@")[2],
         )
-    return url
+    return url.rstrip("/")
 
 
 def without_userinfo(url: str) -> tuple[str, str | None]:
@@ -221,9 +219,7 @@ class _Reader:
         }
         default = self._text(tables, "default_server", "")
         if default is not None and default not in servers and default != LITE and _is_name(default):
-            raise self._wrong(
-                "default_server", f"one of {', '.join(servers) or '(none are defined)'}, or a URL", default
-            )
+            raise self._wrong("default_server", ", ".join([*servers, LITE]) + ", or a URL", default)
         return Config(self._path, default, servers)
 
     def _server(self, name: str, table: Mapping[str, Any]) -> NamedServer:

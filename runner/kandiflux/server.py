@@ -16,7 +16,8 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3 import disable_warnings
+from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
 
 from kandiflux.config import client_certificate, server_url, without_userinfo
 from kandiflux.errors import (
@@ -91,6 +92,10 @@ class Server:
         self.headers = {**({"Authorization": authorisation} if authorisation else {}), **(headers or {})}
         self.verify = verify
         self.cert = client_certificate(cert)
+        if verify is False and self.url.startswith("https:"):
+            _log.warning("%s: its certificate is not checked; others may read and change what is sent", self.url)
+            # Said once is enough; urllib3 would say it with every request.
+            disable_warnings(InsecureRequestWarning)
         self.timeout = timeout
         self._local = threading.local()
         self._sessions: list[requests.Session] = []

@@ -1,0 +1,207 @@
+"""Which server is meant, and how to reach it: kandiflux.toml, the environment, and what the caller says."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from kandiflux.config import Config, connection, find_config, load_config, server_url
+from kandiflux.errors import UsageError
+
+GPU = """
+default_server = "gpu"
+
+[servers.gpu]
+url = "https://gpu.example:8188/comfy/"
+token_env = "GPU_TOKEN"
+headers = { X-Team = "art" }
+headers_env = { X-Key = "GPU_KEY" }
+ca_bundle = "ca.pem"
+
+[servers.desk]
+url = "http://anna:s%20ecret@desk:8188"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(GPU)
+    (tmp_path / "ca.pem").touch()
+    return file
+
+
+def read(file: Path) -> Config:
+    return load_config({"KANDIFLUX_CONFIG": str(file)})
+
+
+def basic(text: str) -> str:
+    return "Basic " + base64.b64encode(text.encode()).decode()
+
+
+# The file
+
+
+def test_named_servers(file: Path) -> None:
+    config = read(file)
+    assert config.default_server == "gpu"
+    assert list(config.servers) == ["gpu", "desk"]
+    assert config.servers["gpu"].ca_bundle == str(file.parent / "ca.pem"), "relative to the file"
+
+
+def test_the_nearest_file_is_read(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    users = tmp_path / "users"
+    where = {"XDG_CONFIG_HOME": str(users), "APPDATA": str(users)}
+    (tmp_path / "a" / "kandiflux.toml").touch()
+    assert find_config(where, inner) == tmp_path / "a" / "kandiflux.toml"
+    (inner / "kandiflux.toml").touch()
+    assert find_config(where, inner) == inner / "kandiflux.toml"
+    assert find_config({"KANDIFLUX_CONFIG": str(tmp_path / "a" / "kandiflux.toml")}, inner).parent.name == "a"  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="another folder there")
+def test_the_users_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+    users = tmp_path / "kandiflux" / "kandiflux.toml"
+    users.parent.mkdir()
+    users.touch()
+    assert find_config({"XDG_CONFIG_HOME": str(tmp_path)}, Path("/")) == users
+    assert load_config({"XDG_CONFIG_HOME": str(tmp_path / "none")}, Path("/")) == Config()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.touch()
+    os.chown(file, 12345, -1)
+    with caplog.at_level(logging.WARNING):
+        assert find_config({"XDG_CONFIG_HOME": str(tmp_path / "none")}, tmp_path) is None
+    assert "belongs to another user" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("default = 3", "'default'", "default_server, servers"),
+        ("[servers.gpu]\nurl = 'x'\ntokenenv = 'A'", "'servers.gpu.tokenenv'", "Did you mean 'token_env'"),
+        ("[servers.gpu]\nurl = 3", "servers.gpu.url", "a text"),
+        ("[servers.gpu]\n", "servers.gpu.url", "https://gpu.example:8188"),
+        ("[servers.gpu]\nurl = 'x'\ninsecure = 'no'", "servers.gpu.insecure", "true or false"),
+        ("[servers.gpu]\nurl = 'x'\nheaders = ['A: b']", "servers.gpu.headers", "a table"),
+        ("[servers.gpu]\nurl = 'x'\nheaders = { A = 1 }", "servers.gpu.headers.A", "a text"),
+        ("[servers.gpu]\nurl = 'x'\ncert = ['a']", "servers.gpu.cert", "certificate"),
+        ("[servers.gpu]\nurl = 'x'\nuser = 'a'\ntoken_env = 'B'", "servers.gpu.token_env", "either"),
+        ("[servers.lite]\nurl = 'x'", "servers.lite", "the lite host's"),
+        ("[servers]\ngpu = 'http://gpu'", "servers.gpu", "a table"),
+        ("default_server = 'cpu'\n[servers.gpu]\nurl = 'x'", "default_server", "gpu, lite"),
+        ("not toml", "is no TOML", "line 1"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, key: str, said: str) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+    assert key in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="KANDIFLUX_CONFIG"):
+        find_config({"KANDIFLUX_CONFIG": str(tmp_path / "none.toml")})
+
+
+# The connection
+
+
+def test_a_name_stands_for_all_that_the_file_says(file: Path) -> None:
+    how = connection("gpu", config=read(file), environ={"GPU_TOKEN": " abc\n", "GPU_KEY": "k"})
+    assert how.url == "https://gpu.example:8188/comfy"
+    assert how.headers == {"X-Team": "art", "X-Key": "k", "Authorization": "Bearer abc"}
+    assert how.verify == str(file.parent / "ca.pem")
+    assert how.name == "gpu"
+
+
+def test_what_the_caller_says_goes_first(file: Path) -> None:
+    environ = {"GPU_TOKEN": "abc", "GPU_KEY": "k", "MINE": "mine"}
+    how = connection("gpu", config=read(file), environ=environ, token_env="MINE", headers={"X-Team": "music"})
+    assert how.headers == {"X-Team": "music", "X-Key": "k", "Authorization": "Bearer mine"}
+    how = connection("gpu", config=read(file), environ=environ, headers={"authorization": "Digest x"})
+    assert how.headers["authorization"] == "Digest x"
+    assert "Authorization" not in how.headers
+
+
+def test_a_user_in_the_url_becomes_a_header(file: Path) -> None:
+    how = connection("desk", config=read(file))
+    assert how.url == "http://desk:8188"
+    assert how.headers == {"Authorization": basic("anna:s ecret")}
+
+
+def test_where_a_password_comes_from() -> None:
+    def how(user: str, **environ: str) -> str:
+        asked = lambda name: f"{name}'s"  # noqa: E731
+        return connection("http://x", user=user, environ=environ, config=Config(), ask=asked).headers["Authorization"]
+
+    assert how("anna:pw:d") == basic("anna:pw:d")
+    assert how("anna", KANDIFLUX_PASSWORD="from the environment") == basic("anna:from the environment")
+    assert how("anna") == basic("anna:anna's")
+    with pytest.raises(UsageError, match="no password for anna"):
+        connection("http://x", user="anna", environ={}, config=Config())
+
+
+def test_a_token_of_the_environment_is_sent_where_nothing_else_is_said() -> None:
+    environ = {"KANDIFLUX_TOKEN": "abc", "KANDIFLUX_PASSWORD": "pw"}
+    assert connection("http://x", environ=environ, config=Config()).headers == {"Authorization": "Bearer abc"}
+    how = connection("http://x", environ=environ, config=Config(), user="anna")
+    assert how.headers == {"Authorization": basic("anna:pw")}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user": "anna:x", "token_env": "T"},
+        {"user": "anna:x", "headers": {"Authorization": "y"}},
+        {"token_env": "NOT_SET"},
+        {"verify": "no-such-file.pem"},
+        {"cert": "no-such-file.pem"},
+    ],
+)
+def test_what_cannot_be(wrong: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        connection("http://x", config=Config(), environ={"T": "t"}, **wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_name_that_is_none(file: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'gpu'"):
+        connection("gppu", config=read(file))
+    with pytest.raises(UsageError, match="gpu, desk, lite, or a URL"):
+        connection("elsewhere", config=read(file))
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8188", "localhost", "gpu:8188", "http://gpu", "https://a.b/c/", "[::1]:80"]
+)
+def test_addresses(text: str) -> None:
+    assert connection(text, config=Config(), environ={}).url == server_url(text)
+    assert not server_url(text).endswith("/")
+
+
+@pytest.mark.parametrize("text", ["ftp://x", "http://", "http://x:many", "http://user:secret@:1"])
+def test_addresses_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        server_url(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_secret_is_shown(file: Path) -> None:
+    config = read(file)
+    how = connection("gpu", config=config, environ={"GPU_TOKEN": "abcdef", "GPU_KEY": "ghijkl"})
+    shown = repr(how) + repr(config)
+    for secret in ("abcdef", "ghijkl", "ecret@"):
+        assert secret not in shown
