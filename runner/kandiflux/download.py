@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 15  # what is lost when a connection breaks off: it comes whole or not at all
 _TICK = 0.1
+_PARTING = 1.0
 
 
 class _Changed(Exception):
@@ -148,24 +150,28 @@ class Download:
         failures: list[BaseException] = []
         halt = threading.Event()
 
-        def work() -> None:
+        def work(file: BinaryIO) -> None:
             try:
-                while not halt.is_set():
-                    self._of_span(waiting.get_nowait(), remote, halt)
+                with file:
+                    while not halt.is_set():
+                        self._of_span(waiting.get_nowait(), remote, file, halt)
             except queue.Empty:
                 pass
             except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that asked for the file
                 failures.append(error)
                 halt.set()
 
-        count = min(self._connections, len(open_spans))
-        workers = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+        # Each opens the part now: one that still waits for the network when the others have given up must not write
+        # into another part that is begun meanwhile.
+        files = [self._part.path.open("r+b", buffering=0) for _ in range(min(self._connections, len(open_spans)))]
+        workers = [threading.Thread(target=work, args=(file,), daemon=True) for file in files]
         for worker in workers:
             worker.start()
         try:
             self._watch(workers, halt)
         finally:
             halt.set()
+            _join(workers, _PARTING)
             self._part.save()
         if failures:
             raise failures[0]
@@ -182,7 +188,7 @@ class Download:
                 self._part.save()
                 noted = time.monotonic()
 
-    def _of_span(self, span: Span, remote: RemoteFile, halt: threading.Event) -> None:
+    def _of_span(self, span: Span, remote: RemoteFile, file: BinaryIO, halt: threading.Event) -> None:
         def step() -> None:
             headers = {"Range": f"bytes={span.at}-{span.end - 1}"}
             if remote.if_range is not None:
@@ -190,7 +196,9 @@ class Download:
             answer = self._remotes.open(self.url, headers, accepted=(200, 206, 416))
             with answer.response:
                 _require_same(answer, span, remote)
-                self._copy(answer, span, span.end, halt)
+                self._copy(answer, span, file, halt)
+            if span.at < span.end and not self._halted(halt):
+                raise Trouble(f"an answer ends {span.end - span.at} bytes early")
 
         while span.at < span.end and not self._halted(halt):
             self._patience.retry(self.model.name, step, halt, progress=lambda: span.at)
@@ -202,34 +210,32 @@ class Download:
             span = Span(0, remote.size if remote.size is not None else 1 << 62)
             self._part.spans = [span]
             answer = self._remotes.open(self.url, {}, accepted=(200,))
-            with answer.response:
+            with answer.response, self._part.path.open("r+b", buffering=0) as file:
                 if (answer.identity or "") != (remote.identity or ""):
                     raise _Changed
-                self._copy(answer, span, span.end, self._stop, tell=True)
+                self._copy(answer, span, file, self._stop, tell=True)
+                file.truncate(span.at)
             if remote.size is not None and span.at < remote.size and not self._stop.is_set():
                 raise Trouble(f"the file ends after {span.at} of {remote.size} bytes")
-            with self._part.path.open("r+b") as file:
-                file.truncate(span.at)
 
         self._patience.retry(self.model.name, step, self._stop)
         if self._stop.is_set():
             raise Stopped
 
-    def _copy(self, answer: Answer, span: Span, end: int, halt: threading.Event, *, tell: bool = False) -> None:
-        with self._part.path.open("r+b", buffering=0) as file:
-            file.seek(span.at)
-            for chunk in _chunks(answer.response):
-                if self._halted(halt):
-                    return
-                piece = memoryview(chunk)[: end - span.at]
-                while piece:
-                    written = file.write(piece) or 0
-                    span.at += written
-                    piece = piece[written:]
-                if tell:
-                    self._on_bytes(span.at, self._part.size)
-                if span.at >= end:
-                    return
+    def _copy(self, answer: Answer, span: Span, file: BinaryIO, halt: threading.Event, *, tell: bool = False) -> None:
+        file.seek(span.at)
+        for chunk in _chunks(answer.response):
+            if self._halted(halt):
+                return
+            piece = memoryview(chunk)[: span.end - span.at]
+            while piece:
+                written = file.write(piece)
+                span.at += written
+                piece = piece[written:]
+            if tell:
+                self._on_bytes(span.at, self._part.size)
+            if span.at >= span.end:
+                return
 
     # Trouble
 
@@ -243,6 +249,13 @@ class Download:
                 hint="What has come is kept: make room, and run the same command again.",
             )
         return OutputError(f"{self.target} cannot be written: {error.strerror or error}.")
+
+
+def _join(workers: list[threading.Thread], seconds: float) -> None:
+    """Waits for them, but not for a network that does not answer."""
+    deadline = time.monotonic() + seconds
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

@@ -145,6 +145,12 @@ def test_ranges_that_are_ignored_when_it_comes_to_it(tmp_path: Path, server: Fil
     assert download(tmp_path, url).run().read_bytes() == CONTENT
 
 
+def test_answers_without_a_body_are_given_up(tmp_path: Path, server: FileServer) -> None:
+    url = server.add("/x", CONTENT, None, always=Fault(length=0))
+    with pytest.raises(DownloadError, match="bytes early"):
+        download(tmp_path, url).run()
+
+
 def test_nobody_there_is_exit_code_3(tmp_path: Path) -> None:
     with pytest.raises(ServerUnreachable):
         download(tmp_path, "http://127.0.0.1:9/x").run()
