@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kandiflux.cli_common import (
-    CaOption,
-    HeaderOption,
     JsonOption,
     ObjectInfoOption,
     QuietOption,
-    ServerOption,
     WorkflowArgument,
-    open_server,
     print_table,
     reporting,
     saved_object_info,
 )
+from kandiflux.cli_reach import Reach, reaching
 
 if TYPE_CHECKING:
     from kandiflux.check import Report
@@ -42,17 +39,16 @@ ExtraPathsOption = Annotated[
 ]
 
 
+@reaching
 def check(
     workflow: WorkflowArgument,
-    server: ServerOption = None,
+    reach: Reach,
     object_info: ObjectInfoOption = None,
     comfyui: ComfyUIOption = None,
     extra_model_paths: ExtraPathsOption = None,
     sizes: Annotated[
         bool, typer.Option("--sizes", help="Ask the web for the sizes of missing files where they are not known.")
     ] = False,
-    header: HeaderOption = None,
-    ca_bundle: CaOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -78,7 +74,7 @@ def check(
             place = str(object_info)
             report = find(loaded, saved_object_info(object_info), folders=folders, live=False)
         else:
-            with open_server(server, header, ca_bundle) as client:
+            with reach.client() as client:
                 place = client.url
                 version = client.server.system_stats().get("system", {}).get("comfyui_version")
                 report = find(

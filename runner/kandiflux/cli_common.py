@@ -7,27 +7,21 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from kandiflux.complete import complete_workflow
 from kandiflux.errors import KandifluxError, UsageError
-
-if TYPE_CHECKING:
-    from kandiflux.client import Client
 
 __all__ = [
     "INTERRUPTED",
     "CaOption",
-    "HeaderOption",
     "JsonOption",
     "ObjectInfoOption",
     "QuietOption",
-    "ServerOption",
     "WorkflowArgument",
-    "open_server",
     "print_table",
-    "read_object_info",
     "reporting",
     "saved_object_info",
 ]
@@ -35,17 +29,12 @@ __all__ = [
 INTERRUPTED = 130
 
 WorkflowArgument = Annotated[
-    str, typer.Argument(metavar="WORKFLOW", help="A path (JSON, or a PNG made by ComfyUI), or a shipped workflow.")
-]
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        help="URL of a ComfyUI, or `lite` for a lite host of our own. Default: $KANDIFLUX_SERVER, else a ComfyUI on "
-        "127.0.0.1:8188, else `lite`."
+    str,
+    typer.Argument(
+        metavar="WORKFLOW",
+        help="A path (JSON, or a picture made by ComfyUI), or a shipped workflow.",
+        autocompletion=complete_workflow,
     ),
-]
-HeaderOption = Annotated[
-    list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
 ]
 CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")]
 ObjectInfoOption = Annotated[
@@ -67,27 +56,6 @@ def reporting(as_json: bool) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED) from error
-
-
-@contextmanager
-def open_server(server: str | None, header: list[str] | None, ca_bundle: Path | None) -> Iterator[Client]:
-    """A client of the server that the options name."""
-    from kandiflux.assignments import parse_headers
-    from kandiflux.local import open_client
-
-    headers = parse_headers(header or ())
-    with open_client(server, headers=headers, verify=str(ca_bundle) if ca_bundle else True) as client:
-        yield client
-
-
-def read_object_info(
-    server: str | None, file: Path | None, header: list[str] | None, ca_bundle: Path | None
-) -> Mapping[str, Any]:
-    """From the file, where one is given, else from the server."""
-    if file is not None:
-        return saved_object_info(file)
-    with open_server(server, header, ca_bundle) as client:
-        return client.object_info()
 
 
 def saved_object_info(file: Path) -> Mapping[str, Any]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, reporting
+from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, reporting
 from kandiflux.cli_reach import Reach, reaching
-from kandiflux.complete import complete_preset, complete_setting, complete_workflow
+from kandiflux.complete import complete_preset, complete_setting
 from kandiflux.errors import JobTimeout, KandifluxError, UsageError
 
 if TYPE_CHECKING:
@@ -62,14 +62,7 @@ OnLostOption = Annotated[
 
 @reaching
 def run(
-    workflow: Annotated[
-        str,
-        typer.Argument(
-            metavar="WORKFLOW",
-            help="A path (JSON, or a picture made by ComfyUI), or a shipped workflow.",
-            autocompletion=complete_workflow,
-        ),
-    ],
+    workflow: WorkflowArgument,
     reach: Reach,
     settings: SetOption = None,
     out: OutOption = Path("output"),
