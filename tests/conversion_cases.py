@@ -768,3 +768,83 @@ def a_subgraph_around_a_class_that_had_another_widget() -> File:
         "inputs": [slot("mode", "COMBO", [4]), slot("width", "INT", [1]), slot("tall", "INT", [3])],
     }
     return _with_subgraphs([_instance(["gone", 99, 88]), _SAVE], [_OUT], definition)
+
+
+def _sampler_in_a_group() -> File:
+    listed = [["model", "MODEL", None], ["positive", "CONDITIONING", None], ["negative", "CONDITIONING", None]]
+    return node(
+        0,
+        "KSampler",
+        [1, "fixed", 2, 3, "euler", "simple", 1],
+        [*listed, ["latent_image", "LATENT", None]],
+        [["LATENT"]],
+    )
+
+
+@case
+def a_group_node_of_two_samplers_that_names_the_second() -> File:
+    group = _group([_sampler_in_a_group(), _sampler_in_a_group()], [], [])
+    latent = node(1, "EmptyLatentImage", [64, 64, 1], [], [["LATENT", 1]])
+    values = [11, "fixed", 5, 1.5, "heun", "karras", 0.5, 22, "randomize", 6, 2.5, "dpmpp_2m", "normal", 0.6]
+    names = ["model", "positive", "negative", "latent_image"]
+    kinds = ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT"]
+    own = [[name, kind, None] for name, kind in zip(names, kinds, strict=True)]
+    second = [[f"KSampler {name}", kind, None] for name, kind in zip(names, kinds, strict=True)]
+    second[3][2] = 1
+    use = node(5, "workflow>two", values, [*own, *second], [["LATENT"], ["LATENT", 9]])
+    decode = node(9, "VAEDecode", None, [["samples", "LATENT", 9], ["vae", "VAE", None]], [["IMAGE"]])
+    links = [[1, 1, 0, 5, 7, "LATENT"], [9, 5, 1, 9, 0, "LATENT"]]
+    return file([latent, use, decode], links, extra={"groupNodes": {"two": group}})
+
+
+@case
+def a_group_node_with_inputs_and_outputs_renamed_and_hidden() -> File:
+    config = {
+        "0": {"input": {"steps": {"name": "how many"}, "model": {"visible": False}}},
+        "1": {"input": {"latent_image": {"name": "noise"}}, "output": {"0": {"visible": True}}},
+        "2": {"output": {"0": {"visible": False}}},
+    }
+    image = node(0, "EmptyImage", [3, 4], [], [["IMAGE"]])
+    group = _group([_sampler_in_a_group(), _sampler_in_a_group(), image, image], [], [], config=config)
+    latent = node(1, "EmptyLatentImage", [64, 64, 1], [], [["LATENT", 1]])
+    listed = [
+        ["positive", "CONDITIONING", None], ["negative", "CONDITIONING", None], ["latent_image", "LATENT", None],
+        ["KSampler model", "MODEL", None], ["KSampler positive", "CONDITIONING", None],
+        ["KSampler negative", "CONDITIONING", None], ["noise", "LATENT", 1],
+    ]  # fmt: skip
+    values = [
+        11,
+        "fixed",
+        5,
+        1.5,
+        "heun",
+        "karras",
+        0.5,
+        22,
+        "randomize",
+        6,
+        2.5,
+        "dpmpp_2m",
+        "normal",
+        0.6,
+        7,
+        8,
+        9,
+        10,
+    ]
+    use = node(5, "workflow>many", values, listed, [["LATENT"], ["LATENT"], ["IMAGE", 9]])
+    links = [[1, 1, 0, 5, 6, "LATENT"], [9, 5, 2, 9, 0, "IMAGE"]]
+    return file([latent, use, _SAVE], links, extra={"groupNodes": {"many": group}})
+
+
+@case_apart("it looks for the link at another place among the inputs, and loses it")
+def a_group_node_with_a_widget_made_an_input() -> File:
+    inner = [
+        node(0, "EmptyImage", [3, 4], [["width", "INT", None, True]], [["IMAGE"]]),
+        node(0, "Blur", [3], [["mask", "MASK", None], ["image", "IMAGE", None]], [["IMAGE"]]),
+    ]
+    group = _group(inner, [[0, 0, 1, 1, 4, "IMAGE"]], [])
+    number = node(1, "PrimitiveInt", [33, "fixed"], [], [["INT", 5]])
+    use = node(5, "workflow>sized", [40, 6, 30], [["mask", "MASK", None], ["width", "INT", 5, True]], [["IMAGE", 9]])
+    links = [[5, 1, 0, 5, 1, "INT"], _OUT]
+    return file([number, use, _SAVE], links, extra={"groupNodes": {"sized": group}})
