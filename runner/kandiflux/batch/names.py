@@ -72,7 +72,7 @@ class NameTemplate:
         else:
             text = _shortened(str(value), field)
         # A value never makes a folder, and never leads out of one.
-        return re.sub(r"[\s/\\]+", " ", text).strip().replace(" ", "_")
+        return re.sub(r'[\s/\\<>:"|?*]+', "_", text).strip("_")
 
 
 class Unique:
