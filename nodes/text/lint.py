@@ -78,9 +78,10 @@ def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
 def say_weights(text: str, language: str = "auto") -> str:
     """`text` with what `(words:1.3)` stresses said in words, as compose says it, behind the sentence it stands in;
     weights below 1 just go."""
-    found = weights.find_weights(text)
-    if not any(weight.explicit or weight.nested for weight in found):
+    found = weights.find_weights(numbered := weights.numbered(text))
+    if not any(weight.explicit for weight in found):
         return text
+    text = numbered
     spoken = find_language(detect([text]) if language == "auto" else language)
     ends = [end.end() for end in _SENTENCE_END.finditer(text)]
     ends = [end for end in ends if not any(weight.start < end < weight.end for weight in found)]
@@ -90,7 +91,7 @@ def say_weights(text: str, language: str = "auto") -> str:
 
 
 def _stressed(sentence: str, spoken: Language) -> str:
-    plain, parts = weights.without_explicit(weights.numbered(sentence))
+    plain, parts = weights.without_explicit(sentence)
     stressed = (words.strip() for words, value in parts if value > 1 and not is_quality_tag(words))
     names = list(dict.fromkeys(spoken.name(SUBJECT, words) for words in stressed))
     if not parts or not names:

@@ -6,9 +6,9 @@ import re
 
 NEGATIONS = {
     "en": re.compile(
-        r"(?<![-\w])(?:without(?: any)?|no(?!\. ?\d)(?! longer| sooner| less| more than| matter)(?: (?:one|visible))?"
-        r"|not(?! only)"
-        r"|nobody|nothing|none|never|neither|(?:do|does|did|is|are|was|were|has|have|can|should|must)n['’]t|cannot"
+        r"(?<![-\w])(?:without(?: any)?|no(?!\.? ?\d)(?! longer| sooner| less| more than| matter| doubt)"
+        r"(?: (?:one|visible))?|not(?! only)|nobody|nothing(?! but)|none(?! other)|never|neither|cannot"
+        r"|(?:do|does|did|is|are|was|were|has|have|can|should|must)n['’]t"
         r"|(?:free|devoid) of|absence of|lack of|exclude|avoid)(?![-\w])",
         re.I,
     ),

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from . import weights
 from .cues import speaks_of_text
 from .findings import HINT, WARNING, Finding, Text
-from .language import Language
 from .quality import is_quality_tag
 from .speak import find_language
 from .targets import FLUX, SD15
@@ -23,6 +22,8 @@ _CUE_REACH = (80, 45)
 _LIST_GAP = 20
 """How far from one thing in quotes the next of a list may stand."""
 
+_BETWEEN_CAPITALS = re.compile(r"\b[A-Z]{2,} $")
+"""What stands before AND where it is a word: NASA AND ESA."""
 _MAY_DOUBLE = re.compile(
     "very|so|really|much|many|long|far|ha|bye|bora|pad|walla|cha|hush|knock|tut|yo|no|now|big|old|tick"
     "|еле|чуть|очень|много|давно|далеко|тихо|едва|так|вот|sehr|die|der|das|den|sie",
@@ -78,6 +79,8 @@ def a1111_words(given: Text) -> Found:
     if not re.search("[a-zа-яёäöüß]", given.unquoted):  # all in capitals: AND is a word
         return
     for found in re.finditer(r"(?<![\w-])(?:BREAK|AND)(?![\w-])", given.unquoted):
+        if found[0] == "AND" and _BETWEEN_CAPITALS.search(given.unquoted[: found.start()]):
+            continue
         node = "Conditioning (Concat)" if found[0] == "BREAK" else "Conditioning (Combine)"
         yield given.finding(
             "break", WARNING, found.start(), found.end(),
@@ -93,12 +96,12 @@ def a1111_words(given: Text) -> Found:
 def weight_syntax(given: Text) -> Found:
     for weight in weights.find_weights(given.text):
         found = given.text[weight.start : weight.end]
-        if bad := re.search(r":\s*\d+,\d+\s*$", weight.inner):
-            put = found.replace(bad[0], bad[0].replace(",", ".")) if given.target.reads_weights else None
+        comma = re.search(r":\s*\d+,\d+\s*$", weight.inner)
+        if comma and given.target.reads_weights:
+            right = found.replace(comma[0], comma[0].replace(",", "."))
             yield given.finding(
                 "malformed-weight", WARNING, weight.start, weight.end,
-                f"The weight in {found} has a comma: ComfyUI takes it for text.",
-                f"Write {found.replace(bad[0], bad[0].replace(',', '.'))}.", put,
+                f"The weight in {found} has a comma: ComfyUI takes it for text.", f"Write {right}.", right,
             )  # fmt: skip
         elif given.target.reads_weights:
             if weight.explicit and not 0 <= weight.value <= 1.6:
@@ -106,8 +109,12 @@ def weight_syntax(given: Text) -> Found:
                     "extreme-weight", WARNING, weight.start, weight.end,
                     f"A weight of {weight.value:g} distorts the picture.", "Stay between 0.5 and 1.5.",
                 )  # fmt: skip
+        elif comma:
+            value = float(comma[0].strip(": ").replace(",", "."))
+            yield from _weight_in_words(given, weight, weight.inner[: comma.start()], value)
         elif weight.explicit or weight.nested:
-            yield from _weight_in_words(given, weight)
+            plain, parts = weights.without_explicit(weights.numbered(found))
+            yield from _weight_in_words(given, weight, plain, parts[-1][1] if parts else weights.TIMES)
         elif given.target.family == FLUX:
             yield given.finding(
                 "parentheses", HINT, weight.start, weight.end,
@@ -116,17 +123,14 @@ def weight_syntax(given: Text) -> Found:
             )  # fmt: skip
 
 
-def _weight_in_words(given: Text, weight: weights.Weight) -> Found:
-    found = given.text[weight.start : weight.end]
-    article = weights.article_of(given.text, weight)
-    plain, parts = weights.without_explicit(weights.numbered(found))
+def _weight_in_words(given: Text, weight: weights.Weight, plain: str, value: float) -> Found:
     if given.target.family == FLUX and is_quality_tag(plain):
         return  # a rule of its own
-    value = parts[-1][1] if parts else weights.TIMES
+    found = given.text[weight.start : weight.end]
     spoken = find_language(given.language)
-    name = spoken.name("subject", f"{article} {plain}".strip())
+    name = spoken.name("subject", f"{weights.article_of(given.text, weight)} {plain}".strip())
     if value > 1:
-        suggestion = f'Write "{_stress(spoken, name)}" in the sentence.'
+        suggestion = f'Write "{spoken.emphasis.format(name)}" in the sentence.'
     else:
         suggestion = f'Write "{plain.strip()}" and say that it is subtle, or leave it out.'
     why = (
@@ -135,10 +139,6 @@ def _weight_in_words(given: Text, weight: weights.Weight) -> Found:
         else f"{given.target.title} reads no weights: the brackets and the number are read as text."
     )
     yield given.finding("weights", WARNING, weight.start, weight.end, f"{found}: {why}", suggestion)
-
-
-def _stress(spoken: Language, name: str) -> str:
-    return spoken.emphasis.format(name)
 
 
 def brackets(given: Text) -> Found:

@@ -123,7 +123,8 @@ def without_explicit(text: str) -> tuple[str, list[tuple[str, float]]]:
 
 
 def numbered(text: str) -> str:
-    """`text` with each `((so))` written as `(so:1.21)`."""
+    """`text` with each `((so))` written as `(so:1.21)`, and `(so:1,2)` as `(so:1.2)`."""
+    text = re.sub(r"(:\s*\d+),(\d+\s*\))", r"\1.\2", text)
     for weight in reversed(find_weights(text)):
         if not weight.nested or not weight.inner.strip("() "):
             continue
