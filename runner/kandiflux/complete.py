@@ -60,14 +60,19 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
     """`NAME=` for what the workflow on the line lets one set."""
     if "=" in incomplete:
         return []
-    return [(f"{name}=", about) for name, about in _settings(ctx.params.get("workflow")) if name.startswith(incomplete)]
+    return [(f"{name}=", about) for name, about in _settings(_named_workflow(ctx)) if name.startswith(incomplete)]
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
-    about = _about(_workflow_file(ctx.params.get("workflow")))
+    about = _about(_workflow_file(_named_workflow(ctx)))
     presets: object = about.get("presets")
     names = list(cast("dict[str, object]", presets)) if isinstance(presets, dict) else []
     return [(name, "") for name in names if name.startswith(incomplete)]
+
+
+def _named_workflow(ctx: typer.Context) -> object:
+    """The line ends in an option that still lacks its value, and so its arguments are not sorted out yet."""
+    return ctx.params.get("workflow") or next(iter(ctx.args), None)
 
 
 def _settings(workflow: object) -> Iterator[tuple[str, str]]:
