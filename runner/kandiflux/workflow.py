@@ -171,40 +171,57 @@ class Workflow:
         if conversion.unknown:
             found = find_problems(conversion.prompt, object_info, self.editor)
             _refuse([finding for finding in found if finding.kind == "missing_node"], conversion, self.origin)
-        editor = copy.deepcopy(dict(self.editor)) if self.editor is not None else None
-        chosen: dict[str, Any] = {}
-        uploaded: dict[Path, str] = {}
-
-        def upload_once(path: Path) -> str:
-            if upload is None:
-                raise ParameterError(f"{path} would have to be uploaded, and no server is at hand.")
-            if path not in uploaded:
-                uploaded[path] = upload(path)
-            return uploaded[path]
-
-        for name, value in wanted.items():
-            result = value
-            for node_id, input_name in _through_primitives(targets[name], conversion):
-                spec = self._spec(conversion, object_info, node_id, input_name, name)
-                if result is value:
-                    label = f"{name} ({conversion.prompt[node_id]['_meta']['title']!r}, {input_name})"
-                    result = coerce(
-                        label, value, spec, declared=self.declared.get(name), upload=upload_once if upload else None
-                    )
-                conversion.prompt[node_id]["inputs"][input_name] = (
-                    {"__value__": result} if isinstance(result, list) else result
-                )
-            if editor is not None:
-                for node_id, input_name in targets[name]:
-                    write_back(editor, object_info, node_id, input_name, result)
-            chosen[name] = result
+        reached = {name: _through_primitives(targets[name], conversion) for name in wanted}
+        chosen = {
+            name: self._set(name, value, reached[name], conversion, object_info, upload is not None)
+            for name, value in wanted.items()
+        }
         if check:
             found = find_problems(conversion.prompt, object_info, self.editor)
-            # What was set fits, and a file that was just uploaded is in no list yet.
-            given = {target for name in wanted for target in _through_primitives(targets[name], conversion)}
+            # What was set fits, and a file that is still to be uploaded is in no list yet.
+            given = {target for name in wanted for target in reached[name]}
             kept = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
             _refuse(kept, conversion, self.origin)
+        if upload is not None:
+            # Last of all: nothing is sent for a workflow that is not going to run.
+            files = {value for value in chosen.values() if isinstance(value, _LocalFile)}
+            stored = {file: upload(Path(file)) for file in files}
+            for name in (name for name, value in chosen.items() if isinstance(value, _LocalFile)):
+                chosen[name] = stored[chosen[name]]
+                _write(conversion, reached[name], chosen[name])
+        if self.editor is None:
+            return Prompt(conversion.prompt, None, chosen)
+        editor = copy.deepcopy(dict(self.editor))
+        for name, value in chosen.items():
+            for node_id, input_name in targets[name]:
+                write_back(editor, object_info, node_id, input_name, value)
         return Prompt(conversion.prompt, editor, chosen)
+
+    def _set(
+        self,
+        name: str,
+        value: Any,
+        targets: Sequence[Target],
+        conversion: Conversion,
+        object_info: Mapping[str, Any],
+        may_upload: bool,
+    ) -> Any:
+        """Writes a value into all it sets, and gives it as it was written. ParameterError."""
+        places = Places(self.editor, object_info)
+        for node_id, input_name in targets:
+            spec = self._spec(conversion, object_info, node_id, input_name, name)
+            if not isinstance(value, _LocalFile):
+                place = places.find(node_id)
+                title = place.title if place else conversion.prompt[node_id]["_meta"]["title"]
+                value = coerce(
+                    f"{name} ({title!r}, {input_name})",
+                    value,
+                    spec,
+                    declared=self.declared.get(name),
+                    upload=_LocalFile if may_upload else None,
+                )
+        _write(conversion, targets, value)
+        return value
 
     def nodes(self, object_info: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
         """In the API format, as the file has them: nothing set, nothing checked. ConversionError."""
@@ -313,6 +330,15 @@ class Workflow:
 def _with_text_id(value: Any) -> Any:
     """A link whose node is given as a number: ids are texts, and the server finds no other."""
     return [str(value[0]), value[1]] if isinstance(value, list) and len(value) == 2 and type(value[0]) is int else value
+
+
+class _LocalFile(str):
+    """The path of a file that is to be uploaded, where its name on the server will be."""
+
+
+def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> None:
+    for node_id, input_name in targets:
+        conversion.prompt[node_id]["inputs"][input_name] = {"__value__": value} if isinstance(value, list) else value
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kandiflux.check import check
 from kandiflux.cli import app
-from kandiflux.errors import InvalidPrompt, UsageError
+from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
 from kandiflux.findings import Finding
 from kandiflux.model_files import ModelFile, declared_models, why_unsafe
 from kandiflux.model_folders import ModelFolders
@@ -351,6 +351,40 @@ def test_a_picture_that_was_uploaded_just_now_is_in_no_list_yet(tmp_path: Path) 
     picture.touch()
     prompt = Workflow.from_data(nodes).prompt(OBJECT_INFO, {"Picture.image": picture}, upload=lambda _: "mine (1).png")
     assert prompt.nodes["1"]["inputs"]["image"] == "mine (1).png"
+
+
+def test_nothing_is_uploaded_for_a_workflow_that_is_refused(tmp_path: Path) -> None:
+    info = copy.deepcopy(OBJECT_INFO)
+    info["Blur"]["output"] = ["IMAGE"]
+    nodes = {
+        "1": node("LoadImage", "Picture", image="example.png"),
+        "2": node("Blur", "Soft", image=["1", 0], mask=["1", 1], radius=99),
+        "3": node("SaveImage", "Save", images=["2", 0], filename_prefix="x"),
+    }
+    picture = tmp_path / "mine.png"
+    picture.touch()
+    sent: list[Path] = []
+
+    def upload(path: Path) -> str:
+        sent.append(path)
+        return "mine.png"
+
+    workflow = Workflow.from_data(nodes)
+    with pytest.raises(InvalidPrompt, match="radius is out of range"):
+        workflow.prompt(info, {"Picture.image": picture}, upload=upload)
+    assert sent == []
+    assert workflow.prompt(info, {"Picture.image": picture, "2.radius": 3}, upload=upload).values == {
+        "Picture.image": "mine.png",
+        "2.radius": 3,
+    }
+    assert sent == [picture]
+
+
+def test_every_input_that_a_parameter_sets_must_take_the_value() -> None:
+    data = json.loads((DATA / "empty_image.json").read_text("utf-8"))
+    data["extra"]["kandiflux"]["parameters"]["both"] = {"nodes": [[1, "width"], [1, "batch_size"]]}
+    with pytest.raises(ParameterError, match=r"both \('Canvas', batch_size\) is out of range"):
+        Workflow.from_data(data).prompt(OBJECT_INFO, {"both": 5000})
 
 
 # The command
