@@ -689,7 +689,7 @@ def a_primitive_in_a_group_node() -> File:
 
 @case_apart("only the pack that stores values so restores them")
 def values_stored_by_name() -> File:
-    return file([node(1, "EmptyImage", {"width": 8, "unheard_of": 1})])
+    return file([node(1, "EmptyImage", {"width": 8, "made_by_the_pack": 19, "preview": {"hidden": False}})])
 
 
 @case_apart("it looks for the inner links among the outer ones, and fails")

@@ -41,7 +41,8 @@ _DEEPEST = 50
 
 
 def is_editor_format(data: Any) -> bool:
-    return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and "links" in data
+    """True for an object with a list of nodes, and links or a version: format 1.0 may leave out links."""
+    return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and ("links" in data or "version" in data)
 
 
 @dataclass(frozen=True)

@@ -89,10 +89,17 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
     """
     class_type, stored, named = str(node.get("type")), node.get("widgets_values"), node.get("widgets_values_named")
     linked = [str(slot.get("name")) for slot in node.get("inputs") or () if slot.get("link") is not None]
+    extra: dict[str, Any] = {}
     if isinstance(stored, Mapping):
-        # Some packs store their values by name.
+        # Some packs store their values by name, and those of widgets that object_info does not list among them.
         widgets = node_widgets(class_type, class_info, (), linked)
         found = [(widget, stored.get(widget.name, _NOTHING)) for widget in widgets]
+        known = {widget.name for widget in widgets}
+        extra = {
+            str(name): value
+            for name, value in stored.items()
+            if name not in known and isinstance(value, (str, int, float))
+        }
     else:
         listed = _without_forced(list(stored) if isinstance(stored, list) else [], input_specs(class_info))
         widgets = node_widgets(class_type, class_info, listed, linked)
@@ -103,11 +110,12 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
         else:
             values = dict(zip(map(id, slots), listed, strict=False))
             found = [(widget, values.get(id(widget), _NOTHING)) for widget in widgets]
-    return {
+    values = {
         widget.name: normal_value(widget, class_type, value)
         for widget, value in found
         if widget.sent and (value is not _NOTHING or _has_default(widget))
     }
+    return {**values, **extra}
 
 
 def _has_default(widget: Widget) -> bool:

@@ -103,6 +103,16 @@ def test_unknown_classes_keep_values_that_are_stored_with_their_names() -> None:
     assert inputs(file([riddle]))["1"] == {"depth": 3, "name": "x"}
 
 
+def test_unknown_classes_keep_values_that_are_as_many_as_their_widgets() -> None:
+    slots = [["seed", "INT", None, True], ["name", "STRING", None, True]]
+    nodes = [node(1, "Mystery", [3, "randomize", "x"], slots), node(2, "Mystery", [3, "x", "y"], slots)]
+    assert inputs(file(nodes)) == {"1": {"seed": 3, "name": "x"}, "2": {}}
+
+
+def test_format_1_may_have_no_links() -> None:
+    assert inputs({"version": 1, "nodes": [node(1, "EmptyImage", [8, 9])]}) == {"1": {"width": 8, "height": 9}}
+
+
 def test_a_group_node_without_its_definition_is_an_unknown_class() -> None:
     conversion = convert(file([node(1, "workflow>lost")], extra={"groupNodes": {}}), OBJECT_INFO)
     assert conversion.unknown == {"workflow>lost": ["workflow>lost"]}

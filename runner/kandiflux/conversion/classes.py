@@ -11,6 +11,8 @@ from kandiflux.widgets import Widget, normal_value, widget_values
 
 __all__ = ["Classes"]
 
+_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+
 
 class Classes:
     def __init__(self, object_info: Mapping[str, Any]) -> None:
@@ -80,4 +82,11 @@ def _values_by_name(node: Node) -> dict[str, Any]:
     widgets = [slot.name for slot in node.inputs if slot.widget is not None]
     if node.named is not None:
         return {name: value for name, value in node.named.items() if name in widgets}
-    return dict(zip(widgets, node.stored, strict=True)) if len(widgets) == len(node.stored) else {}
+    values = list(node.stored)
+    # What to do with a number after each run stands behind it, and is no input.
+    own = [value for at, value in enumerate(values) if not (at and _is_control(values[at - 1], value))]
+    return dict(zip(widgets, own, strict=True)) if len(widgets) == len(own) else {}
+
+
+def _is_control(before: Any, value: Any) -> bool:
+    return isinstance(before, int) and not isinstance(before, bool) and value in _CONTROLS
