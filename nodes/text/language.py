@@ -56,6 +56,7 @@ class Language:
     stop: str = "."
     colon: str = ": "
     space: str = " "
+    nouns_are_capital: bool = False
     relates_inline: bool = False
     """Whether a relation is a phrase within a sentence, and no sentence of its own."""
     style_inline: bool = False
@@ -105,7 +106,7 @@ class Language:
 
     def act(self, subject: str, actions: Sequence[str]) -> str:
         """Who does what."""
-        doing = self.join([self.inner(action) for action in actions])
+        doing = self.join([self.inner(action) if self.nouns_are_capital else small(action) for action in actions])
         if not subject or not doing:
             return subject or doing
         comma = re.search("[,，、]", subject) or self.participle.search(doing)
@@ -155,6 +156,11 @@ class Language:
 def describes_text(text: str) -> bool:
     """Whether a text in the picture is told of (a sign that says "OPEN") and not given (OPEN)."""
     return bool((found := QUOTED.search(text)) and speaks_of_text(text.replace(found[0], " ")))
+
+
+def small(text: str) -> str:
+    """`text` with a small letter at its beginning, if that is a word and no abbreviation."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def capital(text: str) -> str:
@@ -280,6 +286,7 @@ GERMAN = Language(
     lower=re.compile(r"(?:(?:D(?:er|ie|as)|Eine?[rs]?|Zwei|Drei|Vier|In|Im|Auf|Mit|Unter|Über|Vor|Hinter)\b"
                      r"|[A-ZÄÖÜ](?=\w+(?:es|er|e) [A-ZÄÖÜ]))"),
     inscription="{y} mit dem Schriftzug {x}",
+    nouns_are_capital=True,
 )  # fmt: skip
 
 
