@@ -55,6 +55,8 @@ class FakeComfyUI:
     accepted: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     interrupts: list[Any] = field(default_factory=list)
+    freed: list[Any] = field(default_factory=list)
+    """What POST /free was asked to do."""
     flags_first: list[bool] = field(default_factory=list)
     client_ids: list[str] = field(default_factory=list)
 
@@ -108,6 +110,7 @@ class FakeComfyUI:
             ("GET", "/history", self._all_history),
             ("GET", "/history/{id}", self._one_history),
             ("POST", "/interrupt", self._interrupt),
+            ("POST", "/free", self._free),
             ("GET", "/view", self._view),
             ("GET", "/object_info", self._object_info),
         ]
@@ -315,6 +318,10 @@ class FakeComfyUI:
         self.interrupts.append((await request.json()).get("prompt_id"))
         self._stop_running = True
         self.released.set()
+        return web.Response()
+
+    async def _free(self, request: web.Request) -> web.StreamResponse:
+        self.freed.append(await request.json())
         return web.Response()
 
     async def _view(self, request: web.Request) -> web.StreamResponse:

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 import requests
-from kandiflux import open_client
+from kandiflux import Client, Saver, Workflow, open_client
+from kandiflux.attempts import run_to_the_end
 from kandiflux.comfyui import comfyui, lives, running, start, stop
 from kandiflux.errors import ServerUnreachable, UsageError
+from kandiflux.follow import Plain, follow
+from kandiflux.job import Job
 from kandiflux.local import is_comfyui, named_server
+from kandiflux.result import Result
 
 from tests.hosts import ROOT, comfyui_folder, why_no_comfyui
 
@@ -98,12 +102,31 @@ def test_a_block_has_one_of_its_own(tmp_path: Path) -> None:
     with comfyui(comfyui_folder(), *options(tmp_path / "base"), timeout=WAIT) as url:
         with open_client(url) as client:
             assert "EmptyImage" in client.object_info()
+            made_again_where_the_file_is_gone(client, tmp_path / "base" / "output", tmp_path / "out")
         with comfyui(comfyui_folder(), *options(tmp_path / "base")) as inner:
             assert inner == url
         assert is_comfyui(url), "the inner block did not start it, and does not stop it"
         with pytest.raises(UsageError, match="with other options"):
             start(comfyui_folder(), "--cpu")
     assert not is_comfyui(url)
+
+
+def made_again_where_the_file_is_gone(client: Client, output: Path, out: Path) -> None:
+    """ComfyUI answers from its cache with a file that is gone: only the node that saves it runs again."""
+    prompt = Workflow.load(PLAIN).prompt(client.object_info(), {"name": "gone"})
+    results: list[Result] = []
+
+    def fetch(job: Job) -> Result:
+        results.append(job.result(WAIT))
+        return follow(job, client.server, Saver(out), Plain(quiet=True), WAIT)
+
+    run_to_the_end(client, prompt, fetch)
+    for file in output.glob("gone*.png"):
+        file.unlink()
+    run_to_the_end(client, prompt, fetch)
+    assert [set(result.cached_nodes) for result in results] == [set(), {"1", "2"}, {"1"}]
+    assert len(list(output.glob("gone*.png"))) == 1
+    assert len(list(out.iterdir())) == 2
 
 
 def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kandiflux import Client, Workflow
 from kandiflux.cli import app
-from kandiflux.errors import JobInterrupted, JobLost
+from kandiflux.errors import JobInterrupted, JobLost, OutputMissing
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -200,6 +200,23 @@ def test_a_cached_picture_whose_file_is_gone_is_made_once_more(lite_host: Runnin
         assert "kandiflux_again" in picture.info["prompt"]
     assert len(list(lite_host.output.glob("gone*.png"))) == 1, "only what was missing was made again"
     assert "kandiflux_again" not in json.dumps(Workflow.load(again).api)
+
+
+def test_a_picture_that_stays_missing_is_an_error_after_one_more_run(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*args: Any) -> Iterator[bytes]:
+        raise OutputMissing("The file is no longer there.")
+        yield
+
+    words = ("run", str(PLAIN), "--quiet", "--set", "name=stays", "--set", "width=34")
+    assert kandiflux(*words).exit_code == 0
+    before = len(client.server.recent_history(10_000))
+    monkeypatch.setattr("kandiflux.server.Server.view", missing)
+    ended = kandiflux(*words)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert "no longer there" in ended.stderr
+    assert len(client.server.recent_history(10_000)) == before + 2
 
 
 # The server itself
