@@ -11,11 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kandiflux.attempts import run_to_the_end as run_to_the_end
     from kandiflux.client import Client as Client
+    from kandiflux.config import Connection as Connection
+    from kandiflux.config import connection as connection
     from kandiflux.convert import convert as convert
     from kandiflux.errors import KandifluxError as KandifluxError
     from kandiflux.events import Event as Event
     from kandiflux.job import Job as Job
+    from kandiflux.launch import comfyui as comfyui
     from kandiflux.local import open_client as open_client
     from kandiflux.outputs import Output as Output
     from kandiflux.outputs import Saver as Saver
@@ -27,6 +31,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Client": "kandiflux.client",
+    "Connection": "kandiflux.config",
     "Event": "kandiflux.events",
     "Job": "kandiflux.job",
     "KandifluxError": "kandiflux.errors",
@@ -35,12 +40,16 @@ _HOME = {
     "Result": "kandiflux.result",
     "Saver": "kandiflux.outputs",
     "Workflow": "kandiflux.workflow",
+    "comfyui": "kandiflux.launch",
+    "connection": "kandiflux.config",
     "convert": "kandiflux.convert",
     "open_client": "kandiflux.local",
+    "run_to_the_end": "kandiflux.attempts",
 }
 
 __all__ = [
     "Client",
+    "Connection",
     "Event",
     "Job",
     "KandifluxError",
@@ -50,8 +59,11 @@ __all__ = [
     "Saver",
     "Workflow",
     "__version__",
+    "comfyui",
+    "connection",
     "convert",
     "open_client",
+    "run_to_the_end",
 ]
 
 

@@ -69,8 +69,8 @@ def servers(as_json: JsonOption = False) -> None:
     Example:
       kandiflux servers
     """
-    from kandiflux.comfyui import running
     from kandiflux.config import load_config, without_userinfo
+    from kandiflux.launch import running
 
     with reporting(as_json):
         config = load_config()

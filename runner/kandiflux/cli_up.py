@@ -19,7 +19,7 @@ from kandiflux.cli_common import JsonOption, QuietOption, reporting
 from kandiflux.errors import ServerUnreachable, UsageError
 
 if TYPE_CHECKING:
-    from kandiflux.comfyui import Running
+    from kandiflux.launch import Running
 
 __all__ = ["down", "up"]
 
@@ -63,7 +63,7 @@ def up(
       kandiflux up --comfyui ~/ComfyUI -- --cpu --output-directory /tmp/pictures
       kandiflux up --detach && kandiflux run flux_schnell && kandiflux down
     """
-    from kandiflux.comfyui import start, stop
+    from kandiflux.launch import start, stop
 
     def tell(started: Running) -> None:
         if not quiet:
@@ -104,7 +104,7 @@ def down(
       kandiflux down
       kandiflux down --comfyui ~/ComfyUI
     """
-    from kandiflux.comfyui import running, stop
+    from kandiflux.launch import running, stop
 
     with reporting(as_json):
         found = running()
@@ -128,7 +128,7 @@ def down(
 
 def _wait(started: Running) -> None:
     """Until it ends by itself, which is an error, or the user ends it."""
-    from kandiflux.comfyui import lives, tail
+    from kandiflux.launch import lives, tail
 
     try:
         while lives(started):

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from kandiflux.client import Client
-from kandiflux.comfyui import running
 from kandiflux.config import LITE, connection, load_config
 from kandiflux.errors import ServerError, ServerUnreachable
+from kandiflux.launch import running
 from kandiflux.server import Server
 
 __all__ = ["is_comfyui", "named_server", "open_client", "running_lite_host"]

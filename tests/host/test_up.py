@@ -15,10 +15,10 @@ import pytest
 import requests
 from kandiflux import Client, Saver, Workflow, open_client
 from kandiflux.attempts import run_to_the_end
-from kandiflux.comfyui import comfyui, lives, running, start, stop
 from kandiflux.errors import ServerUnreachable, UsageError
 from kandiflux.follow import Plain, follow
 from kandiflux.job import Job
+from kandiflux.launch import comfyui, lives, running, start, stop
 from kandiflux.local import is_comfyui, named_server
 from kandiflux.result import Result
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kandiflux.comfyui import comfyui, find_python, lives, running, start, stop
 from kandiflux.errors import ServerUnreachable, UsageError
+from kandiflux.launch import comfyui, find_python, lives, running, start, stop
 
 MAIN = """
 import argparse, http.server, json, subprocess, sys, time
