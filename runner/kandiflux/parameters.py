@@ -153,13 +153,16 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
         except ValueError as error:
             raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value)) from error
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = int(value) if whole and float(value).is_integer() else value
+        number = int(value) if whole and isinstance(value, float) and value.is_integer() else value
     if number is None or (isinstance(number, float) and (whole or not math.isfinite(number))):
         raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value))
     nearest = low if low is not None and number < low else high if high is not None and number > high else None
     if nearest is not None:
         raise ParameterError(
-            f"{label} is out of range.", expected=expected, got=str(value), hint=f"The nearest value is {nearest:g}."
+            f"{label} is out of range.",
+            expected=expected,
+            got=str(value),
+            hint=f"The nearest value is {nearest if isinstance(nearest, int) else f'{nearest:.10g}'}.",
         )
     return number
 

@@ -6,11 +6,22 @@ As the server does, only what an output needs is looked at: a leftover node that
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kandiflux.findings import Finding, Pack
+from kandiflux.fitting import (
+    NEWER_TYPES,
+    as_number,
+    bound,
+    fits,
+    is_truth,
+    is_whole,
+    kind_text,
+    nearest_number,
+    shown,
+    what_it_takes,
+)
 from kandiflux.inputs import InputSpec, input_specs
 from kandiflux.known_models import CONVERTED, folder_of_input, known_model
 from kandiflux.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
@@ -23,8 +34,6 @@ Nodes = Mapping[str, Mapping[str, Any]]
 
 _ANYWHERE = (" [output]", " [temp]", " [input]")
 _CORE = "comfy-core"
-_NEWER_TYPES = "COMFY_"
-"""Types of newer servers (growing lists of inputs, matching types) that stand for others: nothing is said of these."""
 
 
 def find_problems(
@@ -133,14 +142,14 @@ class _Examination:
         if mistyped is not None:
             text = f"is no input of this node; {spec.name} is, and is not set"
             return self._finding("unknown_input", node_id, text, mistyped, hint=f"Write {spec.name}.")
-        if not spec.required or spec.type.startswith(_NEWER_TYPES):
+        if not spec.required or spec.type.startswith(NEWER_TYPES):
             return None
         if spec.is_value and not spec.forced:
-            return self._finding("not_connected", node_id, "has no value", spec.name, expected=_what(spec))
+            return self._finding("not_connected", node_id, "has no value", spec.name, expected=what_it_takes(spec))
         came_from = self._muted_source(node_id, spec.name)
         hint = f"Unmute {came_from!r}, which feeds it, or connect another." if came_from else None
         return self._finding(
-            "not_connected", node_id, "is not connected", spec.name, expected=f"{_kind_text(spec)} from another node",
+            "not_connected", node_id, "is not connected", spec.name, expected=f"{kind_text(spec)} from another node",
             hint=hint or self._offers(spec),
         )  # fmt: skip
 
@@ -153,12 +162,12 @@ class _Examination:
             return self._of_choice(node_id, spec, value)
         if spec.type in ("INT", "FLOAT"):
             return self._of_number(node_id, spec, value)
-        if spec.type == "BOOLEAN" and not _is_truth(value):
+        if spec.type == "BOOLEAN" and not is_truth(value):
             return self._finding(
-                "wrong_type", node_id, "is on or off", spec.name, expected="true or false", got=_shown(value)
+                "wrong_type", node_id, "is on or off", spec.name, expected="true or false", got=shown(value)
             )
         if spec.type == "STRING" and isinstance(value, (list, Mapping)):
-            return self._finding("wrong_type", node_id, "takes a text", spec.name, expected="a text", got=_shown(value))
+            return self._finding("wrong_type", node_id, "takes a text", spec.name, expected="a text", got=shown(value))
         return None
 
     # Links
@@ -168,7 +177,7 @@ class _Examination:
             return self._finding("wrong_link", node_id, text, spec.name, **more)
 
         if len(link) != 2 or isinstance(link[1], bool) or not isinstance(link[1], int):
-            return wrong("has a broken link", expected="[node id, output number]", got=_shown(link))
+            return wrong("has a broken link", expected="[node id, output number]", got=shown(link))
         source = self._nodes.get(str(link[0]))
         if source is None:
             return wrong(f"comes from node {link[0]}, which is not there", hint="Connect it to a node that is.")
@@ -182,10 +191,10 @@ class _Examination:
                 hint="The node's class may have changed: connect it again.",
             )
         given = outputs[link[1]]
-        if _fits(given, spec):
+        if fits(given, spec):
             return None
         return wrong(
-            "is linked to the wrong kind of output", expected=_kind_text(spec),
+            "is linked to the wrong kind of output", expected=kind_text(spec),
             got=f"{'a choice' if isinstance(given, list) else given} from {title!r}", hint=self._offers(spec),
         )  # fmt: skip
 
@@ -207,19 +216,17 @@ class _Examination:
 
     def _of_number(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
         whole = spec.type == "INT"
-        low, high = (_bound(spec.options.get(key)) for key in ("min", "max"))
+        low, high = (bound(spec.options.get(key)) for key in ("min", "max"))
         expected = range_text("a whole number" if whole else "a number", low, high)
-        number = _number(value)
-        if number is None or (whole and not float(number).is_integer()):
-            hint = None if number is None else f"The nearest value is {_nearest(number, spec, low, high)}."
+        number = as_number(value)
+        if number is None or (whole and not is_whole(number)):
+            hint = None if number is None else f"The nearest value is {nearest_number(number, spec, low, high)}."
             text = "is no whole number" if whole else "is no number"
-            return self._finding(
-                "wrong_type", node_id, text, spec.name, expected=expected, got=_shown(value), hint=hint
-            )
+            return self._finding("wrong_type", node_id, text, spec.name, expected=expected, got=shown(value), hint=hint)
         if (low is not None and number < low) or (high is not None and number > high):
-            hint = f"The nearest value is {_nearest(number, spec, low, high)}."
+            hint = f"The nearest value is {nearest_number(number, spec, low, high)}."
             return self._finding(
-                "out_of_range", node_id, "is out of range", spec.name, expected=expected, got=_shown(value), hint=hint
+                "out_of_range", node_id, "is out of range", spec.name, expected=expected, got=shown(value), hint=hint
             )
         return None
 
@@ -234,11 +241,11 @@ class _Examination:
         if isinstance(got, (list, Mapping)):
             expected = names_text(names)
             return self._finding(
-                "wrong_type", node_id, "takes one of its choices", spec.name, expected=expected, got=_shown(got)
+                "wrong_type", node_id, "takes one of its choices", spec.name, expected=expected, got=shown(got)
             )
         if spec.takes_file:
             return self._finding(
-                "missing_file", node_id, "is not in the server's input folder", spec.name, got=_shown(got),
+                "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(got),
                 expected=names_text(names) if names else None,
                 hint=f"Upload a file: --set '{node_id}.{spec.name}=PATH' does when it runs.",
             )  # fmt: skip
@@ -255,7 +262,7 @@ class _Examination:
         else:
             hint = f"The nearest: {near}." if near else None
         return self._finding(
-            "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=_shown(got),
+            "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=shown(got),
             hint=hint,
         )  # fmt: skip
 
@@ -295,7 +302,7 @@ class _Examination:
         else:
             hint = "Get it with `kandiflux models pull`."
         return self._finding(
-            "missing_model", node_id, "is not among the server's files", spec.name, got=_shown(value),
+            "missing_model", node_id, "is not among the server's files", spec.name, got=shown(value),
             hint=hint + (f" Or choose one that is there: {near}." if near else ""), models=models,
         )  # fmt: skip
 
@@ -350,66 +357,9 @@ def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
     return Pack(name, version, repository)
 
 
-def _fits(given: Any, spec: InputSpec) -> bool:
-    """Whether an output's type can go in, as the server compares them."""
-    if isinstance(given, list) or given == "COMBO":
-        return spec.type in ("COMBO", "*") or spec.type.startswith(_NEWER_TYPES)
-    if not isinstance(given, str) or "*" in (given, spec.type) or _NEWER_TYPES in given or _NEWER_TYPES in spec.type:
-        return True
-    return not {part.strip() for part in given.split(",")}.isdisjoint(part.strip() for part in spec.type.split(","))
-
-
-def _number(value: Any) -> int | float | None:
-    """The number the server would make of it; None where it could not."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value) if not value.strip().lstrip("+-").isdecimal() else int(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _nearest(number: float, spec: InputSpec, low: float | None, high: float | None) -> str:
-    """The number in the range, and on the steps of the widget, that is nearest."""
-    step = _bound(spec.options.get("step"))
-    base = low if low is not None else 0
-    if step is not None and step > 0:
-        number = base + round((number - base) / step) * step
-    number = max(number, low) if low is not None else number
-    number = min(number, high) if high is not None else number
-    return str(round(number)) if spec.type == "INT" else f"{number:.10g}"
-
-
-def _bound(value: Any) -> int | float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _is_truth(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.lower() in ("true", "false")
-    return value is None or value in (0, 1)
-
-
 def _is_elsewhere(value: Any) -> bool:
     """A file in a subfolder, or in another of the server's folders, which its list does not show."""
     return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))
-
-
-def _what(spec: InputSpec) -> str:
-    if spec.type == "COMBO":
-        return "one of " + names_text([str(choice) for choice in spec.choices or ()])
-    return {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}.get(spec.type, "a text")
-
-
-def _kind_text(spec: InputSpec) -> str:
-    return "a choice" if spec.type == "COMBO" else spec.type
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 def _text(value: Any) -> str | None:

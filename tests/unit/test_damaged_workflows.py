@@ -58,7 +58,7 @@ def test_damage_anywhere_is_said_in_words(name: str) -> None:
     whole = json.loads((shipped_workflows().get(name) or DATA / f"{name}.json").read_text("utf-8"))
     chance = random.Random(name)
     said: list[str] = []
-    for _ in range(10):
+    for _ in range(5):
         data = damaged(whole, chance)
         for reader in READERS.values():
             try:

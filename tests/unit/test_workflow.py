@@ -86,6 +86,8 @@ def test_a_wrong_address_says_what_there_is(address: str, said: str) -> None:
     [
         ("4.steps", "0", "nearest value is 1"),
         ("4.steps", 99999, "nearest value is 10000"),
+        ("4.steps", 10**400, "nearest value is 10000"),
+        ("4.seed", "9" * 30, "nearest value is 18446744073709551615"),
         ("4.steps", "2.5", "a whole number from 1 to 10000"),
         ("4.steps", True, "a whole number"),
         ("4.cfg", "nan", "a number from"),
