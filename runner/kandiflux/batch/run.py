@@ -28,7 +28,7 @@ from kandiflux.batch.lock import held_folder
 from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs
 from kandiflux.client import Client
 from kandiflux.config import LITE, connection
-from kandiflux.errors import KandifluxError, OutputError, ServerUnreachable
+from kandiflux.errors import InvalidPrompt, KandifluxError, OutputError, ServerUnreachable, UsageError
 from kandiflux.local import running_lite_host
 from kandiflux.workflow import Workflow
 
@@ -214,7 +214,14 @@ class Batch:
                 away = error
                 _log.warning("%s does not answer; it is used once it does", name)
                 continue
-            found = check_jobs(self.workflow, object_info, self.jobs, preset=self._preset, seed=self._seed, server=name)
+            try:
+                found = check_jobs(
+                    self.workflow, object_info, self.jobs, preset=self._preset, seed=self._seed, server=name
+                )
+            except (UsageError, InvalidPrompt) as error:
+                if len(clients) == 1:
+                    raise
+                raise UsageError(f"{name} cannot run this batch.\n{error}") from error
             checked = checked or found
         if checked is None:
             raise away or ServerUnreachable("No server is named.")
@@ -269,7 +276,8 @@ class Batch:
         busy = any(lane.busy for lane in self._lanes)
         if shared.stopping:
             # Jobs of a server that is away cannot be waited for; they are looked for when the batch is resumed.
-            return not any(lane.busy and lane.state in ("up", "connecting") for lane in self._lanes)
+            waited_for = ("up", "connecting") if shared.fatal else ("up", "connecting", "silent")
+            return not any(lane.busy and lane.state in waited_for for lane in self._lanes)
         if not busy and not ledger.unfinished():
             return True
         if not any(lane.usable for lane in self._lanes):
