@@ -21,6 +21,7 @@ from kandiflux.conversion.texts import SAVING_CLASSES, as_queued, has_choices, r
 from kandiflux.conversion.virtual import VIRTUAL
 from kandiflux.errors import ConversionError, WorkflowError
 from kandiflux.graph import BYPASSED, MUTED, Graph, Node, Scope, Slot, definitions_of, is_editor_format
+from kandiflux.widgets import javascript_text
 
 __all__ = ["Conversion", "convert"]
 
@@ -151,8 +152,7 @@ class _Converter:
         values = self._classes.values(named[0]) if named else {}
         if widget not in values:
             return None
-        value = values[widget]
-        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return "" if values[widget] is None else javascript_text(values[widget])
 
 
 def _everywhere(scope: Scope) -> Iterator[tuple[Scope, Node]]:

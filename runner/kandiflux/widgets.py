@@ -16,7 +16,15 @@ from kandiflux.inputs import (
     specs_of_groups,
 )
 
-__all__ = ["Widget", "has_upload_button", "node_widgets", "normal_value", "widget_slots", "widget_values"]
+__all__ = [
+    "Widget",
+    "has_upload_button",
+    "javascript_text",
+    "node_widgets",
+    "normal_value",
+    "widget_slots",
+    "widget_values",
+]
 
 _NOTHING = object()
 _ROWS_AT_MOST = 100
@@ -132,7 +140,7 @@ def normal_value(widget: Widget, class_type: str, value: Any) -> Any:
     if spec is None:
         return value
     if spec.widget_type == "STRING" and spec.options.get("multiline"):
-        text = "" if value is None else value if isinstance(value, str) else _javascript_text(value)
+        text = "" if value is None else value if isinstance(value, str) else javascript_text(value)
         return re.sub(r"\r\n?", "\n", text)
     if spec.type == "COMBO" and _shows_upload_button(spec):
         return widget.default if value in ("", None) else _in_folder(value, spec)
@@ -277,13 +285,14 @@ def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[A
     return [value for value, forced in zip(stored, occupied, strict=True) if not forced]
 
 
-def _javascript_text(value: Any) -> str:
+def javascript_text(value: Any) -> str:
+    """A value as JavaScript writes it: 8.0 is 8, and True is true."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, list):
-        return ",".join("" if item is None else _javascript_text(item) for item in value)
+        return ",".join("" if item is None else javascript_text(item) for item in value)
     return "[object Object]" if isinstance(value, Mapping) else str(value)
 
 

@@ -131,6 +131,27 @@ def test_values_meet_by_name_what_setters_and_getters_pass_on() -> None:
     assert not conversion.unknown
 
 
+@pytest.mark.parametrize(
+    ("shown", "rows"),
+    [
+        ("Single Strength", [{"on": True, "lora": "a", "strength": 0.5}, {"on": False, "lora": "b", "strength": 1}]),
+        (
+            "Separate Model & Clip",
+            [
+                {"on": True, "lora": "a", "strength": 0.5, "strengthTwo": 0.2},
+                {"on": False, "lora": "b", "strength": 1, "strengthTwo": 1},
+            ],
+        ),
+    ],
+)
+def test_a_list_of_loras_keeps_its_rows(shown: str, rows: list[Any]) -> None:
+    first = {"on": True, "lora": "a", "strength": 0.5, "strengthTwo": 0.2}
+    second = {"on": False, "lora": "b", "strength": 1, "strengthTwo": None}
+    values = [{}, {"type": "PowerLoraLoaderHeaderWidget"}, first, second, {}, ""]
+    loader = node(1, "Power Lora Loader (rgthree)", values, properties={"Show Strengths": shown})
+    assert inputs(file([loader]))["1"] == {"lora_1": rows[0], "lora_2": rows[1]}
+
+
 def test_a_circle_of_reroutes_is_refused() -> None:
     nodes = [
         node(1, "Reroute", None, [["", "*", 2]]),

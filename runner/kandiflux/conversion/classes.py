@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kandiflux.conversion.packs import pack_values
 from kandiflux.graph import Node, Slot, slot_type
 from kandiflux.inputs import InputSpec, input_specs
 from kandiflux.widgets import Widget, normal_value, widget_values
@@ -37,7 +38,7 @@ class Classes:
     def values(self, node: Node) -> dict[str, Any]:
         """Widget values by input name; of a class nobody knows, as far as the file says which is whose."""
         info = self.info(node.type)
-        return _values_by_name(node) if info is None else widget_values(node, info)
+        return {**(_values_by_name(node) if info is None else widget_values(node, info)), **pack_values(node)}
 
     def normal(self, node: Node, name: str, value: Any) -> Any:
         """A value as this widget of the node has it: see `normal_value`."""
