@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -408,6 +409,33 @@ def test_wrong_usage(lite_host: RunningHost, tmp_path: Path, words: tuple[str, .
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+# The documentation
+
+
+def test_the_examples_of_the_documentation(lite_host: RunningHost, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "batch.md").read_text("utf-8")
+    shell, table, code = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1]  # pyright: ignore[reportOptionalSubscript]
+        for kind in ("sh", "csv", "python")
+    )
+    (tmp_path / "jobs.csv").write_text(table, "utf-8")
+    (tmp_path / "prompts.txt").write_text("# two\na red circle\na blue star\n")
+    # Where the documentation names machines of its reader's, this machine's host stands in.
+    shell = re.sub(r" --server \S+", "", shell)
+    counts = []
+    for line in shell.splitlines():
+        ended = subprocess.run(
+            [sys.executable, "-m", *shlex.split(line), "--dry-run", "--server", lite_host.url],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment(), check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        counts.append(len(ended.stdout.splitlines()) - 1)
+    assert counts == [4, 8, 2, 2]
+    code = code.replace("seed=", f"servers=[{lite_host.url!r}], seed=")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), timeout=120, check=True)
+    assert len(list((tmp_path / "grid").glob("0*.png"))) == 2
 
 
 @contextlib.contextmanager
