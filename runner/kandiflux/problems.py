@@ -133,8 +133,7 @@ class _Examination:
             if name in inputs:
                 found = self._of_input(node_id, spec, inputs[name])
             else:
-                mistyped = difflib.get_close_matches(name, unknown, n=1, cutoff=0.7)
-                found = self._absent(node_id, spec, mistyped[0] if mistyped else None)
+                found = self._absent(node_id, spec, _mistyped(spec, unknown))
             if found is not None:
                 yield found
 
@@ -342,6 +341,16 @@ class _Examination:
     def _finding(self, kind: Any, node_id: str, message: str, input_name: str | None = None, **more: Any) -> Finding:
         class_type = str(self._nodes[node_id]["class_type"])
         return Finding(kind, message, node_id, self._title(node_id), class_type, input_name, **more)
+
+
+def _mistyped(spec: InputSpec, unknown: Sequence[str]) -> str | None:
+    """Which unknown name was meant for this input. Nodes that grow inputs, image2, image3, …, list the first only."""
+    if spec.type.startswith(NEWER_TYPES):
+        return None
+    stem = spec.name.rstrip("0123456789")
+    others = [name for name in unknown if spec.required or name.rstrip("0123456789") != stem]
+    close = difflib.get_close_matches(spec.name, others, n=1, cutoff=0.7 if spec.required else 0.85)
+    return close[0] if close else None
 
 
 def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:

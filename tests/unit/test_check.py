@@ -148,6 +148,15 @@ def test_a_misspelt_input_is_one_finding_not_two() -> None:
     assert (finding.kind, finding.input_name, finding.hint) == ("unknown_input", "stepz", "Write steps.")
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("picture3", []), ("pictur2", ["unknown_input"]), ("extra", [])])
+def test_inputs_that_a_node_grows_are_not_taken_for_misspelt_ones(name: str, kinds: list[str]) -> None:
+    info = copy.deepcopy(OBJECT_INFO)
+    info["SaveImage"]["input"]["optional"] = {"picture2": ["IMAGE"]}
+    nodes = api()
+    nodes["7"]["inputs"][name] = ["6", 0]
+    assert [finding.kind for finding in find_problems(nodes, info)] == kinds
+
+
 def test_a_missing_class_that_is_like_another() -> None:
     nodes = api()
     nodes["5"]["class_type"] = "Ksampler"
