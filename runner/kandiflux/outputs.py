@@ -175,8 +175,8 @@ def safe_name(name: str) -> str:
 class Saver:
     """Writes outputs into one folder, each once, however often it is announced."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
         self._saved: dict[tuple[str, str, str], Path] = {}
 
     def save(self, output: Output) -> Path | None:
