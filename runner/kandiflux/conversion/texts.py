@@ -11,8 +11,10 @@ __all__ = ["SAVING_CLASSES", "as_queued", "has_choices", "replace_placeholders"]
 
 SAVING_CLASSES = frozenset(
     {
-        "CLIPSave", "LoraSave", "ModelSave", "SaveAnimatedPNG", "SaveAnimatedWEBP", "SaveAudio", "SaveGLB", "SaveImage",
-        "SaveLatent", "SaveWEBM", "VAESave",
+        "CLIPSave", "LoraSave", "ModelSave", "Save3DAdvanced", "SaveAnimatedPNG", "SaveAnimatedWEBP", "SaveAudio",
+        "SaveAudioAdvanced", "SaveAudioMP3", "SaveAudioOpus", "SaveGLB", "SaveGaussianSplat", "SaveImage",
+        "SaveImageAdvanced", "SaveLatent", "SavePointCloud", "SaveSVGNode", "SaveVideo", "SaveWEBM", "VAESave",
+        "VHS_VideoCombine",
     }
 )  # fmt: skip
 """Classes whose `filename_prefix` may hold placeholders."""
