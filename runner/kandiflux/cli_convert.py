@@ -38,18 +38,21 @@ def convert(
         bool, typer.Option("--strict", help="Print nothing, and exit with 2, if a node is unknown.")
     ] = False,
 ) -> None:
-    """Print an editor-format workflow in the API format, as the editor would send it.
+    """Print an editor-format workflow in the API format, as the editor sends it.
 
-    What nodes take is asked of a server, or read from a saved answer to GET /object_info. Nodes of classes that it
-    lacks are named on standard error; they are printed all the same, with their links, and with their values as far
-    as the file says which is whose. Exit codes: 0 printed (--strict: and every node is known), 2 not a workflow, or
-    one that cannot be converted, 3 server not reachable. A file in the API format is printed as it is.
+    What nodes take is asked of a server, or read from a saved answer to
+    GET /object_info. Nodes of classes it lacks are named on standard error; they
+    are printed all the same, with their links, and with their values as far as
+    the file says which is whose. A file in the API format is printed as it is.
+
+    Exit codes: 0 printed (with --strict: and every node is known), 2 no workflow,
+    or one that cannot be converted, 3 server not reachable.
 
     \b
     Examples:
       kandiflux convert flux.json --server http://gpu:8188 > flux_api.json
       kandiflux convert flux.json --object-info object_info.json --strict
-      kandiflux convert ComfyUI_00001_.png --object-info object_info.json --draw-seed 7
+      kandiflux convert ComfyUI_00001_.png --draw-seed 7
     """
     from kandiflux.convert import convert as to_api
     from kandiflux.workflow import Workflow
