@@ -288,6 +288,14 @@ def test_crop_to_an_oblong_mask_keeps_its_shape() -> None:
     torch.testing.assert_close(tokens, torch.cat([(RED + BLUE).expand(4, 3) / 2, BLUE.expand(4, 3)]))
 
 
+def test_crop_to_a_mask_at_the_edge_stays_within_the_picture() -> None:
+    picture, mask = plain(GREEN, 120).clone(), torch.zeros(1, 120, 120)
+    picture[:, 110:, 20:100] = RED
+    mask[:, 110:, 20:100] = 1  # 80 × 10, in the square from row 40 to the last
+    tokens, _ = redux(Picture("image_1", picture, mask=mask), crop="mask")
+    torch.testing.assert_close(tokens, (RED + GREEN).expand(4, 3) / 2)
+
+
 def test_crop_to_a_mask_wider_than_the_picture_is_high() -> None:
     picture, mask = plain(RED).repeat(1, 1, 2, 1), torch.ones(1, SIZE, 2 * SIZE)
     tokens, _ = redux(Picture("image_1", picture, mask=mask), crop="mask")
