@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, print_table, reporting
+from kandiflux.cli_reach import Reach, reaching
+from kandiflux.cli_run import OnLost
+from kandiflux.complete import complete_preset, complete_server, complete_setting
 
 if TYPE_CHECKING:
     from kandiflux.batch import Batch, JobList
@@ -25,6 +28,7 @@ _FAILED = 1
 _SHOWN = 100
 
 
+@reaching
 def batch(
     workflow: WorkflowArgument,
     jobs: Annotated[
@@ -49,9 +53,18 @@ def batch(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="For every job, unless it says otherwise; repeatable."),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="For every job, unless it says otherwise; repeatable.",
+            autocompletion=complete_setting,
+        ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="A preset of the workflow's, under what is set.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A preset of the workflow's, under what is set.", autocompletion=complete_preset),
+    ] = None,
     seed: Annotated[
         str | None,
         typer.Option(
@@ -75,19 +88,15 @@ def batch(
         list[str] | None,
         typer.Option(
             help="URL of a ComfyUI, a name from kandiflux.toml, or `lite`; repeat it to share the jobs among several. "
-            "Default: as for `run`."
+            "Default: as for `run`.",
+            autocompletion=complete_server,
         ),
     ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Sent with every request; may be repeated.")
-    ] = None,
-    ca_bundle: Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Jobs on a server at a time: one runs, the others wait.")] = 2,
     retry: Annotated[int, typer.Option(min=0, help="Run a failed job again so often, after the others.")] = 0,
     on_lost: Annotated[
-        str,
-        typer.Option(metavar="WHAT", help="A job that its server has lost: resubmit (at most three times) or fail."),
-    ] = "resubmit",
+        OnLost, typer.Option(help="A job that its server has lost: resubmit (at most three times) or fail.")
+    ] = OnLost.resubmit,
     patience: Annotated[
         float,
         typer.Option(min=0, help="Seconds a server may refuse connections before its jobs run elsewhere."),
@@ -100,6 +109,8 @@ def batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs; send nothing.")] = False,
     json_lines: JsonOption = False,
     quiet: QuietOption = False,
+    *,
+    reach: Reach,
 ) -> None:
     """Run many jobs of a workflow; prints each saved path.
 
@@ -114,12 +125,9 @@ def batch(
       kandiflux batch flux.json --jobs jobs.yaml --dry-run
     """
     from kandiflux.batch import Batch, Terms
-    from kandiflux.errors import UsageError
     from kandiflux.local import named_server
 
     with reporting(json_lines):
-        if on_lost not in ("resubmit", "fail"):
-            raise UsageError("--on-lost cannot be read.", expected="resubmit or fail", got=on_lost)
         servers = list(server or ())
         if not servers and (usual := named_server(None)) is not None:
             servers = [usual]
@@ -131,11 +139,11 @@ def batch(
             preset=preset,
             seed=seed,
             name=name,
-            terms=Terms(backlog, retry, on_lost == "resubmit", fail_fast, patience),
+            terms=Terms(backlog, retry, on_lost is OnLost.resubmit, fail_fast, patience),
             limit=limit,
             restart=restart,
             pages=report,
-            connect=_connect(header, ca_bundle),
+            connect=_connect(reach),
         )
         if dry_run:
             _list(made, as_json=json_lines)
@@ -165,21 +173,10 @@ def _job_list(
     return JobList(dict(parse_assignments(settings or ())), read_jobs(jobs) if jobs else (), axes, repeat)
 
 
-def _connect(header: list[str] | None, ca_bundle: Path | None) -> Connect:
-    from kandiflux.assignments import parse_headers
-    from kandiflux.batch.run import POLL_SECONDS
-    from kandiflux.client import Client
-    from kandiflux.config import connection
+def _connect(reach: Reach) -> Connect:
+    from kandiflux.batch.run import client_of
 
-    headers = parse_headers(header or ())
-
-    def connect(server: str, patience: float) -> Client:
-        how = connection(server, headers=headers, verify=str(ca_bundle) if ca_bundle else None)
-        return Client(
-            how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=POLL_SECONDS, patience=patience
-        )
-
-    return connect
+    return lambda server, patience: client_of(reach.connection(server), patience)
 
 
 def _list(made: Batch, *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from kandiflux.errors import UsageError
 
 if TYPE_CHECKING:
     from kandiflux.client import Client
+    from kandiflux.config import Connection
 
 __all__ = ["Reach", "reaching"]
 
@@ -78,22 +79,16 @@ class Reach:
     @contextmanager
     def client(self) -> Generator[Client, None, None]:
         """A client of that server, or of a lite host that lives as long as the block."""
-        from kandiflux.assignments import parse_headers
         from kandiflux.local import open_client
 
-        if self.insecure and self.ca_bundle is not None:
-            raise UsageError("--insecure and --ca-bundle are both given.", expected="one of them")
-        certificate, _, key = (self.cert or "").partition(",")
-        with open_client(
-            self.server,
-            headers=parse_headers(self.header or ()),
-            user=self.user,
-            token_env=self.token_env,
-            verify=False if self.insecure else str(self.ca_bundle) if self.ca_bundle is not None else None,
-            cert=(certificate, key) if key else certificate or None,
-            ask=_ask if sys.stdin.isatty() else None,
-        ) as client:
+        with open_client(self.server, **self._how()) as client:
             yield client
+
+    def connection(self, server: str) -> Connection:
+        """How to reach a server of that name or URL, where a command takes several."""
+        from kandiflux.config import connection
+
+        return connection(server, **self._how())
 
     def object_info(self, file: Path | None) -> Mapping[str, Any]:
         """From the file, where one is given, else from the server."""
@@ -102,22 +97,42 @@ class Reach:
         with self.client() as client:
             return client.object_info()
 
+    def _how(self) -> dict[str, Any]:
+        """The arguments of `kandiflux.config.connection`."""
+        from kandiflux.assignments import parse_headers
+
+        if self.insecure and self.ca_bundle is not None:
+            raise UsageError("--insecure and --ca-bundle are both given.", expected="one of them")
+        certificate, _, key = (self.cert or "").partition(",")
+        return {
+            "headers": parse_headers(self.header or ()),
+            "user": self.user,
+            "token_env": self.token_env,
+            "verify": False if self.insecure else str(self.ca_bundle) if self.ca_bundle is not None else None,
+            "cert": (certificate, key) if key else certificate or None,
+            "ask": _ask if sys.stdin.isatty() else None,
+        }
+
 
 def reaching(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of `Reach`; it gets them together, in its parameter `reach`."""
+    """Gives a command the options of `Reach`; it gets them together, in its parameter `reach`.
+
+    An option that the command has itself, such as a --server that may be repeated, is the command's.
+    """
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
         reach = Reach(**{name: arguments.pop(name) for name in names})
         command(**arguments, reach=reach)
 
-    names = [field.name for field in fields(Reach)]
+    added = [field for field in fields(Reach) if field.name not in inspect.signature(command).parameters]
+    names = [field.name for field in added]
     hints = get_type_hints(Reach, include_extras=True)
     options = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
-        for field in fields(Reach)
+        for field in added
     ]
     own_hints = get_type_hints(command, include_extras=True)
     own = [

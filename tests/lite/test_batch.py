@@ -399,7 +399,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(lite_host: RunningHost, tmp
         ((), "nothing to vary"),
         (("--grid", "width=8,,9"), "empty value"),
         (("--grid", "width=8", "--name", "{index}_{hight}"), "{hight}, which no job has"),
-        (("--grid", "width=8", "--on-lost", "cry"), "resubmit or fail"),
+        (("--grid", "width=8", "--on-lost", "cry"), "'resubmit'"),
         (("--jobs", "nowhere.csv"), "nowhere.csv cannot be read"),
         (("--grid", "width=8", "--seed", "3"), "has no seed"),
     ],

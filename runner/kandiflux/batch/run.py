@@ -27,30 +27,33 @@ from kandiflux.batch.ledger import LEDGER, Attempt, Ledger
 from kandiflux.batch.lock import held_folder
 from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs
 from kandiflux.client import Client
-from kandiflux.config import LITE, connection
+from kandiflux.config import LITE, Connection, connection
 from kandiflux.errors import InvalidPrompt, KandifluxError, OutputError, ServerUnreachable, UsageError
 from kandiflux.local import running_lite_host
 from kandiflux.workflow import Workflow
 
-__all__ = ["POLL_SECONDS", "Batch", "Connect"]
+__all__ = ["Batch", "Connect", "client_of", "named_client"]
 
 _log = logging.getLogger(__name__)
 
 _OWN_PATIENCE = 5.0
 _SILENCE = 900.0
 _TICK = 0.5
-POLL_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
 
 Connect = Callable[[str, float], Client]
 """Makes the client of a server: its name or URL, and the seconds of silence after which its jobs are given up."""
 
 
-def plain_client(server: str, patience: float) -> Client:
+def named_client(server: str, patience: float) -> Client:
     """A client of a URL, or of a server that kandiflux.toml names, with the authorisation that is written there."""
-    how = connection(server)
+    return client_of(connection(server), patience)
+
+
+def client_of(how: Connection, patience: float) -> Client:
     return Client(
-        how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=POLL_SECONDS, patience=patience
+        how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=_POLL_SECONDS, patience=patience
     )
 
 
@@ -78,7 +81,7 @@ class Batch:
         limit: int | None = None,
         restart: bool = False,
         pages: bool = True,
-        connect: Connect = plain_client,
+        connect: Connect = named_client,
     ) -> None:
         self.workflow = workflow if isinstance(workflow, Workflow) else Workflow.load(workflow)
         self.jobs = jobs
