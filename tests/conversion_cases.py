@@ -220,7 +220,7 @@ def an_empty_picture_is_the_first() -> File:
 
 @case
 def lists_are_wrapped() -> File:
-    return file([node(1, "Many", [["x", "z"]])])
+    return file([node(1, "Many", [["x", "z"]]), node(2, "Many", [])])
 
 
 @case

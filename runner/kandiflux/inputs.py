@@ -84,6 +84,8 @@ class InputSpec:
     def default(self) -> Any:
         """What the editor fills in where a file has no value."""
         default = self.options.get("default")
+        if self.type == "COMBO" and self.options.get("multi_select"):
+            return []
         if self.type == "COMBO" or self.type == DYNAMIC_COMBO:
             # As in the editor, where an empty text is no choice.
             return default or (self.choices[0] if self.choices else None)
