@@ -293,7 +293,18 @@ class Workflow:
         for node in prompt.values():
             if node["class_type"] not in object_info:
                 unknown.setdefault(node["class_type"], []).append(node["_meta"]["title"])
-        return Conversion(prompt, unknown=unknown)
+        return Conversion(prompt, self._fed_by(prompt, object_info), unknown)
+
+    def _fed_by(self, prompt: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, list[Target]]:
+        """What PrimitiveNodes wrote to, by the workflow that a prompt in the API format came from."""
+        if self.editor is None or not any(node.get("type") == "PrimitiveNode" for node in self.editor["nodes"]):
+            return {}
+        try:
+            fed_by = convert(self.editor, object_info).fed_by
+        except WorkflowError:
+            # The prompt is what runs; where its workflow cannot be made out, some names are lost and no more.
+            return {}
+        return {node_id: targets for node_id, targets in fed_by.items() if all(at in prompt for at, _ in targets)}
 
     def _spec(
         self, conversion: Conversion, object_info: Mapping[str, Any], node_id: str, input_name: str, label: str
