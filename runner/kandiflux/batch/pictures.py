@@ -18,6 +18,7 @@ __all__ = ["THUMBNAIL", "open_picture", "thumbnails"]
 THUMBNAIL = 256
 """Longest side in pixels."""
 _QUALITY = 80
+_ORIENTATION, _ON_ITS_SIDE = 0x112, (5, 6, 7, 8)
 
 
 def thumbnails(folder: Path, files: Sequence[Saved]) -> dict[Saved, bytes]:
@@ -30,6 +31,24 @@ def thumbnails(folder: Path, files: Sequence[Saved]) -> dict[Saved, bytes]:
             picture.save(small, "WEBP", quality=_QUALITY, method=2)
             found[file] = small.getvalue()
     return found
+
+
+def fitted_size(path: Path, longest: int) -> tuple[int, int] | None:
+    """Width and height that `open_picture` would give, from the file's header; None where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            file = Image.open(path)
+        with file:
+            wide, tall = file.size
+            if file.getexif().get(_ORIENTATION) in _ON_ITS_SIDE:
+                wide, tall = tall, wide
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    scale = min(1.0, longest / max(wide, tall))
+    return max(1, round(wide * scale)), max(1, round(tall * scale))
 
 
 def open_picture(path: Path, longest: int) -> Image.Image | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from kandiflux.batch.drawing import FRAME, GROUND, INK, MUTED, fitted, font_for,
 from kandiflux.batch.grid import Axis
 from kandiflux.batch.jobs import JobList
 from kandiflux.batch.ledger import Entry, Ledger, Saved
-from kandiflux.batch.pictures import THUMBNAIL, open_picture
+from kandiflux.batch.pictures import THUMBNAIL, fitted_size, open_picture
 
 __all__ = ["write_contact_sheets", "write_xy_grids"]
 
@@ -26,7 +27,9 @@ _LINE = _LABEL + 4
 _NARROWEST, _NARROWEST_GRID, _WIDEST_LABEL = 120, 480, 260
 _LARGEST_CELL, _SMALLEST_CELL = 512, 24
 _LONGEST_SIDE = 12_000
-_MOST_CELLS = 10_000
+_MOST_PIXELS = 30_000_000
+
+_log = logging.getLogger(__name__)
 
 
 def write_contact_sheets(ledger: Ledger, folder: Path, title: str, varying: Collection[str]) -> list[Path]:
@@ -58,7 +61,7 @@ def _contact_sheet(
     number: int,
 ) -> Path:
     pictures = [_thumbnail(ledger, folder, file) for _, file in cells]
-    wide, tall = _cell(pictures, _NARROWEST, 4 * _SMALL)
+    wide, tall = _cell((picture.size for picture in pictures if picture), _NARROWEST, 4 * _SMALL)
     columns = min(_COLUMNS, max(1, math.ceil(math.sqrt(len(cells)))))
     step = tall + 3 * _SMALL + 2 * _GAP
     head = 2 * _GAP + _TITLE + 6
@@ -75,18 +78,31 @@ def _contact_sheet(
     return _write(sheet, folder / ("batch-sheet.png" if number == 1 else f"batch-sheet-{number}.png"))
 
 
-def _cell(pictures: Iterable[Image.Image | None], narrowest: int, lowest: int) -> tuple[int, int]:
+def _cell(sizes: Iterable[tuple[int, int]], narrowest: int, lowest: int) -> tuple[int, int]:
     """Width and height that hold every picture, and a label."""
-    sizes = [picture.size for picture in pictures if picture is not None]
-    return max([narrowest, *(wide for wide, _ in sizes)]), max([lowest, *(tall for _, tall in sizes)])
+    wide, tall = narrowest, lowest
+    for size in sizes:
+        wide, tall = max(wide, size[0]), max(tall, size[1])
+    return wide, tall
+
+
+@dataclass(frozen=True)
+class _Square:
+    """What a grid shows of a job: its first picture, or why there is none."""
+
+    path: Path | None
+    reason: str
 
 
 @dataclass(frozen=True)
 class _Page:
-    """One XY grid: what is the same in all its pictures, and the job at each (column, row)."""
+    """One XY grid: what is the same in all its pictures, and what is at each (column, row)."""
 
     title: str
-    jobs: Mapping[tuple[int, int], Entry]
+    squares: Mapping[tuple[int, int], _Square]
+
+
+_NOT_LISTED = _Square(None, "not in the list")
 
 
 def write_xy_grids(ledger: Ledger, folder: Path, jobs: JobList, title: str) -> list[Path]:
@@ -94,38 +110,42 @@ def write_xy_grids(ledger: Ledger, folder: Path, jobs: JobList, title: str) -> l
     repetitions each have a grid of their own (`batch-grid-2.png`, …). Nothing where there is no axis.
     """
     across, down = (*jobs.axes, None, None)[:2]
-    if across is None or not 2 <= len(across.values) * (len(down.values) if down else 1) <= _MOST_CELLS:
+    if across is None or (columns := len(across.values)) * (rows := len(down.values) if down else 1) < 2:
+        return []
+    if _side(columns, rows) < _SMALLEST_CELL:
+        _log.warning("a grid of %d by %d is too large for a picture", columns, rows)
         return []
     written: list[Path] = []
-    for page in _pages(ledger, jobs, title):
+    for page in _pages(ledger, folder, jobs, title):
         number = len(written) + 1
-        sheet = _xy_grid(page, folder, across, down)
+        sheet = _xy_grid(page, across, down)
         written.append(_write(sheet, folder / ("batch-grid.png" if number == 1 else f"batch-grid-{number}.png")))
     return written
 
 
-def _pages(ledger: Ledger, jobs: JobList, title: str) -> Iterator[_Page]:
+def _pages(ledger: Ledger, folder: Path, jobs: JobList, title: str) -> Iterator[_Page]:
     """Grids in their order. Their jobs follow each other in the list, so one grid's are in memory at a time."""
     laid_out = (entry for entry in ledger.entries() if len(entry.place) == len(jobs.axes) + 2)
     for (row, *rest), group in groupby(laid_out, key=lambda entry: (entry.place[0], *entry.place[3:-1])):
         about = [brief({axis.name: axis.values[at]}) for axis, at in zip(jobs.axes[2:], rest, strict=True)]
         if jobs.rows:
             about.insert(0, brief(jobs.rows[row].values))
-        repetitions: dict[int, dict[tuple[int, int], Entry]] = {}
+        repetitions: dict[int, dict[tuple[int, int], _Square]] = {}
         for entry in group:
             place = [*entry.place[1:-1], 0]
             x, y = place[0], place[1]
-            repetitions.setdefault(entry.place[-1], {})[x, y] = entry
-        for number, cells in sorted(repetitions.items()):
+            repetitions.setdefault(entry.place[-1], {})[x, y] = _square(folder, entry)
+        for number, squares in sorted(repetitions.items()):
             which = [f"{number + 1} of {jobs.repeat}"] if jobs.repeat > 1 else []
-            yield _Page(" · ".join([title, *about, *which]), cells)
+            yield _Page(" · ".join([title, *about, *which]), squares)
 
 
-def _xy_grid(page: _Page, folder: Path, across: Axis, down: Axis | None) -> Image.Image:
+def _xy_grid(page: _Page, across: Axis, down: Axis | None) -> Image.Image:
     columns, rows = len(across.values), len(down.values) if down else 1
-    side = max(_SMALLEST_CELL, min(_LARGEST_CELL, _LONGEST_SIDE // max(columns, rows) - _GAP))
-    pictures = {at: _picture(folder, entry, side) for at, entry in page.jobs.items()}
-    wide, tall = _cell(pictures.values(), min(_NARROWEST, side), min(4 * _LABEL, side))
+    side = _side(columns, rows)
+    paths = (square.path for square in page.squares.values() if square.path is not None)
+    sizes = (size for path in paths if (size := fitted_size(path, side)) is not None)
+    wide, tall = _cell(sizes, min(_NARROWEST, side), min(4 * _LABEL, side))
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     beside = _row_labels(probe, down, max(1, tall // _LINE))
     above = [_lines(probe, brief({across.name: value}), _LABEL, wide, 3) for value in across.values]
@@ -148,7 +168,9 @@ def _xy_grid(page: _Page, folder: Path, across: Axis, down: Axis | None) -> Imag
             _write_lines(draw, (left - _GAP, upper + (tall - len(beside[y]) * _LINE) // 2), beside[y], "ra")
         for x in range(columns):
             box = (left + x * (wide + _GAP), upper, wide, tall)
-            _place(sheet, draw, pictures.get((x, y)), box, _reason(page.jobs.get((x, y))))
+            square = page.squares.get((x, y), _NOT_LISTED)
+            picture = open_picture(square.path, side) if square.path is not None else None
+            _place(sheet, draw, picture, box, square.reason)
     return sheet
 
 
@@ -173,9 +195,15 @@ def _write_lines(
         draw.text((place[0], place[1] + number * step), line, INK, font_for(line, size), anchor=anchor)
 
 
-def _picture(folder: Path, entry: Entry, side: int) -> Image.Image | None:
-    first = next((file for file in entry.files if file.kind == "image"), None)
-    return None if first is None else open_picture(folder / first.path, side)
+def _side(columns: int, rows: int) -> int:
+    """Of a cell, in pixels: as large as the whole may become, at least 0."""
+    fitting = min(_LONGEST_SIDE // max(columns, rows), math.isqrt(_MOST_PIXELS // (columns * rows)))
+    return max(0, min(_LARGEST_CELL, fitting - _GAP))
+
+
+def _square(folder: Path, entry: Entry) -> _Square:
+    first = next((folder / file.path for file in entry.files if file.kind == "image"), None)
+    return _Square(first, _reason(entry))
 
 
 def _thumbnail(ledger: Ledger, folder: Path, file: Saved | None) -> Image.Image | None:
@@ -222,9 +250,7 @@ def brief(values: Mapping[str, object]) -> str:
     )
 
 
-def _reason(entry: Entry | None) -> str:
-    if entry is None:
-        return "not in the list"
+def _reason(entry: Entry) -> str:
     if entry.state == "failed":
         return f"failed: {(entry.error or {}).get('message', '')}"
     return "no picture" if entry.state == "done" else "not done yet"
