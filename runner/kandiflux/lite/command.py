@@ -22,7 +22,7 @@ def host(
     output: Annotated[Path | None, typer.Option(help="Folder where pictures are saved.")] = None,
     temp: Annotated[Path | None, typer.Option(help="Folder for previews.")] = None,
     editor: Annotated[
-        bool, typer.Option(help="Serve ComfyUI's graph editor at the URL (package kandiflux[editor]).")
+        bool, typer.Option(help="Serve ComfyUI's graph editor at the URL; needs the extra `editor` of this package.")
     ] = False,
     user: Annotated[Path | None, typer.Option(help="Folder of the editor's settings and saved workflows.")] = None,
     node_pack: Annotated[list[Path] | None, typer.Option(help="A further node pack; may be repeated.")] = None,
