@@ -97,7 +97,7 @@ def with_metadata(image: bytes, prompt: Prompt) -> bytes:
 
     The pixels' bytes are untouched.
     """
-    if not image.startswith(_PNG) or image[12:16] != b"IHDR":
+    if not image.startswith(_PNG) or image[12:16] != b"IHDR" or len(image) < _IHDR_END:
         return image
     texts = {"prompt": prompt.nodes, "workflow": prompt.workflow}
     chunks = [_text_chunk(key, json.dumps(value)) for key, value in texts.items() if value is not None]

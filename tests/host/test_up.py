@@ -103,6 +103,7 @@ def test_a_block_has_one_of_its_own(tmp_path: Path) -> None:
         with open_client(url) as client:
             assert "EmptyImage" in client.object_info()
             made_again_where_the_file_is_gone(client, tmp_path / "base" / "output", tmp_path / "out")
+            carried_by_every_kind_of_file(client, tmp_path / "kinds")
         with comfyui(comfyui_folder(), *options(tmp_path / "base")) as inner:
             assert inner == url
         assert is_comfyui(url), "the inner block did not start it, and does not stop it"
@@ -127,6 +128,31 @@ def made_again_where_the_file_is_gone(client: Client, output: Path, out: Path) -
     assert [set(result.cached_nodes) for result in results] == [set(), {"1", "2"}, {"1"}]
     assert len(list(output.glob("gone*.png"))) == 1
     assert len(list(out.iterdir())) == 2
+
+
+def carried_by_every_kind_of_file(client: Client, out: Path) -> None:
+    """ComfyUI writes the prompt into each kind of file in another way."""
+    animated = {"images": ["1", 0], "filename_prefix": "kind", "fps": 6.0}
+    api = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 2, "color": 255}},
+        "2": {
+            "class_type": "SaveAnimatedWEBP",
+            "inputs": {**animated, "lossless": True, "quality": 80, "method": "default"},
+        },
+        "3": {"class_type": "SaveAnimatedPNG", "inputs": {**animated, "compress_level": 4}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "5": {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": "kind"}},
+    }
+    prompt = Workflow.from_data(api).prompt(client.object_info())
+    run_to_the_end(client, prompt, lambda job: follow(job, client.server, Saver(out), Plain(quiet=True), WAIT))
+    kinds = sorted(path.suffix for path in out.iterdir())
+    assert kinds == [".latent", ".png", ".webp"]
+    for path in out.iterdir():
+        carried = Workflow.load(path).api
+        assert carried is not None
+        assert {node_id: node["inputs"] for node_id, node in carried.items()} == {
+            node_id: node["inputs"] for node_id, node in api.items()
+        }
 
 
 def test_one_that_ends_while_it_starts_shows_the_end_of_its_log(tmp_path: Path) -> None:
