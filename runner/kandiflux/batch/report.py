@@ -31,9 +31,9 @@ _STYLE = """
 body { margin: 0; padding: 1.5rem clamp(1rem, 4vw, 3rem) 4rem; background: var(--ground); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { margin: 0 0 .25rem; font-size: 1.6rem; overflow-wrap: anywhere; }
-h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; }
+h2 { margin: 1.75rem 0 .75rem; font-size: 1.2rem; }
 a { color: var(--accent); } :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.muted, dt, .place { color: var(--muted); } p { margin: .25rem 0; }
+.muted, dt, .place { color: var(--muted); } p { margin: .25rem 0; } #find { margin: 1.5rem 0 0; }
 .counts { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: 1rem 0; padding: 0; list-style: none; }
 .counts b { font-size: 1.4rem; font-variant-numeric: tabular-nums; }
 .counts .bad b { color: var(--bad); }
@@ -111,17 +111,16 @@ def _parts(ledger: Ledger, title: str, varying: Collection[str], sheets: Sequenc
     if sheets:
         links = " · ".join(f'<a href="{quote(sheet.name)}">{escape(sheet.name)}</a>' for sheet in sheets)
         yield f"<p>{links}</p>\n"
-    yield "</header>\n<main>\n"
+    yield (
+        '</header>\n<main>\n<p id="find" hidden><label for="words">Show only jobs with</label>'
+        '<input id="words" type="search" autocomplete="off"> <span id="found" role="status"></span></p>\n'
+    )
     if counts.failed:
         yield f'<h2 id="failed">Failed: {counts.failed}</h2>\n<ul class="jobs">\n'
         for entry in ledger.entries("failed"):
             yield _failure(entry, varying)
         yield "</ul>\n"
-    yield (
-        f'<h2 id="done">Done: {counts.done}</h2>\n<p id="find" hidden><label for="words">Show only jobs with</label>'
-        '<input id="words" type="search" autocomplete="off"> <span id="found" role="status"></span></p>\n'
-        '<ul class="jobs">\n'
-    )
+    yield f'<h2 id="done">Done: {counts.done}</h2>\n<ul class="jobs">\n'
     for entry in ledger.entries("done"):
         yield _job(ledger, entry, varying, small=counts.done > _MANY)
     yield "</ul>\n"

@@ -226,9 +226,10 @@ def _place(
         sheet.paste(picture, (x + (wide - picture.width) // 2, y + (tall - picture.height) // 2))
         return
     draw.rectangle((x, y, x + wide - 1, y + tall - 1), outline=FRAME, width=2)
-    font = font_for(instead, _SMALL)
-    for number, line in enumerate(text_lines(draw, instead, font, wide - 20, max(1, (tall - 20) // (_SMALL + 4)))):
-        draw.text((x + 10, y + 10 + number * (_SMALL + 4)), line, MUTED, font)
+    size = _LABEL if wide > 2 * _NARROWEST else _SMALL
+    font, step = font_for(instead, size), size + 4
+    for number, line in enumerate(text_lines(draw, instead, font, wide - 20, max(1, (tall - 20) // step))):
+        draw.text((x + 10, y + 10 + number * step), line, MUTED, font)
 
 
 def _text(

@@ -126,6 +126,8 @@ class _Live(Lines):
         from rich.table import Table
         from rich.text import Text
 
+        if not self._total:
+            return Text("checking the jobs")
         ended = self._done + self._failed
         words = f"{self._done} of {self._total} done" + (f", {self._failed} failed" if self._failed else "")
         overall = Table.grid(padding=(0, 1))
@@ -181,7 +183,7 @@ def _in_words(event: BatchEvent) -> str | None:
 
 
 def _planned(about: Any) -> str:
-    said = f"{about['total']} jobs"
+    said = f"{about['total']} job" + ("s" if about["total"] != 1 else "")
     if about["done"] or about["new"] < about["total"]:
         said += f": {about['done']} done already, {about['total'] - about['done']} to do"
     notes = []
