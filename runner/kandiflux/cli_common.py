@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; e
 
 
 @contextmanager
-def reporting(as_json: bool) -> Iterator[None]:
+def reporting(as_json: bool) -> Generator[None, None, None]:
     """Turns errors into messages and exit codes."""
     try:
         yield
@@ -73,7 +73,7 @@ def saved_object_info(file: Path) -> Mapping[str, Any]:
     return loaded
 
 
-def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """For people a table, for programs lines with tabs."""
     if not sys.stdout.isatty():
         # What another program reads is neither folded nor drawn.

@@ -143,7 +143,7 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*own, *options]
     # typer reads the signature, and the annotations for what they name.
     del with_options.__wrapped__
-    with_options.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    with_options.__dict__["__signature__"] = inspect.Signature(parameters)
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return with_options
 

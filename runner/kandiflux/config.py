@@ -111,6 +111,7 @@ def connection(
     url, from_url = without_userinfo(server_url(named.url))
     stored = {**named.headers, **{name: _secret(var, environ) for name, var in named.headers_env.items()}}
     said = dict(headers or {})
+    authorisation: str | None
     if user or token_env:
         authorisation = _authorisation(user, token_env, _PASSWORD, ask, environ)
         if any(name.lower() == "authorization" for name in said):
@@ -202,7 +203,8 @@ def load_config(environ: Mapping[str, str] = os.environ, folder: Path | None = N
 
 def _parse_toml(text: str) -> dict[str, Any]:
     # Python has a TOML reader since 3.11; tomli is the same one.
-    return import_module("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
+    tables: dict[str, Any] = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
+    return tables
 
 
 class _Reader:
@@ -289,7 +291,7 @@ class _Reader:
             return self._file(value)
         files = cast("list[object]", value) if isinstance(value, list) else []
         if len(files) != 2 or not all(isinstance(file, str) for file in files):
-            raise self._wrong(key, 'a file, or ["certificate", "key"]', cast("object", value))
+            raise self._wrong(key, 'a file, or ["certificate", "key"]', None)
         return self._file(str(files[0])), self._file(str(files[1]))
 
     def _file(self, name: str) -> str:

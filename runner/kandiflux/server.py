@@ -292,9 +292,10 @@ class Server:
                 hint="Give --user, --token-env or --header, or write them into kandiflux.toml.",
             )
         if response.status_code == 413:
+            size = response.request.headers.get("Content-Length")
             raise BodyTooLarge(
                 f"The request to {self.url}{path} is larger than the server takes.",
-                got=f"{response.request.headers.get('Content-Length', 'an unknown number of')} bytes",
+                got=f"{int(size)} bytes" if size else None,
                 hint="Upload pictures instead of putting them into the prompt, "
                 "or start the server with a larger --max-upload-size.",
             )

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import websocket
-from requests.certs import where
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from websocket._abnf import frame_buffer
 
 from kandiflux.errors import ProtocolError
@@ -187,5 +187,5 @@ def _tls_options(verify: bool | str, cert: str | tuple[str, str] | None) -> dict
     if verify is False:
         return {**options, "cert_reqs": ssl.CERT_NONE, "check_hostname": False}
     named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    trusted = verify if isinstance(verify, str) else named or where()
+    trusted = verify if isinstance(verify, str) else named or DEFAULT_CA_BUNDLE_PATH
     return {**options, ("ca_cert_path" if Path(trusted).is_dir() else "ca_certs"): trusted}

@@ -152,9 +152,10 @@ def _look(server: Server, job_id: str, prompt_id: str) -> str | None:
 
 def _marker(entry: Any) -> str | None:
     try:
-        return entry["prompt"][3].get(MARKER)
+        marker = entry["prompt"][3].get(MARKER)
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
+    return marker if isinstance(marker, str) else None
 
 
 def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:

@@ -246,6 +246,7 @@ class Workflow:
     def parameters(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
         """What can be set: the workflow's own parameters, or every plain input where it names none."""
         conversion = self._conversion(object_info)
+        named: list[tuple[str, tuple[Target, ...], Declared | None]]
         if self.declared:
             named = [(name, about.targets, about) for name, about in self.declared.items()]
         else:
