@@ -16,6 +16,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,10 @@ def convert(todo: list[Conversion], *, force: bool = False, on_bytes: OnBytes = 
         if conversion.movq and conversion.movq not in written:
             tensors = movq_tensors(read_pickle(conversion.movq))
             parts.append(("movq", conversion.movq, tensors, _movq_config(tensors, conversion.movq)))
-        for name, source, tensors, config in parts:
+        for name, source, weights, config in parts:
             target = conversion.folder / name / WEIGHTS
             metadata = {"format": "pt", "converted_from": source.name}
-            _write(target, lambda file, t=tensors, m=metadata: _write_safetensors(file, t, m, on_bytes))
+            _write(target, partial(_write_safetensors, tensors=weights, metadata=metadata, on_bytes=on_bytes))
             yield target
             yield _write_json(target.with_name("config.json"), config)
         if conversion.movq and conversion.movq in written:

@@ -254,6 +254,7 @@ class _Examination:
             if models or is_model_name(got) or got in CONVERTED:
                 return self._missing_model(node_id, spec, got, models, names)
         near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
+        hint: str | None
         if elsewhere:
             hint = f"The server has it as {near}."
         elif not names:

@@ -55,22 +55,26 @@ def lint(
 ) -> list[Any]:
     """What is wrong with the prompt `text` for `target`: a list of Finding. Raises UsageError for an unknown target or
     language."""
-    return _told(lambda: _lint.lint(text, target, language, tokenizers))
+    found: list[Any] = _told(lambda: _lint.lint(text, target, language, tokenizers))
+    return found
 
 
 def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
     """`text` with what can be mended without knowing what was meant. Raises as lint does."""
-    return _told(lambda: _lint.fix(text, target, language))
+    mended: str = _told(lambda: _lint.fix(text, target, language))
+    return mended
 
 
 def count_tokens(text: str, target: str = "flux-dev", tokenizers: Tokenizers | None = None) -> list[Any]:
     """The tokens `text` takes in each of the target's encoders. Raises UsageError for an unknown target."""
-    return _told(lambda: _lint.count_tokens(text, target, tokenizers))
+    counts: list[Any] = _told(lambda: _lint.count_tokens(text, target, tokenizers))
+    return counts
 
 
 def report(findings: list[Any], counts: list[Any], target: str) -> str:
     """Findings and token counts as lines of text."""
-    return _told(lambda: _lint.report(findings, counts, target))
+    lines: str = _told(lambda: _lint.report(findings, counts, target))
+    return lines
 
 
 def comfyui_tokenizers(folder: Path) -> Tokenizers:
@@ -80,7 +84,8 @@ def comfyui_tokenizers(folder: Path) -> Tokenizers:
         raise UsageError(
             f"There is no ComfyUI in {folder}.", expected="the folder that holds main.py and comfy", got=str(folder)
         )
-    return _told(lambda: _tokens.comfyui_tokenizers(folder))
+    tokenizers: Tokenizers = _told(lambda: _tokens.comfyui_tokenizers(folder))
+    return tokenizers
 
 
 def _told(work: Callable[[], Any]) -> Any:

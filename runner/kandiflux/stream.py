@@ -105,7 +105,7 @@ class EventStream:
             socket, thread = self._socket, self._thread
         if socket is not None:
             # Ends a recv() that blocks in the reader; the reader itself closes the socket.
-            socket.abort()
+            socket.abort()  # type: ignore[no-untyped-call]
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=_CONNECT_SECONDS)
 
@@ -128,7 +128,7 @@ class EventStream:
                     self._connected.clear()
                     with self._lock:
                         self._socket = None
-                    socket.shutdown()
+                    socket.shutdown()  # type: ignore[no-untyped-call]
             self._stop.wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -138,7 +138,8 @@ class EventStream:
         socket.frame_buffer = _BoundedFrames(socket.frame_buffer.recv, True)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(socket.shutdown)
-            socket.connect(f"{self._address}?clientId={client_id}", header=self._headers, timeout=_CONNECT_SECONDS)
+            address = f"{self._address}?clientId={client_id}"
+            socket.connect(address, header=self._headers, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
             # ComfyUI heeds the flags only as the first text of a connection.
             socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             socket.settimeout(self._silence)

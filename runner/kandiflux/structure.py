@@ -13,7 +13,7 @@ __all__ = ["about_workflow", "require_api_structure"]
 def about_workflow(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     """`extra.kandiflux` of an editor's file, empty where there is none. WorkflowError for what cannot be read."""
     extra = data.get("extra")
-    about = extra.get("kandiflux") if isinstance(extra, Mapping) else None
+    about: Mapping[str, Any] | None = extra.get("kandiflux") if isinstance(extra, Mapping) else None
     if about is None:
         return {}
     _require(about, origin, "extra.kandiflux")

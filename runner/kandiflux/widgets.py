@@ -116,8 +116,8 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
             # Saved where the class had other widgets: positions would give one the value of another.
             found = [(widget, named.get(widget.name, _NOTHING)) for widget in widgets]
         else:
-            values = dict(zip(map(id, slots), listed, strict=False))
-            found = [(widget, values.get(id(widget), _NOTHING)) for widget in widgets]
+            by_widget = dict(zip(map(id, slots), listed, strict=False))
+            found = [(widget, by_widget.get(id(widget), _NOTHING)) for widget in widgets]
     values = {
         widget.name: normal_value(widget, class_type, value)
         for widget, value in found

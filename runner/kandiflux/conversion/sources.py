@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,7 @@ class Sources:
         """The input that a bypassed node passes on: the same place if its type fits, else the first that does."""
         inputs = self.inputs(scope, node)
         offered = self._classes.output_type(node, number)
+        chosen: Sequence[Slot]
         if kind == "*":
             chosen = inputs[number : number + 1] or inputs[:1]
         else:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from kandiflux.lite.cache import Cache
@@ -116,7 +117,7 @@ class _Run:
         while schedule:
             node_id = schedule.pick()
             self._lists = {}
-            done = attempt(lambda node_id=node_id: self._node(node_id, schedule))
+            done = attempt(partial(self._node, node_id, schedule))
             if isinstance(done, Failure):
                 self._report(node_id, done)
                 return
@@ -139,8 +140,8 @@ class _Run:
     def _node(self, node_id: str, schedule: Schedule) -> bool:
         """Run a node; False if it must wait for lazy inputs it has just asked for."""
         if self._is_cached(node_id):
-            shown = self._cache.shown(node_id)
-            self._tell_executed(node_id, shown.output if shown else None)
+            kept = self._cache.shown(node_id)
+            self._tell_executed(node_id, kept.output if kept else None)
             self.progress.finish(node_id)
             return True
         node = self._job.prompt[node_id]

@@ -29,7 +29,8 @@ class PromptView:
         return self.original_prompt
 
     def get_node(self, node_id: str) -> dict[str, Any]:
-        return self.original_prompt[node_id]
+        node: dict[str, Any] = self.original_prompt[node_id]
+        return node
 
     def has_node(self, node_id: str) -> bool:
         return node_id in self.original_prompt

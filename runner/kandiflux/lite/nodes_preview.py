@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from kandiflux.lite.guard import Returned, attempt
@@ -40,9 +41,9 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, (int, float)):  # bool is an int, and shown as True
         return str(value)
     for way in (json.dumps, str):
-        shown = attempt(lambda way=way: way(value))
+        shown = attempt(partial(way, value))
         if isinstance(shown, Returned):
-            return shown.value
+            return str(shown.value)
     return _UNSHOWABLE
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,7 +64,7 @@ class Registry:
         for name in self.classes if names is None else names:
             if name not in self.classes:
                 continue
-            info = attempt(lambda name=name: self._describe(name))
+            info = attempt(partial(self._describe, name))
             if isinstance(info, Failure):
                 log.error("%sCannot describe the node %s: %s", info.text, name, info.error)
             else:

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kandiflux.lite.calls import call_over_lists, gather_inputs
@@ -52,7 +53,7 @@ def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = 
     reasons: list[Json] = []
     node_errors: Json = {}
     for output in outputs:
-        checked = attempt(lambda output=output: checks.check(output))
+        checked = attempt(partial(checks.check, output))
         if isinstance(checked, Failure):
             more = {"exception_type": checked.type_name, "traceback": checked.traceback}
             checks.errors[output] = [
