@@ -24,7 +24,7 @@ def save_outputs(
     is_taken: whether a further name is another job's, and to be left out.
 
     The name is the job's alone, so what an earlier try of the same job left under it is replaced.
-    OutputError where the disk says no; OutputMissing and ServerUnreachable as `Output.chunks`.
+    OutputError where the disk says no; OutputMissing, ServerUnreachable and ServerError as `Output.write`.
     """
     saved: list[Saved] = []
     taken: dict[str, int] = {}
@@ -51,7 +51,7 @@ def _save(output: Output, folder: Path, path: str) -> int:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
-            size = sum(file.write(chunk) for chunk in output.chunks())
+            size = output.write(file)
         if size == 0:
             raise OutputError(f"The server sent an empty file for {output.filename}.")
         partial.replace(target)

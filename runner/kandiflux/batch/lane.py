@@ -1,8 +1,8 @@
 """One server's part in a batch: it is kept supplied, what it makes is fetched, and its absences are borne.
 
-Three threads each. The supplier hands over jobs, as many as the backlog says, so that the server never waits for us
-and a job never waits on a server that may die. The collector saves what has ended. The attendant looks whether a
-server that says nothing is still there:
+The supplier hands over jobs, as many as the backlog says, so that the server never waits for us and a job never waits
+on a server that may die. Two collectors save what has ended. The attendant looks whether a server that says nothing
+is still there; each is a thread.
 
     it answers                     up
     it connects, and no answer     silent: it keeps its jobs, however slow it is (up to the client's own patience)
@@ -59,6 +59,7 @@ _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
 _RESUBMITS = 3
 _UNSAVED = 4
+_COLLECTORS = 2
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
 
 
@@ -147,7 +148,11 @@ class Lane:
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"kandiflux-{word}-{name}", daemon=True)
-            for word, work in (("supply", self._supply), ("collect", self._collect), ("attend", self._attend))
+            for word, work in (
+                ("supply", self._supply),
+                *[("collect", self._collect)] * _COLLECTORS,
+                ("attend", self._attend),
+            )
         ]
 
     @property
@@ -167,7 +172,8 @@ class Lane:
     def close(self, timeout: float = 10.0) -> None:
         """Ends its threads. What is still on the server stays there, and open in the ledger."""
         self._closing.set()
-        self._ended.put(None)
+        for _ in range(_COLLECTORS):
+            self._ended.put(None)
         self._shared.notify()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
@@ -385,7 +391,8 @@ class Lane:
                 return
         small = thumbnails(self._shared.folder, files)
         ledger.done(attempt, files, texts=result.texts, seconds=result.seconds, thumbnails=small)
-        self._done += 1
+        with self._lock:
+            self._done += 1
         for file in files:
             self._shared.emit("saved", index=attempt.index, path=str(self._shared.folder / file.path))
         self._shared.emit(
