@@ -185,14 +185,16 @@ def _list(made: Batch, *, as_json: bool) -> None:
     planned = made.preview()
     if as_json:
         for job in planned:
-            typer.echo(json.dumps({"index": job.index, "name": job.name, "values": job.values}, ensure_ascii=False))
+            about = {"index": job.index, "name": job.name, "state": job.state, "values": job.values}
+            typer.echo(json.dumps(about, ensure_ascii=False))
         return
     columns = list(dict.fromkeys(name for job in planned for name in job.values))
     rows = [
-        (str(job.index), job.name, *(str(job.values.get(column, "")) for column in columns)) for job in planned
-    ]  # fmt: skip
+        (str(job.index), job.state, job.name, *(str(job.values.get(column, "")) for column in columns))
+        for job in planned
+    ]
     hidden = len(rows) - _SHOWN if sys.stdout.isatty() else 0
-    print_table(("job", "name", *columns), rows[:_SHOWN] if hidden > 0 else rows)
+    print_table(("job", "state", "name", *columns), rows[:_SHOWN] if hidden > 0 else rows)
     typer.echo(f"{len(rows)} jobs" + (f", of which {hidden} are not shown" if hidden > 0 else ""), err=True)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 import requests
-from kandiflux.batch import Batch, BatchEvent, JobList, Summary, Terms, parse_grid
+from kandiflux.batch import Batch, BatchEvent, JobList, Summary, Terms, parse_grid, read_jobs
 from kandiflux.batch.ledger import LEDGER
 from kandiflux.errors import InvalidPrompt, ServerUnreachable, UsageError
 from PIL import Image
@@ -104,8 +104,6 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_sent(lite_host: Running
     table = tmp_path / "jobs.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([["width", "height", "tilt"], ["many", "8", ""], ["16", "0", "3"]])
-    from kandiflux.batch import read_jobs
-
     batch = Batch(PLAIN, JobList(rows=read_jobs(table)), tmp_path / "out", servers=[lite_host.url])
     with pytest.raises(UsageError) as caught:
         batch.run()
@@ -304,7 +302,7 @@ def test_a_runner_killed_again_and_again_loses_nothing_and_repeats_nothing(
 ) -> None:
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
-    count, out, prefix = 300, tmp_path / "out", f"killed-{tmp_path.name}-{seed}"
+    count, out, prefix = 500, tmp_path / "out", f"killed-{tmp_path.name}-{seed}"
     line = command("--set", f"name={prefix}", "--no-report", jobs=count, out=out,
                    servers=[lite_host.url, second_host.url])  # fmt: skip
     kills, printed = 0, 0
@@ -385,12 +383,36 @@ def test_a_second_ctrl_c_cancels_what_runs(lite_host: RunningHost, tmp_path: Pat
 
 
 def test_a_dry_run_lists_the_jobs_and_writes_nothing(lite_host: RunningHost, tmp_path: Path) -> None:
-    ended = kandiflux("batch", str(PLAIN), "--grid", "width=8,16 colour=1..3", "--out", str(tmp_path / "out"),
-                      "--limit", "5", "--dry-run", "--server", lite_host.url)  # fmt: skip
+    words = ("batch", str(PLAIN), "--out", str(tmp_path / "out"), "--server", lite_host.url)
+    ended = kandiflux(*words, "--grid", "width=8,16 colour=1..3", "--limit", "5", "--dry-run")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[:3] == ["job\tname\twidth\tcolour", "1\t0001\t8\t1", "2\t0002\t16\t1"]
+    assert ended.stdout.splitlines()[:3] == [
+        "job\tstate\tname\twidth\tcolour",
+        "1\tnew\t0001\t8\t1",
+        "2\tnew\t0002\t16\t1",
+    ]
     assert "5 jobs" in ended.stderr
     assert not (tmp_path / "out").exists()
+    assert kandiflux(*words, "--grid", "width=8").returncode == 0
+    again = kandiflux(*words, "--grid", "width=4,8", "--dry-run")
+    assert again.stdout.splitlines()[1:] == ["1\tnew\t0001_2\t4", "2\tdone\t0001\t8"]
+
+
+def test_pictures_are_uploaded_to_each_server(lite_host: RunningHost, second_host: RunningHost, tmp_path: Path) -> None:
+    workflow = tmp_path / "copy.json"
+    nodes = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "x.png"}, "_meta": {"title": "Source"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": tmp_path.name}},
+    }
+    workflow.write_text(json.dumps(nodes))
+    with (tmp_path / "jobs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["Source.image"], *([str(tmp_path / f"{shade}.png")] for shade in range(12))])
+    for shade in range(12):
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(tmp_path / f"{shade}.png")
+    batch = Batch(workflow, JobList(rows=read_jobs(tmp_path / "jobs.csv")), tmp_path / "out",
+                  servers=[lite_host.url, second_host.url], name="{index}")  # fmt: skip
+    assert batch.run().complete
+    assert [colour_of(tmp_path / "out" / f"{number}.png") >> 16 for number in range(1, 13)] == list(range(12))
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_seeds_that_cannot_be(seed: str | int, said: str) -> None:
 
 
 def planned(jobs: JobList, folder: Path, **options: Any) -> list[Any]:
-    return list(Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), folder, **options).fresh())
+    return list(Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), folder, **options).preview())
 
 
 def test_names_are_free_in_the_folder(tmp_path: Path) -> None:
@@ -283,5 +283,5 @@ def test_ten_thousand_jobs_are_planned_one_by_one(tmp_path: Path) -> None:
     jobs = JobList(axes=parse_grid(["colour=0..99999", "width=1..100"]))
     plan = Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path)
     assert len(plan) == 10_000_000
-    assert next(iter(plan.fresh())).values == {"colour": 0, "width": 1}
+    assert next(iter(plan.preview())).values == {"colour": 0, "width": 1}
     assert len(Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path, limit=3)) == 3

@@ -377,7 +377,9 @@ class Lane:
                 if self._closing.wait(_TICK):
                     return
                 if self.state == "gone":
-                    self._lost(attempt, JobLost(f"{error.message}", prompt_id=flight.job.prompt_id))
+                    # Where nobody else could make it anew, the next run fetches it.
+                    if self._shared.other_lanes_up(self):
+                        self._lost(attempt, JobLost(error.message, prompt_id=flight.job.prompt_id))
                     return
             except OutputError as error:
                 if not isinstance(error.__cause__, OSError):

@@ -152,6 +152,11 @@ class Ledger:
             self._db.execute("UPDATE jobs SET position = NULL")
             yield Listing(self._db)
 
+    def known(self, key: str) -> tuple[Mapping[str, Any], str, str] | None:
+        """The values, name and state of a job that was in a list before."""
+        row = self._one("SELECT vals, name, state FROM jobs WHERE key = ?", key)
+        return None if row is None else (json.loads(row[0]), row[1], row[2])
+
     def resume(self, folder: Path) -> int:
         """Has failed jobs, and done ones whose files are gone, run again; how many had lost files."""
         with self._transaction():

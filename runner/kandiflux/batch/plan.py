@@ -22,18 +22,21 @@ from kandiflux.batch.names import NameTemplate, Unique
 from kandiflux.errors import UsageError
 from kandiflux.workflow import Workflow
 
-__all__ = ["Plan", "PlannedJob", "Resumed", "plan_jobs", "workflow_digest"]
+__all__ = ["Plan", "PlannedJob", "Resumed", "plan_jobs", "require_same_workflow", "workflow_digest"]
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job of the list with everything that is decided before it runs. `index` counts from 1."""
+    """A job of the list with everything that is decided before it runs. `index` counts from 1; `state` is that of the
+    ledger, or new.
+    """
 
     index: int
     key: str
     place: tuple[int, ...]
     values: Mapping[str, Any]
     name: str
+    state: str = "new"
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,16 @@ class Plan:
         count = len(self._checked.jobs)
         return count if self._limit is None else min(count, self._limit)
 
-    def fresh(self) -> Iterator[PlannedJob]:
-        """Every job as if none had run before."""
+    def preview(self, ledger: Ledger | None = None) -> Iterator[PlannedJob]:
+        """Every job as a run would have it."""
         namer = _Namer(self._folder, ())
         for index, key, job in self.keyed():
-            yield self.job(index, key, job, namer)
+            known = ledger.known(key) if ledger is not None else None
+            if known is None:
+                yield self.job(index, key, job, namer)
+            else:
+                values, name, state = known
+                yield PlannedJob(index, key, (job.row, *job.place, job.repetition), values, name, state)
 
     def keyed(self) -> Iterator[tuple[int, str, Listed]]:
         """Index, key and what is listed."""
@@ -103,14 +111,9 @@ class Plan:
 
 def plan_jobs(plan: Plan, ledger: Ledger, workflow: Workflow, folder: Path) -> Resumed:
     """Writes the list into the ledger. UsageError where the ledger is another workflow's."""
-    digest, known = workflow_digest(workflow), ledger.about("workflow")
-    if known is not None and known != digest:
-        raise UsageError(
-            f"{folder} holds a batch of another workflow ({ledger.about('name')}, or this one before it was changed).",
-            hint="Choose another folder with --out, or forget the old batch with --restart; its files stay.",
-        )
+    require_same_workflow(ledger, workflow, folder)
     new = 0
-    with ledger.listing({"workflow": digest, "name": workflow.name}) as listing:
+    with ledger.listing({"workflow": workflow_digest(workflow), "name": workflow.name}) as listing:
         namer = _Namer(folder, listing.names())
         for index, key, job in plan.keyed():
             place = (job.row, *job.place, job.repetition)
@@ -121,6 +124,16 @@ def plan_jobs(plan: Plan, ledger: Ledger, workflow: Workflow, folder: Path) -> R
     files_gone = ledger.resume(folder)
     counts = ledger.counts()
     return Resumed(counts.total, counts.done, new, ledger.unlisted(), files_gone)
+
+
+def require_same_workflow(ledger: Ledger, workflow: Workflow, folder: Path) -> None:
+    """UsageError where the ledger is another workflow's."""
+    known = ledger.about("workflow")
+    if known is not None and known != workflow_digest(workflow):
+        raise UsageError(
+            f"{folder} holds a batch of another workflow ({ledger.about('name')}, or this one before it was changed).",
+            hint="Choose another folder with --out, or forget the old batch with --restart; its files stay.",
+        )
 
 
 def workflow_digest(workflow: Workflow) -> str:

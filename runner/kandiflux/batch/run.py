@@ -25,7 +25,7 @@ from kandiflux.batch.jobs import JobList
 from kandiflux.batch.lane import Lane, Shared, Terms
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger
 from kandiflux.batch.lock import held_folder
-from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs
+from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs, require_same_workflow
 from kandiflux.client import Client
 from kandiflux.config import LITE, Connection, connection
 from kandiflux.errors import InvalidPrompt, KandifluxError, OutputError, ServerUnreachable, UsageError
@@ -103,10 +103,15 @@ class Batch:
         self._telling = threading.RLock()
 
     def preview(self) -> list[PlannedJob]:
-        """The jobs as a first run would do them. Contacts the servers to check them; writes and sends nothing."""
+        """The jobs as a run would have them. Contacts the servers to check them; sends nothing, changes nothing."""
         with self._clients() as clients:
             plan = Plan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
-            return list(plan.fresh())
+        path = self.folder / LEDGER
+        if self._restart or not path.is_file():
+            return list(plan.preview())
+        with contextlib.closing(Ledger(path)) as ledger:
+            require_same_workflow(ledger, self.workflow, self.folder)
+            return list(plan.preview(ledger))
 
     def run(self, on_event: Callable[[BatchEvent], None] | None = None) -> Summary:
         """Runs until every job is done or has failed, or until it is stopped.
