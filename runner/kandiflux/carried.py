@@ -61,6 +61,7 @@ def read_carried(path: Path) -> Carried | None:
 
 
 def sidecar_of(path: Path) -> Path:
+    """FILE.json beside a file."""
     return path.with_name(f"{path.name}.json")
 
 

@@ -91,6 +91,7 @@ class Client:
 
     @property
     def url(self) -> str:
+        """The server's base address."""
         return self.server.url
 
     def close(self) -> None:

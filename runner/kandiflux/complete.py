@@ -64,6 +64,7 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
+    """The presets of the workflow on the line."""
     about = _about(_workflow_file(_named_workflow(ctx)))
     presets: object = about.get("presets")
     names = list(cast("dict[str, object]", presets)) if isinstance(presets, dict) else []

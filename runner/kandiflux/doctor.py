@@ -37,12 +37,15 @@ _GB, _MB = 10**9, 1 << 20
 
 @dataclass(frozen=True)
 class Line:
+    """One thing looked at: what was found, and what to do where it is not ok."""
+
     state: State
     what: str
     found: str
     todo: str = ""
 
     def as_dict(self) -> dict[str, str]:
+        """The same as JSON."""
         return asdict(self)
 
 

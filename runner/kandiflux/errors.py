@@ -96,23 +96,25 @@ class KandifluxError(Exception):
 
 
 class UsageError(KandifluxError):
+    """The request itself is wrong; nothing was sent."""
+
     exit_code = 2
 
 
 class WorkflowError(UsageError):
-    pass
+    """The file cannot be read, or is no workflow."""
 
 
 class ConversionError(WorkflowError):
-    pass
+    """The editor's format cannot become the API format."""
 
 
 class ParameterError(UsageError):
-    pass
+    """No such parameter, a value of the wrong type, out of range, or not in the list."""
 
 
 class ServerError(KandifluxError):
-    pass
+    """The server answered, and the answer is no."""
 
 
 @dataclass(frozen=True)
@@ -144,18 +146,24 @@ class InvalidPrompt(ServerError):
 
 
 class BodyTooLarge(ServerError):
+    """HTTP 413: more than the server takes in one request."""
+
     exit_code = 2
 
 
 class AccessDenied(ServerError):
+    """HTTP 401 or 403."""
+
     exit_code = 2
 
 
 class ProtocolError(ServerError):
-    pass
+    """An answer or a frame that is not ComfyUI's."""
 
 
 class ServerUnreachable(KandifluxError):
+    """No answer at all."""
+
     exit_code = 3
 
 
@@ -219,36 +227,38 @@ class NodeFailed(JobError):
 
 
 class OutOfMemory(NodeFailed):
-    pass
+    """A node failed because memory ran out."""
 
 
 class JobInterrupted(JobError):
+    """Somebody cancelled the job."""
+
     exit_code = 130
 
 
 class JobLost(JobError):
-    pass
+    """The job is in neither queue nor history; nobody can say whether it ran."""
 
 
 class JobTimeout(JobError):
-    pass
+    """The job has not finished in the time allowed; it may still be running."""
 
 
 class OutputError(KandifluxError):
-    pass
+    """A result cannot be fetched or written."""
 
 
 class OutputMissing(OutputError):
-    pass
+    """The server lists a file that is no longer there."""
 
 
 class DownloadError(KandifluxError):
-    pass
+    """A model file cannot be downloaded."""
 
 
 class WrongFile(DownloadError):
-    pass
+    """What came is not the file that was wanted."""
 
 
 class DiskFull(DownloadError):
-    pass
+    """There is no room for the file."""

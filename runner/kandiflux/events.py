@@ -66,6 +66,8 @@ class Event:
 
 @dataclass(frozen=True)
 class ServerStatus(Event):
+    """Sent to everyone after every change of the queue."""
+
     kind = "status"
     queue_remaining: int | None
     """Jobs waiting or running, of all clients together."""
@@ -73,6 +75,8 @@ class ServerStatus(Event):
 
 @dataclass(frozen=True)
 class FeatureFlags(Event):
+    """What the server can do: its answer to the flags that were sent to it."""
+
     kind = "feature_flags"
     flags: Mapping[str, Any]
 
@@ -95,11 +99,15 @@ class JobFinished(Event):
 
 @dataclass(frozen=True)
 class ExecutionStarted(Event):
+    """The prompt's turn has come."""
+
     kind = "execution_start"
 
 
 @dataclass(frozen=True)
 class NodesCached(Event):
+    """What the server answers for from its cache."""
+
     kind = "execution_cached"
     node_ids: tuple[str, ...]
 
@@ -115,6 +123,8 @@ class NodeStarted(Event):
 
 @dataclass(frozen=True)
 class NodeProgress(Event):
+    """Steps of one node, as older servers tell them."""
+
     kind = "progress"
     node_id: str | None
     value: float
@@ -123,6 +133,8 @@ class NodeProgress(Event):
 
 @dataclass(frozen=True)
 class NodeState:
+    """How far one node is, within a `ProgressState`."""
+
     value: float
     max: float
     state: str
@@ -151,11 +163,15 @@ class NodeExecuted(Event):
 
 @dataclass(frozen=True)
 class ExecutionSucceeded(Event):
+    """Every node is done; the history follows shortly."""
+
     kind = "execution_success"
 
 
 @dataclass(frozen=True)
 class ExecutionInterrupted(Event):
+    """The prompt was stopped while this node ran."""
+
     kind = "execution_interrupted"
     node_id: str | None
     node_type: str | None
@@ -163,6 +179,8 @@ class ExecutionInterrupted(Event):
 
 @dataclass(frozen=True)
 class ExecutionFailed(Event):
+    """A node raised; the last of the prompt where `terminal`."""
+
     kind = "execution_error"
     node_id: str | None
     node_type: str | None
@@ -179,6 +197,8 @@ class ExecutionFailed(Event):
 
 @dataclass(frozen=True)
 class Preview(Event):
+    """A picture of what is being made, or one that SaveImageWebsocket sends."""
+
     kind = "preview"
     node_id: str | None
     display_node_id: str | None
@@ -188,6 +208,8 @@ class Preview(Event):
 
 @dataclass(frozen=True)
 class NodeText(Event):
+    """A text that a node shows while it runs."""
+
     kind = "progress_text"
     node_id: str
     text: str
@@ -195,6 +217,8 @@ class NodeText(Event):
 
 @dataclass(frozen=True)
 class Unknown(Event):
+    """A frame of a type that this version does not know."""
+
     kind = "unknown"
     type: str
     data: Any

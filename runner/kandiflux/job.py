@@ -92,10 +92,12 @@ class Job:
 
     @property
     def state(self) -> JobState:
+        """Where it is: submitting, queued, running, or one of the four ends."""
         return self._state
 
     @property
     def finished(self) -> bool:
+        """Whether it has ended, however it ended."""
         return self._outcome is not None
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:

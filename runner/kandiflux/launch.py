@@ -59,6 +59,7 @@ class Running:
     """Where it was started by this process."""
 
     def as_dict(self) -> dict[str, Any]:
+        """As it is written down."""
         return {
             "folder": self.folder,
             "url": self.url,
@@ -69,6 +70,7 @@ class Running:
         }
 
     def answers(self) -> bool:
+        """Whether its HTTP side answers."""
         from kandiflux.server import Server
 
         try:

@@ -77,6 +77,7 @@ class Output:
 
     @property
     def is_file(self) -> bool:
+        """False for a text that a node only shows."""
         return self.text is None
 
     def chunks(self) -> Iterator[bytes]:
@@ -129,6 +130,7 @@ class Output:
         return content.getvalue()
 
     def as_dict(self) -> dict[str, Any]:
+        """What it is, as JSON; not its content."""
         about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
         if self.text is not None:
             return {**about, "text": self.text}

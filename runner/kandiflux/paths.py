@@ -6,6 +6,8 @@ In a checkout (and an editable install) the pack is the repository root; in a wh
 
 from pathlib import Path
 
+__all__ = ["pack_root", "workflows_folder"]
+
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
 

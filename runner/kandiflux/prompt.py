@@ -52,6 +52,7 @@ class Prompt:
         return cls({str(node_id): node for node_id, node in data.items()}, workflow)
 
     def class_type(self, node_id: str | None) -> str:
+        """The node's class; empty for a node that is not there."""
         node = self._node(node_id)
         return str(node["class_type"]) if node else ""
 

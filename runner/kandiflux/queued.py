@@ -34,6 +34,7 @@ class QueuedJob:
     mine: bool
 
     def as_dict(self) -> dict[str, Any]:
+        """The same as JSON."""
         return asdict(self)
 
 

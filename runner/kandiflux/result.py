@@ -25,22 +25,27 @@ class Result:
     seconds: float | None = None
 
     def of_kind(self, kind: str) -> tuple[Output, ...]:
+        """The outputs of one kind; see `Output`."""
         return tuple(output for output in self.outputs if output.kind == kind)
 
     @property
     def images(self) -> tuple[Output, ...]:
+        """Pictures, those that came over the websocket included."""
         return self.of_kind("image")
 
     @property
     def videos(self) -> tuple[Output, ...]:
+        """Videos."""
         return self.of_kind("video")
 
     @property
     def latents(self) -> tuple[Output, ...]:
+        """Files of latents."""
         return self.of_kind("latent")
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """The texts that nodes show."""
         return tuple(output.text for output in self.outputs if output.text is not None)
 
     @property
@@ -86,6 +91,7 @@ def outcome(
 
 
 def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:
+    """The error that a node's failure is told as, with the title that the user knows it by."""
     memory = "OutOfMemory" in event.exception_type or event.exception_type.endswith("MemoryError")
     failure = OutOfMemory if memory else NodeFailed
     return failure(

@@ -53,6 +53,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class QueueEntry:
+    """One job in the server's queue. marker: our own id of it, where it is of ours."""
+
     number: float
     prompt_id: str
     marker: str | None
@@ -60,6 +62,7 @@ class QueueEntry:
     """As the server lists it: number, prompt id, prompt, extra data, output nodes."""
 
     def is_job(self, prompt_id: str, marker: str) -> bool:
+        """Whether this is the job that we know by either."""
         return self.prompt_id == prompt_id or self.marker == marker
 
 
@@ -110,6 +113,7 @@ class Server:
         self.close()
 
     def close(self) -> None:
+        """Closes the connections of every thread."""
         with self._lock:
             sessions, self._sessions = self._sessions, []
             self._local = threading.local()
@@ -119,6 +123,7 @@ class Server:
     # What the server is and knows
 
     def system_stats(self) -> dict[str, Any]:
+        """Versions, memory and devices."""
         return self._get_object("/system_stats")
 
     def features(self) -> dict[str, Any]:
@@ -127,6 +132,7 @@ class Server:
         return answer.body if answer.status == 200 and isinstance(answer.body, dict) else {}
 
     def object_info(self) -> dict[str, Any]:
+        """Every node class with its inputs."""
         return self._get_object("/object_info")
 
     def embeddings(self) -> list[str] | None:
@@ -156,6 +162,7 @@ class Server:
         return entry if isinstance(entry, dict) else None
 
     def recent_history(self, max_items: int = 100) -> dict[str, Any]:
+        """The newest entries by prompt id."""
         return self._get_object("/history", {"max_items": max_items})
 
     def post_prompt(self, body: Mapping[str, Any]) -> Answer:
@@ -167,6 +174,7 @@ class Server:
         return answer
 
     def delete_pending(self, prompt_id: str) -> None:
+        """Takes a waiting job from the queue; no word of it where there is none."""
         self._post_done("/queue", {"delete": [prompt_id]})
 
     def interrupt(self, prompt_id: str) -> None:
@@ -174,6 +182,7 @@ class Server:
         self._post_done("/interrupt", {"prompt_id": prompt_id})
 
     def free(self, *, unload_models: bool = True, free_memory: bool = True) -> None:
+        """Asks for memory back after the running job; free_memory alone unloads models, too."""
         self._post_done("/free", {"unload_models": unload_models, "free_memory": free_memory})
 
     # Files
