@@ -315,17 +315,20 @@ def _end(started: Running) -> None:
     if sys.platform == "win32":
         subprocess.run(["taskkill", "/PID", str(started.pid), "/T", "/F"], capture_output=True, check=False)
         return
-    # Ctrl-C is how ComfyUI is stopped; what is left after it, children among it, has to go less politely.
-    for send, number in ((os.kill, signal.SIGINT), (os.killpg, signal.SIGTERM), (os.killpg, signal.SIGKILL)):
-        with contextlib.suppress(ProcessLookupError):
-            send(started.pid, number)
-        deadline = time.monotonic() + _STOP_SECONDS
-        while lives(started) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if not lives(started):
-            break
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(started.pid, signal.SIGKILL)
+    try:
+        # Ctrl-C is how ComfyUI is stopped; where it does not heed it, it has to go less politely.
+        for send, number in ((os.kill, signal.SIGINT), (os.killpg, signal.SIGTERM)):
+            with contextlib.suppress(ProcessLookupError):
+                send(started.pid, number)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while lives(started) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not lives(started):
+                break
+    finally:
+        # What is left of its group: children, and itself where it hangs or the user did not want to wait.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 # Options

@@ -29,6 +29,10 @@ if args.mode == "taken":
     sys.exit("[Errno 98] error while attempting to bind on address: address already in use")
 if args.mode == "hangs":
     time.sleep(1000)
+if args.mode == "stubborn":
+    import signal
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if args.mode == "child":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     open("child", "w").write(str(child.pid))
@@ -121,6 +125,15 @@ def test_what_it_started_ends_with_it(folder: Path) -> None:
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_one_that_heeds_nothing_ends_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.launch._STOP_SECONDS", 0.3)
+    with comfyui(folder, "--mode", "stubborn"):
+        (one,) = running()
+    assert not lives(one)
+    assert not one.answers()
 
 
 def test_a_process_that_only_has_the_pid_is_left_alone(folder: Path) -> None:
