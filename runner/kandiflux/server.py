@@ -318,7 +318,7 @@ class Server:
         # requests' sessions are not promised to be safe across threads, so each thread has its own.
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             session.headers.update(self.headers)
             session.cert = self.cert
             if any(name.lower() == "authorization" for name in self.headers):
@@ -332,6 +332,15 @@ class Server:
             with self._lock:
                 self._sessions.append(session)
         return session
+
+
+class _Session(requests.Session):
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """What is sent to a server is for it alone: requests itself drops no more than Authorization."""
+        super().rebuild_auth(prepared_request, response)
+        if self.should_strip_auth(response.request.url or "", prepared_request.url or ""):
+            for name in self.headers.keys() - requests.utils.default_headers().keys():
+                prepared_request.headers.pop(name, None)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -34,7 +34,10 @@ class Guard:
 
     wanted: str | None = None
     tls: ssl.SSLContext | None = None
+    elsewhere: str | None = None
+    """Where it redirects to."""
     seen: list[tuple[str, str | None]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -74,6 +77,9 @@ class Guard:
 
     async def _json(self, request: web.Request) -> web.Response:
         self._note(request)
+        self.keys.append(request.headers.get("X-Key"))
+        if self.elsewhere is not None:
+            raise web.HTTPFound(f"{self.elsewhere}{request.path}")
         answers: dict[str, Any] = {
             "/queue": {"queue_running": [], "queue_pending": []},
             "/system_stats": {"system": {"comfyui_version": "0.3.64"}, "devices": []},
@@ -145,6 +151,15 @@ def test_a_named_server_is_one_everywhere(guard: Guard, tmp_path: Path, monkeypa
         assert json.loads(shown.stdout) == {"url": guard.url, "jobs": []}
     listed = json.loads(CliRunner().invoke(app, ["servers", "--json"]).stdout)
     assert listed["servers"] == [{"name": "gpu", "url": guard.url, "default": True}]
+
+
+def test_a_server_that_points_elsewhere_does_not_hand_our_secrets_on(guard: Guard) -> None:
+    with Guard().serving() as other:
+        guard.elsewhere = other.url
+        with Client(guard.url, headers={"Authorization": BEARER, "X-Key": SECRET}) as client:
+            client.server.queue()
+        assert (guard.seen, guard.keys) == ([("/queue", BEARER)], [SECRET])
+        assert (other.seen, other.keys) == ([("/queue", None)], [None])
 
 
 @pytest.mark.parametrize("words", [["queue"], ["queue", "--json"], ["doctor", "--json"]])
