@@ -89,15 +89,15 @@ class Output:
         elif self.source is not None:
             yield from self.source.view(self.filename, self.subfolder, self.folder)
 
-    def write(self, file: BinaryIO) -> int:
+    def write(self, file: BinaryIO, *, again: bool = True) -> int:
         """Writes the content into `file`, at its end; the bytes written.
 
         A download that breaks off, or gives something that is no picture under a picture's name, is begun again, for a
-        quarter of a minute or so.
+        quarter of a minute or so; not so where `again` is False.
         OutputMissing, ServerUnreachable or ServerError where it cannot be fetched.
         """
         start = file.tell()
-        for pause in _PAUSES:
+        for pause in _PAUSES if again else ():
             try:
                 return self._write(file)
             except (ServerUnreachable, ServerError) as error:

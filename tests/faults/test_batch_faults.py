@@ -25,8 +25,9 @@ WORKFLOW = Workflow.from_data(prompt(), name="picture")
 
 @pytest.fixture(autouse=True)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks at quiet servers five times as often as it would."""
+    """Looks at quiet servers more often than it would, and is sooner content with no answer."""
     monkeypatch.setattr("kandiflux.batch.lane._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("kandiflux.batch.lane._PROBE", (0.5, 0.2))
 
 
 def connect(server: str, patience: float) -> Client:
@@ -121,6 +122,45 @@ def test_a_server_that_stalls_keeps_its_jobs(comfy: FakeComfyUI, tmp_path: Path)
         assert pictures(tmp_path) == ["0001.png", "0002.png", "0003.png"]
         assert widths(comfy) + widths(other) == {1: 1, 2: 1, 3: 1}
     assert not [event for event in events if event.kind in ("lost", "failed")]
+
+
+def test_silence_does_not_last_for_ever(comfy: FakeComfyUI, tmp_path: Path) -> None:
+    """Nothing runs elsewhere, for it may run there; the jobs count as failed until somebody looks again."""
+    comfy.ending = "hold"
+    errors: list[str] = []
+
+    def run() -> None:
+        try:
+            batch(comfy, tmp_path, terms=Terms(patience=0.3, silence=1.0)).run()
+        except ServerUnreachable as error:
+            errors.append(error.message)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    _until(lambda: comfy.running and comfy.pending)
+    comfy._loop.call_soon_threadsafe(time.sleep, 4.0)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert "No server is left" in errors[0]
+    comfy.ending = "success"
+    comfy.call(comfy.release())
+    assert batch(comfy, tmp_path).run().complete
+    assert widths(comfy) == {1: 1, 2: 1, 3: 1}
+
+
+def test_a_picture_that_cannot_be_fetched_for_a_while(comfy: FakeComfyUI, tmp_path: Path) -> None:
+    comfy.view = "truncated"
+    events: list[BatchEvent] = []
+
+    def mend(event: BatchEvent) -> None:
+        events.append(event)
+        if event.kind == "found":
+            comfy.view = "ok"
+
+    assert batch(comfy, tmp_path).run(mend).complete
+    assert widths(comfy) == {1: 1, 2: 1, 3: 1}
+    assert pictures(tmp_path) == ["0001.png", "0002.png", "0003.png"]
+    assert [event.kind for event in events].count("found") >= 1
 
 
 def test_a_server_that_is_gone_leaves_its_jobs_to_another(comfy: FakeComfyUI, tmp_path: Path) -> None:

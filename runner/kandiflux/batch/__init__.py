@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from kandiflux.batch.jobs import JobList as JobList
     from kandiflux.batch.jobs import Row as Row
     from kandiflux.batch.jobs import read_jobs as read_jobs
-    from kandiflux.batch.lane import Terms as Terms
     from kandiflux.batch.run import Batch as Batch
+    from kandiflux.batch.shared import Terms as Terms
 
 _HOME = {
     "Axis": "grid",
@@ -35,7 +35,7 @@ _HOME = {
     "LaneStatus": "events",
     "Row": "jobs",
     "Summary": "events",
-    "Terms": "lane",
+    "Terms": "shared",
     "parse_grid": "grid",
     "read_jobs": "jobs",
     "read_lines": "grid",

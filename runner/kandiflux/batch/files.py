@@ -51,7 +51,7 @@ def _save(output: Output, folder: Path, path: str) -> int:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("xb") as file:
-            size = output.write(file)
+            size = output.write(file, again=False)
         if size == 0:
             raise OutputError(f"The server sent an empty file for {output.filename}.")
         partial.replace(target)

@@ -5,7 +5,8 @@ on a server that may die. Two collectors save what has ended. The attendant look
 is still there; each is a thread.
 
     it answers                     up
-    it connects, and no answer     silent: it keeps its jobs, however slow it is (up to the client's own patience)
+    it connects, and no answer     silent: it keeps its jobs, however slow it is; after `silence` seconds it is given
+                                   up, and what it has counts as failed until the next run looks for it
     it refuses connections         away: it gets no more jobs; after `patience` seconds its jobs are lost, and run
                                    elsewhere. Should it come back, what it still has of them is taken back.
 """
@@ -18,14 +19,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kandiflux.batch.events import LaneStatus, ServerState
 from kandiflux.batch.files import save_outputs
-from kandiflux.batch.ledger import Attempt, Ledger
-from kandiflux.batch.pictures import thumbnails
+from kandiflux.batch.ledger import Attempt
+from kandiflux.batch.shared import RESUBMITS, Books, Shared
 from kandiflux.client import Client
 from kandiflux.errors import (
     AccessDenied,
@@ -47,57 +48,18 @@ from kandiflux.job import Job
 from kandiflux.prompt import Prompt
 from kandiflux.result import Result
 from kandiflux.server import Server
-from kandiflux.workflow import Workflow
 
-__all__ = ["Lane", "Shared", "Terms"]
+__all__ = ["Lane"]
 
 _log = logging.getLogger(__name__)
 
 _TICK = 0.5
-_PROBE = (3.0, 10.0)
+_PROBE = (3.0, 5.0)
 _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
-_RESUBMITS = 3
 _UNSAVED = 4
 _COLLECTORS = 2
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the user wants done when things go wrong, and how many jobs a server holds at a time."""
-
-    backlog: int = 2
-    retries: int = 0
-    resubmit: bool = True
-    fail_fast: bool = False
-    patience: float = 120.0
-
-
-@dataclass
-class Shared:
-    """What all lanes of a batch work on together. `changed` is notified when a job or a server changes its state."""
-
-    workflow: Workflow
-    ledger: Ledger
-    folder: Path
-    terms: Terms
-    emit: Callable[..., None]
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    stopping: bool = False
-    cancelling: bool = False
-    fatal: BaseException | None = None
-    other_lanes_up: Callable[[Lane], bool] = lambda lane: False
-
-    def notify(self) -> None:
-        with self.changed:
-            self.changed.notify_all()
-
-    def stop(self, fatal: BaseException | None = None) -> None:
-        with self.changed:
-            self.stopping = True
-            self.fatal = self.fatal or fatal
-            self.changed.notify_all()
 
 
 @dataclass
@@ -132,6 +94,7 @@ class Lane:
         self.reason: KandifluxError | None = None
         self._patience = patience
         self._shared = shared
+        self._books = Books(shared, name)
         told = client.server
         self._prober = Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_PROBE)
         self._fits = False
@@ -139,11 +102,13 @@ class Lane:
         self._flights: dict[str, _Flight] = {}
         self._unsettled = list(unsettled)
         self._late: set[str] = set()
+        self._troubled: dict[str, float] = {}
         self._abandoned: list[str] = []
         self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
         self._done = 0
         self._refusing_since: float | None = None
+        self._silent_since: float | None = None
         self._last_sign = 0.0
         self._closing = threading.Event()
         self._threads = [
@@ -204,8 +169,9 @@ class Lane:
     def _supply(self) -> None:
         while not self._closing.is_set():
             if self.state == "up":
-                if self._unsettled:
-                    self._settle(self._unsettled[0])
+                unsettled = next(iter(self._unsettled), None)
+                if unsettled is not None:
+                    self._settle(unsettled)
                     continue
                 if self._shared.stopping:
                     self._take_back()
@@ -231,7 +197,7 @@ class Lane:
             self._not_sent(attempt, error)
             return
         except KandifluxError as error:
-            self._failed(attempt, error)
+            self._books.failed(attempt, error)
             return
         try:
             # What becomes of a lost answer is for `_settle`, which knows whether the server is gone.
@@ -240,19 +206,22 @@ class Lane:
             _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
             if isinstance(error.__cause__, AnswerLost) and error.__cause__.still_coming:
                 self._late.add(attempt.id)
-            self._unsettled.append(attempt)
-            self._trouble(error)
+            self._postpone(attempt, error)
         except (ServerUnreachable, AccessDenied) as error:
             self._not_sent(attempt, error)
         except (InvalidPrompt, BodyTooLarge) as error:
-            self._failed(attempt, error)
+            self._books.failed(attempt, error)
         except KandifluxError as error:
             # The server is not well (HTTP 500, 429): that may pass.
-            self._failed(attempt, error, retries=max(_RESUBMITS, self._shared.terms.retries))
+            self._books.failed(attempt, error, at_least=RESUBMITS)
             self._trouble(error)
         else:
-            self._shared.emit("sent", index=attempt.index, server=self.name, attempt=attempt.id)
+            self._books.sent(attempt)
             self._follow(_Flight(attempt, job))
+
+    def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
+        self._books.withdrawn(attempt)
+        self._trouble(error)
 
     def _follow(self, flight: _Flight) -> None:
         self._last_sign = time.monotonic()
@@ -274,20 +243,31 @@ class Lane:
             settle = max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
             job = self.client.adopt(self._prompt(attempt), attempt.id, prompt_id=attempt.prompt_id, settle=settle)
         except (ServerUnreachable, ServerError) as error:
-            self._trouble(error)
+            if self._is_ours_to_settle(attempt):
+                self._postpone(attempt, error)
             return
         except KandifluxError as error:
             # The workflow cannot be made into a prompt here any more; what the server has of it is not ours to judge.
             if self._is_ours_to_settle(attempt):
-                self._shared.ledger.unknown(attempt, error.as_dict())
+                self._books.unknown(attempt, error)
             return
         if not self._is_ours_to_settle(attempt):
             return
         if job is None:
-            self._lost(attempt, _never_arrived(attempt, self.name))
+            self._books.lost(attempt, _never_arrived(attempt, self.name))
         else:
-            self._shared.emit("found", index=attempt.index, server=self.name, attempt=attempt.id)
+            self._books.found(attempt)
             self._follow(_Flight(attempt, job, adopted=True))
+
+    def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
+        """What became of it is found out once the server has answered the attendant; not for ever, though."""
+        since = self._troubled.setdefault(attempt.id, time.monotonic())
+        self._trouble(error)
+        if self.state == "unfit" or time.monotonic() - since >= self._shared.terms.silence:
+            self._books.unknown(attempt, error)
+        else:
+            with self._lock:
+                self._unsettled.append(attempt)
 
     def _is_ours_to_settle(self, attempt: Attempt) -> bool:
         """Takes it from the unsettled ones; False where it was given up meanwhile."""
@@ -333,100 +313,54 @@ class Lane:
         while (flight := self._ended.get()) is not None:
             self._last_sign = time.monotonic()
             self._end(flight)
-            self._flights.pop(flight.attempt.id, None)
+            if self._flights.get(flight.attempt.id) is flight:
+                del self._flights[flight.attempt.id]
             self._shared.notify()
 
     def _end(self, flight: _Flight) -> None:
-        attempt = flight.attempt
+        attempt, books = flight.attempt, self._books
         try:
             result = flight.job.result(0)
         except JobLost as error:
-            self._lost(attempt, error)
+            books.lost(attempt, error)
         except JobInterrupted as error:
             if flight.asked:
-                self._shared.ledger.withdrawn(attempt)
-                self._shared.emit("withdrawn", index=attempt.index)
+                books.withdrawn(attempt)
             else:
-                self._failed(attempt, error)
+                books.failed(attempt, error)
         except ServerUnreachable as error:
-            self._shared.ledger.unknown(attempt, error.as_dict())
-            self._tell_failure(attempt, error, again=False)
+            books.unknown(attempt, error)
         except OutOfMemory as error:
             self._free()
-            self._failed(attempt, error)
+            books.failed(attempt, error)
         except KandifluxError as error:
-            self._failed(attempt, error)
+            books.failed(attempt, error)
         else:
             self._save(flight, result)
 
     def _save(self, flight: _Flight, result: Result) -> None:
-        attempt, ledger = flight.attempt, self._shared.ledger
-        if flight.adopted and not result.files and _sends_pictures(result.prompt):
-            error = OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")
-            self._missing(attempt, error)
-            return
-        while True:
-            try:
-                files = save_outputs(result.files, self._shared.folder, attempt.name, ledger.has_name)
-                break
-            except OutputMissing as error:
-                self._missing(attempt, error)
+        attempt, books = flight.attempt, self._books
+        try:
+            _require_pictures(flight, result)
+            files = save_outputs(result.files, self._shared.folder, attempt.name, self._shared.ledger.has_name)
+        except OutputMissing as error:
+            # The server would answer from its cache again; what it forgets it has to make anew.
+            self._free()
+            books.failed(attempt, error, at_least=1)
+        except (ServerUnreachable, ServerError) as error:
+            self._postpone(attempt, error)
+        except OutputError as error:
+            if not isinstance(error.__cause__, OSError):
+                books.failed(attempt, error)
                 return
-            except ServerUnreachable as error:
-                self._trouble(error)
-                if self._closing.wait(_TICK):
-                    return
-                if self.state == "gone":
-                    # Where nobody else could make it anew, the next run fetches it.
-                    if self._shared.other_lanes_up(self):
-                        self._lost(attempt, JobLost(error.message, prompt_id=flight.job.prompt_id))
-                    return
-            except OutputError as error:
-                if not isinstance(error.__cause__, OSError):
-                    self._failed(attempt, error)
-                    return
-                # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
-                self._shared.stop(error)
-                return
-            except KandifluxError as error:
-                self._failed(attempt, error)
-                return
-        small = thumbnails(self._shared.folder, files)
-        ledger.done(attempt, files, texts=result.texts, seconds=result.seconds, thumbnails=small)
-        with self._lock:
-            self._done += 1
-        for file in files:
-            self._shared.emit("saved", index=attempt.index, path=str(self._shared.folder / file.path))
-        self._shared.emit(
-            "done", index=attempt.index, server=self.name, seconds=result.seconds, files=[file.path for file in files]
-        )
-
-    def _missing(self, attempt: Attempt, error: OutputMissing) -> None:
-        # The server would answer from its cache again; what it forgets it has to make anew.
-        self._free()
-        self._failed(attempt, error, retries=max(1, self._shared.terms.retries))
-
-    def _failed(self, attempt: Attempt, error: KandifluxError, *, retries: int | None = None) -> None:
-        again = self._shared.ledger.failed(
-            attempt, error.as_dict(), retries=self._shared.terms.retries if retries is None else retries
-        )
-        self._tell_failure(attempt, error, again=again)
-
-    def _lost(self, attempt: Attempt, error: KandifluxError) -> None:
-        again = self._shared.ledger.lost(
-            attempt, error.as_dict(), resubmits=_RESUBMITS if self._shared.terms.resubmit else 0
-        )
-        self._tell_failure(attempt, error, again=again, kind="lost")
-
-    def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
-        self._shared.ledger.withdrawn(attempt)
-        self._trouble(error)
-
-    def _tell_failure(self, attempt: Attempt, error: KandifluxError, *, again: bool, kind: str = "failed") -> None:
-        self._shared.emit(kind, index=attempt.index, server=self.name, error=error.as_dict(), again=again)
-        if not again and self._shared.terms.fail_fast:
-            self._shared.stop()
-        self._shared.notify()
+            # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
+            self._shared.stop(error)
+        except KandifluxError as error:
+            books.failed(attempt, error)
+        else:
+            books.done(attempt, result, files)
+            with self._lock:
+                self._done += 1
 
     def _free(self) -> None:
         with contextlib.suppress(KandifluxError):
@@ -455,22 +389,16 @@ class Lane:
             self._prober.features()
             if self.state != "up":
                 self._return()
-        except AnswerLost as error:
-            self._refusing_since = None
-            self._become("silent", error)
-        except ServerUnreachable as error:
-            # A gateway that says "busy" is a connection, too; behind it the server may be at work.
-            if error.__cause__ is None:
-                self._refusing_since = None
-                self._become("silent", error)
-            else:
-                self._refused(error)
         except (AccessDenied, UsageError) as error:
             self._become("unfit", error)
-        except ServerError as error:
-            self._become("silent", error)
+        except (ServerUnreachable, ServerError) as error:
+            # A lost answer, or a gateway that says "busy", is a connection: the server may be at work.
+            if isinstance(error, ServerUnreachable) and not isinstance(error, AnswerLost) and error.__cause__:
+                self._refused(error)
+            else:
+                self._silent(error)
         else:
-            self._refusing_since = None
+            self._refusing_since = self._silent_since = None
 
     def _return(self) -> None:
         object_info = self.client.object_info()
@@ -492,30 +420,47 @@ class Lane:
         if any(entry.is_job(prompt_id, prompt_id) for entry in self.client.server.queue().running):
             self.client.server.interrupt(prompt_id)
 
+    def _silent(self, error: ServerUnreachable | ServerError) -> None:
+        now = time.monotonic()
+        self._refusing_since, self._silent_since = None, self._silent_since or now
+        if now - self._silent_since < self._shared.terms.silence:
+            self._become("silent", error)
+            return
+        self._become("gone", error)
+        for attempt in self._take_unsettled():
+            self._books.unknown(attempt, error)
+
     def _refused(self, error: ServerUnreachable) -> None:
         now = time.monotonic()
-        self._refusing_since = self._refusing_since or now
+        self._silent_since, self._refusing_since = None, self._refusing_since or now
         if now - self._refusing_since < self._patience:
             if self.state != "gone":
                 self._become("away", error)
             return
         self._become("gone", error)
         # Where nobody else could run them, its jobs stay open: the next run looks for them first.
-        if self._shared.other_lanes_up(self):
+        if self._shared.others_up(self.name):
             self._abandon(now - self._refusing_since)
 
     def _abandon(self, seconds: float) -> None:
-        for attempt in self._unsettled[:]:
-            if self._is_ours_to_settle(attempt):
-                self._abandoned.append(attempt.prompt_id or attempt.id)
-                self._lost(attempt, _refusing(attempt, self.name, seconds))
+        for attempt in self._take_unsettled():
+            self._abandoned.append(attempt.prompt_id or attempt.id)
+            self._books.lost(attempt, _refusing(attempt, self.name, seconds))
         for flight in list(self._flights.values()):
             if not flight.job.finished:
                 self._abandoned.append(flight.job.prompt_id)
                 flight.job.finish(_refusing(flight.attempt, self.name, seconds))
 
+    def _take_unsettled(self) -> list[Attempt]:
+        with self._lock:
+            taken, self._unsettled = self._unsettled, []
+        return taken
+
     def _become(self, state: ServerState, error: KandifluxError | None) -> None:
         changed, self.state, self.reason = state != self.state, state, error
+        if state == "unfit" and error is not None:
+            for attempt in self._take_unsettled():
+                self._books.unknown(attempt, error)
         if changed:
             reason = None if error is None else error.message
             self._shared.emit("server", server=self.name, state=state, reason=reason)
@@ -531,8 +476,10 @@ def _step(job: Job) -> Mapping[str, float]:
     return {} if progress is None or progress.max <= 1 else {"value": progress.value, "max": progress.max}
 
 
-def _sends_pictures(prompt: Prompt) -> bool:
-    return any(node["class_type"] == _WEBSOCKET_SAVER for node in prompt.nodes.values())
+def _require_pictures(flight: _Flight, result: Result) -> None:
+    nodes = result.prompt.nodes.values()
+    if flight.adopted and not result.files and any(node["class_type"] == _WEBSOCKET_SAVER for node in nodes):
+        raise OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")
 
 
 def _never_arrived(attempt: Attempt, server: str) -> JobLost:

@@ -22,10 +22,11 @@ from kandiflux.batch.check import Checked, check_jobs
 from kandiflux.batch.events import BatchEvent, LaneStatus, Summary
 from kandiflux.batch.files import remove_partials
 from kandiflux.batch.jobs import JobList
-from kandiflux.batch.lane import Lane, Shared, Terms
+from kandiflux.batch.lane import Lane
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger
 from kandiflux.batch.lock import held_folder
 from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs, require_same_workflow
+from kandiflux.batch.shared import Shared, Terms
 from kandiflux.client import Client
 from kandiflux.config import LITE, Connection, connection
 from kandiflux.errors import InvalidPrompt, KandifluxError, OutputError, ServerUnreachable, UsageError
@@ -37,7 +38,6 @@ __all__ = ["Batch", "Connect", "client_of", "named_client"]
 _log = logging.getLogger(__name__)
 
 _OWN_PATIENCE = 5.0
-_SILENCE = 900.0
 _TICK = 0.5
 _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
@@ -133,8 +133,8 @@ class Batch:
             resumed = plan_jobs(plan, ledger, self.workflow, self.folder)
             self._emit("planned", **vars(resumed))
             done_before = ledger.counts().done
-            self._shared = shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit)
-            shared.other_lanes_up = self._other_lanes_up
+            shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up)
+            self._shared = shared
             self._lanes = self._make_lanes(clients, shared, ledger.open_attempts())
             if self._early is not None:
                 # Asked to stop before there was anything to stop.
@@ -191,10 +191,15 @@ class Batch:
         for path in sheets:
             self._emit("written", path=str(path))
 
+    @property
+    def _silence(self) -> float:
+        """Seconds for a client to bear. Refused connections are the lanes' to judge, and not its."""
+        return max(self._terms.silence, 3 * self._terms.patience)
+
     def _ask_to_end(self, how: str) -> None:
         self._early = how
         if self._shared is not None:
-            self._shared.cancelling = how == "cancel"
+            self._shared.cancelling |= how == "cancel"
             self._shared.stop()
             self._emit("stopping", how=how)
 
@@ -204,11 +209,11 @@ class Batch:
         with contextlib.ExitStack() as stack:
             clients: dict[str, Client] = {}
             for server in self._servers:
-                client = stack.enter_context(self._connect(server, max(_SILENCE, 3 * self._terms.patience)))
+                client = stack.enter_context(self._connect(server, self._silence))
                 clients[client.url] = client
             if self._own_host:
                 url = stack.enter_context(running_lite_host())
-                clients[LITE] = stack.enter_context(Client(url, poll_seconds=1.0, patience=_SILENCE))
+                clients[LITE] = stack.enter_context(Client(url, poll_seconds=1.0, patience=self._silence))
             yield clients
 
     def _checked(self, clients: Mapping[str, Client]) -> Checked:
@@ -259,7 +264,7 @@ class Batch:
                 lanes.append(Lane(name, client, shared, patience=patience, unsettled=left))
             elif left:
                 _log.warning("%d jobs of an earlier run may be on %s: they are looked for there first", len(left), name)
-                client = self._connect(name, _SILENCE)
+                client = self._connect(name, self._silence)
                 lanes.append(Lane(name, client, shared, patience=patience, supplies=False, unsettled=left))
         return lanes
 
@@ -297,8 +302,8 @@ class Batch:
             )
         return False
 
-    def _other_lanes_up(self, lane: Lane) -> bool:
-        return any(other.state == "up" and other.supplies for other in self._lanes if other is not lane)
+    def _others_up(self, name: str) -> bool:
+        return any(lane.state == "up" and lane.supplies for lane in self._lanes if lane.name != name)
 
     def _emit(self, kind: str, **about: Any) -> None:
         with self._telling:

@@ -1,0 +1,112 @@
+"""What the lanes of a batch share, and how each writes down what became of a job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kandiflux.batch.ledger import Attempt, Ledger, Saved
+from kandiflux.batch.pictures import thumbnails
+from kandiflux.errors import JobLost, KandifluxError
+from kandiflux.result import Result
+from kandiflux.workflow import Workflow
+
+__all__ = ["RESUBMITS", "Books", "Shared", "Terms"]
+
+RESUBMITS = 3
+"""A job that takes its server down, or is lost in any other way, is sent so often again."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the user wants done when things go wrong, and how many jobs a server holds at a time.
+
+    retries: of a failed job. resubmit: lost jobs, else they fail. patience: seconds a server may refuse connections
+    before its jobs run elsewhere; silence: seconds it may take connections and not answer before it is given up.
+    """
+
+    backlog: int = 2
+    retries: int = 0
+    resubmit: bool = True
+    fail_fast: bool = False
+    patience: float = 120.0
+    silence: float = 900.0
+
+
+@dataclass
+class Shared:
+    """What all lanes of a batch work on together. `changed` is notified when a job or a server changes its state.
+
+    fatal: why all of them end. others_up: whether another server than the named one takes jobs now.
+    """
+
+    workflow: Workflow
+    ledger: Ledger
+    folder: Path
+    terms: Terms
+    emit: Callable[..., None]
+    others_up: Callable[[str], bool]
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    stopping: bool = False
+    cancelling: bool = False
+    fatal: BaseException | None = None
+
+    def notify(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+    def stop(self, fatal: BaseException | None = None) -> None:
+        with self.changed:
+            self.stopping = True
+            self.fatal = self.fatal or fatal
+            self.changed.notify_all()
+
+
+class Books:
+    """One server's entries in the ledger, told to whoever listens."""
+
+    def __init__(self, shared: Shared, server: str) -> None:
+        self._shared = shared
+        self._ledger = shared.ledger
+        self._server = server
+
+    def sent(self, attempt: Attempt) -> None:
+        self._shared.emit("sent", index=attempt.index, server=self._server, attempt=attempt.id)
+
+    def found(self, attempt: Attempt) -> None:
+        self._shared.emit("found", index=attempt.index, server=self._server, attempt=attempt.id)
+
+    def done(self, attempt: Attempt, result: Result, files: Sequence[Saved]) -> None:
+        folder = self._shared.folder
+        small = thumbnails(folder, files)
+        self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds, thumbnails=small)
+        for file in files:
+            self._shared.emit("saved", index=attempt.index, path=str(folder / file.path))
+        paths = [file.path for file in files]
+        self._shared.emit("done", index=attempt.index, server=self._server, seconds=result.seconds, files=paths)
+
+    def failed(self, attempt: Attempt, error: KandifluxError, *, at_least: int = 0) -> None:
+        """at_least: retries, however few the user wants."""
+        retries = max(at_least, self._shared.terms.retries)
+        self._tell("failed", attempt, error, again=self._ledger.failed(attempt, error.as_dict(), retries=retries))
+
+    def lost(self, attempt: Attempt, error: JobLost) -> None:
+        resubmits = RESUBMITS if self._shared.terms.resubmit else 0
+        self._tell("lost", attempt, error, again=self._ledger.lost(attempt, error.as_dict(), resubmits=resubmits))
+
+    def unknown(self, attempt: Attempt, error: KandifluxError) -> None:
+        """It counts as failed, and the next run looks for it."""
+        self._ledger.unknown(attempt, error.as_dict())
+        self._tell("failed", attempt, error, again=False)
+
+    def withdrawn(self, attempt: Attempt) -> None:
+        self._ledger.withdrawn(attempt)
+        self._shared.emit("withdrawn", index=attempt.index)
+
+    def _tell(self, kind: str, attempt: Attempt, error: KandifluxError, *, again: bool) -> None:
+        self._shared.emit(kind, index=attempt.index, server=self._server, error=error.as_dict(), again=again)
+        if not again and self._shared.terms.fail_fast:
+            self._shared.stop()
+        self._shared.notify()
