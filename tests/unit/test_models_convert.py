@@ -3,6 +3,7 @@ it; what is not recognised, incomplete or unsafe is refused, and no half file is
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -165,7 +166,10 @@ def test_a_folder_becomes_models_with_the_same_networks(weights: Path, unet: UNe
     x, states, mask = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 12), torch.tensor([[1, 1, 0], [0, 0, 0]])
     times = torch.tensor([3, 977])
     assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.unet.state_dict().items())
-    torch.testing.assert_close(loaded.unet(x, times, states, mask), unet(x, times, states, mask), atol=1e-3, rtol=0)
+    # Mapped weights take other kernels, and a random network makes much of rounding: so in double precision.
+    ours, theirs = loaded.unet.double(), copy.deepcopy(unet).double()
+    x, states = x.double(), states.double()
+    torch.testing.assert_close(ours(x, times, states, mask), theirs(x, times, states, mask), atol=1e-6, rtol=0)
     latents = movq.encode(torch.rand(1, 3, 32, 32))
     torch.testing.assert_close(loaded.movq.decode(latents), movq.decode(latents), atol=1e-4, rtol=0)
 
