@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -199,7 +199,7 @@ def _list(made: Batch, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Iterator[Show]:
+def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Generator[Show, None, None]:
     from kandiflux.batch.show import JsonLines, Lines, live
 
     if json_lines:
@@ -212,7 +212,7 @@ def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Iterator[Show]:
 
 
 @contextlib.contextmanager
-def _interruptible(made: Batch, show: Show) -> Iterator[None]:
+def _interruptible(made: Batch, show: Show) -> Generator[None, None, None]:
     """Ctrl-C once: finish what runs. Twice: cancel it. A third time: leave at once; the ledger stays whole."""
     presses = 0
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kandiflux.batch.grid import Axis
 from kandiflux.errors import UsageError
@@ -113,7 +113,7 @@ def _csv(path: Path, text: str) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     try:
-        names = [name.strip() for name in next(reader, [])]
+        names = [name.strip() for name in next(reader, list[str]())]
         if "" in names or len(set(names)) < len(names):
             raise UsageError(
                 f"{path}: the first line is no header.", expected="a different name in each column", got=header.strip()
@@ -164,18 +164,19 @@ def _yaml(path: Path, text: str) -> Any:
 
 
 def _objects(path: Path, data: Any) -> list[Row]:
-    if isinstance(data, Mapping) and isinstance(data.get("jobs"), list):
-        data = data["jobs"]
+    if isinstance(data, Mapping):
+        data = cast("Mapping[Any, Any]", data).get("jobs", data)
     if not isinstance(data, list):
         raise UsageError(f"{path} is no list of jobs.", expected=_FORMS, got=type(data).__name__)
-    return [_row(f"{path} job {number}", values) for number, values in enumerate(data, 1)]
+    return [_row(f"{path} job {number}", values) for number, values in enumerate(cast("list[Any]", data), 1)]
 
 
 def _row(where: str, values: Any) -> Row:
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} is no object.", expected='{"prompt": "a cat", "steps": 20}', got=str(values)[:80])
-    for name, value in values.items():
+    named = cast("Mapping[Any, Any]", values)
+    for name, value in named.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise UsageError(f"{where}: {name} has no plain value.", expected="a text, number, true or false",
                              got=str(value)[:80])  # fmt: skip
-    return Row({str(name): value for name, value in values.items() if value is not None}, where)
+    return Row({str(name): value for name, value in named.items() if value is not None}, where)

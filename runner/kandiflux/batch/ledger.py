@@ -17,7 +17,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ class Ledger:
     # The list
 
     @contextlib.contextmanager
-    def listing(self, about: Mapping[str, str]) -> Iterator[Listing]:
+    def listing(self, about: Mapping[str, str]) -> Generator[Listing, None, None]:
         """Writes a list of jobs down, wholly or, should anything go wrong, not at all."""
         with self._transaction(durable=True):
             self._db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
@@ -191,7 +191,7 @@ class Ledger:
         row = self._one("SELECT count(*) FROM jobs WHERE position IS NULL")
         return 0 if row is None else int(row[0])
 
-    def entries(self, state: str | None = None) -> Iterator[Entry]:
+    def entries(self, state: str | None = None) -> Generator[Entry, None, None]:
         """The list, in its order, read in pieces so that a long one takes little memory."""
         last = 0
         while True:
@@ -363,7 +363,7 @@ class Ledger:
         )
 
     @contextlib.contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def _transaction(self, *, durable: bool = False) -> Generator[None, None, None]:
         with self._lock, self._mapped():
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
@@ -385,7 +385,7 @@ class Ledger:
             return self._db.execute(query, values).fetchone()
 
     @contextlib.contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped(self) -> Generator[None, None, None]:
         try:
             yield
         except sqlite3.DatabaseError as error:

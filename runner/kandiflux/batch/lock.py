@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from kandiflux.errors import OutputError, UsageError
@@ -16,7 +16,7 @@ LOCK = ".kandiflux-batch.lock"
 
 
 @contextlib.contextmanager
-def held_folder(folder: Path) -> Iterator[None]:
+def held_folder(folder: Path) -> Generator[None, None, None]:
     """Makes the folder, and holds it for this process as long as the block runs, or the process lives.
 
     UsageError where another process holds it; OutputError where the folder cannot be written to.

@@ -59,7 +59,8 @@ def open_picture(path: Path, longest: int) -> Image.Image | None:
         with warnings.catch_warnings():
             # A large picture is what was asked for; Pillow's own limit still holds at twice the size it warns of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            file = Image.open(path)
+            with file:
                 file.draft("RGB", (longest, longest))
                 picture = ImageOps.exif_transpose(file)
         picture.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -104,7 +104,8 @@ def _parts(ledger: Ledger, title: str, varying: Collection[str], sheets: Sequenc
     )
     yield _counts(counts)
     first = next(ledger.entries(), None)
-    shared = {name: value for name, value in (first.values if first else {}).items() if name not in varying}
+    values: Mapping[str, Any] = first.values if first else {}
+    shared = {name: value for name, value in values.items() if name not in varying}
     if shared:
         yield f"<details><summary>In every job</summary>{_table(shared)}</details>\n"
     yield from _servers(ledger)
@@ -161,7 +162,8 @@ def _servers(ledger: Ledger) -> Iterator[str]:
 
 def _job(ledger: Ledger, entry: Entry, varying: Collection[str], *, small: bool) -> str:
     described = ", ".join(f"{name} {value}" for name, value in entry.values.items()) or entry.name
-    pictures, links = "", []
+    pictures = ""
+    links: list[Saved] = []
     for file in entry.files:
         webp = ledger.thumbnail(file)
         if webp is None:
@@ -220,10 +222,10 @@ def _shown(value: Any) -> str:
 def _tiny(webp: bytes) -> bytes:
     from PIL import Image
 
-    with Image.open(io.BytesIO(webp)) as picture:
-        picture.thumbnail((_TINY, _TINY))
-        found = io.BytesIO()
-        picture.save(found, "WEBP", quality=60, method=2)
+    picture = Image.open(io.BytesIO(webp))
+    picture.thumbnail((_TINY, _TINY))
+    found = io.BytesIO()
+    picture.save(found, "WEBP", quality=60, method=2)
     return found.getvalue()
 
 

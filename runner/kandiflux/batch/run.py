@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ class Batch:
             self._emit("stopping", how=how)
 
     @contextlib.contextmanager
-    def _clients(self) -> Iterator[dict[str, Client]]:
+    def _clients(self) -> Generator[dict[str, Client], None, None]:
         """A client for each server by its name in the ledger, the own host's among them."""
         with contextlib.ExitStack() as stack:
             clients: dict[str, Client] = {}

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -73,7 +73,7 @@ class Lines:
 
 
 @contextmanager
-def live(status: Callable[[], Sequence[LaneStatus]]) -> Iterator[Show]:
+def live(status: Callable[[], Sequence[LaneStatus]]) -> Generator[Show, None, None]:
     """An overall bar, and a line for each server, on stderr."""
     from rich.console import Console
     from rich.live import Live
@@ -186,7 +186,7 @@ def _planned(about: Any) -> str:
     said = f"{about['total']} job" + ("s" if about["total"] != 1 else "")
     if about["done"] or about["new"] < about["total"]:
         said += f": {about['done']} done already, {about['total'] - about['done']} to do"
-    notes = []
+    notes: list[str] = []
     if about["unlisted"]:
         notes.append(f"{about['unlisted']} of an earlier list are no longer in it, and are left as they are")
     if about["done"] and about["new"]:
