@@ -124,6 +124,23 @@ def test_a_server_that_stalls_keeps_its_jobs(comfy: FakeComfyUI, tmp_path: Path)
     assert not [event for event in events if event.kind in ("lost", "failed")]
 
 
+def test_a_server_that_is_there_only_later_is_used_then(comfy: FakeComfyUI, tmp_path: Path) -> None:
+    comfy.job_seconds = 0.2
+    with FakeComfyUI().serving() as late:
+        late.call(late.down())
+        begun = threading.Event()
+        work = batch(comfy, tmp_path, 12, others=(late,))
+        thread = threading.Thread(target=work.run, args=(lambda event: begun.set() if event.kind == "done" else None,))
+        thread.start()
+        assert begun.wait(WAIT)
+        late.call(late.up())
+        thread.join(WAIT)
+        assert not thread.is_alive()
+        assert len(pictures(tmp_path)) == 12
+        assert widths(late)
+        assert set((widths(comfy) + widths(late)).values()) == {1}
+
+
 def test_silence_does_not_last_for_ever(comfy: FakeComfyUI, tmp_path: Path) -> None:
     """Nothing runs elsewhere, for it may run there; the jobs count as failed until somebody looks again."""
     comfy.ending = "hold"

@@ -193,9 +193,7 @@ class _Checker:
                 return str(Path(value).expanduser().absolute())
             return coerce(label, value, spec, declared=self._workflow.declared.get(name))
         except KandifluxError as error:
-            details = "; ".join(filter(None, (error.expected and f"expected {error.expected}", error.hint)))
-            got = f" ({error.got})" if error.got else ""
-            self._errors.append(f"{where}: {error.message}{got}" + (f" {details}" if details else ""))
+            self._errors.append(f"{where}: {_in_a_line(error)}")
             return value
 
     def _input(self, name: str) -> tuple[str, InputSpec, Any] | KandifluxError:
@@ -219,6 +217,12 @@ class _Checker:
         spec = specs[input_name]
         value = node["inputs"].get(input_name, spec.default)
         return name, spec, None if isinstance(value, list) else value
+
+
+def _in_a_line(error: KandifluxError) -> str:
+    expected = error.expected if error.expected and error.expected not in error.message else None
+    parts = (expected and f"Expected: {expected}.", error.got and f"Got: {error.got}.", error.hint)
+    return " ".join([error.message, *(part for part in parts if part)])
 
 
 def _seeds(

@@ -219,13 +219,12 @@ class Batch:
     def _checked(self, clients: Mapping[str, Client]) -> Checked:
         """The list, checked against every server that answers."""
         checked: Checked | None = None
-        away: ServerUnreachable | None = None
+        away: dict[str, ServerUnreachable] = {}
         for name, client in clients.items():
             try:
                 object_info = client.object_info()
             except ServerUnreachable as error:
-                away = error
-                _log.warning("%s does not answer; it is used once it does", name)
+                away[name] = error
                 continue
             try:
                 found = check_jobs(
@@ -237,7 +236,9 @@ class Batch:
                 raise UsageError(f"{name} cannot run this batch.\n{error}") from error
             checked = checked or found
         if checked is None:
-            raise away or ServerUnreachable("No server is named.")
+            raise next(iter(away.values()))
+        for name in away:
+            _log.warning("%s does not answer; it is used once it does", name)
         return checked
 
     def _open_ledger(self) -> Ledger:
