@@ -113,7 +113,7 @@ def write_xy_grids(ledger: Ledger, folder: Path, jobs: JobList, title: str) -> l
     if across is None or (columns := len(across.values)) * (rows := len(down.values) if down else 1) < 2:
         return []
     if _side(columns, rows) < _SMALLEST_CELL:
-        _log.warning("a grid of %d by %d is too large for a picture", columns, rows)
+        _log.info("a grid of %d by %d is too large for a picture", columns, rows)
         return []
     written: list[Path] = []
     for page in _pages(ledger, folder, jobs, title):
