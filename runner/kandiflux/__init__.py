@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kandiflux.client import Client as Client
     from kandiflux.config import Connection as Connection
     from kandiflux.config import connection as connection
-    from kandiflux.convert import convert as convert
+    from kandiflux.conversion.convert import convert as convert
     from kandiflux.errors import KandifluxError as KandifluxError
     from kandiflux.events import Event as Event
     from kandiflux.job import Job as Job
@@ -42,7 +42,7 @@ _HOME = {
     "Workflow": "kandiflux.workflow",
     "comfyui": "kandiflux.launch",
     "connection": "kandiflux.config",
-    "convert": "kandiflux.convert",
+    "convert": "kandiflux.conversion.convert",
     "open_client": "kandiflux.local",
     "run_to_the_end": "kandiflux.attempts",
 }

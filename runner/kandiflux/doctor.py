@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kandiflux import __version__
@@ -188,7 +187,8 @@ def _shipped_classes() -> set[str]:
 
 
 def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]) -> Iterator[Line]:
-    check = import_module("kandiflux.check").check
+    from kandiflux.checking.check import check
+
     version = _mapping(client.server.system_stats().get("system")).get("comfyui_version")
     try:
         report = check(

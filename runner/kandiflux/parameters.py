@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kandiflux.conversion.inputs import InputSpec
 from kandiflux.errors import ParameterError, WorkflowError
-from kandiflux.inputs import InputSpec
 
 __all__ = [
     "Declared",

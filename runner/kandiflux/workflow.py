@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.carried import Carried, read_carried
-from kandiflux.convert import Conversion, convert
+from kandiflux.checking.findings import Finding
+from kandiflux.checking.places import Places
+from kandiflux.checking.problems import find_problems
+from kandiflux.conversion.convert import Conversion, convert
+from kandiflux.conversion.graph import is_editor_format
+from kandiflux.conversion.inputs import InputSpec, input_specs
+from kandiflux.conversion.writeback import write_back
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
-from kandiflux.findings import Finding
-from kandiflux.graph import is_editor_format
-from kandiflux.inputs import InputSpec, input_specs
 from kandiflux.parameters import (
     Declared,
     Target,
@@ -31,11 +34,8 @@ from kandiflux.parameters import (
     near_names,
 )
 from kandiflux.paths import workflows_folder
-from kandiflux.places import Places
-from kandiflux.problems import find_problems
 from kandiflux.prompt import Prompt, is_api_format, without_again
 from kandiflux.structure import about_workflow, require_api_structure
-from kandiflux.writeback import write_back
 
 __all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
 

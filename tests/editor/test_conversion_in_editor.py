@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.convert import convert
+from kandiflux.conversion.convert import convert
 
 from tests.conversion_cases import CASES, OBJECT_INFO, STAND_APART
 from tests.editor.lone_editor import LoneEditor, lone_editor

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from kandiflux import Client, Prompt, Saver
 from kandiflux.attempts import run_to_the_end
+from kandiflux.cli.follow import Plain, follow
 from kandiflux.errors import JobLost, NodeFailed, OutOfMemory, OutputMissing
-from kandiflux.follow import Plain, follow
 from kandiflux.job import Job
 from kandiflux.result import Result
 

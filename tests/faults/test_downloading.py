@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux import part_file
-from kandiflux.download import Download
 from kandiflux.errors import (
     AccessDenied,
     DiskFull,
@@ -30,9 +28,11 @@ from kandiflux.errors import (
     ServerUnreachable,
     WrongFile,
 )
-from kandiflux.model_files import ModelFile
-from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import RemoteFiles, Token, page_of
+from kandiflux.weights import part_file
+from kandiflux.weights.download import Download
+from kandiflux.weights.model_files import ModelFile
+from kandiflux.weights.patience import Patience, Stopped
+from kandiflux.weights.remote_files import RemoteFiles, Token, page_of
 
 from tests.file_server import Fault, FileServer, serving
 
@@ -311,12 +311,12 @@ def test_stopped_it_can_go_on(tmp_path: Path, server: FileServer) -> None:
 KILLED = """
 import sys, threading
 from pathlib import Path
-from kandiflux import part_file
-from kandiflux.download import Download
-from kandiflux.patience import Patience
-from kandiflux.model_files import ModelFile
-from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import RemoteFiles
+from kandiflux.weights import part_file
+from kandiflux.weights.download import Download
+from kandiflux.weights.patience import Patience
+from kandiflux.weights.model_files import ModelFile
+from kandiflux.weights.patience import Patience, Stopped
+from kandiflux.weights.remote_files import RemoteFiles
 part_file._SMALLEST_SPAN = 256 << 10
 url, target = sys.argv[1:]
 Download(ModelFile("x.bin", "loras", url), Path(target), RemoteFiles(), connections=4,

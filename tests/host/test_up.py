@@ -15,8 +15,8 @@ import pytest
 import requests
 from kandiflux import Client, Saver, Workflow, open_client
 from kandiflux.attempts import run_to_the_end
+from kandiflux.cli.follow import Plain, follow
 from kandiflux.errors import ServerUnreachable, UsageError
-from kandiflux.follow import Plain, follow
 from kandiflux.job import Job
 from kandiflux.launch import comfyui, lives, running, start, stop
 from kandiflux.local import is_comfyui, named_server

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.check import check
+from kandiflux.checking.check import check
+from kandiflux.checking.findings import Finding
+from kandiflux.checking.problems import find_problems
 from kandiflux.cli import app
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
-from kandiflux.findings import Finding
-from kandiflux.model_files import ModelFile, declared_models, why_unsafe
-from kandiflux.model_folders import ModelFolders
-from kandiflux.problems import find_problems
+from kandiflux.weights.model_files import ModelFile, declared_models, why_unsafe
+from kandiflux.weights.model_folders import ModelFolders
 from kandiflux.workflow import Workflow
 from typer.testing import CliRunner
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.convert import convert
+from kandiflux.conversion.convert import convert
 from kandiflux.errors import ConversionError, WorkflowError
 
 from tests.conversion_cases import CASES, OBJECT_INFO, file, link, node, slot, subgraph

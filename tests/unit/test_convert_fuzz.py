@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.convert import convert
+from kandiflux.conversion.convert import convert
 from kandiflux.errors import WorkflowError
 
 from tests.conversion_cases import CASES, OBJECT_INFO

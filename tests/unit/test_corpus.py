@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.convert import convert
+from kandiflux.conversion.convert import convert
 
 from tests.hosts import comfyui_python
 

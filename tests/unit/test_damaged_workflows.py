@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.check import check
+from kandiflux.checking.check import check
 from kandiflux.errors import KandifluxError
+from kandiflux.weights.workflow_models import needed_models
 from kandiflux.workflow import Workflow, shipped_workflows
-from kandiflux.workflow_models import needed_models
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 OBJECT_INFO = json.loads((DATA / "object_info.json").read_text("utf-8"))

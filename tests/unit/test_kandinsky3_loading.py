@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from kandiflux import models
+from kandiflux.weights import kandinsky3 as models
 from safetensors.torch import load_file, save_file
 
 from nodes.models.loader import WeightsError

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from kandiflux import models
 from kandiflux.cli import app
 from kandiflux.errors import OutputError, UsageError
+from kandiflux.weights import kandinsky3 as models
 from safetensors import safe_open
 from typer.testing import CliRunner
 

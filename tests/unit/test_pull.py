@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from kandiflux.cli import app
 from kandiflux.errors import UsageError
-from kandiflux.model_folders import ModelFolders
-from kandiflux.pull import make_plan, read_tokens
+from kandiflux.weights.model_folders import ModelFolders
+from kandiflux.weights.pull import make_plan, read_tokens
+from kandiflux.weights.workflow_models import embeddings_in, needed_models
 from kandiflux.workflow import Workflow, shipped_workflows
-from kandiflux.workflow_models import embeddings_in, needed_models
 from typer.testing import CliRunner
 
 from tests.file_server import FileServer, serving

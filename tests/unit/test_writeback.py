@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from kandiflux import Workflow
-from kandiflux.convert import convert
-from kandiflux.inputs import input_specs
+from kandiflux.conversion.convert import convert
+from kandiflux.conversion.inputs import input_specs
 
 from tests.conversion_cases import CASES, OBJECT_INFO
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from kandiflux.batch.grid import Axis
 from kandiflux.batch.jobs import JobList, Listed, Row
-from kandiflux.convert import convert
+from kandiflux.conversion.convert import convert
+from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.errors import KandifluxError, ParameterError, UsageError
-from kandiflux.inputs import InputSpec, input_specs
 from kandiflux.parameters import coerce, find_targets
 from kandiflux.workflow import Workflow
 

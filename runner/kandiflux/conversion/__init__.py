@@ -1,1 +1,1 @@
-"""The parts of converting the editor's format to the API format; `kandiflux.convert` puts them together."""
+"""The parts of converting the editor's format to the API format; `kandiflux.conversion.convert` puts them together."""

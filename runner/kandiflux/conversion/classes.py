@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kandiflux.conversion.graph import Node, Slot, slot_type
+from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.conversion.packs import pack_values
-from kandiflux.graph import Node, Slot, slot_type
-from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.widgets import Widget, normal_value, widget_values
+from kandiflux.conversion.widgets import Widget, normal_value, widget_values
 
 __all__ = ["Classes"]
 

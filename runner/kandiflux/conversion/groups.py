@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kandiflux.conversion.graph import BYPASSED, MUTED, Graph, Link, Node
+from kandiflux.conversion.inputs import InputSpec, input_specs
+from kandiflux.conversion.widgets import has_upload_button, node_widgets, widget_values
 from kandiflux.errors import ConversionError, WorkflowError
-from kandiflux.graph import BYPASSED, MUTED, Graph, Link, Node
-from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.widgets import has_upload_button, node_widgets, widget_values
 
 __all__ = ["with_groups_expanded"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kandiflux.graph import Node
+from kandiflux.conversion.graph import Node
 
 __all__ = ["pack_values"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.conversion.classes import Classes
-from kandiflux.graph import INPUT_NODE, Node, Scope, Slot
+from kandiflux.conversion.graph import INPUT_NODE, Node, Scope, Slot
 
 __all__ = ["Promotion", "Stored", "instance_inputs"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.conversion.classes import Classes
+from kandiflux.conversion.graph import BYPASSED, INPUT_NODE, MUTED, Link, Node, Scope, Slot
 from kandiflux.conversion.promotion import Promotion, instance_inputs
 from kandiflux.conversion.virtual import GETTERS, PASSING, PRIMITIVE, setter_of
 from kandiflux.errors import ConversionError
-from kandiflux.graph import BYPASSED, INPUT_NODE, MUTED, Link, Node, Scope, Slot
 
 __all__ = ["Sources", "Value", "Wire"]
 

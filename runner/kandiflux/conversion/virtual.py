@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kandiflux.graph import Node, Scope
+from kandiflux.conversion.graph import Node, Scope
 
 __all__ = ["GETTERS", "PASSING", "PRIMITIVE", "VIRTUAL", "setter_of"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kandiflux.errors import DownloadError, KandifluxError, ServerUnreachable
-from kandiflux.remote_files import Trouble
+from kandiflux.weights.remote_files import Trouble
 
 __all__ = ["Patience", "Stopped"]
 

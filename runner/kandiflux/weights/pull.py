@@ -14,17 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from kandiflux.download import Download
 from kandiflux.errors import DiskFull, DownloadError, KandifluxError, UsageError, WrongFile
-from kandiflux.model_files import ModelFile, why_unsafe
-from kandiflux.model_folders import ModelFolders
 from kandiflux.parameters import near_names
-from kandiflux.part_file import digest_of
-from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import RemoteFile, RemoteFiles, Token, Trouble
-from kandiflux.whole_folders import companions, repositories
+from kandiflux.weights.download import Download
+from kandiflux.weights.model_files import ModelFile, why_unsafe
+from kandiflux.weights.model_folders import ModelFolders
+from kandiflux.weights.part_file import digest_of
+from kandiflux.weights.patience import Patience, Stopped
+from kandiflux.weights.remote_files import RemoteFile, RemoteFiles, Token, Trouble
+from kandiflux.weights.whole_folders import companions, repositories
+from kandiflux.weights.workflow_models import NeededModel, needed_models
 from kandiflux.workflow import Workflow
-from kandiflux.workflow_models import NeededModel, needed_models
 
 __all__ = [
     "Display",

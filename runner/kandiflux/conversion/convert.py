@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import Any
 
 from kandiflux.conversion.classes import Classes
+from kandiflux.conversion.graph import BYPASSED, MUTED, Graph, Node, Scope, Slot, definitions_of, is_editor_format
 from kandiflux.conversion.groups import with_groups_expanded
 from kandiflux.conversion.promotion import Promotion
 from kandiflux.conversion.sources import Sources, Value, Wire
 from kandiflux.conversion.texts import SAVING_CLASSES, as_queued, has_choices, replace_placeholders
 from kandiflux.conversion.virtual import VIRTUAL
+from kandiflux.conversion.widgets import javascript_text
 from kandiflux.errors import ConversionError, WorkflowError
-from kandiflux.graph import BYPASSED, MUTED, Graph, Node, Scope, Slot, definitions_of, is_editor_format
-from kandiflux.widgets import javascript_text
 
 __all__ = ["Conversion", "convert"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from kandiflux.known_models import folder_of_class, folder_of_input, known_model
-from kandiflux.model_files import ModelFile, declared_models, is_model_name, stands_for
-from kandiflux.places import Place, Places
+from kandiflux.checking.places import Place, Places
+from kandiflux.weights.known_models import folder_of_class, folder_of_input, known_model
+from kandiflux.weights.model_files import ModelFile, declared_models, is_model_name, stands_for
 from kandiflux.workflow import Workflow
 
 __all__ = ["EMBEDDINGS", "NeededModel", "embeddings_in", "needed_models"]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kandiflux.complete import complete_workflow
+from kandiflux.cli.complete import complete_workflow
 from kandiflux.errors import KandifluxError, UsageError
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kandiflux.cli_common import JsonOption, QuietOption, print_table, reporting
-from kandiflux.cli_reach import Reach, reaching
+from kandiflux.cli.common import JsonOption, QuietOption, print_table, reporting
+from kandiflux.cli.reach import Reach, reaching
 from kandiflux.errors import UsageError
 
 __all__ = ["cancel", "free", "interrupt", "queue"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kandiflux.errors import NodeProblem
-from kandiflux.model_files import ModelFile
+from kandiflux.weights.model_files import ModelFile
 
 __all__ = ["Finding", "Kind", "Pack"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kandiflux.cli_common import JsonOption, QuietOption, reporting
+from kandiflux.cli.common import JsonOption, QuietOption, reporting
 from kandiflux.errors import ServerUnreachable, UsageError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kandiflux.cli_common import JsonOption, print_table, reporting
-from kandiflux.cli_reach import Reach, reaching
-from kandiflux.complete import complete_workflow
+from kandiflux.cli.common import JsonOption, print_table, reporting
+from kandiflux.cli.complete import complete_workflow
+from kandiflux.cli.reach import Reach, reaching
 
 if TYPE_CHECKING:
     from kandiflux.doctor import Line

@@ -15,10 +15,10 @@ import requests
 
 from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, WrongFile
 from kandiflux.file_lock import held
-from kandiflux.model_files import ModelFile
-from kandiflux.part_file import PartFile, Span
-from kandiflux.patience import Patience, Stopped
-from kandiflux.remote_files import Answer, RemoteFile, RemoteFiles, Trouble, reason_of
+from kandiflux.weights.model_files import ModelFile
+from kandiflux.weights.part_file import PartFile, Span
+from kandiflux.weights.patience import Patience, Stopped
+from kandiflux.weights.remote_files import Answer, RemoteFile, RemoteFiles, Trouble, reason_of
 
 __all__ = ["Download"]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from kandiflux.findings import Finding
-from kandiflux.model_files import ModelFile, declared_models
-from kandiflux.model_folders import ModelFolders
-from kandiflux.places import Places
-from kandiflux.problems import find_problems
+from kandiflux.checking.findings import Finding
+from kandiflux.checking.places import Places
+from kandiflux.checking.problems import find_problems
+from kandiflux.weights.model_files import ModelFile, declared_models
+from kandiflux.weights.model_folders import ModelFolders
+from kandiflux.weights.workflow_models import EMBEDDINGS, embeddings_in
 from kandiflux.workflow import Workflow
-from kandiflux.workflow_models import EMBEDDINGS, embeddings_in
 
 __all__ = ["Report", "check"]
 

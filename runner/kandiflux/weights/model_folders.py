@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import UsageError
-from kandiflux.model_files import ModelFile, is_model_name
+from kandiflux.weights.model_files import ModelFile, is_model_name
 
 __all__ = ["ModelFolders"]
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, reporting
-from kandiflux.cli_reach import Reach, reaching
-from kandiflux.complete import complete_preset, complete_setting
+from kandiflux.cli.common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, reporting
+from kandiflux.cli.complete import complete_preset, complete_setting
+from kandiflux.cli.reach import Reach, reaching
 from kandiflux.errors import JobTimeout, KandifluxError, UsageError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class _Order:
         return prompt
 
     def _follow(self, client: Client, saver: Saver, job: Job) -> Result:
-        from kandiflux.follow import JsonLines, Plain, follow, live_display
+        from kandiflux.cli.follow import JsonLines, Plain, follow, live_display
 
         show = partial(follow, job, client.server, saver, timeout=self.timeout, sidecar=self.sidecar)
         try:

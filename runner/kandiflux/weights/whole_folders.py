@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from kandiflux.errors import DownloadError
-from kandiflux.model_files import WHOLE_FOLDERS, ModelFile, why_unsafe
-from kandiflux.remote_files import RemoteFiles
+from kandiflux.weights.model_files import WHOLE_FOLDERS, ModelFile, why_unsafe
+from kandiflux.weights.remote_files import RemoteFiles
 
 __all__ = ["Repository", "companions", "repositories"]
 

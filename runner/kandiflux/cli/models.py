@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli_check import ExtraPathsOption, in_bytes
-from kandiflux.cli_common import INTERRUPTED, CaOption, JsonOption, QuietOption, print_table, reporting
+from kandiflux.cli.check import ExtraPathsOption, in_bytes
+from kandiflux.cli.common import INTERRUPTED, CaOption, JsonOption, QuietOption, print_table, reporting
 from kandiflux.errors import KandifluxError
 
 if TYPE_CHECKING:
-    from kandiflux.pull import Plan
+    from kandiflux.weights.pull import Plan
 
 __all__ = ["pull"]
 
@@ -63,9 +63,9 @@ def pull(
       kandiflux models pull flux_dev flux_fill_inpaint --comfyui ~/ComfyUI
       HF_TOKEN=hf_… kandiflux models pull flux_depth.json --comfyui ~/ComfyUI --only flux1-depth-dev.safetensors
     """
-    from kandiflux import pull as work
-    from kandiflux.model_folders import ModelFolders
-    from kandiflux.remote_files import RemoteFiles
+    from kandiflux.weights import pull as work
+    from kandiflux.weights.model_folders import ModelFolders
+    from kandiflux.weights.remote_files import RemoteFiles
     from kandiflux.workflow import Workflow
 
     with reporting(as_json):

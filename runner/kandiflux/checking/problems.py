@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kandiflux.findings import Finding, Pack
-from kandiflux.fitting import (
+from kandiflux.checking.findings import Finding, Pack
+from kandiflux.checking.fitting import (
     NEWER_TYPES,
     as_number,
     bound,
@@ -22,11 +22,11 @@ from kandiflux.fitting import (
     shown,
     what_it_takes,
 )
-from kandiflux.inputs import InputSpec, input_specs
-from kandiflux.known_models import CONVERTED, folder_of_input, known_model
-from kandiflux.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
+from kandiflux.checking.places import Places
+from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.parameters import names_text, near_names, range_text
-from kandiflux.places import Places
+from kandiflux.weights.known_models import CONVERTED, folder_of_input, known_model
+from kandiflux.weights.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
 
 __all__ = ["find_problems", "is_link"]
 

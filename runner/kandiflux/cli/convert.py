@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kandiflux.cli_common import ObjectInfoOption, WorkflowArgument, reporting
-from kandiflux.cli_reach import Reach, reaching
+from kandiflux.cli.common import ObjectInfoOption, WorkflowArgument, reporting
+from kandiflux.cli.reach import Reach, reaching
 from kandiflux.errors import ConversionError
 
 __all__ = ["convert"]
@@ -54,7 +54,7 @@ def convert(
       kandiflux convert flux.json --object-info object_info.json --strict
       kandiflux convert ComfyUI_00001_.png --draw-seed 7
     """
-    from kandiflux.convert import convert as to_api
+    from kandiflux.conversion.convert import convert as to_api
     from kandiflux.workflow import Workflow
 
     with reporting(False):

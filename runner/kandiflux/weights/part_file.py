@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import WrongFile
-from kandiflux.model_files import ModelFile
-from kandiflux.remote_files import RemoteFile
+from kandiflux.weights.model_files import ModelFile
+from kandiflux.weights.remote_files import RemoteFile
 
 __all__ = ["PartFile", "Span", "digest_of"]
 

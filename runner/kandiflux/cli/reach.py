@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from kandiflux.cli_common import saved_object_info
-from kandiflux.complete import complete_server
+from kandiflux.cli.common import saved_object_info
+from kandiflux.cli.complete import complete_server
 from kandiflux.errors import UsageError
 
 if TYPE_CHECKING:

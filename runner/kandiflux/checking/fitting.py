@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kandiflux.inputs import InputSpec
+from kandiflux.conversion.inputs import InputSpec
 from kandiflux.parameters import names_text
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kandiflux.cli_common import (
+from kandiflux.cli.common import (
     JsonOption,
     ObjectInfoOption,
     QuietOption,
@@ -17,12 +17,12 @@ from kandiflux.cli_common import (
     reporting,
     saved_object_info,
 )
-from kandiflux.cli_reach import Reach, reaching
+from kandiflux.cli.reach import Reach, reaching
 
 if TYPE_CHECKING:
-    from kandiflux.check import Report
-    from kandiflux.findings import Finding
-    from kandiflux.model_files import ModelFile
+    from kandiflux.checking.check import Report
+    from kandiflux.checking.findings import Finding
+    from kandiflux.weights.model_files import ModelFile
 
 __all__ = ["ComfyUIOption", "ExtraPathsOption", "check", "in_bytes"]
 
@@ -62,9 +62,9 @@ def check(
       kandiflux check flux_dev.json --object-info object_info.json --comfyui ~/ComfyUI
       kandiflux check kandinsky22_text_to_image --json
     """
-    from kandiflux.check import check as find
-    from kandiflux.model_folders import ModelFolders
-    from kandiflux.pull import size_of
+    from kandiflux.checking.check import check as find
+    from kandiflux.weights.model_folders import ModelFolders
+    from kandiflux.weights.pull import size_of
     from kandiflux.workflow import Workflow
 
     with reporting(as_json):

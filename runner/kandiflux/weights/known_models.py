@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from kandiflux.model_files import ModelFile
+from kandiflux.weights.model_files import ModelFile
 
 __all__ = ["CONVERTED", "folder_of_class", "folder_of_input", "known_model"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kandiflux.graph import Scope
+from kandiflux.conversion.graph import Scope
 
 __all__ = ["Place", "Places"]
 

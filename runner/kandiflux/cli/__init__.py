@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 
 from kandiflux import __version__
-from kandiflux.cli_batch import batch
-from kandiflux.cli_check import check
-from kandiflux.cli_common import (
+from kandiflux.cli.batch import batch
+from kandiflux.cli.check import check
+from kandiflux.cli.common import (
     JsonOption,
     ObjectInfoOption,
     QuietOption,
@@ -26,14 +26,14 @@ from kandiflux.cli_common import (
     print_table,
     reporting,
 )
-from kandiflux.cli_convert import convert
-from kandiflux.cli_doctor import doctor, servers
-from kandiflux.cli_models import pull
-from kandiflux.cli_prompt import prompt_app
-from kandiflux.cli_queue import cancel, free, interrupt, queue
-from kandiflux.cli_reach import Reach, reaching
-from kandiflux.cli_run import rerun, run
-from kandiflux.cli_up import down, up
+from kandiflux.cli.convert import convert
+from kandiflux.cli.doctor import doctor, servers
+from kandiflux.cli.models import pull
+from kandiflux.cli.prompt import prompt_app
+from kandiflux.cli.queue import cancel, free, interrupt, queue
+from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.run import rerun, run
+from kandiflux.cli.up import down, up
 from kandiflux.lite.command import host
 
 __all__ = ["app", "main"]
@@ -155,8 +155,8 @@ def convert_models(
       kandiflux models convert kandinsky3_flash.pt --projection projection_flash.pt --force
       kandiflux models convert movq.pt --out models/kandinsky
     """
-    from kandiflux.models import convert as write
-    from kandiflux.models import plan
+    from kandiflux.weights.kandinsky3 import convert as write
+    from kandiflux.weights.kandinsky3 import plan
 
     with reporting(as_json):
         if not quiet and not as_json:

@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kandiflux.convert import convert
-from kandiflux.widgets import widget_slots, widget_values
+from kandiflux.conversion.convert import convert
+from kandiflux.conversion.widgets import widget_slots, widget_values
 
 __all__ = ["write_back"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli_common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, print_table, reporting
-from kandiflux.cli_reach import Reach, reaching
-from kandiflux.cli_run import OnLost
-from kandiflux.complete import complete_preset, complete_server, complete_setting
+from kandiflux.cli.common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, print_table, reporting
+from kandiflux.cli.complete import complete_preset, complete_server, complete_setting
+from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.run import OnLost
 
 if TYPE_CHECKING:
     from kandiflux.batch import Batch, JobList

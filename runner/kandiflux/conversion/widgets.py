@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kandiflux.inputs import (
+from kandiflux.conversion.inputs import (
     AUTOGROW,
     DYNAMIC_COMBO,
     DYNAMIC_GROUP,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli_common import JsonOption, reporting
+from kandiflux.cli.common import JsonOption, reporting
 from kandiflux.errors import UsageError
 
 if TYPE_CHECKING:
