@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["held"]
+__all__ = ["held", "try_lock"]
 
 _PAUSE = 0.2
 
@@ -24,7 +24,7 @@ def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda
     waiting = False
     while not stop.is_set():
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if _lock(handle) and _is_still(path, handle):
+        if try_lock(handle) and _is_still(path, handle):
             try:
                 yield True
             finally:
@@ -51,17 +51,22 @@ def _is_still(path: Path, handle: int) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool:
+        """Locks an open file for this process, until it is closed; False where another has it."""
+        # Far behind any text, which others may then read.
+        os.lseek(handle, 1 << 20, os.SEEK_SET)
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
+        os.lseek(handle, 0, os.SEEK_SET)
         return True
 
 else:
     import fcntl
 
-    def _lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool:
+        """Locks an open file for this process, until it is closed; False where another has it."""
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

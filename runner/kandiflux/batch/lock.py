@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
 from kandiflux.errors import OutputError, UsageError
+from kandiflux.file_lock import try_lock
 
 __all__ = ["held_folder"]
 
@@ -29,7 +29,7 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
             f"{folder} cannot be written to: {error.strerror or error}.", hint="Choose another folder with --out."
         ) from error
     try:
-        if not _lock(handle):
+        if not try_lock(handle):
             holder = _read(folder / LOCK)
             raise UsageError(
                 f"Another batch is running in {folder}" + (f" (process {holder})." if holder else "."),
@@ -48,27 +48,3 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int) -> bool:
-        # Far behind the text, which others may then read.
-        os.lseek(handle, 1 << 20, os.SEEK_SET)
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        os.lseek(handle, 0, os.SEEK_SET)
-        return True
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
