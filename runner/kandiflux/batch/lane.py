@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -57,6 +58,7 @@ _TICK = 0.5
 _PROBE = (3.0, 5.0)
 _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
+_AHEAD_SECONDS, _DEEPEST = 0.1, 8
 _UNSAVED = 4
 _COLLECTORS = 2
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
@@ -107,6 +109,8 @@ class Lane:
         self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
         self._done = 0
+        self._pace: float | None = None
+        """Seconds that a job takes the server, of late."""
         self._refusing_since: float | None = None
         self._silent_since: float | None = None
         self._last_sign = 0.0
@@ -175,20 +179,33 @@ class Lane:
                     continue
                 if self._shared.stopping:
                     self._take_back()
-                elif self.supplies and self._has_room():
-                    attempt = self._shared.ledger.begin(self.name)
-                    if attempt is not None:
-                        self._send(attempt)
-                        continue
+                elif self.supplies and self._supply_some():
+                    continue
             with self._shared.changed:
                 if not self._closing.is_set():
                     self._shared.changed.wait(_TICK)
 
-    def _has_room(self) -> bool:
-        """Saving may lag behind a little, and no more."""
+    def _supply_some(self) -> bool:
+        """Sends what there is room for; False where there is none, or no job."""
         flights = list(self._flights.values())
         open_jobs = sum(not flight.job.finished for flight in flights)
-        return open_jobs < self._shared.terms.backlog and len(flights) < self._shared.terms.backlog + _UNSAVED
+        # Saving may lag behind a little, and no more.
+        room = min(self._depth() - open_jobs, self._depth() + _UNSAVED - len(flights))
+        attempts = self._shared.ledger.begin_some(self.name, room) if room > 0 else []
+        for attempt in attempts:
+            if self.state == "up" and not self._shared.stopping:
+                self._send(attempt)
+            else:
+                self._shared.ledger.withdrawn(attempt)
+        return bool(attempts)
+
+    def _depth(self) -> int:
+        """How many jobs the server is to have. Where they take less time than handing one over does, the backlog that
+        was asked for would have it wait: then enough for `_AHEAD_SECONDS`."""
+        asked = self._shared.terms.backlog
+        if asked == 1 or self._pace is None:
+            return asked
+        return max(asked, min(_DEEPEST, math.ceil(_AHEAD_SECONDS / max(self._pace, 1e-3))))
 
     def _send(self, attempt: Attempt) -> None:
         try:
@@ -361,6 +378,8 @@ class Lane:
             books.done(attempt, result, files)
             with self._lock:
                 self._done += 1
+                if result.seconds is not None:
+                    self._pace = result.seconds if self._pace is None else (self._pace + result.seconds) / 2
 
     def _free(self) -> None:
         with contextlib.suppress(KandifluxError):

@@ -220,22 +220,28 @@ class Ledger:
 
     def begin(self, server: str) -> Attempt | None:
         """Takes the next waiting job for a server and writes the attempt down; None where no job waits."""
-        if self._one("SELECT 1 FROM jobs WHERE state = 'waiting' AND position IS NOT NULL LIMIT 1") is None:
-            return None
+        return next(iter(self.begin_some(server, 1)), None)
+
+    def begin_some(self, server: str, count: int) -> list[Attempt]:
+        """The same of the next `count` at once, so that the disk is waited for once."""
+        waiting = "FROM jobs WHERE state = 'waiting' AND position IS NOT NULL"
+        if self._one(f"SELECT 1 {waiting} LIMIT 1") is None:
+            return []
         with self._transaction(durable=True):
-            row = self._one(
-                "SELECT id, position, vals, name FROM jobs WHERE state = 'waiting' AND position IS NOT NULL "
-                "ORDER BY failures, position LIMIT 1"
-            )
-            if row is None:
-                return None
-            attempt = Attempt(str(uuid.uuid4()), row[0], row[1], server, json.loads(row[2]), row[3], time.time())
-            self._db.execute(
+            rows = self._all(f"SELECT id, position, vals, name {waiting} ORDER BY failures, position LIMIT ?", count)
+            attempts = [
+                Attempt(str(uuid.uuid4()), row[0], row[1], server, json.loads(row[2]), row[3], time.time())
+                for row in rows
+            ]
+            self._db.executemany(
                 "INSERT INTO attempts (id, job, server, begun) VALUES (?, ?, ?, ?)",
-                (attempt.id, attempt.job, server, attempt.begun),
+                ((attempt.id, attempt.job, server, attempt.begun) for attempt in attempts),
             )
-            self._db.execute("UPDATE jobs SET state = 'sent', server = ? WHERE id = ?", (server, attempt.job))
-        return attempt
+            self._db.executemany(
+                "UPDATE jobs SET state = 'sent', server = ? WHERE id = ?",
+                ((server, attempt.job) for attempt in attempts),
+            )
+        return attempts
 
     def known_as(self, attempt: Attempt, prompt_id: str) -> None:
         """The server gave it an id of its own."""

@@ -23,6 +23,7 @@ RESUBMITS = 3
 class Terms:
     """What the user wants done when things go wrong, and how many jobs a server holds at a time.
 
+    backlog: jobs on a server, running and waiting; where it is not 1, more of those that take it hardly any time.
     retries: of a failed job. resubmit: lost jobs, else they fail. patience: seconds a server may refuse connections
     before its jobs run elsewhere; silence: seconds it may take connections and not answer before it is given up.
     """
