@@ -125,6 +125,10 @@ class FakeComfyUI:
     async def down(self) -> None:
         await self.cut()
         if self._runner is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+            # A connection that is just being taken has to be had before it can be closed.
+            await asyncio.sleep(0.02)
             await self._runner.cleanup()
             self._runner = None
 

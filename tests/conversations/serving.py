@@ -215,7 +215,7 @@ def model_folders_are_listed(client: Recorder) -> None:
     kinds = set(client.quietly("GET", "/models").json()) - {"custom_nodes"}  # which holds no models
     assert {"checkpoints", "loras", "vae"} <= kinds
     client.log.append(sorted(kinds))
-    assert client.request("GET", "/models/loras").json() == []
+    assert client.request("GET", "/models/hypernetworks").json() == []
     assert client.request("GET", "/models/nothing").status_code == 404
 
 

@@ -126,7 +126,8 @@ def histories(host: RunningHost, jobs: dict[str, int]) -> Counter[int]:
     """How often each job's picture was asked for, as the host itself tells: by the colour in its history."""
     entries = requests.get(f"{host.url}/history", timeout=30).json()
     mine = set(jobs.values())
-    colours = [entry["prompt"][2]["1"]["inputs"]["color"] for entry in entries.values()]
+    firsts = [entry["prompt"][2].get("1", {"inputs": {}}) for entry in entries.values()]
+    colours = [node["inputs"].get("color") for node in firsts]
     return Counter(colour for colour in colours if colour in mine)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nodes.text import rules, rules_words, weights
+from nodes.text.detect import HAN
 from nodes.text.lint import RULES, count_tokens, fix, lint, report
 from nodes.text.targets import TARGETS
 from nodes.text.tokens import Tokenize, comfyui_tokenizers, load_tokenizers
@@ -188,7 +189,9 @@ def test_tokens_are_counted_as_transformers_counts_them(tokenizers: dict[str, To
     t5 = transformers.T5TokenizerFast.from_pretrained(comfy / "text_encoders" / "t5_tokenizer", local_files_only=True)
     texts = [case["text"] for case in CASES] + [text for texts in GOOD.values() for text in texts]
     for text in texts:
-        assert len(tokenizers["clip"](text)) == len(clip(text)["input_ids"]) - 2, text
+        # Each Chinese character is a word for itself to transformers 4, without ftfy, and a run of them is one to 5.
+        if not re.search(f"[{HAN}]", text):
+            assert len(tokenizers["clip"](text)) == len(clip(text)["input_ids"]) - 2, text
         assert len(tokenizers["t5"](text)) == len(t5(text)["input_ids"]) - 1, text
 
 
