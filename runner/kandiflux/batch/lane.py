@@ -109,6 +109,7 @@ class Lane:
         self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
         self._done = 0
+        self._handing_over = False
         self._pace: float | None = None
         """Seconds that a job takes the server, of late."""
         self._refusing_since: float | None = None
@@ -132,7 +133,8 @@ class Lane:
     @property
     def busy(self) -> bool:
         """Something that was sent here has not been settled, and may yet be."""
-        return bool(self._flights) or bool(self._unsettled and self.state not in ("gone", "unfit"))
+        sent = self._handing_over or bool(self._flights)
+        return sent or bool(self._unsettled and self.state not in ("gone", "unfit"))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -191,12 +193,18 @@ class Lane:
         open_jobs = sum(not flight.job.finished for flight in flights)
         # Saving may lag behind a little, and no more.
         room = min(self._depth() - open_jobs, self._depth() + _UNSAVED - len(flights))
-        attempts = self._shared.ledger.begin_some(self.name, room) if room > 0 else []
+        if room <= 0:
+            return False
+        self._handing_over = True
+        attempts = self._shared.ledger.begin_some(self.name, room)
         for attempt in attempts:
             if self.state == "up" and not self._shared.stopping:
                 self._send(attempt)
             else:
                 self._shared.ledger.withdrawn(attempt)
+        self._handing_over = False
+        if attempts:
+            self._shared.notify()
         return bool(attempts)
 
     def _depth(self) -> int:
