@@ -22,7 +22,9 @@ WAIT = 60
 def runs_of(host: RunningHost, prefix: str) -> Counter[int]:
     prompts = [entry["prompt"][2] for entry in requests.get(f"{host.url}/history", timeout=30).json().values()]
     return Counter(
-        nodes["1"]["inputs"]["color"] for nodes in prompts if nodes["2"]["inputs"].get("filename_prefix") == prefix
+        nodes["1"]["inputs"]["color"]
+        for nodes in prompts
+        if nodes.get("2", {}).get("inputs", {}).get("filename_prefix") == prefix
     )
 
 
