@@ -372,3 +372,32 @@ def _until(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_batch(
+    comfy: FakeComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is full when the next job is to be handed over: what ran is kept, and nobody waits for ever."""
+    begin, asked = Ledger.begin_some, Counter[str]()
+
+    def full_after_one(ledger: Ledger, server: str, count: int) -> Any:
+        asked[server] += 1
+        if asked[server] > 1:
+            raise OutputError("The ledger cannot be written.")
+        return begin(ledger, server, 1)
+
+    monkeypatch.setattr(Ledger, "begin_some", full_after_one)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            batch(comfy, tmp_path).run()
+        except OutputError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert [str(error) for error in ended] == ["The ledger cannot be written."]
+    assert len(comfy.accepted) == 1

@@ -190,19 +190,22 @@ class Lane:
     def _supply_some(self) -> bool:
         """Sends what there is room for; False where there is none, or no job."""
         flights = list(self._flights.values())
-        open_jobs = sum(not flight.job.finished for flight in flights)
+        # Where the first failure ends the batch, a job counts until it is known not to have failed.
+        open_jobs = sum(self._shared.terms.fail_fast or not flight.job.finished for flight in flights)
         # Saving may lag behind a little, and no more.
         room = min(self._depth() - open_jobs, self._depth() + _UNSAVED - len(flights))
         if room <= 0:
             return False
         self._handing_over = True
-        attempts = self._shared.ledger.begin_some(self.name, room)
-        for attempt in attempts:
-            if self.state == "up" and not self._shared.stopping:
-                self._send(attempt)
-            else:
-                self._shared.ledger.withdrawn(attempt)
-        self._handing_over = False
+        try:
+            attempts = self._shared.ledger.begin_some(self.name, room)
+            for attempt in attempts:
+                if self.state == "up" and not self._shared.stopping:
+                    self._send(attempt)
+                else:
+                    self._shared.ledger.withdrawn(attempt)
+        finally:
+            self._handing_over = False  # or a full disk would have the batch wait for this lane for ever
         if attempts:
             self._shared.notify()
         return bool(attempts)

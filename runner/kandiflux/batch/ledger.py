@@ -319,10 +319,6 @@ class Ledger:
         row = self._one("SELECT webp FROM thumbnails WHERE path = ? AND size = ?", file.path, file.size)
         return None if row is None else bytes(row[0])
 
-    def keep_thumbnail(self, file: Saved, webp: bytes) -> None:
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (file.path, file.size, webp))
-
     def _open(self) -> None:
         with self._lock, self._mapped():
             self._db.execute("PRAGMA journal_mode = WAL").fetchone()
