@@ -6,30 +6,21 @@ Nothing here knows of jobs or waits for anything but an answer. Safe to use from
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import disable_warnings
-from urllib3.exceptions import InsecureRequestWarning, NewConnectionError
-
-from kandiflux.config import client_certificate, server_url, without_userinfo
 from kandiflux.errors import (
-    AccessDenied,
     AnswerLost,
-    BodyTooLarge,
     OutputMissing,
     ProtocolError,
     ServerError,
     ServerUnreachable,
-    UsageError,
 )
+from kandiflux.transport import Answer, Transport
 
 __all__ = ["Answer", "Queue", "QueueEntry", "Server"]
 
@@ -39,16 +30,6 @@ MARKER = "kandiflux_job"
 """Key in `extra_data` that carries our own id of a job: servers that ignore a client's prompt_id still keep this."""
 
 _BUSY = frozenset({429, 502, 503, 504})
-_CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status and decoded JSON body (None where the body is no JSON), with the text for error messages."""
-
-    status: int
-    body: Any
-    text: str
 
 
 @dataclass(frozen=True)
@@ -91,18 +72,7 @@ class Server:
         cert: str | tuple[str, str] | None = None,
         timeout: tuple[float, float] = (5.0, 60.0),
     ) -> None:
-        self.url, authorisation = without_userinfo(server_url(url))
-        self.headers = {**({"Authorization": authorisation} if authorisation else {}), **(headers or {})}
-        self.verify = verify
-        self.cert = client_certificate(cert)
-        if verify is False and self.url.startswith("https:"):
-            _log.warning("%s: its certificate is not checked; others may read and change what is sent", self.url)
-            # Said once is enough; urllib3 would say it with every request.
-            disable_warnings(InsecureRequestWarning)
-        self.timeout = timeout
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
+        self._transport = Transport(url, headers=headers, verify=verify, cert=cert, timeout=timeout)
 
     def __enter__(self) -> Server:
         return self
@@ -112,13 +82,27 @@ class Server:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """The base address, without user and password."""
+        return self._transport.url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every request."""
+        return self._transport.headers
+
+    @property
+    def verify(self) -> bool | str:
+        return self._transport.verify
+
+    @property
+    def cert(self) -> str | tuple[str, str] | None:
+        return self._transport.cert
+
     def close(self) -> None:
-        """Closes the connections of every thread."""
-        with self._lock:
-            sessions, self._sessions = self._sessions, []
-            self._local = threading.local()
-        for session in sessions:
-            session.close()
+        """Closes its connections."""
+        self._transport.close()
 
     # What the server is and knows
 
@@ -167,7 +151,7 @@ class Server:
 
     def post_prompt(self, body: Mapping[str, Any]) -> Answer:
         """One POST, never repeated. AnswerLost where it may have been accepted all the same."""
-        answer = self._send("POST", "/prompt", json=body)
+        answer = self._transport.send("POST", "/prompt", json_body=body)
         if answer.status in (502, 503, 504):
             # A proxy speaks, not ComfyUI: what stood behind it may have taken the prompt.
             raise AnswerLost(f"A gateway before {self.url} answered {answer.status}.", still_coming=True)
@@ -190,7 +174,7 @@ class Server:
     def upload_image(self, name: str, file: BinaryIO, *, subfolder: str = "", overwrite: bool = False) -> str:
         """Puts a file into the server's input folder; the name to use for it, which may differ from `name`."""
         form = {"type": "input", "subfolder": subfolder, "overwrite": "true" if overwrite else "false"}
-        answer = self._send("POST", "/upload/image", files={"image": (name, file)}, data=form)
+        answer = self._transport.send("POST", "/upload/image", form={**form, "image": (name, file.read())})
         if answer.status != 200 or not isinstance(answer.body, dict) or "name" not in answer.body:
             raise ServerError(
                 f"{self.url} did not take the upload of {name}.",
@@ -204,33 +188,24 @@ class Server:
         """A stored file's bytes, in pieces. OutputMissing where it is not there (any more), AnswerLost where the
         download breaks off."""
         query = {"filename": filename, "subfolder": subfolder, "type": folder}
+        download = self._transport.download("/view", query, f"The download of {filename} from {self.url}")
         try:
-            with self._session().get(
-                f"{self.url}/view", params=query, stream=True, timeout=self.timeout, verify=self.verify
-            ) as response:
-                if response.status_code == 404:
-                    raise OutputMissing(
-                        f"{self.url} lists {'/'.join(filter(None, (subfolder, filename)))} as an output, "
-                        "but the file is no longer there.",
-                        hint="The server answered from its cache. Run again with another seed, "
-                        "or have it forget its cache (POST /free) first.",
-                    )
-                if response.status_code != 200:
-                    raise ServerError(
-                        f"{self.url} does not hand out {filename}.",
-                        expected="HTTP 200",
-                        got=f"HTTP {response.status_code} {response.reason}",
-                    )
-                sent = 0
-                for chunk in response.iter_content(_CHUNK):
-                    sent += len(chunk)
-                    yield chunk
-                whole = response.headers.get("Content-Length", "")
-                # An older urllib3 takes a connection that ends for the end of the file.
-                if whole.isdecimal() and "Content-Encoding" not in response.headers and sent != int(whole):
-                    raise AnswerLost(f"The download of {filename} from {self.url} ended at {sent} of {whole} bytes.")
-        except requests.RequestException as error:
-            raise AnswerLost(f"The download of {filename} from {self.url} broke off: {error}.") from error
+            if download.status == 404:
+                raise OutputMissing(
+                    f"{self.url} lists {'/'.join(filter(None, (subfolder, filename)))} as an output, "
+                    "but the file is no longer there.",
+                    hint="The server answered from its cache. Run again with another seed, "
+                    "or have it forget its cache (POST /free) first.",
+                )
+            if download.status != 200:
+                raise ServerError(
+                    f"{self.url} does not hand out {filename}.",
+                    expected="HTTP 200",
+                    got=f"HTTP {download.status} {download.reason}",
+                )
+            yield from download.chunks()
+        finally:
+            download.close()
 
     # Requests
 
@@ -249,115 +224,24 @@ class Server:
         """Reading can be repeated without harm, so a lost answer or a busy gateway is tried again."""
         for pause in (0.1, 0.4) if again else ():
             try:
-                answer = self._send("GET", path, params=params)
+                answer = self._transport.send("GET", path, query=params)
             except AnswerLost:
                 _log.debug("GET %s: answer lost, trying again", path)
             else:
                 if answer.status not in _BUSY:
                     return answer
             time.sleep(pause)
-        answer = self._send("GET", path, params=params)
+        answer = self._transport.send("GET", path, query=params)
         if answer.status in _BUSY:
             raise ServerUnreachable(f"{self.url}{path} answers HTTP {answer.status} again and again.")
         return answer
 
     def _post_done(self, path: str, body: Mapping[str, Any]) -> None:
-        answer = self._send("POST", path, json=body)
+        answer = self._transport.send("POST", path, json_body=body)
         if answer.status != 200:
             raise ServerError(
                 f"{self.url} refused {path}.", expected="HTTP 200", got=f"HTTP {answer.status} {answer.text[:200]}"
             )
-
-    def _send(self, method: str, path: str, **kwargs: Any) -> Answer:
-        try:
-            response = self._session().request(
-                method,
-                f"{self.url}{path}",
-                timeout=self.timeout,
-                verify=self.verify,
-                # A redirected POST would arrive as a GET.
-                allow_redirects=method == "GET",
-                **kwargs,
-            )
-        except requests.exceptions.InvalidURL as error:
-            raise UsageError(f"The request to {self.url}{path} cannot be made: {error}.") from error
-        except requests.exceptions.InvalidHeader:
-            # Its message quotes the header, which may be a secret.
-            raise UsageError("A header cannot be sent.", expected="one line of plain text each") from None
-        except requests.exceptions.SSLError as error:
-            raise ServerUnreachable(
-                f"No secure connection to {self.url}: {error}.", hint="Check the certificate, or name its CA bundle."
-            ) from error
-        except requests.RequestException as error:
-            if _never_sent(error):
-                raise ServerUnreachable(
-                    f"Nothing answers at {self.url}.", hint="Start the server, or name another with --server."
-                ) from error
-            slow = isinstance(error, requests.exceptions.ReadTimeout)
-            raise AnswerLost(f"No answer from {self.url}{path}: {error}.", still_coming=slow) from error
-        if response.status_code in (401, 403):
-            raise AccessDenied(
-                f"{self.url}{path} is not open to this user (HTTP {response.status_code}).",
-                hint="Give --user, --token-env or --header, or write them into kandiflux.toml.",
-            )
-        if response.status_code == 413:
-            size = response.request.headers.get("Content-Length")
-            raise BodyTooLarge(
-                f"The request to {self.url}{path} is larger than the server takes.",
-                got=f"{int(size)} bytes" if size else None,
-                hint="Upload pictures instead of putting them into the prompt, "
-                "or start the server with a larger --max-upload-size.",
-            )
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        return Answer(response.status_code, body, response.text if body is None else str(body))
-
-    def _session(self) -> requests.Session:
-        # requests' sessions are not promised to be safe across threads, so each thread has its own.
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = _Session()
-            session.headers.update(self.headers)
-            session.cert = self.cert
-            if any(name.lower() == "authorization" for name in self.headers):
-                # Else a line for this machine in ~/.netrc would take the place of what was asked for.
-                session.auth = _as_it_is
-            # A proxy named in the environment is not meant for this machine itself.
-            session.trust_env = not _is_loopback(self.url)
-            session.mount("http://", HTTPAdapter(max_retries=0))
-            session.mount("https://", HTTPAdapter(max_retries=0))
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
-
-
-class _Session(requests.Session):
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """What is sent to a server is for it alone: requests itself drops no more than Authorization."""
-        super().rebuild_auth(prepared_request, response)
-        if self.should_strip_auth(response.request.url or "", prepared_request.url or ""):
-            for name in self.headers.keys() - requests.utils.default_headers().keys():
-                prepared_request.headers.pop(name, None)
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """True where not even a connection came about, so the server cannot have acted."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    cause = error.args[0] if error.args else None
-    return isinstance(getattr(cause, "reason", None), NewConnectionError)
 
 
 def _queue_entry(item: Any) -> QueueEntry:

@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import random
-import ssl
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import websocket
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from websocket._abnf import frame_buffer
 
 from kandiflux.errors import ProtocolError
 from kandiflux.events import Event, parse_binary, parse_text
+from kandiflux.tls import tls_context
 
 __all__ = ["EventStream"]
 
@@ -66,7 +63,7 @@ class EventStream:
         parts = urlsplit(url)
         self._address = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws"
         self._headers = [f"{name}: {value}" for name, value in (headers or {}).items()]
-        self._tls = _tls_options(verify, cert) if parts.scheme == "https" else {}
+        self._tls = {"context": tls_context(verify, cert)} if parts.scheme == "https" else {}
         self._silence = silence_seconds
         self._on_event = on_event
         self._on_connect = on_connect
@@ -177,16 +174,3 @@ class EventStream:
         except ProtocolError as error:
             # History is the authority: a frame that cannot be read costs progress, not the job.
             _log.warning("%s", error)
-
-
-def _tls_options(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[str, object]:
-    """What requests makes of the same arguments."""
-    options: dict[str, object] = {}
-    if cert is not None:
-        certificate, key = (cert, None) if isinstance(cert, str) else cert
-        options = {"certfile": certificate, "keyfile": key}
-    if verify is False:
-        return {**options, "cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-    named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    trusted = verify if isinstance(verify, str) else named or DEFAULT_CA_BUNDLE_PATH
-    return {**options, ("ca_cert_path" if Path(trusted).is_dir() else "ca_certs"): trusted}
