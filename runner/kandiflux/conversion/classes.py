@@ -9,6 +9,7 @@ from kandiflux.conversion.graph import Node, Slot, slot_type
 from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.conversion.packs import pack_values
 from kandiflux.conversion.widgets import Widget, normal_value, widget_values
+from kandiflux.json_values import is_list, is_object
 
 __all__ = ["Classes"]
 
@@ -22,7 +23,7 @@ class Classes:
 
     def info(self, class_type: str) -> Mapping[str, Any] | None:
         found = self._object_info.get(class_type)
-        return found if isinstance(found, Mapping) else None
+        return found if is_object(found) else None
 
     def specs(self, class_type: str) -> dict[str, InputSpec]:
         if class_type not in self._specs:
@@ -66,7 +67,7 @@ class Classes:
 
     def output_type(self, node: Node, slot: int) -> str:
         declared = (self.info(node.type) or {}).get("output")
-        if isinstance(declared, list) and 0 <= slot < len(declared):
+        if is_list(declared) and 0 <= slot < len(declared):
             return slot_type(declared[slot])
         return node.outputs[slot].type if 0 <= slot < len(node.outputs) else "*"
 

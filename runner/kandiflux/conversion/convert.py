@@ -22,6 +22,7 @@ from kandiflux.conversion.texts import SAVING_CLASSES, as_queued, has_choices, r
 from kandiflux.conversion.virtual import VIRTUAL
 from kandiflux.conversion.widgets import javascript_text
 from kandiflux.errors import ConversionError, WorkflowError
+from kandiflux.json_values import is_list
 
 __all__ = ["Conversion", "convert"]
 
@@ -37,8 +38,8 @@ class Conversion:
     """
 
     prompt: dict[str, dict[str, Any]]
-    fed_by: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    unknown: dict[str, list[str]] = field(default_factory=dict)
+    fed_by: dict[str, list[tuple[str, str]]] = field(default_factory=dict[str, list[tuple[str, str]]])
+    unknown: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
 
 def convert(
@@ -142,7 +143,7 @@ class _Converter:
         if spec is not None and spec.widget_type == "CURVE" and value is not None:
             return {"__type__": "CURVE", "__value__": value}
         # A bare list would be read as a link.
-        return {"__value__": value} if isinstance(value, list) else value
+        return {"__value__": value} if is_list(value) else value
 
     def _widget_text(self, name: str, widget: str) -> str | None:
         """For `%Node.widget%`: by the name the node is given for this purpose, else by its title."""

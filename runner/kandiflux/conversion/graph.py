@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kandiflux.errors import ConversionError, WorkflowError
+from kandiflux.json_values import as_list, is_list, is_object
 
 __all__ = [
     "BYPASSED",
@@ -42,7 +43,7 @@ _DEEPEST = 50
 
 def is_editor_format(data: Any) -> bool:
     """True for an object with a list of nodes, and links or a version: format 1.0 may leave out links."""
-    return isinstance(data, Mapping) and isinstance(data.get("nodes"), list) and ("links" in data or "version" in data)
+    return is_object(data) and is_list(data.get("nodes")) and ("links" in data or "version" in data)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Node(Mapping[str, Any]):
     outputs: tuple[Slot, ...] = ()
     stored: Sequence[Any] | Mapping[str, Any] = ()
     named: Mapping[str, Any] | None = None
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -99,7 +100,7 @@ class Node(Mapping[str, Any]):
 
     @classmethod
     def read(cls, data: Any) -> Node:
-        if not isinstance(data, Mapping) or data.get("id") is None or data.get("type") is None:
+        if not is_object(data) or data.get("id") is None or data.get("type") is None:
             raise _malformed("a node", "an object with `id` and `type`", data)
         node_id, class_type = identity(data["id"]), str(data["type"])
         where = f"node {node_id} ({class_type})"
@@ -115,18 +116,16 @@ class Node(Mapping[str, Any]):
             order=order if isinstance(order, (int, float)) else 0,
             inputs=tuple(_read_slot(slot, where) for slot in _list(data, "inputs", where)),
             outputs=tuple(_read_slot(slot, where) for slot in _list(data, "outputs", where)),
-            stored=values if isinstance(values, (list, Mapping)) else (),
-            named=named if isinstance(named, Mapping) else None,
+            stored=values if is_list(values) or is_object(values) else (),
+            named=named if is_object(named) else None,
             properties=_object(data, "properties", where),
             data=data,
         )
 
     @property
     def proxies(self) -> list[tuple[str, str]]:
-        listed = self.properties.get("proxyWidgets")
-        if not isinstance(listed, list):
-            return []
-        return [(str(one[0]), str(one[1])) for one in listed if isinstance(one, list) and len(one) > 1]
+        listed = as_list(self.properties.get("proxyWidgets"))
+        return [(str(one[0]), str(one[1])) for one in listed if is_list(one) and len(one) > 1]
 
 
 @dataclass(frozen=True)
@@ -137,19 +136,19 @@ class Graph:
     links: Mapping[str, Link]
     inputs: tuple[Slot, ...] = ()
     outputs: tuple[Slot, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def read(cls, data: Any, where: str = "the workflow") -> Graph:
-        if not isinstance(data, Mapping):
+        if not is_object(data):
             raise _malformed(where, "an object with `nodes` and `links`", data)
         nodes = [Node.read(node) for node in _list(data, "nodes", where)]
         links = data.get("links")
         # Very old files keep links as an object by id.
-        found = list(links.values()) if isinstance(links, Mapping) else _list(data, "links", where)
+        found = list(links.values()) if is_object(links) else _list(data, "links", where)
         return cls(
             nodes={node.id: node for node in nodes},
-            links={link.id: link for link in map(_read_link, filter(None, found))},
+            links={link.id: link for link in (_read_link(one) for one in found if one)},
             inputs=tuple(_read_slot(slot, where) for slot in _list(data, "inputs", where)),
             outputs=tuple(_read_slot(slot, where) for slot in _list(data, "outputs", where)),
             data=data,
@@ -183,7 +182,7 @@ class Scope:
     path: tuple[str, ...] = ()
     parent: Scope | None = None
     instance: Node | None = None
-    _inner: dict[str, Scope] = field(default_factory=dict)
+    _inner: dict[str, Scope] = field(default_factory=dict[str, "Scope"])
 
     @classmethod
     def of_file(cls, data: Mapping[str, Any]) -> Scope:
@@ -213,7 +212,7 @@ def definitions_of(data: Mapping[str, Any]) -> dict[str, Graph]:
     while pending:
         level = _object(pending.pop(), "definitions", "the workflow")
         for definition in _list(level, "subgraphs", "the workflow's definitions"):
-            if not isinstance(definition, Mapping) or definition.get("id") is None:
+            if not is_object(definition) or definition.get("id") is None:
                 raise _malformed("a subgraph", "an object with an `id`", definition)
             subgraph_id = str(definition["id"])
             if subgraph_id not in found:
@@ -230,7 +229,7 @@ def identity(value: Any) -> str:
 
 
 def _read_slot(data: Any, where: str) -> Slot:
-    if not isinstance(data, Mapping):
+    if not is_object(data):
         raise _malformed(f"an input or output of {where}", "an object with `name` and `type`", data)
     link, widget, label = data.get("link"), data.get("widget"), data.get("label")
     linked = data.get("linkIds")
@@ -238,9 +237,9 @@ def _read_slot(data: Any, where: str) -> Slot:
         name=str(data.get("name", "")),
         type=slot_type(data.get("type")),
         link=None if link is None else identity(link),
-        widget=str(widget.get("name", "")) if isinstance(widget, Mapping) else None,
+        widget=str(widget.get("name", "")) if is_object(widget) else None,
         label=str(label) if label else None,
-        links=tuple(map(identity, linked)) if isinstance(linked, list) else (),
+        links=tuple(map(identity, as_list(linked))),
     )
 
 
@@ -253,7 +252,7 @@ def slot_type(declared: Any) -> str:
 
 def _read_link(link: Any) -> Link:
     try:
-        if isinstance(link, Mapping):
+        if is_object(link):
             origin, origin_slot = link["origin_id"], link["origin_slot"]
             target, target_slot, kind = link["target_id"], link["target_slot"], link.get("type")
             link_id = link["id"]
@@ -276,7 +275,7 @@ def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
     value = data.get(key)
     if value is None:
         return []
-    if not isinstance(value, list):
+    if not is_list(value):
         raise _malformed(f"`{key}` of {where}", "a list", value)
     return value
 
@@ -286,7 +285,7 @@ def _object(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
     # Some packs write an empty list for an empty object.
     if value is None or value == []:
         return {}
-    if not isinstance(value, Mapping):
+    if not is_object(value):
         raise _malformed(f"`{key}` of {where}", "an object", value)
     return value
 

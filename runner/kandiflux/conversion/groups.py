@@ -15,6 +15,7 @@ from kandiflux.conversion.graph import BYPASSED, MUTED, Graph, Link, Node
 from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.conversion.widgets import has_upload_button, node_widgets, widget_values
 from kandiflux.errors import ConversionError, WorkflowError
+from kandiflux.json_values import as_list, as_object, is_list, is_object
 
 __all__ = ["with_groups_expanded"]
 
@@ -27,10 +28,7 @@ def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info:
 
     A muted or bypassed group node stays too, as a node that does not run.
     """
-    extra = workflow.get("extra")
-    listed = extra.get("groupNodes") if isinstance(extra, Mapping) else None
-    if not isinstance(listed, Mapping):
-        return graph
+    listed = as_object(as_object(workflow.get("extra")).get("groupNodes"))
     groups: dict[str, _Group] = {}
     for _ in range(_DEEPEST):
         uses = [node for node in graph.nodes.values() if _name(node) in listed and node.mode not in (MUTED, BYPASSED)]
@@ -67,37 +65,29 @@ class _Group:
     nodes: tuple[Node, ...]
     wires: tuple[_Wire, ...]
     object_info: Mapping[str, Any]
-    declared: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict[str, Any])
     """The group node's inputs as object_info would declare them; their order is that of its widgets."""
-    sockets: dict[tuple[int, str], str] = field(default_factory=dict)
-    widgets: dict[tuple[int, str], str] = field(default_factory=dict)
-    outputs: list[tuple[int, int]] = field(default_factory=list)
+    sockets: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    widgets: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
+    outputs: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     @classmethod
     def read(cls, name: str, data: Any, object_info: Mapping[str, Any]) -> _Group:
-        if not isinstance(data, Mapping) or not isinstance(data.get("nodes"), list):
+        if not is_object(data) or not is_list(nodes := data.get("nodes")):
             raise WorkflowError(
                 f"The group node {name!r} has no readable definition.",
                 expected="an object with `nodes` and `links` in `extra.groupNodes`",
                 got=repr(data)[:100],
             )
-        listed = [
-            {**node, "id": number} if isinstance(node, Mapping) else node for number, node in enumerate(data["nodes"])
-        ]
-        links = data.get("links")
-        group = cls(
-            tuple(map(Node.read, listed)),
-            tuple(_read_wires(links if isinstance(links, list) else [], len(listed))),
-            object_info,
-        )
-        external = data.get("external")
+        listed = [{**node, "id": number} if is_object(node) else node for number, node in enumerate(nodes)]
+        wires = tuple(_read_wires(as_list(data.get("links")), len(listed)))
+        group = cls(tuple(map(Node.read, listed)), wires, object_info)
         leaving = {
             (one[0], one[1]): one[2] if len(one) > 2 else "*"
-            for one in (external if isinstance(external, list) else ())
-            if isinstance(one, list) and len(one) > 1 and all(isinstance(number, int) for number in one[:2])
+            for one in as_list(data.get("external"))
+            if is_list(one) and len(one) > 1 and all(isinstance(number, int) for number in one[:2])
         }
-        config = data.get("config")
-        _Interface(group, leaving, config if isinstance(config, Mapping) else {}).derive()
+        _Interface(group, leaving, as_object(data.get("config"))).derive()
         return group
 
     def expand(self, graph: Graph, use: Node) -> Graph:
@@ -108,7 +98,7 @@ class _Group:
         made: list[Node] = []
         values = self._values(use)
         for number, inner in enumerate(self.nodes):
-            slots = []
+            slots: list[dict[str, Any]] = []
             for name, kind, widget in self._inputs(number):
                 link = self._into(graph, use, number, name, ids)
                 if link is not None:
@@ -168,7 +158,7 @@ class _Group:
         if node.type == "PrimitiveNode":
             return [shown["value"]] if "value" in shown else node.stored
         info = self.object_info.get(node.type)
-        return {**widget_values(node, info), **shown} if isinstance(info, Mapping) else node.data.get("widgets_values")
+        return {**widget_values(node, info), **shown} if is_object(info) else node.data.get("widgets_values")
 
 
 class _Interface:
@@ -209,8 +199,8 @@ class _Interface:
 
     def _add_outputs(self, number: int, node: Node) -> None:
         group = self._group
-        declared = (group.object_info.get(node.type) or {}).get("output")
-        count = len(declared) if isinstance(declared, list) else 1 if node.type in ("Reroute", "PrimitiveNode") else 0
+        declared = as_object(group.object_info.get(node.type)).get("output")
+        count = len(declared) if is_list(declared) else 1 if node.type in ("Reroute", "PrimitiveNode") else 0
         inside = {wire.origin_slot for wire in group.wires if wire.origin == number}
         for slot in range(count):
             hidden = slot in inside and (number, slot) not in self._leaving
@@ -224,7 +214,7 @@ class _Interface:
         info = group.object_info.get(node.type)
         outgoing = [wire for wire in group.wires if wire.origin == number]
         incoming = [wire for wire in group.wires if wire.target == number]
-        if isinstance(info, Mapping):
+        if is_object(info):
             specs = input_specs(info)
             if has_upload_button(specs.values()):
                 specs["upload"] = InputSpec("upload", "IMAGEUPLOAD", True, {})
@@ -232,7 +222,7 @@ class _Interface:
         if node.type == "PrimitiveNode" and outgoing:
             target = group.nodes[outgoing[0].target]
             name = _input_name(target, outgoing[0].target_slot)
-            spec = input_specs(group.object_info.get(target.type) or {}).get(name)
+            spec = input_specs(as_object(group.object_info.get(target.type))).get(name)
             kind = spec.type if spec is not None else str(outgoing[0].type)
             options = {**(spec.options if spec is not None else {}), "control_after_generate": True}
             return {"value": InputSpec("value", kind, True, options, spec.choices if spec is not None else None)}
@@ -276,8 +266,8 @@ class _Interface:
         """What the user configured of an input or output: `name`, `visible`."""
         found: Any = self._config
         for key in (str(number), side, name):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
+            found = as_object(found).get(key)
+        return as_object(found)
 
 
 def _input_name(node: Node, slot: int) -> str:
@@ -288,7 +278,7 @@ def _input_name(node: Node, slot: int) -> str:
 
 def _read_wires(links: list[Any], count: int) -> Iterator[_Wire]:
     for link in links:
-        if not isinstance(link, list) or len(link) < 4:
+        if not is_list(link) or len(link) < 4:
             raise WorkflowError(
                 "A link in a group node is malformed.",
                 expected="[source, slot, target, slot, id, type]",

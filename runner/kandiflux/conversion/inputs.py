@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kandiflux.json_values import as_object, is_array, is_object
+
 __all__ = ["AUTOGROW", "DYNAMIC_COMBO", "DYNAMIC_GROUP", "InputSpec", "input_specs", "specs_of_groups"]
 
 DYNAMIC_COMBO, DYNAMIC_GROUP = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3"
@@ -97,27 +99,27 @@ class InputSpec:
     def branches(self) -> dict[str, Mapping[str, Any]]:
         """What each choice of a dynamic combo adds: `required` and `optional` inputs, by the choice's key."""
         options = self.options.get("options")
-        if self.type != DYNAMIC_COMBO or not isinstance(options, (list, tuple)):
+        if self.type != DYNAMIC_COMBO or not is_array(options):
             return {}
-        found = [option for option in options if isinstance(option, Mapping) and "key" in option]
-        return {str(option["key"]): _mapping(option.get("inputs")) for option in found}
+        found = [option for option in options if is_object(option) and "key" in option]
+        return {str(option["key"]): as_object(option.get("inputs")) for option in found}
 
     @property
     def template(self) -> Mapping[str, Any]:
         """Of inputs that repeat: the template of one row, with `required` and `optional`, `min`, `max`, `prefix`."""
-        return _mapping(self.options.get("template"))
+        return as_object(self.options.get("template"))
 
 
 def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     """Inputs by name, required before optional, each group in the order in which the editor shows it."""
-    return specs_of_groups(_mapping(class_info.get("input")), _mapping(class_info.get("input_order")))
+    return specs_of_groups(as_object(class_info.get("input")), as_object(class_info.get("input_order")))
 
 
 def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:
     """The same for `{"required": {…}, "optional": {…}}`."""
     specs: dict[str, InputSpec] = {}
     for group in ("required", "optional"):
-        inputs = _mapping(groups.get(group))
+        inputs = as_object(groups.get(group))
         names = [name for name in (order or {}).get(group) or () if name in inputs]
         for name in [*names, *(name for name in inputs if name not in names)]:
             specs[name] = _input_spec(name, inputs[name], required=group == "required")
@@ -125,10 +127,10 @@ def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None =
 
 
 def _input_spec(name: str, declared: Any, *, required: bool) -> InputSpec:
-    parts = list(declared) if isinstance(declared, (list, tuple)) else [declared]
+    parts = list(declared) if is_array(declared) else [declared]
     kind = parts[0] if parts else "*"
-    options = _mapping(parts[1]) if len(parts) > 1 else {}
-    if isinstance(kind, (list, tuple)):
+    options = as_object(parts[1] if len(parts) > 1 else None)
+    if is_array(kind):
         return InputSpec(name, "COMBO", required, options, tuple(kind))
     choices = options.get("options")
     if kind == "COMBO":
@@ -137,7 +139,3 @@ def _input_spec(name: str, declared: Any, *, required: bool) -> InputSpec:
         spec = InputSpec(name, DYNAMIC_COMBO, required, options)
         return InputSpec(name, DYNAMIC_COMBO, required, options, tuple(spec.branches))
     return InputSpec(name, str(kind), required, options)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from kandiflux.conversion.graph import Node
+from kandiflux.json_values import is_object
 
 __all__ = ["pack_values"]
 
@@ -20,7 +20,7 @@ def pack_values(node: Node) -> dict[str, Any]:
 def _lora_rows(node: Node) -> dict[str, Any]:
     """A row for each LoRA: `lora_1`, `lora_2`, …; the CLIP's own strength only where the node shows it."""
     two = node.properties.get("Show Strengths") == "Separate Model & Clip"
-    rows = [dict(value) for value in node.stored if isinstance(value, Mapping) and "lora" in value]
+    rows = [dict(value) for value in node.stored if is_object(value) and "lora" in value]
     for row in rows:
         if not two:
             row.pop("strengthTwo", None)

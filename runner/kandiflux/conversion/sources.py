@@ -59,7 +59,7 @@ class Sources:
         ConversionError where the links go in a circle.
         """
         place: Wire | Value | _Place | None = _Place(scope, node, slot, slot.type, direct=True)
-        seen = set()
+        seen: set[tuple[tuple[str, ...], str, str]] = set()
         while isinstance(place, _Place):
             if place.key in seen:
                 raise ConversionError(

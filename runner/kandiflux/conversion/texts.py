@@ -45,7 +45,8 @@ def as_queued(text: str, draw: random.Random) -> str:
 
 def _expanded(text: str, draw: random.Random, depth: int) -> str:
     text = _COMMENT.sub("", text)
-    made, at = [], 0
+    made: list[str] = []
+    at = 0
     while at < len(text):
         if text[at] == "\\":
             made.append(text[at : at + 2])
@@ -62,7 +63,8 @@ def _expanded(text: str, draw: random.Random, depth: int) -> str:
 
 def _choices(text: str, at: int) -> tuple[list[str], int]:
     """The choices of the block whose brace stands before `at`, and where the text goes on behind it."""
-    choices, choice, depth = [], "", 0
+    choices: list[str] = []
+    choice, depth = "", 0
     while at < len(text):
         character = text[at]
         at += 1

@@ -15,6 +15,7 @@ from kandiflux.conversion.inputs import (
     input_specs,
     specs_of_groups,
 )
+from kandiflux.json_values import as_list, as_object, is_list, is_object
 
 __all__ = [
     "Widget",
@@ -98,7 +99,7 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
     class_type, stored, named = str(node.get("type")), node.get("widgets_values"), node.get("widgets_values_named")
     linked = [str(slot.get("name")) for slot in node.get("inputs") or () if slot.get("link") is not None]
     extra: dict[str, Any] = {}
-    if isinstance(stored, Mapping):
+    if is_object(stored):
         # Some packs store their values by name, and those of widgets that object_info does not list among them.
         widgets = node_widgets(class_type, class_info, (), linked)
         found = [(widget, stored.get(widget.name, _NOTHING)) for widget in widgets]
@@ -109,10 +110,10 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
             if name not in known and isinstance(value, (str, int, float))
         }
     else:
-        listed = _without_forced(list(stored) if isinstance(stored, list) else [], input_specs(class_info))
+        listed = _without_forced(as_list(stored), input_specs(class_info))
         widgets = node_widgets(class_type, class_info, listed, linked)
         slots = [widget for widget in widgets if widget.stored]
-        if isinstance(named, Mapping) and not _in_this_order(named, slots):
+        if is_object(named) and not _in_this_order(named, slots):
             # Saved where the class had other widgets: positions would give one the value of another.
             found = [(widget, named.get(widget.name, _NOTHING)) for widget in widgets]
         else:
@@ -181,13 +182,13 @@ class _Layout:
         elif kind == "BOUNDING_BOX":
             self.put(*(Widget(field, sent=False) for field in _BOUNDS))
         elif spec.options.get("remote"):
-            button = bool(_mapping(spec.options["remote"]).get("refresh_button"))
+            button = bool(as_object(spec.options["remote"]).get("refresh_button"))
             self.put(Widget("Auto-refresh after generation", sent=False))
             self.put(Widget("refresh", sent=False) if button else None)
 
     def add_rows(self, spec: InputSpec, rows: Iterable[int]) -> None:
         """Rows of inputs that repeat: `images.image0`, `images.image1`, …"""
-        fields = specs_of_groups(_mapping(spec.template.get("input")))
+        fields = specs_of_groups(as_object(spec.template.get("input")))
         for row in rows:
             for field in fields.values():
                 renamed = InputSpec(
@@ -217,7 +218,7 @@ class _Layout:
 
 def _row_name(spec: InputSpec, field: InputSpec, row: int, fields: int) -> str:
     names = spec.template.get("names")
-    if isinstance(names, list) and row < len(names):
+    if is_list(names) and row < len(names):
         return str(names[row])
     prefix = spec.template.get("prefix") or ""
     return f"{prefix if fields == 1 else field.name}{row}"
@@ -227,14 +228,14 @@ def _autogrow_rows(spec: InputSpec, linked: Iterable[str]) -> tuple[int, int]:
     """How many rows there are before anything is connected, and how many once `linked` are: always one to spare."""
     template = spec.template
     names = template.get("names")
-    most = len(names) if isinstance(names, list) else _whole(template.get("max"), 100)
+    most = len(names) if is_list(names) else _whole(template.get("max"), 100)
     at_first = _whole(template.get("min"), 1) + 1
     in_all = at_first
     for name in linked:
         if not name.startswith(f"{spec.name}."):
             continue
         own = name.removeprefix(f"{spec.name}.")
-        if isinstance(names, list):
+        if is_list(names):
             row = names.index(own) if own in names else -1
         else:
             number = re.search(r"\d+$", own)
@@ -291,14 +292,10 @@ def javascript_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, list):
+    if is_list(value):
         return ",".join("" if item is None else javascript_text(item) for item in value)
     return "[object Object]" if isinstance(value, Mapping) else str(value)
 
 
 def _whole(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

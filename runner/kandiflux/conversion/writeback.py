@@ -8,6 +8,7 @@ from typing import Any
 
 from kandiflux.conversion.convert import convert
 from kandiflux.conversion.widgets import widget_slots, widget_values
+from kandiflux.json_values import as_list, as_object, is_list, is_object
 
 __all__ = ["write_back"]
 
@@ -33,11 +34,11 @@ def _write(
 ) -> None:
     kind = str(node.get("type"))
     if node.get("widgets_values") is None:
-        node["widgets_values"] = []
+        node["widgets_values"] = list[Any]()
     values = node["widgets_values"]
     if isinstance(values, dict):
         values[input_name] = value
-    elif isinstance(values, list):
+    elif is_list(values):
         slots = widget_slots(kind, object_info.get(kind) or {}, values)
         slot = 0 if kind == "PrimitiveNode" else slots.index(input_name) if input_name in slots else None
         if slot is not None:
@@ -82,8 +83,8 @@ def _ways(
     """Copies of the file with the value in each place where it might stand, the outermost first."""
     for depth in range(1, len(path)):
         present = _place(editor, path[:depth])
-        values = present[1].get("widgets_values") if present is not None else None
-        for slot, shown in enumerate(values) if isinstance(values, list) else ():
+        values = as_list(present[1].get("widgets_values")) if present is not None else []
+        for slot, shown in enumerate(values):
             if shown == old and type(shown) is type(old):
                 changed = copy.deepcopy(editor)
                 place = _place(changed, path[:depth])
@@ -111,7 +112,7 @@ def _place(editor: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], dic
 
 
 def _definitions(level: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for definition in (level.get("definitions") or {}).get("subgraphs") or ():
+    for definition in as_list(as_object(level.get("definitions")).get("subgraphs")):
         yield definition
         yield from _definitions(definition)
 
@@ -126,7 +127,7 @@ def _inputs(editor: dict[str, Any], object_info: Mapping[str, Any]) -> dict[str,
 
 def _unlink(graph: dict[str, Any], link_id: Any) -> None:
     graph["links"] = [
-        link for link in graph.get("links") or () if (link.get("id") if isinstance(link, dict) else link[0]) != link_id
+        link for link in graph.get("links") or () if (link.get("id") if is_object(link) else link[0]) != link_id
     ]
     for node in graph["nodes"]:
         for output in node.get("outputs") or ():
