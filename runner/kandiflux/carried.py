@@ -17,9 +17,10 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kandiflux.errors import OutputError, WorkflowError
+from kandiflux.json_values import as_object
 
 if TYPE_CHECKING:
     from kandiflux.prompt import Prompt
@@ -117,7 +118,7 @@ def _png_texts(path: Path) -> dict[str, str]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with (image := Image.open(path)):
             # Text chunks may follow the pixels.
             image.load()
             texts = {str(key): value for key, value in image.info.items() if isinstance(value, str)}
@@ -141,7 +142,7 @@ def _exif_texts(path: Path) -> dict[str, str]:
 
     texts: dict[str, str] = {}
     try:
-        with Image.open(path) as image:
+        with (image := Image.open(path)):
             values: list[object] = list(image.getexif().values())
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         if _begin(path)[4:8] == b"ftyp":
@@ -161,21 +162,17 @@ def _safetensors_texts(path: Path) -> dict[str, str]:
             length = int.from_bytes(file.read(8), "little")
             if length > _LONGEST_HEADER:
                 return {}
-            header: object = json.loads(file.read(length))
+            header = as_object(json.loads(file.read(length)))
     except (OSError, ValueError) as error:
         raise WorkflowError(f"{path} cannot be read: {error}.") from error
-    metadata: object = cast("dict[str, object]", header).get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(metadata, dict):
-        return {}
-    return {key: text for key, text in cast("dict[str, object]", metadata).items() if isinstance(text, str)}
+    return {key: text for key, text in as_object(header.get("__metadata__")).items() if isinstance(text, str)}
 
 
 def _from_sidecar(beside: Path) -> Carried:
     try:
-        told: object = json.loads(beside.read_bytes())
+        values = as_object(json.loads(beside.read_bytes()))
     except (OSError, ValueError) as error:
         raise WorkflowError(f"{beside} cannot be read: {error}.") from error
-    values = cast("dict[str, object]", told) if isinstance(told, dict) else {}
     texts = {key: json.dumps(values[key]) for key in ("prompt", "workflow") if values.get(key) is not None}
     return Carried(texts.get("prompt"), texts.get("workflow"), str(beside))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from kandiflux.conversion.inputs import InputSpec
 from kandiflux.errors import ParameterError, WorkflowError
+from kandiflux.json_values import as_object
 
 __all__ = [
     "Declared",
@@ -54,7 +55,7 @@ class Declared:
 def declared_parameters(spec: Mapping[str, Any]) -> dict[str, Declared]:
     """Reads `extra.kandiflux.parameters`: `{"node", "input"}`, or `{"nodes": [[node, input], …]}`, each."""
     found: dict[str, Declared] = {}
-    for name, about in (spec.get("parameters") or {}).items():
+    for name, about in as_object(spec.get("parameters")).items():
         try:
             pairs = about["nodes"] if "nodes" in about else [[about["node"], about["input"]]]
             targets = tuple((str(node), str(name_of_input)) for node, name_of_input in pairs)
@@ -92,7 +93,7 @@ def find_targets(
 
 def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]]) -> str:
     titles = {
-        node_id: str((node.get("_meta") or {}).get("title") or node["class_type"]) for node_id, node in nodes.items()
+        node_id: str(as_object(node.get("_meta")).get("title") or node["class_type"]) for node_id, node in nodes.items()
     }
     matches = [node_id for node_id, found in titles.items() if found == title]
     matches = matches or [node_id for node_id, found in titles.items() if found.casefold() == title.casefold()]

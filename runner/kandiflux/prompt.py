@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from kandiflux.errors import WorkflowError
+from kandiflux.json_values import as_object, is_object
 
 __all__ = ["Prompt", "is_api_format", "without_again"]
 
@@ -16,15 +17,12 @@ _AGAIN_INPUT = "kandiflux_again"
 another value here a node runs again, and nothing else does. (POST /free would make everybody's nodes run again.)"""
 
 
-def is_api_format(data: Any) -> bool:
+def is_api_format(data: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
     """True for `{id: {"class_type": …, "inputs": {…}}, …}`."""
     return (
-        isinstance(data, Mapping)
+        is_object(data)
         and len(data) > 0
-        and all(
-            isinstance(node, Mapping) and "class_type" in node and isinstance(node.get("inputs"), Mapping)
-            for node in data.values()
-        )
+        and all(is_object(node) and "class_type" in node and is_object(node.get("inputs")) for node in data.values())
     )
 
 
@@ -38,7 +36,7 @@ class Prompt:
 
     nodes: Mapping[str, Mapping[str, Any]]
     workflow: Mapping[str, Any] | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def from_api(cls, data: Any, workflow: Mapping[str, Any] | None = None) -> Prompt:
@@ -61,9 +59,7 @@ class Prompt:
         node = self._node(node_id)
         if node is None:
             return f"node {node_id}"
-        meta = node.get("_meta")
-        title = meta.get("title") if isinstance(meta, Mapping) else None
-        return str(title or node["class_type"])
+        return str(as_object(node.get("_meta")).get("title") or node["class_type"])
 
     def forced_again(self, node_ids: Iterable[str]) -> Prompt:
         """The same, with a value in the named nodes that keeps the server from answering for them from its cache."""

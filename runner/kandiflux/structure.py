@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from kandiflux.errors import WorkflowError
+from kandiflux.json_values import as_object, is_object
 
 __all__ = ["about_workflow", "require_api_structure"]
 
 
 def about_workflow(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     """`extra.kandiflux` of an editor's file, empty where there is none. WorkflowError for what cannot be read."""
-    extra = data.get("extra")
-    about: Mapping[str, Any] | None = extra.get("kandiflux") if isinstance(extra, Mapping) else None
+    about = as_object(data.get("extra")).get("kandiflux")
     if about is None:
         return {}
-    _require(about, origin, "extra.kandiflux")
+    about = _required(about, origin, "extra.kandiflux")
     for key in ("parameters", "presets", "needs"):
         entries = about.get(key)
-        _require({} if entries is None else entries, origin, f"extra.kandiflux.{key}")
-        for name, entry in (entries or {}).items():
-            if key == "needs" and not isinstance(entry, str):
-                raise _unreadable(origin, f"extra.kandiflux.needs.{name}", "a text, as in >=0.3.60", entry)
+        for name, entry in _required({} if entries is None else entries, origin, f"extra.kandiflux.{key}").items():
             if key != "needs":
-                _require(entry, origin, f"extra.kandiflux.{key}.{name}")
+                _required(entry, origin, f"extra.kandiflux.{key}.{name}")
+            elif not isinstance(entry, str):
+                raise _unreadable(origin, f"extra.kandiflux.needs.{name}", "a text, as in >=0.3.60", entry)
     return about
 
 
@@ -35,12 +34,13 @@ def require_api_structure(nodes: Mapping[str, Any], origin: str) -> None:
         if not isinstance(node["class_type"], str):
             raise _unreadable(origin, f"the class_type of node {node_id}", "a node class's name", node["class_type"])
         if meta is not None:
-            _require(meta, origin, f"the _meta of {node['class_type']!r} (node {node_id})")
+            _required(meta, origin, f"the _meta of {node['class_type']!r} (node {node_id})")
 
 
-def _require(value: Any, origin: str, where: str) -> None:
-    if not isinstance(value, Mapping):
+def _required(value: Any, origin: str, where: str) -> Mapping[str, Any]:
+    if not is_object(value):
         raise _unreadable(origin, where, "an object", value)
+    return value
 
 
 def _unreadable(origin: str, where: str, expected: str, got: Any) -> WorkflowError:

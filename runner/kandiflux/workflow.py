@@ -24,6 +24,7 @@ from kandiflux.conversion.graph import is_editor_format
 from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.conversion.writeback import write_back
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
+from kandiflux.json_values import as_list, as_object, is_list, is_object
 from kandiflux.parameters import (
     Declared,
     Target,
@@ -69,11 +70,11 @@ class Workflow:
     """Where it was read from, for messages."""
     editor: Mapping[str, Any] | None = None
     api: Mapping[str, Any] | None = None
-    declared: Mapping[str, Declared] = field(default_factory=dict)
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    declared: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     title: str = ""
     description: str = ""
-    needs: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict[str, str])
     """`{"comfyui": ">=0.3.60"}`: what the workflow was made for."""
 
     @classmethod
@@ -110,13 +111,13 @@ class Workflow:
                 origin,
                 editor=data,
                 declared=declared_parameters(about),
-                presets=about.get("presets") or {},
+                presets=as_object(about.get("presets")),
                 title=str(about.get("title", name)),
                 description=str(about.get("description", "")),
-                needs=about.get("needs") or {},
+                needs=as_object(about.get("needs")),
             )
-        if isinstance(data, Mapping) and is_api_format(data.get("prompt")):
-            return cls._from_both(data["prompt"], data.get("workflow"), name, origin)
+        if is_object(data) and is_api_format(prompt := data.get("prompt")):
+            return cls._from_both(prompt, data.get("workflow"), name, origin)
         if is_api_format(data):
             require_api_structure(data, origin)
             return cls(name, origin, api=data, title=name)
@@ -239,7 +240,7 @@ class Workflow:
         return [
             f"{node_id}.{name}"
             for node_id, node in self._conversion(object_info).prompt.items()
-            for name, spec in input_specs(object_info.get(node["class_type"]) or {}).items()
+            for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
             if spec.is_seed and not isinstance(node["inputs"].get(name), list)
         ]
 
@@ -253,7 +254,7 @@ class Workflow:
             named = [
                 (f"{node_id}.{name}", ((node_id, name),), None)
                 for node_id, node in conversion.prompt.items()
-                for name, spec in input_specs(object_info.get(node["class_type"]) or {}).items()
+                for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
                 if spec.is_value and not isinstance(node["inputs"].get(name), list)
             ]
         found: list[ParameterInfo] = []
@@ -279,12 +280,11 @@ class Workflow:
             if self.editor is None:
                 raise WorkflowError(f"{self.origin} holds no workflow.")
             return convert(self.editor, object_info, draw=draw)
-        titles = {str(node.get("id")): node.get("title") for node in (self.editor or {}).get("nodes") or ()}
+        titles = {str(node.get("id")): node.get("title") for node in as_list((self.editor or {}).get("nodes"))}
         prompt: dict[str, dict[str, Any]] = {}
         for node_id, node in self.api.items():
-            meta = node.get("_meta") or {}
-            title = meta.get("title") or titles.get(str(node_id))
-            display = (object_info.get(node["class_type"]) or {}).get("display_name")
+            title = as_object(node.get("_meta")).get("title") or titles.get(str(node_id))
+            display = as_object(object_info.get(node["class_type"])).get("display_name")
             prompt[str(node_id)] = {
                 "class_type": node["class_type"],
                 "inputs": {name: _with_text_id(value) for name, value in node["inputs"].items()},
@@ -318,7 +318,7 @@ class Workflow:
                 f"{label}: {where}, so its {input_name} cannot be set.",
                 hint="It is muted or bypassed: enable it in the editor." if place else None,
             )
-        specs = input_specs(object_info.get(node["class_type"]) or {})
+        specs = input_specs(as_object(object_info.get(node["class_type"])))
         if input_name not in specs:
             settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
             near = near_names(input_name, specs)
@@ -341,7 +341,7 @@ class Workflow:
 
 def _with_text_id(value: Any) -> Any:
     """A link whose node is given as a number: ids are texts, and the server finds no other."""
-    return [str(value[0]), value[1]] if isinstance(value, list) and len(value) == 2 and type(value[0]) is int else value
+    return [str(value[0]), value[1]] if is_list(value) and len(value) == 2 and type(value[0]) is int else value
 
 
 class _LocalFile(str):
@@ -350,7 +350,7 @@ class _LocalFile(str):
 
 def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> None:
     for node_id, input_name in targets:
-        conversion.prompt[node_id]["inputs"][input_name] = {"__value__": value} if isinstance(value, list) else value
+        conversion.prompt[node_id]["inputs"][input_name] = {"__value__": value} if is_list(value) else value
 
 
 def _numbers(version: str) -> tuple[int, ...]:

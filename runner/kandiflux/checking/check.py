@@ -15,6 +15,7 @@ from typing import Any
 from kandiflux.checking.findings import Finding
 from kandiflux.checking.places import Places
 from kandiflux.checking.problems import find_problems
+from kandiflux.json_values import as_object
 from kandiflux.weights.model_files import ModelFile, declared_models
 from kandiflux.weights.model_folders import ModelFolders
 from kandiflux.weights.workflow_models import EMBEDDINGS, embeddings_in
@@ -114,8 +115,8 @@ def _embeddings(
 
 
 def _declared_embedding(name: str, workflow: Workflow, node: Mapping[str, Any]) -> ModelFile:
-    properties = node.get("properties") or {}
-    declared = [*declared_models(properties.get("models")), *declared_models((workflow.editor or {}).get("models"))]
+    of_node = declared_models(as_object(node.get("properties")).get("models"))
+    declared = [*of_node, *declared_models((workflow.editor or {}).get("models"))]
     found = (model for model in declared if PurePosixPath(model.name).stem == PurePosixPath(name).name)
     return next(found, ModelFile(f"{name}.safetensors", EMBEDDINGS))
 

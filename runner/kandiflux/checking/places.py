@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.conversion.graph import Scope
+from kandiflux.json_values import as_object
 
 __all__ = ["Place", "Places"]
 
@@ -68,7 +69,8 @@ class Places:
 
     def _enter(self, path: str) -> tuple[Scope | None, list[str]]:
         """The graph of a subgraph instance, and the titles on the way; the file's own for an empty path."""
-        scope, titles = self._file, []
+        scope = self._file
+        titles: list[str] = []
         for outer in filter(None, path.split(":")):
             node = scope.graph.nodes.get(outer) if scope is not None else None
             if scope is None or node is None or not scope.is_instance(node):
@@ -83,5 +85,5 @@ class Places:
         if node is None:
             return None
         kind = str(node.get("type"))
-        display = (self._object_info.get(kind) or {}).get("display_name")
+        display = as_object(self._object_info.get(kind)).get("display_name")
         return Place(" / ".join([*titles, str(node.get("title") or display or kind)]), node)

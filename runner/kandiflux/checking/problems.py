@@ -24,11 +24,12 @@ from kandiflux.checking.fitting import (
 )
 from kandiflux.checking.places import Places
 from kandiflux.conversion.inputs import InputSpec, input_specs
+from kandiflux.json_values import as_object, is_array, is_list, is_object, text_or_none
 from kandiflux.parameters import names_text, near_names, range_text
 from kandiflux.weights.known_models import CONVERTED, folder_of_input, known_model
 from kandiflux.weights.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
 
-__all__ = ["find_problems", "is_link"]
+__all__ = ["find_problems"]
 
 Nodes = Mapping[str, Mapping[str, Any]]
 
@@ -46,10 +47,6 @@ def find_problems(
     return list(_Examination(nodes, object_info, editor).findings())
 
 
-def is_link(value: Any) -> bool:
-    return isinstance(value, list)
-
-
 class _Examination:
     def __init__(self, nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None) -> None:
         self._nodes = nodes
@@ -59,7 +56,7 @@ class _Examination:
         # A file that one node declares may be another's choice, too.
         self._file_models = declared_models(self._file.get("models"))
         for place in self._places.running():
-            self._file_models += declared_models((place.node.get("properties") or {}).get("models"))
+            self._file_models += declared_models(as_object(place.node.get("properties")).get("models"))
 
     def findings(self) -> Iterator[Finding]:
         needed = self._needed()
@@ -98,7 +95,7 @@ class _Examination:
 
     def _sources(self, node_id: str) -> list[str]:
         return [
-            str(value[0]) for value in self._nodes[node_id]["inputs"].values() if is_link(value) and len(value) == 2
+            str(value[0]) for value in self._nodes[node_id]["inputs"].values() if is_list(value) and len(value) == 2
         ]
 
     def _loops(self, needed: set[str]) -> Iterator[Finding]:
@@ -153,9 +150,9 @@ class _Examination:
         )  # fmt: skip
 
     def _of_input(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
-        if is_link(value):
+        if is_list(value):
             return self._of_link(node_id, spec, value)
-        if isinstance(value, Mapping) and "__value__" in value:
+        if is_object(value) and "__value__" in value:
             value = value["__value__"]
         if spec.type == "COMBO":
             return self._of_choice(node_id, spec, value)
@@ -180,8 +177,8 @@ class _Examination:
         source = self._nodes.get(str(link[0]))
         if source is None:
             return wrong(f"comes from node {link[0]}, which is not there", hint="Connect it to a node that is.")
-        outputs = (self._object_info.get(source["class_type"]) or {}).get("output")
-        if not isinstance(outputs, Sequence):
+        outputs = self._outputs(source)
+        if outputs is None:
             return None
         title = self._title(str(link[0]))
         if not 0 <= link[1] < len(outputs):
@@ -205,14 +202,16 @@ class _Examination:
     def _offers(self, spec: InputSpec) -> str | None:
         """Which nodes of this workflow make what the input takes."""
         makers = [
-            self._title(node_id)
-            for node_id, node in self._nodes.items()
-            if spec.type in ((self._object_info.get(node["class_type"]) or {}).get("output") or ())
+            self._title(node_id) for node_id, node in self._nodes.items() if spec.type in (self._outputs(node) or ())
         ]
         return f"Connect it; {' or '.join(map(repr, makers[:3]))} makes one." if makers else "Connect it."
 
-    # Values
+    def _outputs(self, node: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The types of a node's outputs; None where the server does not say."""
+        declared = as_object(self._object_info.get(node["class_type"])).get("output")
+        return declared if is_array(declared) else None
 
+    # Values
     def _of_number(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
         whole = spec.type == "INT"
         low, high = (bound(spec.options.get(key)) for key in ("min", "max"))
@@ -233,7 +232,7 @@ class _Examination:
         choices = spec.choices
         if choices is None or spec.options.get("remote"):
             return None
-        wrong = [one for one in (value if isinstance(value, list) else [value]) if one not in choices]
+        wrong = [one for one in (value if is_list(value) else [value]) if one not in choices]
         if not wrong or (spec.takes_file and _is_elsewhere(wrong[0])):
             return None
         got, names = wrong[0], [str(choice) for choice in choices]
@@ -273,7 +272,7 @@ class _Examination:
         if not isinstance(value, str):
             return ()
         place = self._places.find(node_id)
-        of_node = declared_models((place.node.get("properties") or {}).get("models")) if place else []
+        of_node = declared_models(as_object(place.node.get("properties")).get("models")) if place else []
         folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
         matching = [model for model in [*of_node, *self._file_models] if stands_for(value, model.name)]
         if matching:
@@ -335,8 +334,8 @@ class _Examination:
         if place is not None:
             return place.title
         node = self._nodes[node_id]
-        title = (node.get("_meta") or {}).get("title") if isinstance(node.get("_meta"), Mapping) else None
-        display = (self._object_info.get(node["class_type"]) or {}).get("display_name")
+        title = as_object(node.get("_meta")).get("title")
+        display = as_object(self._object_info.get(node["class_type"])).get("display_name")
         return str(title or display or node["class_type"])
 
     def _finding(self, kind: Any, node_id: str, message: str, input_name: str | None = None, **more: Any) -> Finding:
@@ -355,22 +354,15 @@ def _mistyped(spec: InputSpec, unknown: Sequence[str]) -> str | None:
 
 
 def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
-    properties = node.get("properties") or {}
-    name, repository, version = (_text(properties.get(key)) for key in ("cnr_id", "aux_id", "ver"))
+    properties = as_object(node.get("properties"))
+    name, repository, version = (text_or_none(properties.get(key)) for key in ("cnr_id", "aux_id", "ver"))
     if name is None and repository is None:
         return None
     name = name or str(repository).rpartition("/")[2]
-    extra = file.get("extra")
-    versions = extra.get("node_versions") if isinstance(extra, Mapping) else None
-    if version is None and isinstance(versions, Mapping):
-        version = _text(versions.get(name))
-    return Pack(name, version, repository)
+    versions = as_object(as_object(file.get("extra")).get("node_versions"))
+    return Pack(name, version or text_or_none(versions.get(name)), repository)
 
 
 def _is_elsewhere(value: Any) -> bool:
     """A file in a subfolder, or in another of the server's folders, which its list does not show."""
     return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None

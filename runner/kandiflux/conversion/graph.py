@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from kandiflux.errors import ConversionError, WorkflowError
 from kandiflux.json_values import as_list, is_list, is_object
@@ -41,7 +41,7 @@ _SAME_CLASS = {
 _DEEPEST = 50
 
 
-def is_editor_format(data: Any) -> bool:
+def is_editor_format(data: object) -> TypeGuard[Mapping[str, Any]]:
     """True for an object with a list of nodes, and links or a version: format 1.0 may leave out links."""
     return is_object(data) and is_list(data.get("nodes")) and ("links" in data or "version" in data)
 
