@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kandiflux.errors import UsageError
+from kandiflux.json_values import as_list, is_object
 
 __all__ = [
     "LITE",
@@ -266,9 +267,9 @@ class _Reader:
                 )
 
     def _table(self, value: object, key: str) -> Mapping[str, Any]:
-        if not isinstance(value, dict):
+        if not is_object(value):
             raise self._wrong(key, f"a table, [{key}]", value)
-        return cast("dict[str, Any]", value)
+        return value
 
     def _text(self, table: Mapping[str, Any], key: str, at: str) -> str | None:
         value = table.get(key)
@@ -289,7 +290,7 @@ class _Reader:
             return None
         if isinstance(value, str):
             return self._file(value)
-        files = cast("list[object]", value) if isinstance(value, list) else []
+        files = as_list(value)
         if len(files) != 2 or not all(isinstance(file, str) for file in files):
             raise self._wrong(key, 'a file, or ["certificate", "key"]', None)
         return self._file(str(files[0])), self._file(str(files[1]))

@@ -11,10 +11,11 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from kandiflux import __version__
 from kandiflux.errors import KandifluxError, ServerError, ServerUnreachable
+from kandiflux.json_values import as_list, as_object
 from kandiflux.paths import workflows_folder
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def examine(client: Client, workflow: Workflow | None = None) -> Iterator[Line]:
     start = time.monotonic()
     stats = client.server.system_stats()
     first = time.monotonic() - start
-    system = _mapping(stats.get("system"))
+    system = as_object(stats.get("system"))
     yield Line("ok", "kandiflux", __version__)
     yield Line("ok", "server", client.url)
     yield _comfyui(system)
@@ -85,8 +86,7 @@ def _torch(system: Mapping[str, Any]) -> Line:
 
 
 def _devices(stats: Mapping[str, Any]) -> Iterator[Line]:
-    listed: object = stats.get("devices")
-    devices = [_mapping(device) for device in cast("list[object]", listed)] if isinstance(listed, list) else []
+    devices = [as_object(device) for device in as_list(stats.get("devices"))]
     if not devices:
         yield Line("warn", "device", "the server names none")
     for device in devices:
@@ -179,9 +179,8 @@ def _shipped_classes() -> set[str]:
     """The classes of this pack that its workflows use."""
     classes: set[str] = set()
     for path in workflows_folder().glob("*.json"):
-        nodes: object = _mapping(json.loads(path.read_bytes())).get("nodes")
-        for node in cast("list[object]", nodes) if isinstance(nodes, list) else []:
-            kind = str(_mapping(node).get("type"))
+        for node in as_list(as_object(json.loads(path.read_bytes())).get("nodes")):
+            kind = str(as_object(node).get("type"))
             classes |= {kind} if kind.startswith(_OUR_PREFIXES) else set()
     return classes
 
@@ -189,7 +188,7 @@ def _shipped_classes() -> set[str]:
 def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]) -> Iterator[Line]:
     from kandiflux.checking.check import check
 
-    version = _mapping(client.server.system_stats().get("system")).get("comfyui_version")
+    version = as_object(client.server.system_stats().get("system")).get("comfyui_version")
     try:
         report = check(
             workflow,
@@ -206,10 +205,6 @@ def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]
         yield Line("ok", workflow.name, "nothing is missing")
     for finding in report.findings:
         yield Line("fail", workflow.name, str(finding.said), str(finding.hint or "See `kandiflux check`."))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _number(value: object) -> float:

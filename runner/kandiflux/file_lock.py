@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 __all__ = ["held", "try_lock"]
@@ -16,7 +16,7 @@ _PAUSE = 0.2
 
 
 @contextlib.contextmanager
-def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda: None) -> Iterator[bool]:
+def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda: None) -> Generator[bool, None, None]:
     """Holds the lock file `path` while the block runs; waits, after one call of on_wait, for another to let go.
 
     Gives False, without the lock, where `stop` is set while it waits.

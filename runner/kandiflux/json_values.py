@@ -1,9 +1,9 @@
 """JSON that others wrote: what a value is, asked at run time, and from there on known to the type checker too.
 
 Anything may stand in a file, a queue or an answer. `isinstance(value, dict)` says nothing of what the dictionary holds;
-these say that an object's keys are texts, as JSON's are, and leave the values to be asked in their turn. Where
-something malformed is as good as nothing there is `as_object` and `as_list`; where it is an error, `is_object` and
-`is_list`, and an error of one's own.
+these say that an object's keys are texts, as JSON's are, and leave the values to be asked in their turn. Where what is
+malformed counts as absent, take `as_object` and `as_list`; where it is an error, `is_object` and `is_list`. TOML, YAML
+and a pickle's dictionaries are asked the same way.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,7 +167,7 @@ def convert_models(
         for found in todo:
             if found.movq is None and not quiet and not as_json:
                 typer.echo(f"No movq.pt found: {found.folder} needs a movq folder to be whole.", err=True)
-        written = []
+        written: list[str] = []
         with _bytes_written(quiet=quiet or as_json) as on_bytes:
             for path in write(todo, force=force, on_bytes=on_bytes):
                 written.append(str(path))
@@ -178,10 +178,10 @@ def convert_models(
 
 
 @contextmanager
-def _bytes_written(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None], None, None]:
     """Shows how far each file has been written, where there is a terminal to show it on."""
     if quiet or not sys.stderr.isatty():
-        yield lambda *_: None
+        yield lambda _file, _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

@@ -13,6 +13,7 @@ import typer
 
 from kandiflux.cli.complete import complete_workflow
 from kandiflux.errors import KandifluxError, UsageError
+from kandiflux.json_values import is_object
 
 __all__ = [
     "INTERRUPTED",
@@ -64,9 +65,7 @@ def saved_object_info(file: Path) -> Mapping[str, Any]:
         loaded = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(about, Mapping) and "input" in about for about in loaded.values()
-    ):
+    if not is_object(loaded) or not all(is_object(about) and "input" in about for about in loaded.values()):
         raise UsageError(
             f"{file} is no object_info.", expected="node classes with their inputs, as GET /object_info answers"
         )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import typer
 
 from kandiflux.errors import UsageError
+from kandiflux.json_values import as_object, is_object
 
 __all__ = ["complete_preset", "complete_server", "complete_setting", "complete_workflow"]
 
@@ -66,9 +67,7 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
 def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
     """The presets of the workflow on the line."""
     about = _about(_workflow_file(_named_workflow(ctx)))
-    presets: object = about.get("presets")
-    names = list(cast("dict[str, object]", presets)) if isinstance(presets, dict) else []
-    return [(name, "") for name in names if name.startswith(incomplete)]
+    return [(name, "") for name in as_object(about.get("presets")) if name.startswith(incomplete)]
 
 
 def _named_workflow(ctx: typer.Context) -> object:
@@ -78,19 +77,16 @@ def _named_workflow(ctx: typer.Context) -> object:
 
 def _settings(workflow: object) -> Iterator[tuple[str, str]]:
     file = _workflow_file(workflow)
-    parameters: object = _about(file).get("parameters")
-    if isinstance(parameters, dict):
-        for name, told in cast("dict[str, object]", parameters).items():
-            described = cast("dict[str, object]", told).get("description", "") if isinstance(told, dict) else ""
-            yield name, str(described)
+    parameters = _about(file).get("parameters")
+    if is_object(parameters):
+        for name, told in parameters.items():
+            yield name, str(as_object(told).get("description", ""))
         return
     # Where the workflow names none: id.input of everything with a plain value, as an API file has it.
     for node_id, node in file.items():
-        inputs: object = cast("dict[str, object]", node).get("inputs") if isinstance(node, dict) else None
-        if isinstance(inputs, dict):
-            for name, value in cast("dict[str, object]", inputs).items():
-                if not isinstance(value, (list, dict)):
-                    yield f"{node_id}.{name}", str(cast("dict[str, object]", node).get("class_type", ""))
+        for name, value in as_object(as_object(node).get("inputs")).items():
+            if not isinstance(value, (list, dict)):
+                yield f"{node_id}.{name}", str(node.get("class_type", ""))
 
 
 def _workflow_file(workflow: object) -> Mapping[str, Any]:
@@ -104,16 +100,13 @@ def _workflow_file(workflow: object) -> Mapping[str, Any]:
     try:
         if path.suffix.lower() != ".json" or path.stat().st_size > _LARGEST:
             return {}
-        loaded: object = json.loads(path.read_bytes())
+        return as_object(json.loads(path.read_bytes()))
     except (OSError, ValueError):
         return {}
-    return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
 
 
 def _about(file: Mapping[str, Any]) -> Mapping[str, Any]:
-    extra: object = file.get("extra")
-    about: object = cast("dict[str, object]", extra).get("kandiflux") if isinstance(extra, dict) else None
-    return cast("dict[str, Any]", about) if isinstance(about, dict) else {}
+    return as_object(as_object(file.get("extra")).get("kandiflux"))
 
 
 def _parts(incomplete: str) -> tuple[str, str]:

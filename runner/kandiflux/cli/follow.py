@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,7 +120,7 @@ class JsonLines:
 
 
 @contextmanager
-def live_display(prompt: Prompt) -> Iterator[Display]:
+def live_display(prompt: Prompt) -> Generator[Display, None, None]:
     """A live line for the nodes and one for the steps of the present node, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -199,7 +199,7 @@ class _Bars(_Plain):
 
 
 @contextmanager
-def _display(*, quiet: bool) -> Iterator[_Silent | _Lines | _Bars]:
+def _display(*, quiet: bool) -> Generator[_Silent | _Lines | _Bars, None, None]:
     if quiet or not sys.stderr.isatty():
         yield _Silent() if quiet else _Lines()
         return

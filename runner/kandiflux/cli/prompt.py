@@ -12,6 +12,7 @@ import typer
 
 from kandiflux.cli.common import JsonOption, reporting
 from kandiflux.errors import UsageError
+from kandiflux.json_values import is_list, is_object
 
 if TYPE_CHECKING:
     from kandiflux.prompts import Tokenizers
@@ -170,8 +171,8 @@ def _layers_in(file: str) -> list[Any]:
         found = json.loads(sys.stdin.read() if file == "-" else _file(file))
     except ValueError as error:
         raise UsageError(f"The layers in {file} are no JSON: {error}.") from error
-    layers = found.get("layers") if isinstance(found, dict) else found
-    if not isinstance(layers, list):
+    layers = found.get("layers") if is_object(found) else found
+    if not is_list(layers):
         raise UsageError(
             f"There are no layers in {file}.",
             expected='[{"kind": "subject", "text": "a red fox"}, …]',

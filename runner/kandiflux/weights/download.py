@@ -53,7 +53,7 @@ class Download:
         connections: int = 6,
         patience: Patience | None = None,
         stop: threading.Event | None = None,
-        on_bytes: Callable[[int, int | None], None] = lambda *_: None,
+        on_bytes: Callable[[int, int | None], None] = lambda _done, _total: None,
         on_state: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.model, self.target = model, target

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import OutputError, UsageError
+from kandiflux.json_values import is_object
 from kandiflux.packcode import pack_module
 
 __all__ = ["Conversion", "convert", "movq_tensors", "plan", "read_pickle", "unet_tensors"]
@@ -101,7 +102,9 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Conver
     return [Conversion(out / _folder_name(unet), unet, projection or _find_projection(unet), movq) for unet in unets]
 
 
-def convert(todo: list[Conversion], *, force: bool = False, on_bytes: OnBytes = lambda *_: None) -> Iterator[Path]:
+def convert(
+    todo: list[Conversion], *, force: bool = False, on_bytes: OnBytes = lambda _file, _done, _total: None
+) -> Iterator[Path]:
     """Write each of `todo`, and yield each file as it is whole. Raises UsageError before anything is written where a
     file is there already (unless `force`) or the tensors do not make up a network."""
     there = [str(path) for conversion in todo for path in conversion.targets() if path.exists()]
@@ -162,13 +165,13 @@ def read_pickle(path: Path) -> Any:
 def _kind_of(file: Path) -> str | None:
     """unet, movq or projection, by what is in it; None for anything else."""
     values = read_pickle(file)
-    if not isinstance(values, Mapping):
+    if not is_object(values):
         return None
     if {"unet", "null_embedding"} <= values.keys() and "in_layer.weight" in values["unet"]:
         return "unet"
     if {"encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.norm_out.conv_y.weight"} <= values.keys():
         return "movq"
-    return "projection" if values.keys() == {"0.weight", "1.weight", "1.bias"} else None
+    return "projection" if set(values) == {"0.weight", "1.weight", "1.bias"} else None
 
 
 def _describe(source: Path) -> str:
@@ -178,9 +181,9 @@ def _describe(source: Path) -> str:
     if kind == "projection":
         return "a projection: it is part of a UNet's; convert that one, with --projection if need be"
     values = read_pickle(source)
-    if not isinstance(values, Mapping):
+    if not is_object(values):
         return f"a {type(values).__name__}"
-    names = [str(name) for name in values]
+    names = list(map(str, values))
     if any(name.startswith("down_blocks.") for name in names):
         return "tensors in the published layout: it needs no conversion but to safetensors"
     return f"a file with {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"

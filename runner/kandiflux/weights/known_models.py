@@ -87,8 +87,7 @@ _SIZES = {
 }
 _KNOWN = {
     name: ModelFile(name, folder, f"{_HUB}/{path}", digest, size=size) for name, folder, path, digest, size in _FACTS
-}
-_KNOWN |= {name: ModelFile(name, size=size) for name, size in _SIZES.items()}
+} | {name: ModelFile(name, size=size) for name, size in _SIZES.items()}
 
 CONVERTED = frozenset({"kandinsky-3-flash", "kandinsky-3-inpainting"})
 """Folders of models/kandinsky that are published nowhere as such: `kandiflux models convert` makes them."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from kandiflux.json_values import as_list, as_object, text_or_none
 
 __all__ = ["ModelFile", "declared_models", "is_model_name", "same_file", "stands_for", "why_unsafe"]
 
@@ -54,17 +56,17 @@ class ModelFile:
 def declared_models(declared: Any) -> list[ModelFile]:
     """Reads `models` as it stands in a node's properties or at the top of a file; what cannot be read is left out."""
     found: list[ModelFile] = []
-    for about in declared if isinstance(declared, list) else ():
-        if not isinstance(about, Mapping) or not isinstance(about.get("name"), str):
+    for about in map(as_object, as_list(declared)):
+        name, size = about.get("name"), about.get("size")
+        if not isinstance(name, str):
             continue
-        size = about.get("size")
         found.append(
             ModelFile(
-                name=about["name"],
-                directory=_text(about.get("directory")),
-                url=_direct(_text(about.get("url"))),
-                hash=(_text(about.get("hash")) or "").lower() or None,
-                hash_type=(_text(about.get("hash_type")) or "sha256").lower().replace("-", ""),
+                name=name,
+                directory=text_or_none(about.get("directory")),
+                url=_direct(text_or_none(about.get("url"))),
+                hash=(text_or_none(about.get("hash")) or "").lower() or None,
+                hash_type=(text_or_none(about.get("hash_type")) or "sha256").lower().replace("-", ""),
                 size=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
             )
         )
@@ -118,7 +120,3 @@ def _direct(url: str | None) -> str | None:
     if parts.hostname == "huggingface.co" and "/blob/" in parts.path:
         return urlunsplit(parts._replace(path=parts.path.replace("/blob/", "/resolve/", 1)))
     return url
-
-
-def _text(value: Any) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None

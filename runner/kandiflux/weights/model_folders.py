@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import UsageError
+from kandiflux.json_values import is_object
 from kandiflux.weights.model_files import ModelFile, is_model_name
 
 __all__ = ["ModelFolders"]
@@ -76,7 +77,7 @@ class ModelFolders:
         for section in _yaml(file).values():
             if section is None:
                 continue
-            if not isinstance(section, Mapping):
+            if not is_object(section):
                 raise UsageError(
                     f"{file} cannot be read.", expected="sections with folders by name", got=repr(section)[:80]
                 )
@@ -103,6 +104,6 @@ def _yaml(file: Path) -> Mapping[str, Any]:
         raise UsageError(f"{file} cannot be read: {error}.") from error
     if loaded is None:
         return {}
-    if not isinstance(loaded, Mapping):
+    if not is_object(loaded):
         raise UsageError(f"{file} cannot be read.", expected="sections with folders by name", got=repr(loaded)[:80])
     return loaded

@@ -69,9 +69,9 @@ class Wanted:
 class Plan:
     """What is to be downloaded, what is there, and what cannot be had, with the reason."""
 
-    wanted: list[Wanted] = field(default_factory=list)
-    present: list[tuple[ModelFile, Path]] = field(default_factory=list)
-    refused: list[KandifluxError] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list[Wanted])
+    present: list[tuple[ModelFile, Path]] = field(default_factory=list[tuple[ModelFile, Path]])
+    refused: list[KandifluxError] = field(default_factory=list[KandifluxError])
 
 
 class Display(Protocol):

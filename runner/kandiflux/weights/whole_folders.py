@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from kandiflux.errors import DownloadError
+from kandiflux.json_values import as_object, is_list, is_object
 from kandiflux.weights.model_files import WHOLE_FOLDERS, ModelFile, why_unsafe
 from kandiflux.weights.remote_files import RemoteFiles
 
@@ -45,13 +46,11 @@ def companions(repository: Repository, directory: str, remotes: RemoteFiles) -> 
     """The small files of a repository, as its list says. DownloadError for what is no such list."""
     base, listing, folder = repository
     listed = remotes.read_json(listing)
-    if not isinstance(listed, list):
+    if not is_list(listed):
         raise DownloadError(
             f"{listing} does not list the files of {folder}.", expected="a list", got=repr(listed)[:100]
         )
-    found = (
-        _model(entry, base, folder, directory) for entry in listed if isinstance(entry, Mapping) and _is_wanted(entry)
-    )
+    found = (_model(entry, base, folder, directory) for entry in listed if is_object(entry) and _is_wanted(entry))
     return [model for model in found if why_unsafe(model) is None]
 
 
@@ -67,8 +66,7 @@ def _is_wanted(entry: Mapping[str, Any]) -> bool:
 
 
 def _model(entry: Mapping[str, Any], base: str, folder: str, directory: str) -> ModelFile:
-    lfs = entry.get("lfs")
-    digest = lfs.get("oid") if isinstance(lfs, Mapping) else None
+    digest = as_object(entry.get("lfs")).get("oid")
     return ModelFile(
         name=f"{folder}/{entry['path']}",
         directory=directory,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from kandiflux.checking.places import Place, Places
+from kandiflux.json_values import as_list, as_object, is_object
 from kandiflux.weights.known_models import folder_of_class, folder_of_input, known_model
 from kandiflux.weights.model_files import ModelFile, declared_models, is_model_name, stands_for
 from kandiflux.workflow import Workflow
@@ -46,7 +47,7 @@ def embeddings_in(text: Any) -> list[str]:
 def _of_file(editor: Mapping[str, Any]) -> Iterator[NeededModel]:
     everywhere = declared_models(editor.get("models"))
     for place in Places(editor, {}).running():
-        declared = [*declared_models((place.node.get("properties") or {}).get("models")), *everywhere]
+        declared = [*declared_models(as_object(place.node.get("properties")).get("models")), *everywhere]
         values = [value for node in (place.node, *place.around) for value in _texts(node.get("widgets_values"))]
         yield from _of_node(place, values, declared)
     for model in everywhere:
@@ -73,7 +74,7 @@ def _of_prompt(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[NeededModel]:
     for node in nodes.values():
         for name, value in node["inputs"].items():
             if is_model_name(value):
-                title = str((node.get("_meta") or {}).get("title") or node["class_type"])
+                title = str(as_object(node.get("_meta")).get("title") or node["class_type"])
                 yield NeededModel(_filled(ModelFile(value, folder_of_input(node["class_type"], name))), title)
 
 
@@ -82,7 +83,5 @@ def _filled(model: ModelFile) -> ModelFile:
 
 
 def _texts(values: Any) -> list[str]:
-    among: Iterable[Any] = (
-        values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ()
-    )
+    among = values.values() if is_object(values) else as_list(values)
     return [value for value in among if isinstance(value, str)]
