@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["as_list", "as_object", "is_array", "is_list", "is_object", "text_or_none"]
+__all__ = ["as_list", "as_object", "is_array", "is_dict", "is_list", "is_object", "text_or_none"]
 
 
 def is_object(value: object) -> TypeIs[Mapping[str, Any]]:
     """Whether this is an object."""
     return isinstance(value, Mapping)
+
+
+def is_dict(value: object) -> TypeIs[dict[str, Any]]:
+    """Whether this is an object that can be changed in place."""
+    return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeIs[list[Any]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from kandiflux.json_values import is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
 from kandiflux.lite.graph import Prompt, is_link
 from kandiflux.lite.guard import Failure, attempt
@@ -33,10 +34,10 @@ class Shown:
 class Cache:
     """Outputs and `ui` by key, node objects by node id. `start` binds it to a prompt."""
 
-    outputs_by_key: dict[Key, list[Any]] = field(default_factory=dict)
-    shown_by_key: dict[Key, Shown] = field(default_factory=dict)
-    objects: dict[tuple[str, str], Any] = field(default_factory=dict)
-    keys: dict[str, Key] = field(default_factory=dict)
+    outputs_by_key: dict[Key, list[Any]] = field(default_factory=dict[Key, list[Any]])
+    shown_by_key: dict[Key, Shown] = field(default_factory=dict[Key, Shown])
+    objects: dict[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any])
+    keys: dict[str, Key] = field(default_factory=dict[str, Key])
 
     def start(self, prompt: Prompt, classes: Mapping[str, NodeClass]) -> None:
         """Compute the keys of `prompt` and drop whatever it does not use."""
@@ -137,8 +138,8 @@ def _hashable(value: Any) -> Any:
     """`value` as part of a key. NaN, and what cannot be compared, equals nothing: never cached."""
     if isinstance(value, (int, float, str, bool, type(None))):
         return value
-    if isinstance(value, Mapping):
+    if is_object(value):
         return tuple((name, _hashable(item)) for name, item in sorted(value.items()))
     if isinstance(value, Sequence):
-        return tuple(_hashable(item) for item in value)
+        return tuple(map(_hashable, cast("Sequence[object]", value)))
     return object()

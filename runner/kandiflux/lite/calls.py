@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kandiflux.json_values import is_dict
 from kandiflux.lite.graph import PromptView, is_link
 from kandiflux.lite.registry import NodeClass, input_info
 
@@ -68,7 +69,7 @@ def call_over_lists(node: Any, function: str, lists: Lists, before: Callable[[],
             {name: values[index if index < len(values) else -1] for name, values in lists.items()}
             for index in range(length)
         ] or [{}]
-    results = []
+    results: list[Any] = []
     for arguments in calls:
         before()
         results.append(_call(getattr(node, function), arguments))
@@ -86,7 +87,7 @@ def merge_results(node_class: NodeClass, returned: list[Any]) -> tuple[list[list
     results: list[Any] = []
     shown: list[Mapping[str, list[Any]]] = []
     for value in returned:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             results.append(value)
             continue
         if "expand" in value:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from PIL import Image, ImageDraw
 
+from kandiflux.json_values import as_list, as_object, is_dict, is_object
 from kandiflux.lite.files import Refused
 from kandiflux.lite.folders import OutsideFolder, inside
 from kandiflux.lite.userdata import UserData
@@ -115,7 +116,7 @@ class Editor:
 
     async def change_settings(self, request: web.Request) -> web.StreamResponse:
         changes = await _json_of(request)
-        if not isinstance(changes, dict):
+        if not is_object(changes):
             raise web.HTTPBadRequest(text="expected an object of settings by name")
         self._data.change_settings(changes)  # not in a thread: two changes at a time would lose one
         return web.Response()
@@ -263,9 +264,9 @@ class Editor:
 
     async def subscribe_logs(self, request: web.Request) -> web.StreamResponse:
         wanted = await _json_of(request)
-        if not isinstance(wanted, dict) or not isinstance(wanted.get("clientId"), str):
+        if not is_object(wanted) or not isinstance(client := wanted.get("clientId"), str):
             raise web.HTTPBadRequest(text='expected {"clientId": text, "enabled": true or false}')
-        (self._log.clients.add if wanted.get("enabled") else self._log.clients.discard)(wanted["clientId"])
+        (self._log.clients.add if wanted.get("enabled") else self._log.clients.discard)(client)
         return web.Response()
 
 
@@ -330,8 +331,8 @@ def _node_types(file: Path) -> set[str]:
     """The node classes of a workflow in the editor's format; those within its subgraphs in the subgraphs' place."""
     try:
         workflow = json.loads(file.read_text("utf-8"))
-        subgraphs = (workflow.get("definitions") or {}).get("subgraphs") or []
-        types = {node["type"] for graph in [workflow, *subgraphs] for node in graph["nodes"]}
+        subgraphs = as_list(as_object(workflow.get("definitions")).get("subgraphs"))
+        types = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
         return types - {graph["id"] for graph in subgraphs}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is no workflow in the editor's format (%r): not offered as a template.", file, error)
@@ -361,8 +362,8 @@ def _translations(packs: list[Path]) -> dict[str, Any]:
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        if is_object(value) and is_dict(inner := into.get(key)):
+            _merge(inner, value)
         else:
             into[key] = value
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from kandiflux.json_values import is_list
 from kandiflux.lite.cache import Cache
 from kandiflux.lite.calls import Lists, call_over_lists, gather_inputs, merge_results
 from kandiflux.lite.graph import PromptView, Schedule
@@ -179,7 +180,7 @@ class _Run:
         if getattr(instance, "check_lazy_status", None) is None:
             return []
         answers = call_over_lists(instance, "check_lazy_status", self._lists, self._interrupt.check)
-        names = dict.fromkeys(name for answer in answers if isinstance(answer, list) for name in answer)
+        names = dict.fromkeys(name for answer in answers if is_list(answer) for name in answer)
         return [name for name in names if name not in self._lists or name in missing]
 
     def _report(self, node_id: str, failure: Failure) -> None:

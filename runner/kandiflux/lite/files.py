@@ -121,7 +121,7 @@ def _save_masked(folders: Folders, form: Mapping[str, Any], mask: IO[bytes], pat
         raise Refused(400, f"original_ref: expected JSON with a filename, got an error: {error}") from error
     if not original.is_file():
         return
-    with Image.open(original) as picture, Image.open(mask) as drawn:
+    with (picture := Image.open(original)), (drawn := Image.open(mask)):
         metadata = PngInfo()
         if isinstance(picture, PngImageFile):
             for key, text in picture.text.items():
@@ -135,13 +135,13 @@ def _preview(path: Path, name: str, wanted: list[str], channel: str) -> Sent:
     """`wanted` is a format (webp or jpeg) and perhaps a quality."""
     image_format = wanted[0] if wanted[0] in ("webp", "jpeg") and "a" not in channel else "webp"
     quality = int(wanted[-1]) if wanted[-1].isdigit() else _DEFAULT_QUALITY
-    with Image.open(path) as picture:
+    with (picture := Image.open(path)):
         flat = picture.convert("RGB") if image_format == "jpeg" or channel == "rgb" else picture
         return Sent(name, f"image/{image_format}", body=_bytes(flat, image_format, quality=quality))
 
 
 def _channel(path: Path, name: str, channel: str) -> Sent:
-    with Image.open(path) as picture:
+    with (picture := Image.open(path)):
         if channel == "rgb":
             result = picture.convert("RGB")
         else:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
+from kandiflux.json_values import is_list
 from kandiflux.lite.registry import NodeClass, input_info, is_output
 
 Prompt = dict[str, Any]
@@ -49,10 +50,8 @@ class PromptView:
         return None
 
 
-def is_link(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
-    )
+def is_link(value: object) -> TypeGuard[list[Any]]:
+    return is_list(value) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 
 class Schedule:
@@ -106,7 +105,8 @@ class Schedule:
         self._wait(node_id, inputs[input_name][0])
 
     def _add(self, node_id: str) -> None:
-        stack, links = [node_id], []
+        stack = [node_id]
+        links: list[tuple[str, str]] = []
         while stack:
             current = stack.pop()
             if current in self._waits_for:

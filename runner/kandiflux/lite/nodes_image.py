@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,19 +280,22 @@ class EmptyImage:
 
 def _frames(path: Path) -> list[Image.Image]:
     """The file's pictures, upright: one, or the frames of an animation. A truncated file gives what it has."""
-    with Image.open(path) as file:
-        # A multi-picture JPEG holds other views of the same photo, not frames.
-        steps = [file] if file.format == "MPO" else ImageSequence.Iterator(file)
+    with (file := Image.open(path)):
         try:
-            return [ImageOps.exif_transpose(frame.copy()) for frame in steps]
+            return [ImageOps.exif_transpose(frame.copy()) for frame in _steps(file)]
         except (OSError, ValueError):
             pass
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
     try:
-        with Image.open(path) as file:
-            return [ImageOps.exif_transpose(frame.copy()) for frame in ImageSequence.Iterator(file)]
+        with (file := Image.open(path)):
+            return [ImageOps.exif_transpose(frame.copy()) for frame in _steps(file)]
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _steps(file: Image.Image) -> Iterable[Image.Image]:
+    # A multi-picture JPEG holds other views of the same photo, not frames.
+    return [file] if file.format == "MPO" else ImageSequence.Iterator(file)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -315,7 +319,7 @@ def _tensor(picture: Image.Image) -> Tensor:
     import numpy
     import torch
 
-    return torch.from_numpy(numpy.array(picture).astype(numpy.float32) / 255.0)
+    return torch.as_tensor(numpy.array(picture).astype(numpy.float32) / 255.0)
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kandiflux.json_values import is_object
 from kandiflux.lite.guard import Failure, attempt
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Registry:
 
     def missing(self, prompt: Mapping[str, Any]) -> list[str]:
         """The class names a prompt asks for and this host lacks, each once, in the prompt's order."""
-        asked = (node.get("class_type") for node in prompt.values() if isinstance(node, Mapping))
+        asked = (node.get("class_type") for node in prompt.values() if is_object(node))
         return list(dict.fromkeys(str(name) for name in asked if name is not None and name not in self.classes))
 
     def object_info(self, names: list[str] | None = None) -> dict[str, Any]:

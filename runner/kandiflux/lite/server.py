@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from kandiflux.json_values import as_object, is_dict, is_object
 from kandiflux.lite import files
 from kandiflux.lite.jobs import Job
 from kandiflux.lite.origin import same_origin
@@ -81,12 +83,11 @@ class _Routes:
         body = await _body(request)
         number = self._number(body)
         prompt = body.get("prompt")
-        if not isinstance(prompt, dict):
+        if not is_dict(prompt):
             text = "No prompt provided"
-            error = {"type": "no_prompt", "message": text, "details": text, "extra_info": {}}
-            return _json({"error": error, "node_errors": {}}, status=400)
-        extra_data = body.get("extra_data") or {}
-        if not isinstance(extra_data, dict):
+            return _json({"error": _error("no_prompt", text, text), "node_errors": {}}, status=400)
+        extra_data = body.get("extra_data") or dict[str, Any]()
+        if not is_dict(extra_data):
             raise _bad_request("extra_data: expected an object")
         if "client_id" in body:
             extra_data["client_id"] = body["client_id"]
@@ -101,7 +102,7 @@ class _Routes:
         self._host.jobs.put(Job(number, prompt_id, prompt, extra_data, verdict.outputs))
         return _json({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
 
-    def _number(self, body: dict[str, Any]) -> float:
+    def _number(self, body: Mapping[str, Any]) -> float:
         """The prompt's place in the queue: as asked for, or the next; "front" goes before all others."""
         if "number" in body:
             try:
@@ -132,11 +133,9 @@ class _Routes:
         return await _clear_or_delete(request, self._host.jobs.clear_history, self._host.jobs.delete_history)
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
-        try:
-            body = json.loads(await request.read() or b"{}")
-        except ValueError:
-            body = {}
-        prompt_id = body.get("prompt_id") if isinstance(body, dict) else None
+        prompt_id = None
+        with contextlib.suppress(ValueError):
+            prompt_id = as_object(json.loads(await request.read() or b"{}")).get("prompt_id")
         if not prompt_id or prompt_id == self._host.jobs.running_id():
             self._host.interrupt.request()
         return web.Response()
@@ -204,25 +203,28 @@ async def _clear_or_delete(
     body = await _body(request)
     if body.get("clear"):
         clear()
-    for prompt_id in body.get("delete") or []:
+    for prompt_id in body.get("delete") or ():
         delete(str(prompt_id))
     return web.Response()
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def _body(request: web.Request) -> Mapping[str, Any]:
     try:
         body = json.loads(await request.read())
     except ValueError as error:
         raise _bad_request(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
+    if not is_object(body):
         raise _bad_request("the body is not a JSON object")
     return body
 
 
 def _bad_request(details: str) -> web.HTTPBadRequest:
-    error = {"type": "invalid_request", "message": "Invalid request", "details": details, "extra_info": {}}
-    text = json.dumps({"error": error, "node_errors": {}})
+    text = json.dumps({"error": _error("invalid_request", "Invalid request", details), "node_errors": {}})
     return web.HTTPBadRequest(text=text, content_type="application/json")
+
+
+def _error(kind: str, message: str, details: str) -> dict[str, Any]:
+    return {"type": kind, "message": message, "details": details, "extra_info": {}}
 
 
 def _json(data: Any, status: int = 200) -> web.Response:

@@ -8,12 +8,13 @@ import json
 import logging
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import WSMsgType, web
 from PIL import Image, ImageOps
 
+from kandiflux.json_values import as_object, is_object
 from kandiflux.lite.progress import Preview
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,10 @@ class Sockets:
             except ValueError:
                 log.warning("A client sent a frame that is not JSON.")
                 continue
-            if not isinstance(data, dict):
+            if not is_object(data):
                 continue
             if first and data.get("type") == "feature_flags":
-                flags = data.get("data")
-                connection.features = flags if isinstance(flags, dict) else {}
+                connection.features = as_object(data.get("data"))
                 connection.post(_text("feature_flags", self._features))
             first = False
 
@@ -122,7 +122,7 @@ class _Connection:
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self.socket = socket
-        self.features: dict[str, Any] = {}
+        self.features: Mapping[str, Any] = {}
         self._unsent: asyncio.Queue[Frame] = asyncio.Queue(_MOST_UNSENT_FRAMES)
         self._closing: asyncio.Task[bool] | None = None
 

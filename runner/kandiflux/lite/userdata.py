@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kandiflux.json_values import as_object
 from kandiflux.lite.files import Refused
 from kandiflux.lite.folders import OutsideFolder, inside
 
@@ -30,7 +32,7 @@ class UserData:
 
     folder: Path
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Any]:
         """Empty where none were stored, or where the file is damaged: the editor has defaults for all."""
         try:
             stored = json.loads((self.folder / _SETTINGS).read_text("utf-8"))
@@ -39,9 +41,9 @@ class UserData:
         except ValueError as error:
             log.warning("The editor's settings in %s are not JSON (%s): its defaults are used.", self.folder, error)
             return {}
-        return stored if isinstance(stored, dict) else {}
+        return as_object(stored)
 
-    def change_settings(self, changes: dict[str, Any]) -> None:
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
         text = json.dumps({**self.settings(), **changes}, indent=4)
         _write(self.folder / _SETTINGS, text.encode())
 

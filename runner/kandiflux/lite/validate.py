@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kandiflux.json_values import is_list, is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
 from kandiflux.lite.graph import Prompt
 from kandiflux.lite.guard import Failure, attempt
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-_CONVERSIONS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
 _LONGEST_LIST_TOLD = 20
 
 
@@ -26,9 +27,9 @@ _LONGEST_LIST_TOLD = 20
 class Verdict:
     """`outputs` are the output nodes that may run. With `error` none may."""
 
-    outputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list[str])
     error: Json | None = None
-    node_errors: Json = field(default_factory=dict)
+    node_errors: Json = field(default_factory=dict[str, Any])
 
 
 def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = None) -> Verdict:
@@ -222,7 +223,7 @@ class _OwnCheck:
 def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by_class: bool) -> Json | None:
     """Convert the constant `inputs[name]` in place and check it."""
     value = inputs[name]
-    if isinstance(value, dict) and "__value__" in value:  # how a client sends a list that is no link
+    if is_object(value) and "__value__" in value:  # how a client sends a list that is no link
         value = inputs[name] = value["__value__"]
     try:
         if isinstance(kind, str) and kind in _CONVERSIONS:
@@ -241,12 +242,12 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         )
     if checked_by_class:
         return None
-    extra = {"input_name": name, "input_config": (kind, options), "received_value": value}
+    extra: Json = {"input_name": name, "input_config": (kind, options), "received_value": value}
     if "min" in options and value < options["min"]:
         return _error("value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra)
     if "max" in options and value > options["max"]:
         return _error("value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name, extra)
-    if isinstance(kind, list) and value not in kind:
+    if is_list(kind) and value not in kind:
         told = str(kind)
         if len(kind) > _LONGEST_LIST_TOLD:
             told, extra["input_config"] = f"(list of length {len(kind)})", None
