@@ -59,6 +59,10 @@ class FakeComfyUI:
     """What POST /free was asked to do."""
     flags_first: list[bool] = field(default_factory=list)
     client_ids: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """Each request's path, without its query."""
+    lists_history: bool = True
+    """Else GET /history is answered with an error, that of one job is not."""
 
     def __post_init__(self) -> None:
         self.history: dict[str, Any] = {}
@@ -101,7 +105,14 @@ class FakeComfyUI:
             self._loop.close()
 
     async def up(self) -> None:
-        app = web.Application()
+        @web.middleware
+        async def note(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            self.asked.append(request.path)
+            return await handler(request)
+
+        app = web.Application(middlewares=[note])
         routes: list[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
             ("GET", "/ws", self._ws),
             ("POST", "/prompt", self._post),
@@ -312,7 +323,10 @@ class FakeComfyUI:
         return web.Response()
 
     async def _all_history(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(self.history)
+        if not self.lists_history:
+            raise web.HTTPInternalServerError
+        newest = list(self.history.items())[-int(request.query.get("max_items", len(self.history) or 1)) :]
+        return web.json_response(dict(newest))
 
     async def _one_history(self, request: web.Request) -> web.StreamResponse:
         prompt_id = request.match_info["id"]

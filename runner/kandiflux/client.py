@@ -34,7 +34,7 @@ from kandiflux.job import Job
 from kandiflux.prompt import Prompt
 from kandiflux.server import Server
 from kandiflux.stream import EventStream
-from kandiflux.submit import find_prompt, submit_prompt
+from kandiflux.submit import find_prompts, submit_prompt
 from kandiflux.watch import Watcher
 
 __all__ = ["Client"]
@@ -184,19 +184,39 @@ class Client:
         look for it, where the request may have only just gone out. Posts nothing. ServerUnreachable or ServerError
         where the server has not answered for `patience` seconds.
         """
+        known_as = {} if prompt_id is None else {job_id: prompt_id}
+        return self.adopt_some({job_id: prompt}, known_as=known_as, settle=settle, patience=patience).get(job_id)
+
+    def adopt_some(
+        self,
+        prompts: Mapping[str, Prompt | Mapping[str, Any]],
+        *,
+        known_as: Mapping[str, str],
+        settle: float = 0.0,
+        patience: float = 0.0,
+    ) -> dict[str, Job]:
+        """`adopt` for many at once: those of the jobs that the server knows, by the id that `prompts` has them under.
+
+        known_as: the server's ids, where they are others.
+        """
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
-        found = find_prompt(self.server, job_id, settle, patience, prompt_id=prompt_id)
-        if found is None:
-            return None
-        job = Job(self, prompt if isinstance(prompt, Prompt) else Prompt.from_api(prompt), job_id)
-        job.prompt_id = found
-        with self._lock:
-            self._jobs[job_id] = self._jobs[found] = job
-        job.add_done_callback(self._forget)
-        self._watcher.add(job)
-        self._watcher.sweep_now()
-        return job
+        found = find_prompts(
+            self.server, {job_id: known_as.get(job_id, job_id) for job_id in prompts}, settle, patience
+        )
+        jobs: dict[str, Job] = {}
+        for job_id, prompt_id in found.items():
+            prompt = prompts[job_id]
+            job = Job(self, prompt if isinstance(prompt, Prompt) else Prompt.from_api(prompt), job_id)
+            job.prompt_id = prompt_id
+            with self._lock:
+                self._jobs[job_id] = self._jobs[prompt_id] = job
+            job.add_done_callback(self._forget)
+            self._watcher.add(job)
+            jobs[job_id] = job
+        if jobs:
+            self._watcher.sweep_now()
+        return jobs
 
     def withdraw(self, job: Job) -> None:
         """Takes a job from the queue; one that runs already goes on."""

@@ -31,11 +31,18 @@ _log = logging.getLogger(__name__)
 _SILENCE_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _MAX_FRAME = 256 << 20
+_AT_ONCE = 16384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class _BoundedFrames(frame_buffer):
-    """A frame that announces more than any picture needs is garbage: end the connection, do not wait for it."""
+class _Frames(frame_buffer):
+    """Reads what has come in one go, and not each part of each frame by itself: most are small, and come in flocks.
+
+    A frame that announces more than any picture needs is garbage: end the connection, do not wait for it.
+    """
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        super().__init__(lambda size: receive(max(size, _AT_ONCE)), True)
 
     def recv_length(self) -> None:
         super().recv_length()
@@ -132,7 +139,7 @@ class EventStream:
     def _connect(self) -> websocket.WebSocket:
         client_id = str(uuid.uuid4())
         socket = websocket.WebSocket(sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True)
-        socket.frame_buffer = _BoundedFrames(socket.frame_buffer.recv, True)
+        socket.frame_buffer = _Frames(socket.frame_buffer.recv)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(socket.shutdown)
             address = f"{self._address}?clientId={client_id}"

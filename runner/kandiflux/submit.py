@@ -17,7 +17,7 @@ from kandiflux.owner import OWNER, this_owner
 from kandiflux.prompt import Prompt
 from kandiflux.server import MARKER, Answer, Server
 
-__all__ = ["Accepted", "find_prompt", "prompt_body", "submit_prompt"]
+__all__ = ["Accepted", "find_prompts", "prompt_body", "submit_prompt"]
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ def submit_prompt(
                 raise
             break
         try:
-            found = find_prompt(server, job_id, patience if still_coming else settle, patience)
+            looked_for = patience if still_coming else settle
+            found = find_prompts(server, {job_id: job_id}, looked_for, patience).get(job_id)
         except (ServerUnreachable, ServerError):
             # An earlier request may have come through all the same.
             lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
@@ -110,44 +111,49 @@ def _as_error(answer: Answer) -> ServerError:
     )
 
 
-def find_prompt(
-    server: Server, job_id: str, seconds: float, patience: float, *, prompt_id: str | None = None
-) -> str | None:
-    """The server's id of the job, looked for at least twice over `seconds` of a server that answers; else None.
+def find_prompts(server: Server, wanted: Mapping[str, str], seconds: float, patience: float) -> dict[str, str]:
+    """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers.
 
-    prompt_id: the server's id of it, where that is known to be another. Raises what the server last answered where
-    it has been silent for `patience` seconds.
+    wanted: the id that the server should know each job by, by our own id of it (often the same). Raises what the
+    server last answered where it has been silent for `patience` seconds.
     """
     start = time.monotonic()
+    found: dict[str, str] = {}
     looks, unreachable_since = 0, None
     while looks < 2 or time.monotonic() - start < seconds:
+        missing = {job_id: prompt_id for job_id, prompt_id in wanted.items() if job_id not in found}
         try:
-            found = _look(server, job_id, prompt_id or job_id)
+            found |= _look(server, missing)
         except (ServerUnreachable, ServerError) as error:
             unreachable_since = unreachable_since or time.monotonic()
             if time.monotonic() - unreachable_since > patience:
                 raise
-            _log.debug("cannot look for %s yet: %s", job_id, error.message)
+            _log.debug("cannot look for %s yet: %s", ", ".join(missing), error.message)
         else:
-            if found is not None:
-                return found
+            if len(found) == len(wanted):
+                break
             looks, unreachable_since = looks + 1, None
         time.sleep(_LOOK_PAUSE)
-    return None
+    return found
 
 
-def _look(server: Server, job_id: str, prompt_id: str) -> str | None:
+def _look(server: Server, wanted: Mapping[str, str]) -> dict[str, str]:
     # The queue first: a job leaves it for the history, never the other way round.
     queue = server.queue()
-    for entry in (*queue.running, *queue.pending):
-        if entry.is_job(prompt_id, job_id):
-            return entry.prompt_id
-    if server.history(prompt_id) is not None:
-        return prompt_id
-    for found, entry in server.recent_history().items():
-        if _marker(entry) == job_id:
-            return found
-    return None
+    there = {name: entry.prompt_id for entry in (*queue.running, *queue.pending)
+             for name in (entry.prompt_id, entry.marker) if name is not None}  # fmt: skip
+    found: dict[str, str] = {}
+    for job_id, prompt_id in wanted.items():
+        if prompt_id in there or job_id in there:
+            found[job_id] = there.get(prompt_id) or there[job_id]
+        elif server.history(prompt_id) is not None:
+            found[job_id] = prompt_id
+    if len(found) < len(wanted):
+        for prompt_id, entry in server.recent_history().items():
+            marker = _marker(entry)
+            if marker is not None and marker in wanted and marker not in found:
+                found[marker] = prompt_id
+    return found
 
 
 def _marker(entry: Any) -> str | None:

@@ -106,7 +106,7 @@ class Transport:
         self.headers = {**({"Authorization": authorisation} if authorisation else {}), **(headers or {})}
         self.verify = verify
         self.cert = client_certificate(cert)
-        self.timeout = timeout
+        self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         secure = self.url.startswith("https:")
         if secure and verify is False:
             _log.warning("%s: its certificate is not checked; others may read and change what is sent", self.url)
@@ -184,7 +184,7 @@ class Transport:
         try:
             return self._pools.request(
                 method, f"{self.url}{path}", body=body, headers=headers, preload_content=whole,
-                timeout=urllib3.Timeout(*self.timeout), retries=self._no_retries,
+                timeout=self._timeout, retries=self._no_retries,
                 # A redirected POST would arrive as a GET.
                 redirect=method == "GET", **about,
             )  # fmt: skip

@@ -1,17 +1,19 @@
 """Following jobs to their end: history is the authority, events only say when to look.
 
-One thread a client. A hint (a terminal event) has the job's history read at once; besides, as long as jobs are
-open, queue and then history are read at intervals, so a lost event, a lost socket or a restarted server only
-makes an answer later, never wrong.
+One thread a client. A hint (a terminal event) has the job's history read at once, or, where many jobs are open, with
+that of the others that end within a moment. Besides, as long as jobs are open, queue and then history are read at
+intervals, so a lost event, a lost socket or a restarted server only makes an answer later, never wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from kandiflux.errors import JobInterrupted, JobLost, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.job import Job
@@ -23,6 +25,7 @@ __all__ = ["Watcher"]
 _log = logging.getLogger(__name__)
 
 _HINT_PAUSE, _LAST_HINT_PAUSE = 0.02, 1.0
+_FEW, _GATHER_SECONDS, _MOST_AT_ONCE = 4, 0.01, 64
 _ORPHAN_SECONDS = 1.0
 _AGAIN_SECONDS = 0.25
 _ABSENCES = 2
@@ -47,6 +50,7 @@ class Watcher:
         self._absent: dict[str, int] = {}
         self._troubled: dict[str, float] = {}
         self._next_sweep = 0.0
+        self._hints_read = 0.0
         self._unreachable_since: float | None = None
         self._stop = False
         self._thread: threading.Thread | None = None
@@ -92,9 +96,10 @@ class Watcher:
                     return
                 now = time.monotonic()
                 due = [self._open[marker] for marker, (when, _) in self._hints.items() if when <= now]
+                due = due[:_MOST_AT_ONCE] if now >= self._not_before() else []
                 sweep = bool(self._open) and self._next_sweep <= now
-            for job in due:
-                self._follow_hint(job)
+            if due:
+                self._follow_hints(due)
             if sweep:
                 self._sweep()
             self._forget_finished()
@@ -103,16 +108,31 @@ class Watcher:
         """Until there is something to do; None where nothing is."""
         if not self._open:
             return None
-        times = [when for when, _ in self._hints.values()]
-        return max(0.0, min([self._next_sweep, *times]) - time.monotonic())
+        hinted = min((when for when, _ in self._hints.values()), default=math.inf)
+        return max(0.0, min(self._next_sweep, max(hinted, self._not_before())) - time.monotonic())
 
-    def _follow_hint(self, job: Job) -> None:
-        ended = self._finish_from_history(job)
-        with self._wake:
-            _, pause = self._hints.pop(job.marker, (0.0, _HINT_PAUSE))
-            # ComfyUI says "success" shortly before it writes the history.
-            if not ended and pause <= _LAST_HINT_PAUSE:
-                self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
+    def _not_before(self) -> float:
+        """When hints may be followed again: a server that has much of ours to do is not in want of the next job."""
+        return self._hints_read + _GATHER_SECONDS if len(self._open) > _FEW else 0.0
+
+    def _follow_hints(self, jobs: Sequence[Job]) -> None:
+        entries = self._newest_entries(len(jobs) + _FEW) if len(jobs) > 1 else {}
+        for job in jobs:
+            ended = self._finish_from_history(job, entries.get(job.prompt_id))
+            with self._wake:
+                _, pause = self._hints.pop(job.marker, (0.0, _HINT_PAUSE))
+                # ComfyUI says "success" shortly before it writes the history.
+                if not ended and pause <= _LAST_HINT_PAUSE:
+                    self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
+        self._hints_read = time.monotonic()
+
+    def _newest_entries(self, count: int) -> Mapping[str, Any]:
+        """The history of all in one request; where that fails, each is asked for by itself."""
+        try:
+            return self._server.recent_history(count)
+        except (ServerUnreachable, ServerError) as error:
+            _log.info("the newest history cannot be read: %s", error.message)
+            return {}
 
     def _sweep(self) -> None:
         with self._wake:
@@ -155,13 +175,16 @@ class Watcher:
             job.queued(places[0] + len(queue.running))
         return bool(running or places)
 
-    def _finish_from_history(self, job: Job) -> bool:
-        """Whether it has ended. Its history may not be readable while the server and other jobs are well: that is
-        borne for `patience` seconds, and holds up nobody else."""
+    def _finish_from_history(self, job: Job, entry: object = None) -> bool:
+        """Whether it has ended. entry: its history, where that was read already.
+
+        It may not be readable while the server and other jobs are well: that is borne for `patience` seconds, and
+        holds up nobody else.
+        """
         if job.finished:
             return True
         try:
-            entry = self._server.history(job.prompt_id, again=False)
+            entry = entry if isinstance(entry, dict) else self._server.history(job.prompt_id, again=False)
         except (ServerUnreachable, ServerError) as error:
             since = self._troubled.setdefault(job.marker, time.monotonic())
             _log.info("the history of %s cannot be read: %s", job.prompt_id, error.message)

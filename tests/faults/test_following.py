@@ -182,6 +182,21 @@ def test_many_jobs_from_many_threads_over_one_socket(comfy: FakeComfyUI, client:
     assert len(comfy.client_ids) == 1
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_jobs_that_end_together_are_read_together(comfy: FakeComfyUI, client: Client, listed: bool) -> None:
+    """Where a server has many of ours, one request tells of all that have ended; where it cannot, each is asked for."""
+    comfy.job_seconds, comfy.lists_history = 0.001, listed
+    jobs = [client.submit(prompt(width=64 + number)) for number in range(30)]
+    assert [job.result(WAIT).images[0].filename for job in jobs] == [f"{job.prompt_id}.png" for job in jobs]
+    asked_one_by_one = [path for path in comfy.asked if path.startswith("/history/")]
+    assert "/history" in comfy.asked
+    if listed:
+        assert len(asked_one_by_one) < 15
+        assert comfy.asked.count("/history") < 15
+    else:
+        assert len(asked_one_by_one) >= 25
+
+
 def test_a_cached_file_that_is_gone(comfy: FakeComfyUI, client: Client) -> None:
     comfy.view = "missing"
     result = client.submit(prompt()).result(WAIT)

@@ -14,6 +14,7 @@ from kandiflux.errors import (
     UsageError,
     WorkflowError,
 )
+from kandiflux.submit import find_prompts
 
 from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 
@@ -85,6 +86,22 @@ def test_a_prompt_taken_in_part_does_not_run(comfy: FakeComfyUI, client: Client)
 def test_a_prompt_taken_in_part_runs_where_that_is_wanted(comfy: FakeComfyUI, client: Client) -> None:
     comfy.posts = ["partial"]
     assert client.submit(prompt(), strict=False).result(WAIT).images
+
+
+@pytest.mark.parametrize("own_ids", [False, True])
+def test_many_that_may_be_there_are_looked_for_together(comfy: FakeComfyUI, client: Client, own_ids: bool) -> None:
+    """Some have ended, some wait, some never arrived; the server knows them by our ids or by its own."""
+    comfy.own_ids = own_ids
+    jobs = [client.submit(prompt(width=64 + number)) for number in range(4)]
+    for job in jobs:
+        job.result(WAIT)
+    comfy.ending = "hold"
+    jobs += [client.submit(prompt(width=80 + number)) for number in range(4)]
+    comfy.asked.clear()
+    wanted = {job.marker: job.marker for job in jobs} | {f"never-{number}": f"never-{number}" for number in range(4)}
+    assert find_prompts(client.server, wanted, 0.0, 0.0) == {job.marker: job.prompt_id for job in jobs}
+    assert comfy.asked.count("/history") == 2
+    comfy.call(comfy.release())
 
 
 def test_too_large_a_prompt_is_named(comfy: FakeComfyUI, client: Client) -> None:

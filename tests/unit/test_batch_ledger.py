@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import signal
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
 from kandiflux.batch.lock import held_folder
+from kandiflux.batch.pictures import thumbnail
 from kandiflux.errors import OutputError, UsageError
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 LOST = {"error": "JobLost", "message": "gone"}
@@ -153,6 +156,19 @@ def test_a_killed_writer_leaves_all_it_said(tmp_path: Path) -> None:
             assert said["sent"] - said["done"] <= opened | {name for name, found in states.items() if found == "done"}
             assert opened == {name for name, found in states.items() if found == "sent"}
             assert len(opened) <= 8
+
+
+def test_thumbnails_are_made_once(ledger: Ledger, tmp_path: Path) -> None:
+    Image.new("RGB", (600, 300), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    saved = [Saved(name, "image", "", (tmp_path / name).stat().st_size) for name in ("a.png", "b.png")]
+    made = [thumbnail(ledger, tmp_path, file) for file in saved]
+    assert made[0] is not None
+    with Image.open(io.BytesIO(made[0])) as small:
+        assert (small.format, small.size) == ("WEBP", (256, 128))
+    assert made[1] is None
+    (tmp_path / "a.png").unlink()
+    assert thumbnail(ledger, tmp_path, saved[0]) == made[0]
 
 
 def test_what_is_no_ledger(tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kandiflux.batch.events import LaneStatus, ServerState
 from kandiflux.batch.files import save_outputs
-from kandiflux.batch.ledger import Attempt
+from kandiflux.batch.ledger import Attempt, Saved
+from kandiflux.batch.pictures import thumbnail
 from kandiflux.batch.shared import RESUBMITS, Books, Shared
 from kandiflux.client import Client
 from kandiflux.errors import (
@@ -58,7 +60,7 @@ _TICK = 0.5
 _PROBE = (3.0, 5.0)
 _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
-_AHEAD_SECONDS, _DEEPEST = 0.1, 8
+_AHEAD_SECONDS, _DEEPEST = 0.1, 48
 _UNSAVED = 4
 _COLLECTORS = 2
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
@@ -108,6 +110,8 @@ class Lane:
         self._abandoned: list[str] = []
         self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
+        self._unshrunk: deque[Saved] = deque()
+        """What has been saved, and has no thumbnail yet."""
         self._done = 0
         self._handing_over = False
         self._pace: float | None = None
@@ -175,8 +179,8 @@ class Lane:
     def _supply(self) -> None:
         while not self._closing.is_set():
             if self.state == "up":
-                unsettled = next(iter(self._unsettled), None)
-                if unsettled is not None:
+                unsettled = self._unsettled[:_DEEPEST]
+                if unsettled:
                     self._settle(unsettled)
                     continue
                 if self._shared.stopping:
@@ -193,8 +197,10 @@ class Lane:
         # Where the first failure ends the batch, a job counts until it is known not to have failed.
         open_jobs = sum(self._shared.terms.fail_fast or not flight.job.finished for flight in flights)
         # Saving may lag behind a little, and no more.
-        room = min(self._depth() - open_jobs, self._depth() + _UNSAVED - len(flights))
-        if room <= 0:
+        depth = self._depth()
+        room = min(depth - open_jobs, depth + max(_UNSAVED, depth) - len(flights))
+        # Where jobs are many and small, it takes them by the dozen: each time the disk is waited for.
+        if room <= 0 or (depth > self._shared.terms.backlog and room < depth // 3):
             return False
         self._handing_over = True
         try:
@@ -263,29 +269,38 @@ class Lane:
 
         flight.job.add_done_callback(ended)
 
-    def _settle(self, attempt: Attempt) -> None:
-        """Finds out whether the server has a job that may have been sent to it."""
+    def _settle(self, attempts: Sequence[Attempt]) -> None:
+        """Finds out which of the jobs that may have been sent to it the server has."""
         try:
-            # A server may be slow to take what was sent a moment ago, a gateway slower to hand it on.
-            age = max(0.0, time.time() - attempt.begun)
-            settle = max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
-            job = self.client.adopt(self._prompt(attempt), attempt.id, prompt_id=attempt.prompt_id, settle=settle)
-        except (ServerUnreachable, ServerError) as error:
-            if self._is_ours_to_settle(attempt):
-                self._postpone(attempt, error)
-            return
+            prompts = {attempt.id: self._prompt(attempt) for attempt in attempts}
+            known_as = {attempt.id: attempt.prompt_id for attempt in attempts if attempt.prompt_id is not None}
+            settle = max(self._settle_seconds(attempt) for attempt in attempts)
+            jobs = self.client.adopt_some(prompts, known_as=known_as, settle=settle)
         except KandifluxError as error:
-            # The workflow cannot be made into a prompt here any more; what the server has of it is not ours to judge.
-            if self._is_ours_to_settle(attempt):
-                self._books.unknown(attempt, error)
+            unreachable = isinstance(error, ServerUnreachable)
+            if len(attempts) > 1 and not unreachable:
+                # It may be only one that the server says nothing sensible of, or that cannot be made into a prompt.
+                for attempt in attempts:
+                    self._settle([attempt])
+                return
+            for attempt in filter(self._is_ours_to_settle, attempts):
+                if unreachable or isinstance(error, ServerError):
+                    self._postpone(attempt, error)
+                else:
+                    # The workflow cannot be made into a prompt here any more; what the server has is not ours to judge.
+                    self._books.unknown(attempt, error)
             return
-        if not self._is_ours_to_settle(attempt):
-            return
-        if job is None:
-            self._books.lost(attempt, _never_arrived(attempt, self.name))
-        else:
-            self._books.found(attempt)
-            self._follow(_Flight(attempt, job, adopted=True))
+        for attempt in filter(self._is_ours_to_settle, attempts):
+            if attempt.id in jobs:
+                self._books.found(attempt)
+                self._follow(_Flight(attempt, jobs[attempt.id], adopted=True))
+            else:
+                self._books.lost(attempt, _never_arrived(attempt, self.name))
+
+    def _settle_seconds(self, attempt: Attempt) -> float:
+        """A server may be slow to take what was sent a moment ago, a gateway slower to hand it on."""
+        age = max(0.0, time.time() - attempt.begun)
+        return max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
 
     def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
         """What became of it is found out once the server has answered the attendant; not for ever, though."""
@@ -344,6 +359,17 @@ class Lane:
             if self._flights.get(flight.attempt.id) is flight:
                 del self._flights[flight.attempt.id]
             self._shared.notify()
+            while self._ended.empty() and not self._closing.is_set() and self._shrink_one():
+                pass
+
+    def _shrink_one(self) -> bool:
+        """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""
+        try:
+            file = self._unshrunk.popleft()
+        except IndexError:
+            return False
+        thumbnail(self._shared.ledger, self._shared.folder, file)
+        return True
 
     def _end(self, flight: _Flight) -> None:
         attempt, books = flight.attempt, self._books
@@ -387,6 +413,8 @@ class Lane:
             books.failed(attempt, error)
         else:
             books.done(attempt, result, files)
+            if self._shared.pages:
+                self._unshrunk.extend(files)
             with self._lock:
                 self._done += 1
                 if result.seconds is not None:

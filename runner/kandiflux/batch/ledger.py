@@ -265,7 +265,6 @@ class Ledger:
         *,
         texts: Sequence[str] = (),
         seconds: float | None = None,
-        thumbnails: Mapping[Saved, bytes] | None = None,
     ) -> None:
         """It has ended well, and its files are in their places."""
         with self._transaction():
@@ -279,10 +278,6 @@ class Ledger:
                 "UPDATE jobs SET state = 'done', failures = 0, losses = 0, error = NULL, server = ?, seconds = ?, "
                 "ended = ?, texts = ? WHERE id = ?",
                 (attempt.server, seconds, time.time(), json.dumps(list(texts)) if texts else None, attempt.job),
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)",
-                ((file.path, file.size, webp) for file, webp in (thumbnails or {}).items()),
             )
 
     def failed(self, attempt: Attempt, error: Mapping[str, Any], *, retries: int = 0) -> bool:
@@ -318,6 +313,10 @@ class Ledger:
     def thumbnail(self, file: Saved) -> bytes | None:
         row = self._one("SELECT webp FROM thumbnails WHERE path = ? AND size = ?", file.path, file.size)
         return None if row is None else bytes(row[0])
+
+    def keep_thumbnail(self, file: Saved, webp: bytes) -> None:
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (file.path, file.size, webp))
 
     def _open(self) -> None:
         with self._lock, self._mapped():

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kandiflux.batch.ledger import Saved
+from kandiflux.batch.ledger import Ledger, Saved
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["THUMBNAIL", "open_picture", "thumbnails"]
+__all__ = ["THUMBNAIL", "open_picture", "thumbnail"]
 
 THUMBNAIL = 256
 """Longest side in pixels."""
@@ -21,16 +20,18 @@ _QUALITY = 80
 _ORIENTATION, _ON_ITS_SIDE = 0x112, (5, 6, 7, 8)
 
 
-def thumbnails(folder: Path, files: Sequence[Saved]) -> dict[Saved, bytes]:
-    """Each picture among the files as a small WebP. What cannot be read as a picture has none."""
-    found: dict[Saved, bytes] = {}
-    for file in files:
-        picture = open_picture(folder / file.path, THUMBNAIL) if file.kind == "image" else None
-        if picture is not None:
-            small = io.BytesIO()
-            picture.save(small, "WEBP", quality=_QUALITY, method=2)
-            found[file] = small.getvalue()
-    return found
+def thumbnail(ledger: Ledger, folder: Path, file: Saved) -> bytes | None:
+    """The picture as a small WebP, which the ledger keeps; None for what cannot be read as a picture."""
+    kept = ledger.thumbnail(file)
+    if kept is not None or file.kind != "image":
+        return kept
+    picture = open_picture(folder / file.path, THUMBNAIL)
+    if picture is None:
+        return None
+    small = io.BytesIO()
+    picture.save(small, "WEBP", quality=_QUALITY, method=2)
+    ledger.keep_thumbnail(file, small.getvalue())
+    return small.getvalue()
 
 
 def fitted_size(path: Path, longest: int) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kandiflux.batch.ledger import Counts, Entry, Ledger, Saved
+from kandiflux.batch.pictures import thumbnail
 
 __all__ = ["REPORT", "write_report"]
 
@@ -85,13 +86,13 @@ def write_report(
     path = folder / REPORT
     partial = path.with_name(f".{path.name}.part")
     with partial.open("w", encoding="utf-8") as file:
-        for part in _parts(ledger, title, varying, sheets):
+        for part in _parts(ledger, folder, title, varying, sheets):
             file.write(part)
     partial.replace(path)
     return path
 
 
-def _parts(ledger: Ledger, title: str, varying: Collection[str], sheets: Sequence[Path]) -> Iterator[str]:
+def _parts(ledger: Ledger, folder: Path, title: str, varying: Collection[str], sheets: Sequence[Path]) -> Iterator[str]:
     counts = ledger.counts()
     script = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
@@ -123,7 +124,7 @@ def _parts(ledger: Ledger, title: str, varying: Collection[str], sheets: Sequenc
         yield "</ul>\n"
     yield f'<h2 id="done">Done: {counts.done}</h2>\n<ul class="jobs">\n'
     for entry in ledger.entries("done"):
-        yield _job(ledger, entry, varying, small=counts.done > _MANY)
+        yield _job(ledger, folder, entry, varying, small=counts.done > _MANY)
     yield "</ul>\n"
     if counts.waiting + counts.sent:
         yield (
@@ -160,12 +161,12 @@ def _servers(ledger: Ledger) -> Iterator[str]:
     yield "</table></div>\n"
 
 
-def _job(ledger: Ledger, entry: Entry, varying: Collection[str], *, small: bool) -> str:
+def _job(ledger: Ledger, folder: Path, entry: Entry, varying: Collection[str], *, small: bool) -> str:
     described = ", ".join(f"{name} {value}" for name, value in entry.values.items()) or entry.name
     pictures = ""
     links: list[Saved] = []
     for file in entry.files:
-        webp = ledger.thumbnail(file)
+        webp = thumbnail(ledger, folder, file)
         if webp is None:
             links.append(file)
             continue

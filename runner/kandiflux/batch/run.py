@@ -133,7 +133,7 @@ class Batch:
             resumed = plan_jobs(plan, ledger, self.workflow, self.folder)
             self._emit("planned", **vars(resumed))
             done_before = ledger.counts().done
-            shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up)
+            shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up, self._pages)
             self._shared = shared
             self._lanes = self._make_lanes(clients, shared, ledger.open_attempts())
             if self._early is not None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kandiflux.batch.ledger import Attempt, Ledger, Saved
-from kandiflux.batch.pictures import thumbnails
 from kandiflux.errors import JobLost, KandifluxError
 from kandiflux.result import Result
 from kandiflux.workflow import Workflow
@@ -40,7 +39,8 @@ class Terms:
 class Shared:
     """What all lanes of a batch work on together. `changed` is notified when a job or a server changes its state.
 
-    fatal: why all of them end. others_up: whether another server than the named one takes jobs now.
+    fatal: why all of them end. others_up: whether another server than the named one takes jobs now. pages: there will
+    be sheets and a report.
     """
 
     workflow: Workflow
@@ -49,6 +49,7 @@ class Shared:
     terms: Terms
     emit: Callable[..., None]
     others_up: Callable[[str], bool]
+    pages: bool = True
     changed: threading.Condition = field(default_factory=threading.Condition)
     stopping: bool = False
     cancelling: bool = False
@@ -81,8 +82,7 @@ class Books:
 
     def done(self, attempt: Attempt, result: Result, files: Sequence[Saved]) -> None:
         folder = self._shared.folder
-        small = thumbnails(folder, files)
-        self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds, thumbnails=small)
+        self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds)
         for file in files:
             self._shared.emit("saved", index=attempt.index, path=str(folder / file.path))
         paths = [file.path for file in files]

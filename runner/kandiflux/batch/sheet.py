@@ -16,7 +16,7 @@ from kandiflux.batch.drawing import FRAME, GROUND, INK, MUTED, fitted, font_for,
 from kandiflux.batch.grid import Axis
 from kandiflux.batch.jobs import JobList
 from kandiflux.batch.ledger import Entry, Ledger, Saved
-from kandiflux.batch.pictures import THUMBNAIL, fitted_size, open_picture
+from kandiflux.batch.pictures import fitted_size, open_picture, thumbnail
 
 __all__ = ["write_contact_sheets", "write_xy_grids"]
 
@@ -209,8 +209,8 @@ def _square(folder: Path, entry: Entry) -> _Square:
 def _thumbnail(ledger: Ledger, folder: Path, file: Saved | None) -> Image.Image | None:
     if file is None:
         return None
-    kept = ledger.thumbnail(file)
-    return Image.open(io.BytesIO(kept)) if kept else open_picture(folder / file.path, THUMBNAIL)
+    small = thumbnail(ledger, folder, file)
+    return Image.open(io.BytesIO(small)) if small else None
 
 
 def _place(
