@@ -20,4 +20,5 @@ def pack_root() -> Path:
 
 
 def workflows_folder() -> Path:
+    """Where the workflows lie that come with kandiflux."""
     return pack_root() / "workflows"

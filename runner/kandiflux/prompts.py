@@ -19,14 +19,29 @@ from typing import Any
 from kandiflux.errors import UsageError
 from kandiflux.packcode import pack_module
 
-__all__ = ["Composed", "Finding", "Layer", "comfyui_tokenizers", "compose", "count_tokens", "fix", "lint", "report"]
+__all__ = [
+    "Composed",
+    "Finding",
+    "Layer",
+    "Tokenizers",
+    "comfyui_tokenizers",
+    "compose",
+    "count_tokens",
+    "fix",
+    "lint",
+    "report",
+]
 
 _compose = pack_module("text.compose")
 _lint = pack_module("text.lint")
 _tokens = pack_module("text.tokens")
 
 Composed: Any = _compose.Composed
+"""A composed prompt: prompt, negative, t5xxl, clip_l, notes, target, language."""
+
 Finding: Any = pack_module("text.findings").Finding
+"""Something to be said of a prompt: code, severity, start, end, excerpt, message, suggestion, replacement."""
+
 Layer: Any = pack_module("text.layers").Layer
 """A layer: kind, text, emphasis, relation, relation_to, name. A mapping with these keys serves as well."""
 
@@ -36,6 +51,7 @@ LANGUAGES: tuple[str, ...] = pack_module("text.detect").LANGUAGES
 TARGETS: tuple[str, ...] = tuple(pack_module("text.targets").TARGETS)
 
 Tokenizers = Mapping[str, Callable[[str], "list[int]"]]
+"""By encoder, as in t5xxl: a text as its tokens."""
 
 
 def compose(

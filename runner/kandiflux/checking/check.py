@@ -26,6 +26,8 @@ __all__ = ["Report", "check"]
 
 @dataclass(frozen=True)
 class Report:
+    """What `check` found; nothing where `findings` is empty."""
+
     findings: tuple[Finding, ...]
 
     @property

@@ -56,6 +56,7 @@ class Finding:
 
     @property
     def where(self) -> str:
+        """The node in words; empty for what concerns the whole workflow."""
         return f"{self.title!r} (node {self.node_id}, {self.class_type})" if self.node_id else ""
 
     @property
@@ -78,6 +79,7 @@ class Finding:
         return NodeProblem(self.node_id, self.title, self.class_type, self.kind, details, "", self.input_name)
 
     def as_dict(self) -> dict[str, Any]:
+        """The same as JSON, without what is empty."""
         about = {
             key: value for key, value in vars(self).items() if key not in ("models", "pack") and value not in (None, "")
         }

@@ -65,6 +65,7 @@ models.command("pull")(pull)
 
 
 def main() -> None:
+    """The command `kandiflux`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     app()
 

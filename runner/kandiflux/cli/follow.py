@@ -27,15 +27,21 @@ __all__ = ["Display", "JsonLines", "Plain", "follow", "live_display"]
 class Display(Protocol):
     """Where a job is shown while it runs. Saved paths are the results and go to stdout, one a line."""
 
-    def show(self, event: Event) -> None: ...
+    def show(self, event: Event) -> None:
+        """What happens to the job."""
+        ...
 
-    def saved(self, path: Path) -> None: ...
+    def saved(self, path: Path) -> None:
+        """A file is there."""
+        ...
 
     def text(self, text: str) -> None:
         """A text that a node shows."""
         ...
 
-    def finished(self, result: Result) -> None: ...
+    def finished(self, result: Result) -> None:
+        """The job has ended well, and all its files are there."""
+        ...
 
 
 def follow(

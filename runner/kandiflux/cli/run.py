@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from kandiflux.result import Result
     from kandiflux.workflow import Workflow
 
-__all__ = ["rerun", "run"]
+__all__ = ["OnLost", "rerun", "run"]
 
 _CANCEL_SECONDS = 15.0
 
 
 class OnLost(str, enum.Enum):
+    """What becomes of a job that is lost."""
+
     fail = "fail"
     resubmit = "resubmit"
 

@@ -17,23 +17,29 @@ _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
 
 class Classes:
+    """The node classes of one object_info, which may be anybody's: what is not as it should be counts as absent."""
+
     def __init__(self, object_info: Mapping[str, Any]) -> None:
         self._object_info = object_info
         self._specs: dict[str, dict[str, InputSpec]] = {}
 
     def info(self, class_type: str) -> Mapping[str, Any] | None:
+        """What object_info says of a class; None where nobody knows it."""
         found = self._object_info.get(class_type)
         return found if is_object(found) else None
 
     def specs(self, class_type: str) -> dict[str, InputSpec]:
+        """Its inputs by name; empty where nobody knows it."""
         if class_type not in self._specs:
             self._specs[class_type] = input_specs(self.info(class_type) or {})
         return self._specs[class_type]
 
     def is_output(self, class_type: str) -> bool:
+        """Whether a workflow runs for the sake of nodes of this class."""
         return bool((self.info(class_type) or {}).get("output_node"))
 
     def title(self, node: Node) -> str:
+        """The title that the editor shows."""
         return str(node.title or (self.info(node.type) or {}).get("display_name") or node.type)
 
     def values(self, node: Node) -> dict[str, Any]:
@@ -66,6 +72,7 @@ class Classes:
         return (*slots, *listed.values())
 
     def output_type(self, node: Node, slot: int) -> str:
+        """The type of an output, by the class or else by the file; `*` where neither says."""
         declared = (self.info(node.type) or {}).get("output")
         if is_list(declared) and 0 <= slot < len(declared):
             return slot_type(declared[slot])

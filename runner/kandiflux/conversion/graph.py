@@ -24,12 +24,14 @@ __all__ = [
     "Slot",
     "definitions_of",
     "is_editor_format",
+    "slot_type",
 ]
 
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
 """Inside a subgraph, links from the outside come from the first and go to the second."""
 
 MUTED, BYPASSED = 2, 4
+"""A node's `mode`; every other runs."""
 
 _SAME_CLASS = {
     "T2IAdapterLoader": "ControlNetLoader",
@@ -61,6 +63,8 @@ class Slot:
 
 @dataclass(frozen=True)
 class Link:
+    """A link from an output to an input, by the places of both among those of their node."""
+
     id: str
     origin_id: str
     origin_slot: int
@@ -100,9 +104,10 @@ class Node(Mapping[str, Any]):
 
     @classmethod
     def read(cls, data: Any) -> Node:
+        """A node as the file has it. WorkflowError where that is malformed."""
         if not is_object(data) or data.get("id") is None or data.get("type") is None:
             raise _malformed("a node", "an object with `id` and `type`", data)
-        node_id, class_type = identity(data["id"]), str(data["type"])
+        node_id, class_type = _identity(data["id"]), str(data["type"])
         where = f"node {node_id} ({class_type})"
         values = data.get("widgets_values")
         named = data.get("widgets_values_named")
@@ -124,6 +129,7 @@ class Node(Mapping[str, Any]):
 
     @property
     def proxies(self) -> list[tuple[str, str]]:
+        """(inner node's id, widget) of what a subgraph's instance shows; -1 for the instance itself."""
         listed = as_list(self.properties.get("proxyWidgets"))
         return [(str(one[0]), str(one[1])) for one in listed if is_list(one) and len(one) > 1]
 
@@ -140,6 +146,7 @@ class Graph:
 
     @classmethod
     def read(cls, data: Any, where: str = "the workflow") -> Graph:
+        """A file, or a definition in it, in either way of writing links. WorkflowError where it is malformed."""
         if not is_object(data):
             raise _malformed(where, "an object with `nodes` and `links`", data)
         nodes = [Node.read(node) for node in _list(data, "nodes", where)]
@@ -186,6 +193,7 @@ class Scope:
 
     @classmethod
     def of_file(cls, data: Mapping[str, Any]) -> Scope:
+        """The scope of the file itself. WorkflowError where it is malformed."""
         return cls(Graph.read(data), definitions_of(data))
 
     def execution_id(self, node_id: str) -> str:
@@ -193,6 +201,7 @@ class Scope:
         return ":".join((*self.path, node_id))
 
     def is_instance(self, node: Node) -> bool:
+        """Whether this node stands for a subgraph."""
         return node.type in self.definitions
 
     def enter(self, node: Node) -> Scope:
@@ -221,7 +230,7 @@ def definitions_of(data: Mapping[str, Any]) -> dict[str, Graph]:
     return found
 
 
-def identity(value: Any) -> str:
+def _identity(value: Any) -> str:
     """An id as JavaScript writes it: 5.0 is 5."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
@@ -236,10 +245,10 @@ def _read_slot(data: Any, where: str) -> Slot:
     return Slot(
         name=str(data.get("name", "")),
         type=slot_type(data.get("type")),
-        link=None if link is None else identity(link),
+        link=None if link is None else _identity(link),
         widget=str(widget.get("name", "")) if is_object(widget) else None,
         label=str(label) if label else None,
-        links=tuple(map(identity, as_list(linked))),
+        links=tuple(map(_identity, as_list(linked))),
     )
 
 
@@ -259,11 +268,11 @@ def _read_link(link: Any) -> Link:
         else:
             link_id, origin, origin_slot, target, target_slot, *rest = link
             kind = rest[0] if rest else None
-        ends = identity(origin), int(origin_slot), identity(target), int(target_slot)
+        ends = _identity(origin), int(origin_slot), _identity(target), int(target_slot)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         expected = "[id, source, slot, target, slot, type], or an object of these"
         raise _malformed("a link", expected, link) from error
-    return Link(identity(link_id), *ends, slot_type(kind))
+    return Link(_identity(link_id), *ends, slot_type(kind))
 
 
 def _in_order(links: list[Link], slots: tuple[Slot, ...], number: int) -> list[Link]:

@@ -61,10 +61,12 @@ class InputSpec:
 
     @property
     def forced(self) -> bool:
+        """Always a socket, though its type has a widget."""
         return bool(self.options.get("forceInput"))
 
     @property
     def is_seed(self) -> bool:
+        """A whole number that one may want drawn anew for each run."""
         return self.type == "INT" and (self.name in _SEED_NAMES or self.has_control)
 
     @property

@@ -30,6 +30,8 @@ class Stored:
 
 
 class Promotion:
+    """What the instances of subgraphs in one workflow give to inner widgets."""
+
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
         self._hosts: dict[tuple[str, ...], _Host] = {}

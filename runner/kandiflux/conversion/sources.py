@@ -49,6 +49,8 @@ class _Place:
 
 
 class Sources:
+    """Looks for what feeds inputs, in one workflow."""
+
     def __init__(self, classes: Classes, promotion: Promotion) -> None:
         self._classes = classes
         self._promotion = promotion

@@ -13,6 +13,8 @@ from kandiflux.lite.graph import Prompt, is_link
 from kandiflux.lite.guard import Failure, attempt
 from kandiflux.lite.registry import NodeClass
 
+__all__ = ["Cache", "Key", "Shown"]
+
 log = logging.getLogger(__name__)
 
 Key = tuple[Any, ...]
@@ -26,6 +28,7 @@ class Shown:
     output: dict[str, Any]
 
     def meta(self) -> dict[str, Any]:
+        """History's `meta` of the node."""
         node_id = self.node_id
         return {"node_id": node_id, "display_node": node_id, "parent_node": None, "real_node_id": node_id}
 
@@ -50,18 +53,23 @@ class Cache:
         self.objects = {key: value for key, value in self.objects.items() if key in nodes}
 
     def outputs(self, node_id: str) -> list[Any] | None:
+        """What is kept of a node of the present prompt; None where it has to run."""
         return self.outputs_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def shown(self, node_id: str) -> Shown | None:
+        """What it returned for the client when it ran; None where that was nothing."""
         return self.shown_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def keep(self, node_id: str, outputs: list[Any]) -> None:
+        """Keep a node's outputs."""
         self.outputs_by_key[self.keys[node_id]] = outputs
 
     def show(self, node_id: str, output: dict[str, Any]) -> None:
+        """Keep what a node returned for the client."""
         self.shown_by_key[self.keys[node_id]] = Shown(node_id, output)
 
     def clear(self) -> None:
+        """Drop everything."""
         self.outputs_by_key.clear()
         self.shown_by_key.clear()
         self.objects.clear()

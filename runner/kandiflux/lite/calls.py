@@ -11,6 +11,8 @@ from kandiflux.json_values import is_dict
 from kandiflux.lite.graph import PromptView, is_link
 from kandiflux.lite.registry import NodeClass, input_info
 
+__all__ = ["Lists", "call_over_lists", "gather_inputs", "merge_results"]
+
 Lists = dict[str, Any]
 """Input values by name; each is the list of values the input takes in turn."""
 

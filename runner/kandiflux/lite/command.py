@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+__all__ = ["host"]
+
 _MB = 1024 * 1024
 
 

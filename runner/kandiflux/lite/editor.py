@@ -11,7 +11,7 @@ import importlib.util
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +22,17 @@ from PIL import Image, ImageDraw
 from kandiflux.json_values import as_list, as_object, is_dict, is_object
 from kandiflux.lite.files import Refused
 from kandiflux.lite.folders import OutsideFolder, inside
+from kandiflux.lite.origin import Handler
 from kandiflux.lite.userdata import UserData
 from kandiflux.paths import pack_root
 
 if TYPE_CHECKING:
     from kandiflux.lite.host import Host
 
+__all__ = ["PACKAGE", "Editor", "frontend_folder"]
+
 log = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PACKAGE = "comfyui-frontend-package"
 _TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
@@ -63,69 +65,69 @@ class Editor:
         folder = user / "default"
         folder.mkdir(parents=True, exist_ok=True)
         self._data = UserData(folder.resolve())
-        self._log = LogTail(lambda client, data: host.sockets.send("logs", data, client))
+        self._log = _LogTail(lambda client, data: host.sockets.send("logs", data, client))
         logging.getLogger().addHandler(self._log)
         _put_example(host.folders.input)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
         """Beside ComfyUI's other routes, each also under /api; before them, as "/" and /extensions change."""
         return [
-            ("GET", "/", self.index),
-            ("GET", "/users", self.users),
-            ("GET", "/settings", self.settings),
-            ("POST", "/settings", self.change_settings),
-            ("GET", "/settings/{id}", self.setting),
-            ("POST", "/settings/{id}", self.change_setting),
-            ("GET", "/userdata", self.list_userdata),
-            ("GET", "/v2/userdata", self.tree_of_userdata),
-            ("GET", "/userdata/{file}", self.userdata),
-            ("POST", "/userdata/{file}", self.store_userdata),
-            ("DELETE", "/userdata/{file}", self.delete_userdata),
-            ("POST", "/userdata/{file}/move/{dest}", self.move_userdata),
-            ("GET", "/extensions", self.extensions),
-            ("GET", "/extensions/{pack}/{file:.+}", self.extension_file),
-            ("GET", "/i18n", self.translations),
-            ("GET", "/workflow_templates", self.templates),
-            ("GET", "/workflow_templates/{pack}/{file}", self.template),
-            ("GET", "/templates/{file}", self.core_templates),
-            ("GET", "/experiment/models", self.model_folders),
-            ("GET", "/experiment/models/{folder}", self.models),
-            ("GET", "/view_metadata/{folder}", self.metadata),
-            ("GET", "/internal/logs", self.logs),
-            ("GET", "/internal/logs/raw", self.raw_logs),
-            ("PATCH", "/internal/logs/subscribe", self.subscribe_logs),
-            ("GET", "/internal/folder_paths", self.folder_paths),
-            ("GET", "/internal/files/{type}", self.files),
+            ("GET", "/", self._index),
+            ("GET", "/users", self._users),
+            ("GET", "/settings", self._settings),
+            ("POST", "/settings", self._change_settings),
+            ("GET", "/settings/{id}", self._setting),
+            ("POST", "/settings/{id}", self._change_setting),
+            ("GET", "/userdata", self._list_userdata),
+            ("GET", "/v2/userdata", self._tree_of_userdata),
+            ("GET", "/userdata/{file}", self._userdata),
+            ("POST", "/userdata/{file}", self._store_userdata),
+            ("DELETE", "/userdata/{file}", self._delete_userdata),
+            ("POST", "/userdata/{file}/move/{dest}", self._move_userdata),
+            ("GET", "/extensions", self._extensions),
+            ("GET", "/extensions/{pack}/{file:.+}", self._extension_file),
+            ("GET", "/i18n", self._translations),
+            ("GET", "/workflow_templates", self._templates),
+            ("GET", "/workflow_templates/{pack}/{file}", self._template),
+            ("GET", "/templates/{file}", self._core_templates),
+            ("GET", "/experiment/models", self._model_folders),
+            ("GET", "/experiment/models/{folder}", self._models),
+            ("GET", "/view_metadata/{folder}", self._metadata),
+            ("GET", "/internal/logs", self._logs),
+            ("GET", "/internal/logs/raw", self._raw_logs),
+            ("PATCH", "/internal/logs/subscribe", self._subscribe_logs),
+            ("GET", "/internal/folder_paths", self._folder_paths),
+            ("GET", "/internal/files/{type}", self._files),
         ]
 
-    async def index(self, _: web.Request) -> web.StreamResponse:
+    async def _index(self, _: web.Request) -> web.StreamResponse:
         # Not kept by the browser: it names the scripts of one version of the package.
         return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-cache"})
 
     # Settings and saved workflows
 
-    async def users(self, _: web.Request) -> web.StreamResponse:
+    async def _users(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"storage": "server", "migrated": True})
 
-    async def settings(self, _: web.Request) -> web.StreamResponse:
+    async def _settings(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(await asyncio.to_thread(self._data.settings))
 
-    async def setting(self, request: web.Request) -> web.StreamResponse:
+    async def _setting(self, request: web.Request) -> web.StreamResponse:
         settings = await asyncio.to_thread(self._data.settings)
         return web.json_response(settings.get(request.match_info["id"]))
 
-    async def change_settings(self, request: web.Request) -> web.StreamResponse:
+    async def _change_settings(self, request: web.Request) -> web.StreamResponse:
         changes = await _json_of(request)
         if not is_object(changes):
             raise web.HTTPBadRequest(text="expected an object of settings by name")
         self._data.change_settings(changes)  # not in a thread: two changes at a time would lose one
         return web.Response()
 
-    async def change_setting(self, request: web.Request) -> web.StreamResponse:
+    async def _change_setting(self, request: web.Request) -> web.StreamResponse:
         self._data.change_settings({request.match_info["id"]: await _json_of(request)})
         return web.Response()
 
-    async def list_userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _list_userdata(self, request: web.Request) -> web.StreamResponse:
         wanted = {
             "recurse": _asked(request, "recurse"),
             "full": _asked(request, "full_info"),
@@ -133,30 +135,30 @@ class Editor:
         }
         return await _answer(self._data.listing, request.query.get("dir", ""), **wanted)
 
-    async def tree_of_userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _tree_of_userdata(self, request: web.Request) -> web.StreamResponse:
         return await _answer(self._data.tree, request.query.get("path", ""))
 
-    async def userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _userdata(self, request: web.Request) -> web.StreamResponse:
         try:
             return web.FileResponse(self._data.file(request.match_info["file"]))
         except Refused as refused:
             return web.Response(status=refused.status, text=str(refused))
 
-    async def store_userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _store_userdata(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()
         return await _answer(self._data.store, request.match_info["file"], content, **_writing(request))
 
-    async def move_userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _move_userdata(self, request: web.Request) -> web.StreamResponse:
         names = request.match_info["file"], request.match_info["dest"]
         return await _answer(self._data.move, *names, **_writing(request))
 
-    async def delete_userdata(self, request: web.Request) -> web.StreamResponse:
+    async def _delete_userdata(self, request: web.Request) -> web.StreamResponse:
         answer = await _answer(self._data.delete, request.match_info["file"])
         return web.Response(status=204) if answer.status == 200 else answer
 
     # What packs bring along for the editor
 
-    async def extensions(self, _: web.Request) -> web.StreamResponse:
+    async def _extensions(self, _: web.Request) -> web.StreamResponse:
         """Scripts the editor loads; its own are part of it."""
         scripts = [
             f"/extensions/{name}/{path.relative_to(folder).as_posix()}"
@@ -165,11 +167,11 @@ class Editor:
         ]
         return web.json_response(scripts)
 
-    async def extension_file(self, request: web.Request) -> web.StreamResponse:
+    async def _extension_file(self, request: web.Request) -> web.StreamResponse:
         folder = self._host.registry.web_folders.get(request.match_info["pack"])
         return _file_in(folder or self.static / "extensions" / request.match_info["pack"], request)
 
-    async def translations(self, _: web.Request) -> web.StreamResponse:
+    async def _translations(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(await asyncio.to_thread(_translations, self._host.packs))
 
     def _template_folders(self) -> dict[str, list[Path]]:
@@ -181,7 +183,7 @@ class Editor:
                 found["kandiflux" if pack == pack_root() else pack.name] = folders
         return found
 
-    async def templates(self, _: web.Request) -> web.StreamResponse:
+    async def _templates(self, _: web.Request) -> web.StreamResponse:
         return web.json_response(await asyncio.to_thread(self._runnable_templates))
 
     def _runnable_templates(self) -> dict[str, list[str]]:
@@ -193,14 +195,14 @@ class Editor:
             found[name] = [file.stem for file in files if _node_types(file) <= known]
         return found
 
-    async def template(self, request: web.Request) -> web.StreamResponse:
+    async def _template(self, request: web.Request) -> web.StreamResponse:
         """A workflow, or its picture."""
         for folder in self._template_folders().get(request.match_info["pack"], []):
             if (folder / Path(request.match_info["file"]).name).is_file():
                 return _file_in(folder, request)
         return web.Response(status=404)
 
-    async def core_templates(self, request: web.Request) -> web.StreamResponse:
+    async def _core_templates(self, request: web.Request) -> web.StreamResponse:
         """ComfyUI's own, which need ComfyUI: none."""
         if request.match_info["file"].startswith("index."):
             return web.json_response([])
@@ -208,12 +210,12 @@ class Editor:
 
     # Models
 
-    async def model_folders(self, _: web.Request) -> web.StreamResponse:
+    async def _model_folders(self, _: web.Request) -> web.StreamResponse:
         folders = self._host.folders
         kinds = [kind for kind in folders.model_kinds() if kind != "configs"]
         return web.json_response([{"name": kind, "folders": _texts(folders.model_folders(kind))} for kind in kinds])
 
-    async def models(self, request: web.Request) -> web.StreamResponse:
+    async def _models(self, request: web.Request) -> web.StreamResponse:
         kind = request.match_info["folder"]
         if kind not in self._host.folders.model_kinds():
             return web.Response(status=404)
@@ -229,7 +231,7 @@ class Editor:
             found.append({"name": name, "pathIndex": index, **times})
         return found
 
-    async def metadata(self, request: web.Request) -> web.StreamResponse:
+    async def _metadata(self, request: web.Request) -> web.StreamResponse:
         """What a safetensors file says of itself."""
         kind, name = request.match_info["folder"], request.query.get("filename", "")
         for folder in self._host.folders.model_folders(kind):
@@ -242,11 +244,11 @@ class Editor:
                 return web.json_response(found) if found is not None else web.Response(status=404)
         return web.Response(status=404)
 
-    async def folder_paths(self, _: web.Request) -> web.StreamResponse:
+    async def _folder_paths(self, _: web.Request) -> web.StreamResponse:
         folders = self._host.folders
         return web.json_response({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
 
-    async def files(self, request: web.Request) -> web.StreamResponse:
+    async def _files(self, request: web.Request) -> web.StreamResponse:
         """Names in the input, output or temp folder, the newest first."""
         folder = self._host.folders.of_type(request.match_info["type"])
         if folder is None:
@@ -256,13 +258,13 @@ class Editor:
 
     # Logs
 
-    async def logs(self, _: web.Request) -> web.StreamResponse:
+    async def _logs(self, _: web.Request) -> web.StreamResponse:
         return web.json_response("".join(f"{entry['t']} - {entry['m']}" for entry in self._log.entries))
 
-    async def raw_logs(self, _: web.Request) -> web.StreamResponse:
+    async def _raw_logs(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"entries": list(self._log.entries), "size": _TERMINAL})
 
-    async def subscribe_logs(self, request: web.Request) -> web.StreamResponse:
+    async def _subscribe_logs(self, request: web.Request) -> web.StreamResponse:
         wanted = await _json_of(request)
         if not is_object(wanted) or not isinstance(client := wanted.get("clientId"), str):
             raise web.HTTPBadRequest(text='expected {"clientId": text, "enabled": true or false}')
@@ -270,7 +272,7 @@ class Editor:
         return web.Response()
 
 
-class LogTail(logging.Handler):
+class _LogTail(logging.Handler):
     """The log's last lines, for the editor's panel; new ones are sent to the clients that asked for them."""
 
     def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:

@@ -19,6 +19,8 @@ from kandiflux.lite.progress import Outbox, Preview, Progress
 from kandiflux.lite.registry import NodeClass
 from kandiflux.lite.seam import Interrupted
 
+__all__ = ["Executor", "Interrupt"]
+
 log = logging.getLogger(__name__)
 
 
@@ -29,12 +31,15 @@ class Interrupt:
         self._event = threading.Event()
 
     def request(self) -> None:
+        """Ask the running prompt to stop."""
         self._event.set()
 
     def clear(self) -> None:
+        """Take a request back that came too late."""
         self._event.clear()
 
     def check(self) -> None:
+        """Raise Interrupted, once, if a request has come."""
         if self._event.is_set():
             self._event.clear()
             raise Interrupted("the prompt was interrupted")

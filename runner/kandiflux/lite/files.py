@@ -17,6 +17,8 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from kandiflux.lite.folders import Folders, OutsideFolder, inside
 
+__all__ = ["Refused", "Sent", "upload", "view"]
+
 _RUNS_IN_A_BROWSER = {"text/html", "text/html-sandboxed", "application/xhtml+xml", "text/javascript", "text/css"}
 _DEFAULT_QUALITY = 90
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+__all__ = ["MODEL_KINDS", "MODEL_SUFFIXES", "Folders", "OutsideFolder", "inside", "save_path"]
+
 MODEL_KINDS = (
     "checkpoints",
     "configs",
@@ -72,6 +74,7 @@ class Folders:
         return sorted(names)
 
     def model_kinds(self) -> list[str]:
+        """ComfyUI's kinds of model folders, then those that packs added."""
         return [*MODEL_KINDS, *(kind for kind in self._added if kind not in MODEL_KINDS)]
 
     def model_folders(self, kind: str) -> list[Path]:
@@ -83,6 +86,7 @@ class Folders:
         return own + [folder for folder in added if folder not in own]
 
     def add_model_folder(self, kind: str, folder: Path) -> None:
+        """Search `folder` too for `kind`, after those there are."""
         folders = self._added.setdefault(kind, [])
         if folder not in folders:
             folders.append(folder)

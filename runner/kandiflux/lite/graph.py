@@ -13,6 +13,8 @@ from typing import Any, TypeGuard
 from kandiflux.json_values import is_list
 from kandiflux.lite.registry import NodeClass, input_info, is_output
 
+__all__ = ["GraphError", "Prompt", "PromptView", "Schedule", "is_link"]
+
 Prompt = dict[str, Any]
 
 
@@ -27,30 +29,38 @@ class PromptView:
     original_prompt: Prompt
 
     def get_original_prompt(self) -> Prompt:
+        """The prompt as it was sent."""
         return self.original_prompt
 
     def get_node(self, node_id: str) -> dict[str, Any]:
+        """One node. KeyError where there is none of this id."""
         node: dict[str, Any] = self.original_prompt[node_id]
         return node
 
     def has_node(self, node_id: str) -> bool:
+        """Whether there is a node of this id."""
         return node_id in self.original_prompt
 
     def all_node_ids(self) -> set[str]:
+        """The ids of all nodes."""
         return set(self.original_prompt)
 
     # Nothing is expanded here, so every node is its own parent and display.
     def get_real_node_id(self, node_id: str) -> str:
+        """The node in the client's prompt that this one came of: itself."""
         return node_id
 
     def get_display_node_id(self, node_id: str) -> str:
+        """The node under which the client sees this one: itself."""
         return node_id
 
     def get_parent_node_id(self, _: str) -> None:
+        """The node that expanded into this one: none."""
         return None
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:
+    """Whether an input is [node id, output index] and no constant, asked as ComfyUI asks it."""
     return is_list(value) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 
@@ -91,6 +101,7 @@ class Schedule:
         return ready[0]
 
     def done(self, node_id: str) -> None:
+        """The node has run, and nothing waits for it any more."""
         del self._waits_for[node_id]
         for waits in self._waits_for.values():
             waits.discard(node_id)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+__all__ = ["Failure", "Returned", "attempt"]
+
 Value = TypeVar("Value")
 
 
@@ -28,6 +30,7 @@ class Failure:
 
     @property
     def traceback(self) -> list[str]:
+        """The lines of the traceback, as ComfyUI sends them."""
         return traceback.format_tb(self.error.__traceback__)
 
     @property
@@ -38,6 +41,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Returned(Generic[Value]):
+    """What a node's code returned."""
+
     value: Value
 
 

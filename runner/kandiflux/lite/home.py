@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+__all__ = ["home"]
+
 
 def home() -> Path:
     """$KANDIFLUX_HOME, else kandiflux's folder among the user's application data."""

@@ -24,14 +24,16 @@ from kandiflux.lite.registry import Registry
 from kandiflux.lite.server import application
 from kandiflux.lite.sockets import Sockets
 
+__all__ = ["Host"]
+
 log = logging.getLogger(__name__)
 
 _STOP_PATIENCE = 5.0
 """Seconds a running node gets to notice the interrupt when the host stops."""
 
 
-class Host:
-    """One lite host. Implements `seam.Seam`; there is one a process, since packs find it there."""
+class Host(seam.Seam):
+    """One lite host; there is one a process, since packs find it in `seam.active`."""
 
     def __init__(self, folders: Folders, max_upload: int) -> None:
         self.folders = folders
@@ -81,6 +83,7 @@ class Host:
     # What the server asks.
 
     def queue_info(self) -> dict[str, Any]:
+        """What GET /prompt answers."""
         return {"exec_info": {"queue_remaining": self.jobs.remaining()}}
 
     def free(self, unload: bool, forget: bool) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from kandiflux.lite.graph import Prompt
 
+__all__ = ["Job", "JobQueue", "Outcome"]
+
 _LONGEST_HISTORY = 10_000
 _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 
@@ -28,6 +30,7 @@ class Job:
 
     @property
     def client_id(self) -> str | None:
+        """The client that is told of it; None where nobody is."""
         return self.extra_data.get("client_id")
 
     def json(self) -> list[Any]:
@@ -59,6 +62,7 @@ class JobQueue:
         self._woken = False
 
     def put(self, job: Job) -> None:
+        """Queue a job."""
         with self._condition:
             heapq.heappush(self._pending, (job.number, next(self._arrivals), job))
             self._changed()
@@ -106,10 +110,12 @@ class JobQueue:
             self._changed()
 
     def remaining(self) -> int:
+        """How many jobs wait or run."""
         with self._condition:
             return len(self._pending) + (self._running is not None)
 
     def running_id(self) -> str | None:
+        """The prompt id of the job that runs; None where none does."""
         with self._condition:
             return self._running.prompt_id if self._running else None
 
@@ -122,6 +128,7 @@ class JobQueue:
             }
 
     def clear(self) -> None:
+        """Remove all pending jobs."""
         with self._condition:
             self._pending.clear()
             self._changed()
@@ -147,13 +154,16 @@ class JobQueue:
             return {prompt_id: self._history[prompt_id] for prompt_id in chosen}
 
     def history_of(self, prompt_id: str) -> dict[str, Any]:
+        """The entry of one job by its id; empty where there is none."""
         with self._condition:
             return {prompt_id: self._history[prompt_id]} if prompt_id in self._history else {}
 
     def clear_history(self) -> None:
+        """Forget all jobs that have ended."""
         with self._condition:
             self._history.clear()
 
     def delete_history(self, prompt_id: str) -> None:
+        """Forget one of them."""
         with self._condition:
             self._history.pop(prompt_id, None)

@@ -22,6 +22,8 @@ from kandiflux.lite.home import home
 from kandiflux.lite.host import Host
 from kandiflux.paths import pack_root
 
+__all__ = ["Settings", "launch"]
+
 log = logging.getLogger(__name__)
 
 

@@ -22,6 +22,8 @@ from kandiflux.lite.folders import Folders, OutsideFolder, save_path
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["DISPLAY_NAMES", "image_nodes"]
+
 _MAX_SIDE = 16384
 
 DISPLAY_NAMES = {

@@ -8,6 +8,8 @@ from typing import Any
 
 from kandiflux.lite.guard import Returned, attempt
 
+__all__ = ["CLASSES", "DISPLAY_NAMES"]
+
 
 class _AnyKind(str):
     """A kind of input that differs from none: what ComfyUI's validation asks."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+__all__ = ["CLASSES", "DISPLAY_NAMES"]
+
 # ComfyUI writes these nodes in its newer schema, whose object_info always carries these keys.
 _NEWER_SCHEMA = {"output_tooltips": [None], "deprecated": False, "experimental": False, "api_node": False}
 

@@ -9,9 +9,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+__all__ = ["Handler", "same_origin"]
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""What answers a request."""
 
 
 @web.middleware
@@ -35,13 +38,13 @@ def _matches(host: str, origin: str) -> bool:
         ports_differ = None not in (here.port, there.port) and here.port != there.port
     except ValueError:
         return False
-    if not is_loopback(here.hostname):
+    if not _is_loopback(here.hostname):
         return True
     # "Origin: null" (a sandboxed page, a file) has no host, and is let through as in ComfyUI.
     return not there.hostname or (here.hostname == there.hostname and not ports_differ)
 
 
-def is_loopback(name: str | None) -> bool:
+def _is_loopback(name: str | None) -> bool:
     if name == "localhost":
         return True
     try:

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from PIL.Image import Image
 
+__all__ = ["Outbox", "Preview", "Progress"]
+
 Preview = tuple[str, Image, int | None]
 """ComfyUI's triple: "JPEG" or "PNG", the picture, its longest side or None."""
 
@@ -13,13 +15,17 @@ Preview = tuple[str, Image, int | None]
 class Outbox(Protocol):
     """Where frames go: one client, or all where `client_id` is None."""
 
-    def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None: ...
+    def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None:
+        """Send a frame of text."""
+        ...
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
         """Whether the client asked for previews that carry node and prompt ids."""
         ...
 
-    def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None: ...
+    def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
+        """Send a preview picture; `metadata` only to a client that takes it."""
+        ...
 
 
 class Progress:
@@ -32,9 +38,11 @@ class Progress:
         self._nodes: dict[str, dict[str, Any]] = {}
 
     def start(self, node_id: str) -> None:
+        """The node has begun."""
         self._set(node_id, 0.0, 1.0, "running")
 
     def update(self, node_id: str, value: float, total: float, preview: Preview | None) -> None:
+        """The node has done `value` steps of `total`; with a preview, that goes to its client."""
         self._set(node_id, value, total, "running")
         with_metadata = self._outbox.takes_preview_metadata(self._client_id)
         if preview and with_metadata:
@@ -46,6 +54,7 @@ class Progress:
             self._outbox.send_preview(preview, None, self._client_id)
 
     def finish(self, node_id: str) -> None:
+        """The node is done, or was cached."""
         total = self._nodes[node_id]["max"] if node_id in self._nodes else 1
         self._set(node_id, total, total, "finished")
 

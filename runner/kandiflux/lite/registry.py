@@ -14,6 +14,8 @@ from typing import Any
 from kandiflux.json_values import is_object
 from kandiflux.lite.guard import Failure, attempt
 
+__all__ = ["NodeClass", "Registry", "input_info", "is_output"]
+
 log = logging.getLogger(__name__)
 
 NodeClass = Any
@@ -100,6 +102,7 @@ class Registry:
 
 
 def is_output(node_class: NodeClass) -> bool:
+    """Whether a prompt runs for the sake of nodes of this class."""
     return getattr(node_class, "OUTPUT_NODE", False) is True
 
 

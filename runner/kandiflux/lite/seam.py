@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+__all__ = ["Interrupted", "Seam", "active"]
+
 
 class Interrupted(Exception):
     """The user interrupted the running prompt. The lite host's executor ends the prompt on it."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from kandiflux.json_values import as_object, is_dict, is_object
 from kandiflux.lite import files
 from kandiflux.lite.jobs import Job
-from kandiflux.lite.origin import same_origin
+from kandiflux.lite.origin import Handler, same_origin
 from kandiflux.lite.stats import system_stats
 from kandiflux.lite.validate import validate
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kandiflux.lite.editor import Editor
     from kandiflux.lite.host import Host
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+__all__ = ["application"]
 
 
 def application(host: Host, max_upload: int, editor: Editor | None = None) -> web.Application:

@@ -17,6 +17,8 @@ from PIL import Image, ImageOps
 from kandiflux.json_values import as_object, is_object
 from kandiflux.lite.progress import Preview
 
+__all__ = ["Sockets"]
+
 log = logging.getLogger(__name__)
 
 _PREVIEW_IMAGE, _PREVIEW_IMAGE_WITH_METADATA = 1, 4
@@ -39,10 +41,12 @@ class Sockets:
         self._loop = loop
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
+        """Send a frame of text to one client, or to all."""
         # default=str: a node may return anything to show; a frame must not fail for it.
         self._post(json.dumps({"type": event, "data": data}, default=str), client_id)
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
+        """Whether the client asked for previews that carry node and prompt ids."""
         connection = self._connections.get(client_id) if client_id is not None else None
         return connection is not None and connection.features.get("supports_preview_metadata") is True
 
@@ -85,6 +89,7 @@ class Sockets:
         return socket
 
     async def close(self) -> None:
+        """Close every connection."""
         for connection in list(self._connections.values()):
             await connection.socket.close()
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+__all__ = ["PROTOCOL_VERSION", "system_stats"]
+
 PROTOCOL_VERSION = "0.3.64"
 """The ComfyUI whose protocol this host speaks."""
 
@@ -54,7 +56,8 @@ def _memory() -> tuple[int, int]:
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        return tuple(int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+        total, available = (int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+        return total, available
     names = getattr(os, "sysconf_names", {})
     if "SC_PHYS_PAGES" in names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -17,6 +17,8 @@ from kandiflux.json_values import as_object
 from kandiflux.lite.files import Refused
 from kandiflux.lite.folders import OutsideFolder, inside
 
+__all__ = ["UserData"]
+
 log = logging.getLogger(__name__)
 
 _SETTINGS = "comfy.settings.json"
@@ -44,6 +46,7 @@ class UserData:
         return as_object(stored)
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Store these over what is stored."""
         text = json.dumps({**self.settings(), **changes}, indent=4)
         _write(self.folder / _SETTINGS, text.encode())
 
@@ -78,6 +81,7 @@ class UserData:
         return sorted(found, key=lambda entry: (entry["type"] != "directory", entry["name"].lower()))
 
     def file(self, name: str) -> Path:
+        """The file of this name."""
         path = self._path(name)
         if not path.is_file():
             raise Refused(404, f"There is no file {name}.")
@@ -93,6 +97,7 @@ class UserData:
         return self._answer(path, full)
 
     def move(self, name: str, to: str, *, overwrite: bool, full: bool) -> Any:
+        """Answers as `store` does."""
         source, target = self.file(name), self._free(to, overwrite)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +107,7 @@ class UserData:
         return self._answer(target, full)
 
     def delete(self, name: str) -> None:
+        """Delete a file."""
         self.file(name).unlink()
 
     def _path(self, name: str) -> Path:

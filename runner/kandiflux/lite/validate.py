@@ -15,6 +15,8 @@ from kandiflux.lite.graph import Prompt
 from kandiflux.lite.guard import Failure, attempt
 from kandiflux.lite.registry import NodeClass, Registry, input_info, is_output
 
+__all__ = ["Verdict", "validate"]
+
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]

@@ -64,6 +64,7 @@ class Conversion:
 
     @property
     def variant(self) -> str:
+        """`flash`, or empty for the base model."""
         return "flash" if self.unet is not None and "flash" in self.unet.stem else ""
 
     def targets(self) -> list[Path]:

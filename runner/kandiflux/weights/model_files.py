@@ -11,7 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from kandiflux.json_values import as_list, as_object, text_or_none
 
-__all__ = ["ModelFile", "declared_models", "is_model_name", "same_file", "stands_for", "why_unsafe"]
+__all__ = [
+    "WHOLE_FOLDERS",
+    "ModelFile",
+    "declared_models",
+    "is_model_name",
+    "same_file",
+    "stands_for",
+    "why_unsafe",
+]
 
 SUFFIXES = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx"})
 WHOLE_FOLDERS = frozenset({"kandinsky"})
@@ -48,6 +56,7 @@ class ModelFile:
         )
 
     def as_dict(self) -> dict[str, Any]:
+        """What is known, as JSON."""
         return {
             key: value for key, value in vars(self).items() if value is not None and (key != "hash_type" or self.hash)
         }

@@ -49,6 +49,7 @@ class PartFile:
 
     @property
     def done(self) -> int:
+        """Bytes that are there."""
         return sum(span.at - span.start for span in self.spans)
 
     def begin(self, url: str, remote: RemoteFile, connections: int) -> int:
@@ -77,6 +78,7 @@ class PartFile:
         new.replace(self.notes)
 
     def discard(self) -> None:
+        """Delete what has come, and the notes of it."""
         for path in (self.path, self.notes, self.notes.with_name(f"{self.notes.name}.new")):
             path.unlink(missing_ok=True)
         self.spans = []
@@ -130,6 +132,7 @@ class PartFile:
 
 
 def digest_of(path: Path, kind: str, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+    """The file's digest in hexadecimal; kind: as hashlib calls it. on_bytes: called with the bytes read so far."""
     digest, done = hashlib.new(kind), 0
     with path.open("rb") as file:
         while piece := file.read(_READ):

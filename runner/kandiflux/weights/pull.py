@@ -62,6 +62,7 @@ class Wanted:
 
     @property
     def size(self) -> int | None:
+        """In bytes, as the server says, or else the workflow; None where neither does."""
         return self.remote.size if self.remote is not None and self.remote.size is not None else self.model.size
 
 
@@ -77,9 +78,13 @@ class Plan:
 class Display(Protocol):
     """Shows how far each file is. Called from many threads."""
 
-    def bytes_done(self, name: str, done: int, total: int | None) -> None: ...
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        """So many bytes of the file are there, of `total` where that is known."""
+        ...
 
-    def state(self, name: str, text: str) -> None: ...
+    def state(self, name: str, text: str) -> None:
+        """A word on what is done with the file instead: waiting, verifying."""
+        ...
 
 
 def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> dict[str, Token]:

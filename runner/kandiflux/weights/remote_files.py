@@ -141,6 +141,7 @@ class RemoteFiles:
                 raise Trouble(f"the connection broke off ({reason_of(error)})") from error
 
     def token_for(self, url: str) -> Token | None:
+        """The token to be sent with a request for this address."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         return self._tokens.get(f"{host}:{parts.port}" if parts.port else host)
