@@ -1,14 +1,16 @@
 """Measure the runner beside what it competes with, on one server and in one run.
 
     latency      one job, from the prompt in hand to its picture in memory
-    throughput   many jobs of one picture each, from the first POST to the last job's end
+    throughput   many jobs of one picture each, from the first POST to the last job's end; once with hardly any work
+                 (16² pixels), once with a little (1024²)
     memory       peak of a process that holds many queued jobs
     waiting      CPU time of a process that waits for a job
     start        `kandiflux run`, from the process's start to its first request
 
 "bare" is the protocol loop of the official websocket example script (a socket, a POST, frames until the node is null,
-history, view), and for throughput POSTs one after another over one connection, then polling until the queue is empty:
-the least that can be done. docs/performance.md has results.
+history, view), and for throughput POSTs one after another over one connection, then polling until the queue is empty,
+with nothing followed and nothing fetched: the least that can be done. "bare, fetched" is the loop with all jobs posted
+at once: what anybody who wants the pictures has to do. docs/performance.md has results.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,8 +45,8 @@ EXAMPLES = """examples:
 """
 
 ROWS = ("latency", "throughput", "memory", "waiting", "start")
-SIDE = 16
-"""Of the pictures, in pixels: the server's own work is to be small."""
+SMALL, LARGE = 16, 1024
+"""Sides of the pictures in pixels: hardly any work for the server, and a little."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class Row:
 Note = Callable[[str], None]
 
 
-def nodes(number: int) -> dict[str, Any]:
+def nodes(number: int, side: int = SMALL) -> dict[str, Any]:
     """A prompt that no other number's is, so that no cache answers it."""
     return {
         "1": {
             "class_type": "EmptyImage",
-            "inputs": {"width": SIDE, "height": SIDE, "batch_size": 1, "color": number % 0xFFFFFF},
+            "inputs": {"width": side, "height": side, "batch_size": 1, "color": number % 0xFFFFFF},
         },
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix(number)}},
     }
@@ -105,14 +108,21 @@ class Bare:
 
     def run(self, prompt: dict[str, Any]) -> list[bytes]:
         prompt_id = self.post(prompt)
+        while self.ended() != prompt_id:
+            pass
+        return self.fetch(prompt_id)
+
+    def ended(self) -> str:
+        """The next prompt of which the websocket says that nothing runs any more."""
         while True:
             frame = self.socket.recv()
             if not isinstance(frame, str):
                 continue
             message = json.loads(frame)
-            data = message["data"]
-            if message["type"] == "executing" and data["node"] is None and data["prompt_id"] == prompt_id:
-                break
+            if message["type"] == "executing" and message["data"]["node"] is None:
+                return message["data"]["prompt_id"]
+
+    def fetch(self, prompt_id: str) -> list[bytes]:
         with urllib.request.urlopen(f"{self.url}/history/{prompt_id}") as answer:
             outputs = json.loads(answer.read())[prompt_id]["outputs"]
         return [self.view(image) for output in outputs.values() for image in output["images"]]
@@ -129,14 +139,14 @@ class Bare:
             return answer.read()
 
 
-def bare_throughput(url: str, numbers: Sequence[int]) -> float:
-    """Seconds for all, with nothing fetched."""
+def bare_throughput(url: str, numbers: Sequence[int], side: int = SMALL) -> float:
+    """Seconds for all, with nothing followed and nothing fetched."""
     import requests
 
     with requests.Session() as session:
         begin = time.perf_counter()
         for number in numbers:
-            session.post(f"{url}/prompt", json={"prompt": nodes(number)}).raise_for_status()
+            session.post(f"{url}/prompt", json={"prompt": nodes(number, side)}).raise_for_status()
         while True:
             queue = session.get(f"{url}/queue").json()
             if not queue["queue_running"] and not queue["queue_pending"]:
@@ -144,10 +154,26 @@ def bare_throughput(url: str, numbers: Sequence[int]) -> float:
             time.sleep(0.02)
 
 
+def fetching_throughput(url: str, numbers: Sequence[int], side: int = SMALL) -> float:
+    """Seconds for all, each followed over the websocket, and its picture fetched."""
+    bare = Bare(url)
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(1) as poster:
+        posted = [poster.submit(bare.post, nodes(number, side)) for number in numbers]
+        for _ in numbers:
+            if len(bare.fetch(bare.ended())) != 1:
+                raise RuntimeError("Expected a picture from each job.")
+        for post in posted:
+            post.result()
+    seconds = time.perf_counter() - begin
+    bare.socket.close()
+    return seconds
+
+
 # --- Ours, in this process ------------------------------------------------------------------------------------------
 
 
-def our_throughput(url: str, numbers: Sequence[int]) -> float:
+def our_throughput(url: str, numbers: Sequence[int], side: int = SMALL) -> float:
     """Seconds from the first POST to the last job's end, as a batch, with every picture fetched and saved."""
     from kandiflux.batch import Batch, BatchEvent, JobList, read_jobs
 
@@ -158,7 +184,7 @@ def our_throughput(url: str, numbers: Sequence[int]) -> float:
             times.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        workflow, jobs = write_files(Path(folder), numbers)
+        workflow, jobs = write_files(Path(folder), numbers, side)
         batch = Batch(str(workflow), JobList(rows=read_jobs(jobs)), Path(folder, "out"), servers=[url], pages=False)
         summary = batch.run(note_time)
     if summary.done != len(numbers):
@@ -166,10 +192,10 @@ def our_throughput(url: str, numbers: Sequence[int]) -> float:
     return times[-1] - times[0]
 
 
-def write_files(folder: Path, numbers: Sequence[int]) -> tuple[Path, Path]:
+def write_files(folder: Path, numbers: Sequence[int], side: int = SMALL) -> tuple[Path, Path]:
     """A workflow in the API format, and a list of jobs that make each of `numbers` of it."""
     workflow, jobs = folder / "workflow.json", folder / "jobs.jsonl"
-    workflow.write_text(json.dumps(nodes(0)))
+    workflow.write_text(json.dumps(nodes(0, side)))
     rows = ({"1.color": number % 0xFFFFFF, "2.filename_prefix": prefix(number)} for number in numbers)
     jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return workflow, jobs
@@ -234,16 +260,21 @@ print(json.dumps(seconds))
 
 
 def throughput(url: str, numbers: Numbers, jobs: int, note: Note) -> list[Row]:
-    rates: dict[str, list[float]] = {"bare": [], "ours": []}
-    for i in range(4):
-        for name, call in (("bare", bare_throughput), ("ours", our_throughput)):
-            count = jobs if i else 20
-            note(f"throughput, {count} jobs: {name}" + ("" if i else ", not counted"))
-            seconds = call(url, numbers.take(count))
-            if i:
-                rates[name].append(count / seconds)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    return [compared("throughput", name, value, "jobs/s", medians["bare"], 0.95) for name, value in medians.items()]
+    calls = {"bare": bare_throughput, "bare, fetched": fetching_throughput, "ours": our_throughput}
+    rows: list[Row] = []
+    for side, count in ((SMALL, jobs), (LARGE, max(jobs // 5, 10))):
+        rates: dict[str, list[float]] = {name: [] for name in calls}
+        for i in range(4):
+            for name, call in calls.items():
+                now = count if i else 20
+                note(f"throughput, {now} jobs of {side}²: {name}" + ("" if i else ", not counted"))
+                seconds = call(url, numbers.take(now), side)
+                if i:
+                    rates[name].append(now / seconds)
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        about = f"throughput, {side}²"
+        rows += [compared(about, name, value, "jobs/s", medians["bare"], 0.95) for name, value in medians.items()]
+    return rows
 
 
 def compared(row: str, side: str, value: float, unit: str, bare: float, bar: float) -> Row:
