@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from kandiflux.errors import ProtocolError
+from kandiflux.json_values import as_object, is_object
 
 __all__ = [
     "Event",
@@ -57,7 +58,7 @@ class Event:
             value = getattr(self, field.name)
             if isinstance(value, bytes):
                 values["bytes"] = len(value)
-            elif field.name == "nodes" and isinstance(value, Mapping):
+            elif field.name == "nodes" and is_object(value):
                 values[field.name] = {key: vars(state) for key, state in value.items()}
             else:
                 values[field.name] = value
@@ -227,12 +228,12 @@ class Unknown(Event):
 def parse_text(frame: str) -> Event:
     """A text frame. ProtocolError where it is not an object with a `type`, or lacks what its type must have."""
     try:
-        message = json.loads(frame)
-        kind, data = message["type"], message.get("data") or {}
+        message: Any = json.loads(frame)
+        kind = message["type"]
+        data: Any = message.get("data") or {}
         reader = _READERS.get(kind)
         if reader is None:
-            prompt_id = data.get("prompt_id") if isinstance(data, dict) else None
-            return Unknown(prompt_id, type=str(kind), data=data)
+            return Unknown(_prompt_id(as_object(data)), type=str(kind), data=data)
         return reader(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolError(
@@ -257,10 +258,10 @@ def parse_binary(frame: bytes) -> Event:
             header, image = _sized(frame, 4)
             about = json.loads(header)
             return Preview(
-                about.get("prompt_id"),
-                node_id=about.get("node_id"),
-                display_node_id=about.get("display_node_id") or about.get("node_id"),
-                mime=about.get("image_type", "image/jpeg"),
+                _prompt_id(about),
+                node_id=_text(about.get("node_id")),
+                display_node_id=_text(about.get("display_node_id") or about.get("node_id")),
+                mime=str(about.get("image_type", "image/jpeg")),
                 image=image,
             )
         return Unknown(None, type=f"binary {kind}", data=len(frame))
@@ -290,7 +291,7 @@ def _progress_state(data: Mapping[str, Any]) -> ProgressState:
         )
         for node_id, state in data["nodes"].items()
     }
-    return ProgressState(data.get("prompt_id"), nodes=nodes)
+    return ProgressState(_prompt_id(data), nodes=nodes)
 
 
 def _status(data: Mapping[str, Any]) -> ServerStatus:
@@ -300,13 +301,13 @@ def _status(data: Mapping[str, Any]) -> ServerStatus:
 
 def _executing(data: Mapping[str, Any]) -> NodeStarted:
     node = _text(data.get("node"))
-    return NodeStarted(data.get("prompt_id"), node_id=node, display_node_id=_text(data.get("display_node")) or node)
+    return NodeStarted(_prompt_id(data), node_id=node, display_node_id=_text(data.get("display_node")) or node)
 
 
 def _executed(data: Mapping[str, Any]) -> NodeExecuted:
     node = str(data["node"])
     return NodeExecuted(
-        data.get("prompt_id"),
+        _prompt_id(data),
         node_id=node,
         display_node_id=_text(data.get("display_node")) or node,
         output=data.get("output"),
@@ -316,7 +317,7 @@ def _executed(data: Mapping[str, Any]) -> NodeExecuted:
 def execution_failed(data: Mapping[str, Any]) -> ExecutionFailed:
     """The data of an `execution_error` message, from a frame or from history."""
     return ExecutionFailed(
-        data.get("prompt_id"),
+        _prompt_id(data),
         node_id=_text(data.get("node_id")),
         node_type=_text(data.get("node_type")),
         exception_type=str(data.get("exception_type") or "unknown"),
@@ -329,8 +330,12 @@ def execution_failed(data: Mapping[str, Any]) -> ExecutionFailed:
 def execution_interrupted(data: Mapping[str, Any]) -> ExecutionInterrupted:
     """The data of an `execution_interrupted` message, from a frame or from history."""
     return ExecutionInterrupted(
-        data.get("prompt_id"), node_id=_text(data.get("node_id")), node_type=_text(data.get("node_type"))
+        _prompt_id(data), node_id=_text(data.get("node_id")), node_type=_text(data.get("node_type"))
     )
+
+
+def _prompt_id(data: Mapping[str, Any]) -> str | None:
+    return _text(data.get("prompt_id"))
 
 
 def _text(value: Any) -> str | None:
@@ -340,17 +345,17 @@ def _text(value: Any) -> str | None:
 _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "status": _status,
     "feature_flags": lambda data: FeatureFlags(None, flags=dict(data)),
-    "execution_start": lambda data: ExecutionStarted(data["prompt_id"]),
+    "execution_start": lambda data: ExecutionStarted(str(data["prompt_id"])),
     "execution_cached": lambda data: NodesCached(
-        data["prompt_id"], node_ids=tuple(str(node) for node in data.get("nodes") or ())
+        str(data["prompt_id"]), node_ids=tuple(str(node) for node in data.get("nodes") or ())
     ),
     "executing": _executing,
     "progress": lambda data: NodeProgress(
-        data.get("prompt_id"), node_id=_text(data.get("node")), value=float(data["value"]), max=float(data["max"])
+        _prompt_id(data), node_id=_text(data.get("node")), value=float(data["value"]), max=float(data["max"])
     ),
     "progress_state": _progress_state,
     "executed": _executed,
-    "execution_success": lambda data: ExecutionSucceeded(data["prompt_id"]),
+    "execution_success": lambda data: ExecutionSucceeded(str(data["prompt_id"])),
     "execution_interrupted": execution_interrupted,
     "execution_error": execution_failed,
 }

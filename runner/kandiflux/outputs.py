@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
 from kandiflux.errors import AccessDenied, OutputError, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.json_values import as_object, is_array, is_object
 
 __all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name"]
 
@@ -142,9 +143,9 @@ def collect_outputs(
 ) -> list[Output]:
     """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`."""
     found: list[Output] = []
-    for key, values in output.items() if isinstance(output, Mapping) else ():
-        for number, value in enumerate(values if isinstance(values, (list, tuple)) else [values]):
-            if isinstance(value, Mapping) and isinstance(value.get("filename"), str):
+    for key, values in as_object(output).items():
+        for number, value in enumerate(values if is_array(values) else [values]):
+            if is_object(value) and isinstance(value.get("filename"), str):
                 found.append(
                     Output(
                         kind=_KIND_OF.get(PurePosixPath(value["filename"]).suffix.lower(), "file"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from kandiflux.errors import JobError, JobInterrupted, NodeFailed, OutOfMemory
 from kandiflux.events import ExecutionFailed, execution_failed
+from kandiflux.json_values import as_object, is_array, is_object
 from kandiflux.outputs import FileSource, Output, collect_outputs
 from kandiflux.prompt import Prompt
 
@@ -71,14 +72,13 @@ def outcome(
         return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
     if "execution_error" in messages:
         return node_error(prompt_id, prompt, execution_failed(messages["execution_error"]))
-    status = entry.get("status")
-    if isinstance(status, Mapping) and status.get("status_str") == "error":
+    if as_object(entry.get("status")).get("status_str") == "error":
         return JobError(f"The server gives the job {prompt_id} as failed and no reason.", prompt_id=prompt_id)
     outputs: list[Output] = []
-    meta = entry.get("meta") or {}
-    for node_id, output in (entry.get("outputs") or {}).items():
-        about = meta.get(node_id)
-        shown_by = str(about.get("display_node") or node_id) if isinstance(about, Mapping) else str(node_id)
+    meta: Mapping[str, Any] = entry.get("meta") or {}
+    shown: Mapping[str, Any] = entry.get("outputs") or {}
+    for node_id, output in shown.items():
+        shown_by = str(as_object(meta.get(node_id)).get("display_node") or node_id)
         outputs += collect_outputs(shown_by, prompt.title(shown_by), output, source)
     cached = messages.get("execution_cached", {}).get("nodes") or ()
     return Result(
@@ -108,12 +108,11 @@ def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFa
 
 
 def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    status = entry.get("status")
-    messages = status.get("messages") if isinstance(status, Mapping) else None
+    messages: Sequence[object] = as_object(entry.get("status")).get("messages") or ()
     return {
         str(message[0]): message[1]
-        for message in messages or ()
-        if isinstance(message, (list, tuple)) and len(message) == 2 and isinstance(message[1], Mapping)
+        for message in messages
+        if is_array(message) and len(message) == 2 and is_object(message[1])
     }
 
 

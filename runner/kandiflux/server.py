@@ -20,6 +20,7 @@ from kandiflux.errors import (
     ServerError,
     ServerUnreachable,
 )
+from kandiflux.json_values import as_object, is_dict, is_list
 from kandiflux.transport import Answer, Transport
 
 __all__ = ["Answer", "Queue", "QueueEntry", "Server"]
@@ -113,7 +114,7 @@ class Server:
     def features(self) -> dict[str, Any]:
         """Empty for a server that has no such route yet."""
         answer = self._get("/features")
-        return answer.body if answer.status == 200 and isinstance(answer.body, dict) else {}
+        return answer.body if answer.status == 200 and is_dict(answer.body) else {}
 
     def object_info(self) -> dict[str, Any]:
         """Every node class with its inputs."""
@@ -122,7 +123,7 @@ class Server:
     def embeddings(self) -> list[str] | None:
         """The names that prompts can call as `embedding:NAME`; None from a server that does not say."""
         answer = self._get("/embeddings")
-        return [str(name) for name in answer.body] if answer.status == 200 and isinstance(answer.body, list) else None
+        return [str(name) for name in answer.body] if answer.status == 200 and is_list(answer.body) else None
 
     # Jobs
 
@@ -143,7 +144,7 @@ class Server:
     def history(self, prompt_id: str, *, again: bool = True) -> dict[str, Any] | None:
         """The entry of one finished prompt; None while there is none. again: try again where the answer is lost."""
         entry = self._get_object(f"/history/{quote(prompt_id, safe='')}", again=again).get(prompt_id)
-        return entry if isinstance(entry, dict) else None
+        return entry if is_dict(entry) else None
 
     def recent_history(self, max_items: int = 100) -> dict[str, Any]:
         """The newest entries by prompt id."""
@@ -175,14 +176,15 @@ class Server:
         """Puts a file into the server's input folder; the name to use for it, which may differ from `name`."""
         form = {"type": "input", "subfolder": subfolder, "overwrite": "true" if overwrite else "false"}
         answer = self._transport.send("POST", "/upload/image", form={**form, "image": (name, file.read())})
-        if answer.status != 200 or not isinstance(answer.body, dict) or "name" not in answer.body:
+        stored = as_object(answer.body)
+        if answer.status != 200 or "name" not in stored:
             raise ServerError(
                 f"{self.url} did not take the upload of {name}.",
                 expected="HTTP 200 and the stored file's name",
                 got=f"HTTP {answer.status} {answer.text[:200]}",
             )
-        folder = answer.body.get("subfolder") or ""
-        return f"{folder}/{answer.body['name']}" if folder else str(answer.body["name"])
+        folder = stored.get("subfolder") or ""
+        return f"{folder}/{stored['name']}" if folder else str(stored["name"])
 
     def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]:
         """A stored file's bytes, in pieces. OutputMissing where it is not there (any more), AnswerLost where the
@@ -211,14 +213,15 @@ class Server:
 
     def _get_object(self, path: str, params: Mapping[str, Any] | None = None, *, again: bool = True) -> dict[str, Any]:
         answer = self._get(path, params, again=again)
-        if answer.status != 200 or not isinstance(answer.body, dict):
+        body = answer.body
+        if answer.status != 200 or not is_dict(body):
             raise ProtocolError(
                 f"{self.url}{path} is not answered as ComfyUI answers it.",
                 expected="HTTP 200 and a JSON object",
                 got=f"HTTP {answer.status} {answer.text[:200]}",
                 hint="Check that the address is a ComfyUI's, with its path if it stands behind a proxy.",
             )
-        return answer.body
+        return body
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None, *, again: bool = True) -> Answer:
         """Reading can be repeated without harm, so a lost answer or a busy gateway is tried again."""
@@ -245,5 +248,5 @@ class Server:
 
 
 def _queue_entry(item: Any) -> QueueEntry:
-    extra = item[3] if len(item) > 3 and isinstance(item[3], dict) else {}
+    extra = as_object(item[3] if len(item) > 3 else None)
     return QueueEntry(float(item[0]), str(item[1]), extra.get(MARKER), item)

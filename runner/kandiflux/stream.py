@@ -14,6 +14,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from typing import cast
 from urllib.parse import urlsplit
 
 import websocket
@@ -160,7 +161,10 @@ class EventStream:
         waiting_for_pong = False
         while not self._stop.is_set():
             try:
-                opcode, frame = socket.recv_data_frame(control_frame=True)
+                opcode, frame = cast(
+                    "tuple[int, websocket.ABNF | None]",
+                    socket.recv_data_frame(control_frame=True),  # pyright: ignore[reportUnknownMemberType] - untyped
+                )
             except websocket.WebSocketTimeoutException:
                 if waiting_for_pong:
                     raise
@@ -172,7 +176,8 @@ class EventStream:
                 raise websocket.WebSocketConnectionClosedException("closed by the server")
             self._hand_over(opcode, frame.data if frame is not None else b"")
 
-    def _hand_over(self, opcode: int, data: bytes) -> None:
+    def _hand_over(self, opcode: int, content: str | bytes) -> None:
+        data = content.encode() if isinstance(content, str) else content
         try:
             if opcode == websocket.ABNF.OPCODE_TEXT:
                 self._on_event(parse_text(data.decode("utf-8", "replace")))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.json_values import as_list, as_object, is_object
 from kandiflux.owner import OWNER, this_owner
 from kandiflux.prompt import Prompt
 from kandiflux.server import MARKER, Answer, Server
@@ -97,7 +98,7 @@ def submit_prompt(
 
 def _is_unclear(answer: Answer) -> bool:
     """Neither a yes nor a no: something failed on the way, before the prompt was taken or after."""
-    accepted = isinstance(answer.body, dict) and isinstance(answer.body.get("prompt_id"), str)
+    accepted = isinstance(as_object(answer.body).get("prompt_id"), str)
     return answer.status >= 500 or (answer.status == 200 and not accepted)
 
 
@@ -165,7 +166,7 @@ def _marker(entry: Any) -> str | None:
 
 
 def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
-    body = answer.body if isinstance(answer.body, dict) else {}
+    body = as_object(answer.body)
     problems = _problems(prompt, body.get("node_errors"))
     if answer.status == 200 and isinstance(body.get("prompt_id"), str):
         return Accepted(body["prompt_id"], problems)
@@ -176,7 +177,7 @@ def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
 
 
 def _summary(prompt: Prompt, error: Any) -> str:
-    if not isinstance(error, Mapping):
+    if not is_object(error):
         return f"The server refused the prompt: {error}"
     message, details = str(error.get("message") or error.get("type")), str(error.get("details") or "")
     # A missing class is reported with "Node ID '#7'" only; a person knows the node by its title.
@@ -187,18 +188,17 @@ def _summary(prompt: Prompt, error: Any) -> str:
 
 
 def _advice(error: Any) -> str | None:
-    if isinstance(error, Mapping) and error.get("type") == "invalid_prompt" and "--server" not in str(error):
+    if is_object(error) and error.get("type") == "invalid_prompt" and "--server" not in str(error):
         return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
     return None
 
 
 def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
-    if not isinstance(node_errors, Mapping):
-        return ()
     found: list[NodeProblem] = []
-    for node_id, about in node_errors.items():
-        for error in about.get("errors") or ():
-            extra = error.get("extra_info") or {}
+    for node_id, told in as_object(node_errors).items():
+        about = as_object(told)
+        for error in map(as_object, as_list(about.get("errors"))):
+            extra = as_object(error.get("extra_info"))
             found.append(
                 NodeProblem(
                     node_id=str(node_id),
@@ -207,7 +207,7 @@ def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
                     kind=str(error.get("type") or ""),
                     message=str(error.get("message") or ""),
                     details=str(error.get("details") or ""),
-                    input_name=extra.get("input_name") if isinstance(extra, Mapping) else None,
+                    input_name=extra.get("input_name"),
                 )
             )
     return tuple(found)

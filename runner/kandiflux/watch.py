@@ -17,6 +17,7 @@ from typing import Any
 
 from kandiflux.errors import JobInterrupted, JobLost, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.job import Job
+from kandiflux.json_values import is_object
 from kandiflux.result import outcome
 from kandiflux.server import Queue, Server
 
@@ -116,7 +117,7 @@ class Watcher:
         return self._hints_read + _GATHER_SECONDS if len(self._open) > _FEW else 0.0
 
     def _follow_hints(self, jobs: Sequence[Job]) -> None:
-        entries = self._newest_entries(len(jobs) + _FEW) if len(jobs) > 1 else {}
+        entries: Mapping[str, Any] = self._newest_entries(len(jobs) + _FEW) if len(jobs) > 1 else {}
         for job in jobs:
             ended = self._finish_from_history(job, entries.get(job.prompt_id))
             with self._wake:
@@ -175,8 +176,8 @@ class Watcher:
             job.queued(places[0] + len(queue.running))
         return bool(running or places)
 
-    def _finish_from_history(self, job: Job, entry: object = None) -> bool:
-        """Whether it has ended. entry: its history, where that was read already.
+    def _finish_from_history(self, job: Job, read: object = None) -> bool:
+        """Whether it has ended. read: its history, where that was read already.
 
         It may not be readable while the server and other jobs are well: that is borne for `patience` seconds, and
         holds up nobody else.
@@ -184,7 +185,7 @@ class Watcher:
         if job.finished:
             return True
         try:
-            entry = entry if isinstance(entry, dict) else self._server.history(job.prompt_id, again=False)
+            entry = read if is_object(read) else self._server.history(job.prompt_id, again=False)
         except (ServerUnreachable, ServerError) as error:
             since = self._troubled.setdefault(job.marker, time.monotonic())
             _log.info("the history of %s cannot be read: %s", job.prompt_id, error.message)

@@ -87,3 +87,11 @@ def test_text_that_cannot_be_read(frame: str) -> None:
 def test_bytes_that_cannot_be_read(frame: bytes) -> None:
     with pytest.raises(ProtocolError):
         parse_binary(frame)
+
+
+@pytest.mark.parametrize("kind", ["executing", "executed", "progress_state", "execution_error", "of the future"])
+def test_an_id_that_is_none_can_be_looked_up(kind: str) -> None:
+    """Whatever stands there, the reader asks a dictionary for it."""
+    data = {"prompt_id": {"no": ["id"]}, "node": "1", "nodes": {}}
+    event = parse_text(json.dumps({"type": kind, "data": data}))
+    assert {}.get(event.prompt_id) is None
