@@ -14,8 +14,9 @@ import re
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 _HEAD_END = b"\r\n\r\n"
@@ -28,10 +29,12 @@ class Fault:
     """`kind` befalls the request `path` of a job once (`times`), or for "frame" its websocket at frame `position`.
 
     Requests: refuse (cut before it is passed on), cut (passed on, no answer), truncate (half an answer), stall (passed
-    on, the answer comes late), garbage (an answer that is no JSON), or a status that the proxy answers itself:
-    "500" and the like; "502+" is answered after passing the request on.
-    Frames: cut, half (cut in the middle of it), stall, mute (half-open: nothing comes any more, nothing is closed),
-    twice, swap (with the next), garbage (nonsense before it), huge (a length that never comes).
+    on, the answer comes late), hang (half-open: not passed on, never answered, never closed; "hang+" is passed on),
+    garbage (an answer that is no JSON), or a status that the proxy answers itself: "500" and the like; "502+" is
+    answered after passing the request on.
+    Frames: cut, half (cut in the middle of it), after (cut once it has come), stall, mute (half-open: nothing comes any
+    more, nothing is closed), twice, swap (with the next), garbage (nonsense before it), huge (a length that never
+    comes).
     """
 
     kind: str
@@ -46,12 +49,21 @@ class Proxy:
 
     upstream: str
     seed: int = 0
-    stall_seconds: float = 0.6
+    stall_seconds: float = 1.1
     plan: dict[str, list[Fault]] = field(default_factory=dict)
+    newcomers: Callable[[], list[Fault]] | None = None
+    """The plan of a job that has none: whose ids the runner makes."""
+    background: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    """What befalls requests that are of no one job, by path: how likely, and one of which kinds. `/ws` is the socket's
+    handshake (refuse, stall, hang or a status); `/queue` and `/history` as the requests above."""
     accepted: Counter[str] = field(default_factory=Counter)
     """How often the host answered 200 to a job's POST /prompt."""
     met: Counter[str] = field(default_factory=Counter)
     """Faults that came to pass, by kind and path."""
+    hit: Counter[str] = field(default_factory=Counter)
+    """The same by job."""
+    frames: Counter[str] = field(default_factory=Counter)
+    """How many frames the host sent of each job."""
     dead: bool = False
     """Refuses all: as a host that is gone."""
     websockets: int = 0
@@ -59,9 +71,9 @@ class Proxy:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
-        self._frames: Counter[str] = Counter()
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
+        self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
@@ -72,40 +84,70 @@ class Proxy:
     @contextlib.contextmanager
     def serving(self) -> Iterator[Proxy]:
         self._thread.start()
-        server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24), self._loop
-        ).result(10)
-        self._port = server.sockets[0].getsockname()[1]
+        self._call(self._listen())
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._close(server), self._loop).result(10)
+            self._call(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(10)
             self._loop.close()
+
+    @contextlib.contextmanager
+    def gone(self) -> Iterator[None]:
+        """Cuts all connections and refuses new ones meanwhile: nobody listens, as where a host was killed."""
+        self._call(self._unlisten())
+        try:
+            yield
+        finally:
+            self._call(self._listen())
 
     def cut_all(self) -> None:
         """Resets every connection that is open now."""
         self._loop.call_soon_threadsafe(lambda: [_reset(writer) for writer in list(self._writers)])
 
-    async def _close(self, server: asyncio.Server) -> None:
-        server.close()
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=1 << 24)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def _unlisten(self) -> None:
+        if self._server is not None:
+            self._server.close()
         for writer in list(self._writers):
             _reset(writer)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self) -> None:
+        await self._unlisten()
+        # A connection that is just being taken makes a task yet.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
     def _take(self, job: str | None, path: str, position: int | None = None) -> str | None:
         """The fault due for this job here, which is then done with."""
-        for at, fault in enumerate(self.plan.get(job or "", ())):
+        if job is None:
+            return self._background(path)
+        for at, fault in enumerate(self.plan.get(job, ())):
             if fault.path == path and (position is None or fault.position == position):
                 left = [Fault(fault.kind, path, fault.position, fault.times - 1)] if fault.times > 1 else []
-                self.plan[job or ""][at : at + 1] = left
+                self.plan[job][at : at + 1] = left
                 self.met[f"{path} {fault.kind}"] += 1
+                self.hit[job] += 1
                 return fault.kind
         return None
+
+    def _background(self, path: str) -> str | None:
+        chance, kinds = self.background.get(path, (0.0, ()))
+        if not kinds or self._random.random() >= chance:
+            return None
+        kind = self._random.choice(kinds)
+        self.met[f"{path} {kind}"] += 1
+        return kind
 
     # --- Connections
 
@@ -140,16 +182,24 @@ class Proxy:
         posted = method == "POST" and path == "/prompt"
         job = self._job_of(path, target, body if posted else b"")
         place = "/".join(path.split("/")[:2])
-        kind = None if path == "/history" and job is None else self._take(job, place)
+        if posted and job is not None and job not in self.plan and self.newcomers is not None:
+            self.plan[job] = self.newcomers()
+        kind = self._take(job, place)
         if kind == "refuse":
             return False
+        if kind == "hang":
+            await asyncio.Event().wait()
         if kind is not None and kind.isdigit():
             writer.write(_answer(int(kind), b"<html>not today</html>"))
             return True
         answer = await self._ask(head, body)
+        if not answer:  # the host died over it
+            return False
         status = int(answer.split(b" ", 2)[1])
         if posted and status == 200 and job is not None:
             self.accepted[job] += 1
+        if kind == "hang+":
+            await asyncio.Event().wait()
         if kind is not None and kind.endswith("+"):
             writer.write(_answer(int(kind[:-1]), b"<html>too slow</html>"))
         elif kind == "cut":
@@ -195,6 +245,17 @@ class Proxy:
 
     async def _websocket(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.websockets += 1
+        kind = self._take(None, "/ws")
+        if kind == "refuse":
+            return
+        if kind == "hang":
+            await asyncio.Event().wait()
+        if kind == "stall":
+            await asyncio.sleep(self.stall_seconds)
+        elif kind is not None:
+            writer.write(_answer(int(kind), b"no sockets today"))
+            await writer.drain()
+            return
         asked = re.search(rb"clientId=([0-9a-f-]+)", head)
         if asked:
             self.client_ids.append(asked[1].decode())
@@ -217,8 +278,8 @@ class Proxy:
             job = self._job_of_frame(frame, opcode)
             kind = None
             if job is not None:
-                kind = self._take(job, "frame", self._frames[job])
-                self._frames[job] += 1
+                kind = self._take(job, "frame", self.frames[job])
+                self.frames[job] += 1
             if kind == "cut":
                 return
             if kind == "half":
@@ -241,11 +302,14 @@ class Proxy:
             writer.write(frame + held)
             held = b""
             await writer.drain()
+            if kind == "after":
+                return
 
     def _job_of_frame(self, frame: bytes, opcode: int) -> str | None:
-        if opcode != _TEXT:
+        if opcode not in (_TEXT, _BINARY):
             return None
-        found = re.search(rb'"prompt_id": ?"([0-9a-f-]{36})"', frame)
+        # In a preview it stands in the metadata before the picture.
+        found = re.search(rb'"prompt_id": ?"([0-9a-f-]{36})"', frame[:4096])
         return found[1].decode() if found else None
 
     def _nonsense(self) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -292,6 +293,39 @@ class ProbeAsync(Probe):
         return (value + 1,)
 
 
+class ProbeNoted(Probe):
+    """Writes down each time it runs, in a file of the test's, and passes its value on. Never answered from a cache.
+
+    One short append a run: whole even where the host is killed, and however many hosts share the file.
+    """
+
+    RETURN_TYPES = (ANY,)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "value": (ANY,),
+                "number": ("INT", {"default": 0, "min": 0, "max": 1 << 40}),
+                "file": ("STRING", {"default": ""}),
+                "seconds": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 600.0, "step": 0.001}),
+            }
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:
+        return math.nan
+
+    def run(self, value: Any, number: int, file: str, seconds: float) -> tuple[Any]:
+        notes = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(notes, f"{number}\n".encode())
+        finally:
+            os.close(notes)
+        time.sleep(seconds)
+        return (value,)
+
+
 _PROBES = (
     ProbeSteps,
     ProbeFail,
@@ -307,6 +341,7 @@ _PROBES = (
     ProbeLazy,
     ProbeHidden,
     ProbeAsync,
+    ProbeNoted,
 )
 NODE_CLASS_MAPPINGS = {probe.__name__: probe for probe in _PROBES}
 NODE_DISPLAY_NAME_MAPPINGS = {"ProbeSteps": "Steps (probe)"}
