@@ -275,7 +275,9 @@ class FakeComfyUI:
         extra = {**body["extra_data"], "client_id": body["client_id"]}
         self._number += 1
         self.accepted.append(prompt_id)
-        self.pending.append([self._number, prompt_id, body["prompt"], extra, ["2"]])
+        number = -self._number if body.get("front") else self._number
+        self.pending.append([number, prompt_id, body["prompt"], extra, ["2"]])
+        self.pending.sort(key=lambda item: item[0])
         return prompt_id
 
     async def _post(self, request: web.Request) -> web.StreamResponse:

@@ -35,20 +35,21 @@ def run_to_the_end(
     prompt: Prompt,
     follow: Callable[[Job], T],
     *,
+    front: bool = False,
     retry_oom: bool = False,
     on_lost: OnLost = "fail",
 ) -> T:
     """Submits the prompt and gives what `follow(job)` makes of it, or raises what that raises in the end.
 
-    follow: waits for the job and fetches its files. retry_oom: after OutOfMemory has the server free its memory, and
-    tries once more. on_lost: `resubmit` runs a job again that is in neither queue nor history, three times at most;
-    where somebody only cleared the history, it will have run twice. Where the server lists a file of a cached node
-    that is no longer there (OutputMissing), that node is made to run again, once.
+    follow: waits for the job and fetches its files. front: as `Client.submit`. retry_oom: after OutOfMemory has the
+    server free its memory, and tries once more. on_lost: `resubmit` runs a job again that is in neither queue nor
+    history, three times at most; where somebody only cleared the history, it will have run twice. Where the server
+    lists a file of a cached node that is no longer there (OutputMissing), that node is made to run again, once.
     """
     freed = forced = False
     losses = 0
     while True:
-        job = client.submit(prompt)
+        job = client.submit(prompt, front=front)
         try:
             return follow(job)
         except OutOfMemory as error:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -120,12 +120,16 @@ class Client:
         prompt: Prompt | Mapping[str, Any],
         *,
         strict: bool = True,
+        front: bool = False,
+        on_event: Callable[[Event], None] | None = None,
         job_id: str | None = None,
         patience: float = 30.0,
     ) -> Job:
         """Hands a prompt to the server and follows it from there.
 
         strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
+        front: before everything that waits there, the newest such first. on_event: called with each event of the job,
+        as `Job.add_event_callback` says.
         job_id: a UUID, never used before, to know the job by; one is made where none is given.
         patience: seconds to look for the job where the answer is lost, or to wait for a server that is gone meanwhile.
         InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
@@ -135,13 +139,15 @@ class Client:
         if not isinstance(prompt, Prompt):
             prompt = Prompt.from_api(prompt)
         job = Job(self, prompt, job_id or str(uuid.uuid4()))
+        if on_event is not None:
+            job.add_event_callback(on_event)
         self._open_socket()
         with self._lock:
             self._jobs[job.prompt_id] = job
         try:
             job.client_id = self._stream.client_id
             accepted = submit_prompt(
-                self.server, prompt, job.marker, job.client_id, patience=min(self._patience, patience)
+                self.server, prompt, job.marker, job.client_id, front=front, patience=min(self._patience, patience)
             )
         except KeyboardInterrupt:
             # It may have been taken already, and nobody would follow it.

@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 # Of these only the newest is worth keeping for a reader that comes late.
 _SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
 _Superseded = TypeVar("_Superseded", Preview, ProgressState, NodeProgress, JobQueued)
+_T = TypeVar("_T")
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
 
 
@@ -66,6 +67,7 @@ class Job:
         self._state: JobState = "submitting"
         self._outcome: Result | KandifluxError | None = None
         self._callbacks: list[Callable[[Job], None]] = []
+        self._event_callbacks: tuple[Callable[[Event], None], ...] = ()
         self._cancelled = False
         self._position: int | None = None
 
@@ -151,6 +153,14 @@ class Job:
                 return
         callback(self)
 
+    def add_event_callback(self, callback: Callable[[Event], None]) -> None:
+        """Calls `callback(event)` for every event from now on, JobFinished the last; `Client.submit` takes one for all.
+
+        It is called from threads of the client's, which follow all the other jobs too: it must not take long.
+        """
+        with self._changed:
+            self._event_callbacks = (*self._event_callbacks, callback)
+
     def _settle(self, ended: asyncio.Future[Result]) -> None:
         if ended.done():
             return
@@ -191,6 +201,9 @@ class Job:
                 self._newest[type(event)] = len(self._log)
             self._log.append(event)
             self._changed.notify_all()
+            callbacks = self._event_callbacks
+        for callback in callbacks:
+            self._call(callback, event)
 
     def queued(self, position: int | None) -> None:
         if self._state in ("submitting", "queued"):
@@ -210,14 +223,21 @@ class Job:
                 return
             self._outcome = outcome
             self._state = _end_state(outcome)
-            self._log.append(JobFinished(self.prompt_id, state=self._state))
+            finished = JobFinished(self.prompt_id, state=self._state)
+            self._log.append(finished)
             callbacks, self._callbacks = self._callbacks, []
+            event_callbacks = self._event_callbacks
             self._changed.notify_all()
+        for tell in event_callbacks:
+            self._call(tell, finished)
         for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:  # noqa: BLE001 - foreign code must not end the thread that follows all the other jobs
-                _log.exception("a callback for %s failed", self.prompt_id)
+            self._call(callback, self)
+
+    def _call(self, callback: Callable[[_T], None], value: _T) -> None:
+        try:
+            callback(value)
+        except Exception:  # noqa: BLE001 - foreign code must not end the thread that follows all the other jobs
+            _log.exception("a callback for %s failed", self.prompt_id)
 
     def _wait(self, deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()

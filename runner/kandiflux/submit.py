@@ -35,26 +35,34 @@ class Accepted:
     problems: tuple[NodeProblem, ...] = ()
 
 
-def prompt_body(prompt: Prompt, job_id: str, client_id: str) -> dict[str, Any]:
+def prompt_body(prompt: Prompt, job_id: str, client_id: str, *, front: bool = False) -> dict[str, Any]:
     """The JSON of POST /prompt. The marker in `extra_data` stays with the job in queue and history."""
     extra: dict[str, Any] = {MARKER: job_id, OWNER: this_owner()}
     if prompt.workflow is not None:
         # Every entry becomes a text in the pictures. (Without a workflow some nodes cannot bear there being any.)
         extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
-    return {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
+    body = {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
+    return {**body, "front": True} if front else body
 
 
 def submit_prompt(
-    server: Server, prompt: Prompt, job_id: str, client_id: str, *, settle: float = 1.0, patience: float = 30.0
+    server: Server,
+    prompt: Prompt,
+    job_id: str,
+    client_id: str,
+    *,
+    front: bool = False,
+    settle: float = 1.0,
+    patience: float = 30.0,
 ) -> Accepted:
     """Posts the prompt once, or finds out that it already was.
 
-    settle: seconds to look for it after a broken connection. patience: seconds to look where the request may
-    still be under way, or the server is gone for the moment.
+    front: before all that waits. settle: seconds to look for it after a broken connection. patience: seconds to look
+    where the request may still be under way, or the server is gone for the moment.
     InvalidPrompt where the server refuses it; AnswerLost where it cannot be found out. Any other ServerUnreachable
     means that there is no server, and that nothing was sent.
     """
-    body = prompt_body(prompt, job_id, client_id)
+    body = prompt_body(prompt, job_id, client_id, front=front)
     lost: AnswerLost | None = None
     refused: ServerError | None = None
     for attempt in range(_ATTEMPTS):

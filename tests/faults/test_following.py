@@ -19,7 +19,7 @@ from kandiflux.errors import (
     ProtocolError,
     ServerUnreachable,
 )
-from kandiflux.events import ExecutionFailed, Preview
+from kandiflux.events import Event, ExecutionFailed, Preview
 
 from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 
@@ -223,6 +223,38 @@ def test_a_callback_on_a_job_that_has_ended(comfy: FakeComfyUI, client: Client) 
     seen: list[str] = []
     job.add_done_callback(lambda job: seen.append(job.state))
     assert seen == ["failed"]
+
+
+def test_events_go_to_a_callback(comfy: FakeComfyUI, client: Client) -> None:
+    told: list[Event] = []
+    job = client.submit(prompt(), on_event=told.append)
+    late: list[Event] = []
+    job.result(WAIT)
+    job.add_event_callback(late.append)
+    _until(lambda: told and told[-1].kind == "finished")
+    assert [event.kind for event in told] == [event.kind for event in job]
+    assert late == []
+
+
+def test_an_event_callback_that_fails_harms_nothing(comfy: FakeComfyUI, client: Client) -> None:
+    def fail(event: Event) -> None:
+        raise RuntimeError("mine")
+
+    assert client.submit(prompt(), on_event=fail).result(WAIT).images
+    assert comfy.client_ids == [comfy.client_ids[0]]
+
+
+def test_a_job_goes_before_those_that_wait(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    first = client.submit(prompt(width=65))
+    _until(lambda: comfy.running)
+    last, urgent = client.submit(prompt(width=66)), client.submit(prompt(width=67), front=True)
+    assert [entry.prompt_id for entry in client.server.queue().pending] == [urgent.prompt_id, last.prompt_id]
+    comfy.ending = "success"
+    comfy.call(comfy.release())
+    for job in (first, last, urgent):
+        job.result(WAIT)
+    assert comfy.ran == [first.prompt_id, urgent.prompt_id, last.prompt_id]
 
 
 def test_a_callback_that_fails_harms_no_other_job(

@@ -57,6 +57,7 @@ SidecarOption = Annotated[
 RetryOption = Annotated[
     bool, typer.Option("--retry-oom", help="Where memory runs out, have the server free it and try once more.")
 ]
+FrontOption = Annotated[bool, typer.Option("--front", help="Run before everything that waits on the server.")]
 OnLostOption = Annotated[
     OnLost, typer.Option(help="A job that the server has forgotten: fail, or resubmit it (which may run it twice).")
 ]
@@ -74,6 +75,7 @@ def run(
         typer.Option(help="A preset of the workflow's, under what is set.", autocompletion=complete_preset),
     ] = None,
     timeout: TimeoutOption = None,
+    front: FrontOption = False,
     check: CheckOption = True,
     sidecar: SidecarOption = False,
     retry_oom: RetryOption = False,
@@ -96,8 +98,8 @@ def run(
 
     with reporting(json_lines):
         order = _Order(
-            parse_assignments(settings or ()), preset, seed, out, timeout=timeout, check=check, sidecar=sidecar,
-            retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
+            parse_assignments(settings or ()), preset, seed, out, timeout=timeout, front=front, check=check,
+            sidecar=sidecar, retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
         )  # fmt: skip
         loaded = Workflow.load(workflow)
         with reach.client() as client:
@@ -115,6 +117,7 @@ def rerun(
     out: OutOption = Path("output"),
     seed: SeedOption = None,
     timeout: TimeoutOption = None,
+    front: FrontOption = False,
     check: CheckOption = True,
     sidecar: SidecarOption = False,
     retry_oom: RetryOption = False,
@@ -138,8 +141,8 @@ def rerun(
 
     with reporting(json_lines):
         order = _Order(
-            parse_assignments(settings or ()), None, seed, out, timeout=timeout, check=check, sidecar=sidecar,
-            retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
+            parse_assignments(settings or ()), None, seed, out, timeout=timeout, front=front, check=check,
+            sidecar=sidecar, retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
         )  # fmt: skip
         missing = [picture for picture in pictures if not picture.is_file()]
         if missing:
@@ -168,6 +171,7 @@ class _Order:
     seed: str | None
     out: Path
     timeout: float | None
+    front: bool
     check: bool
     sidecar: bool
     retry_oom: bool
@@ -181,7 +185,7 @@ class _Order:
 
         prompt = self._prepare(client, workflow)
         follow = partial(self._follow, client, Saver(self.out))
-        run_to_the_end(client, prompt, follow, retry_oom=self.retry_oom, on_lost=self.on_lost.value)
+        run_to_the_end(client, prompt, follow, front=self.front, retry_oom=self.retry_oom, on_lost=self.on_lost.value)
 
     def _prepare(self, client: Client, workflow: Workflow) -> Prompt:
         quiet = self.quiet or self.json_lines
