@@ -83,6 +83,21 @@ def test_a_grid_becomes_files_and_pictures_of_them(lite_host: RunningHost, tmp_p
     assert [event.kind for event in events].count("saved") == 6
 
 
+def test_texts_are_files_where_there_is_nothing_else(lite_host: RunningHost, tmp_path: Path) -> None:
+    workflow = tmp_path / "texts.json"
+    show = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+    workflow.write_text(json.dumps({"1": {"class_type": "PrimitiveInt", "inputs": {"value": 0}}, "2": show}))
+    folder = tmp_path / "out"
+    jobs = JobList(axes=parse_grid(["1.value=7..9"]))
+    assert Batch(str(workflow), jobs, folder, servers=[lite_host.url]).run().complete
+    assert {path.name: path.read_text() for path in folder.glob("*.txt")} == {
+        "0001_7.txt": "7", "0002_8.txt": "8", "0003_9.txt": "9",
+    }  # fmt: skip
+    assert "0001_7.txt" in (folder / "batch-report.html").read_text()
+    (folder / "0002_8.txt").unlink()
+    assert Batch(str(workflow), jobs, folder, servers=[lite_host.url]).run().ran == 1
+
+
 def test_the_same_again_does_nothing_again(lite_host: RunningHost, tmp_path: Path) -> None:
     def run(text: str, **options: Any) -> Summary:
         return Batch(PLAIN, grid(text, name=tmp_path.name), tmp_path, servers=[lite_host.url], **options).run()

@@ -396,7 +396,9 @@ class Lane:
         attempt, books = flight.attempt, self._books
         try:
             _require_pictures(flight, result)
-            files = save_outputs(result.files, self._shared.folder, attempt.name, self._shared.ledger.has_name)
+            # Texts are files only where they are all that came: beside pictures they are remarks.
+            worth_keeping = result.files or [output for output in result.outputs if output.text]
+            files = save_outputs(worth_keeping, self._shared.folder, attempt.name, self._shared.ledger.has_name)
         except OutputMissing as error:
             # The server would answer from its cache again; what it forgets it has to make anew.
             self._free()
