@@ -31,7 +31,7 @@ SEED = 20261121
 BOUND = 60.0
 """Seconds that no wait may last."""
 
-ON_POST = ("refuse", "cut", "truncate", "stall", "garbage", "429", "500", "502+", "504+")
+ON_POST = ("refuse", "cut", "truncate", "stall", "late", "hang+", "garbage", "429", "500", "502+", "504+")
 NEVER_TAKEN = ("502", "503", "504", "hang")
 """A gateway answers, or nobody, and nothing came through; as a POST may still be under way then, it is not repeated."""
 ON_HISTORY = ("refuse", "cut", "truncate", "stall", "hang", "garbage", "429", "500", "502", "503")

@@ -29,7 +29,8 @@ class Fault:
     """`kind` befalls the request `path` of a job once (`times`), or for "frame" its websocket at frame `position`.
 
     Requests: refuse (cut before it is passed on), cut (passed on, no answer), truncate (half an answer), stall (passed
-    on, the answer comes late), hang (half-open: not passed on, never answered, never closed; "hang+" is passed on),
+    on, the answer comes late), late (passed on late), hang (half-open: not passed on, never answered, never closed;
+    "hang+" is passed on),
     garbage (an answer that is no JSON), or a status that the proxy answers itself: "500" and the like; "502+" is
     answered after passing the request on.
     Frames: cut, half (cut in the middle of it), after (cut once it has come), stall, mute (half-open: nothing comes any
@@ -189,6 +190,8 @@ class Proxy:
             return False
         if kind == "hang":
             await asyncio.Event().wait()
+        if kind == "late":
+            await asyncio.sleep(self.stall_seconds)
         if kind is not None and kind.isdigit():
             writer.write(_answer(int(kind), b"<html>not today</html>"))
             return True
