@@ -19,7 +19,8 @@ __all__ = ["as_list", "as_object", "is_array", "is_dict", "is_list", "is_object"
 
 def is_object(value: object) -> TypeIs[Mapping[str, Any]]:
     """Whether this is an object."""
-    return isinstance(value, Mapping)
+    # A dict first: the usual case, and many times as quick to see as a Mapping is.
+    return isinstance(value, (dict, Mapping))
 
 
 def is_dict(value: object) -> TypeIs[dict[str, Any]]:
