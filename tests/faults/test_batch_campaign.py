@@ -18,7 +18,7 @@ from tests.faults.campaign import ON_FRAME, ON_HISTORY, ON_POST, ON_VIEW, SEED, 
 from tests.faults.proxy import Fault, Proxy
 from tests.hosts import RunningHost
 
-COUNT, WAYS = 128, 16
+COUNT, WAYS = 96, 16
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,7 @@ def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at quiet servers more often than it would, and is sooner content with no answer."""
     monkeypatch.setattr("kandiflux.batch.lane._PROBE_SECONDS", 0.2)
     monkeypatch.setattr("kandiflux.batch.lane._PROBE", (2.0, 0.8))
+    monkeypatch.setattr("kandiflux.batch.lane._LATE_SECONDS", 5.0)
 
 
 def connect(server: str, patience: float) -> Client:
