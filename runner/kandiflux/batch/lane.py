@@ -1,8 +1,8 @@
 """One server's part in a batch: it is kept supplied, what it makes is fetched, and its absences are borne.
 
 The supplier hands over jobs, as many as the backlog says, so that the server never waits for us and a job never waits
-on a server that may die. Two collectors save what has ended. The attendant looks whether a server that says nothing
-is still there; each is a thread.
+on a server that may die. Two threads of the collector save what has ended. The attendant looks whether a server that
+says nothing is still there.
 
     it answers                     up
     it connects, and no answer     silent: it keeps its jobs, however slow it is; after `silence` seconds it is given
@@ -13,22 +13,17 @@ is still there; each is a thread.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kandiflux.batch.collect import Collector, Flight
 from kandiflux.batch.events import LaneStatus, ServerState
-from kandiflux.batch.files import save_outputs
-from kandiflux.batch.ledger import Attempt, Saved
-from kandiflux.batch.pictures import thumbnail
+from kandiflux.batch.ledger import Attempt
 from kandiflux.batch.shared import RESUBMITS, Books, Shared
 from kandiflux.client import Client
 from kandiflux.errors import (
@@ -36,12 +31,8 @@ from kandiflux.errors import (
     AnswerLost,
     BodyTooLarge,
     InvalidPrompt,
-    JobInterrupted,
     JobLost,
     KandifluxError,
-    OutOfMemory,
-    OutputError,
-    OutputMissing,
     ServerError,
     ServerUnreachable,
     UsageError,
@@ -49,7 +40,6 @@ from kandiflux.errors import (
 from kandiflux.events import NodeProgress, ProgressState
 from kandiflux.job import Job
 from kandiflux.prompt import Prompt
-from kandiflux.result import Result
 from kandiflux.server import Server
 
 __all__ = ["Lane"]
@@ -60,19 +50,9 @@ _TICK = 0.5
 _PROBE = (3.0, 5.0)
 _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
-_AHEAD_SECONDS, _DEEPEST = 0.1, 48
+_AHEAD_SECONDS, _DEEPEST = 0.1, 24
 _UNSAVED = 4
 _COLLECTORS = 2
-_WEBSOCKET_SAVER = "SaveImageWebsocket"
-
-
-@dataclass
-class _Flight:
-    attempt: Attempt
-    job: Job
-    adopted: bool = False
-    asked: str = ""
-    """What was asked of the server about it: "", withdraw or cancel."""
 
 
 class Lane:
@@ -99,32 +79,26 @@ class Lane:
         self._patience = patience
         self._shared = shared
         self._books = Books(shared, name)
+        self._collector = Collector(client, shared, self._books, self._postpone)
+        self._flights = self._collector.flights
         told = client.server
         self._prober = Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_PROBE)
         self._fits = False
         self._lock = threading.Lock()
-        self._flights: dict[str, _Flight] = {}
         self._unsettled = list(unsettled)
         self._late: set[str] = set()
         self._troubled: dict[str, float] = {}
         self._abandoned: list[str] = []
-        self._ended: queue.SimpleQueue[_Flight | None] = queue.SimpleQueue()
         self._uploaded: dict[tuple[Path, int, int], str] = {}
-        self._unshrunk: deque[Saved] = deque()
-        """What has been saved, and has no thumbnail yet."""
-        self._done = 0
         self._handing_over = False
-        self._pace: float | None = None
-        """Seconds that a job takes the server, of late."""
         self._refusing_since: float | None = None
         self._silent_since: float | None = None
-        self._last_sign = 0.0
         self._closing = threading.Event()
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"kandiflux-{word}-{name}", daemon=True)
             for word, work in (
                 ("supply", self._supply),
-                *[("collect", self._collect)] * _COLLECTORS,
+                *[("collect", self._collector.run)] * _COLLECTORS,
                 ("attend", self._attend),
             )
         ]
@@ -147,8 +121,7 @@ class Lane:
     def close(self, timeout: float = 10.0) -> None:
         """Ends its threads. What is still on the server stays there, and open in the ledger."""
         self._closing.set()
-        for _ in range(_COLLECTORS):
-            self._ended.put(None)
+        self._collector.stop(_COLLECTORS)
         self._shared.notify()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
@@ -165,7 +138,7 @@ class Lane:
             job = running.job
             about = {"index": running.attempt.index, "node": job.prompt.title(job.current_node)
                      if job.current_node else "", **_step(job)}  # fmt: skip
-        return LaneStatus(self.name, self.state, self._done, len(flights) - (running is not None), **about)
+        return LaneStatus(self.name, self.state, self._collector.done, len(flights) - (running is not None), **about)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -198,7 +171,7 @@ class Lane:
         open_jobs = sum(self._shared.terms.fail_fast or not flight.job.finished for flight in flights)
         # Saving may lag behind a little, and no more.
         depth = self._depth()
-        room = min(depth - open_jobs, depth + max(_UNSAVED, depth) - len(flights))
+        room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(flights))
         # Where jobs are many and small, it takes them by the dozen: each time the disk is waited for.
         if room <= 0 or (depth > self._shared.terms.backlog and room < depth // 3):
             return False
@@ -220,9 +193,10 @@ class Lane:
         """How many jobs the server is to have. Where they take less time than handing one over does, the backlog that
         was asked for would have it wait: then enough for `_AHEAD_SECONDS`."""
         asked = self._shared.terms.backlog
-        if asked == 1 or self._pace is None:
+        pace = self._collector.pace
+        if asked == 1 or pace is None:
             return asked
-        return max(asked, min(_DEEPEST, math.ceil(_AHEAD_SECONDS / max(self._pace, 1e-3))))
+        return max(asked, min(_DEEPEST, math.ceil(_AHEAD_SECONDS / max(pace, 1e-3))))
 
     def _send(self, attempt: Attempt) -> None:
         try:
@@ -251,23 +225,17 @@ class Lane:
             self._trouble(error)
         else:
             self._books.sent(attempt)
-            self._follow(_Flight(attempt, job))
+            self._follow(Flight(attempt, job))
 
     def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
         self._books.withdrawn(attempt)
         self._trouble(error)
 
-    def _follow(self, flight: _Flight) -> None:
-        self._last_sign = time.monotonic()
+    def _follow(self, flight: Flight) -> None:
         self._flights[flight.attempt.id] = flight
         if flight.job.prompt_id not in (flight.attempt.id, flight.attempt.prompt_id):
             self._shared.ledger.known_as(flight.attempt, flight.job.prompt_id)
-
-        def ended(job: Job) -> None:
-            self._ended.put(flight)
-            self._shared.notify()
-
-        flight.job.add_done_callback(ended)
+        self._collector.follow(flight)
 
     def _settle(self, attempts: Sequence[Attempt]) -> None:
         """Finds out which of the jobs that may have been sent to it the server has."""
@@ -293,7 +261,7 @@ class Lane:
         for attempt in filter(self._is_ours_to_settle, attempts):
             if attempt.id in jobs:
                 self._books.found(attempt)
-                self._follow(_Flight(attempt, jobs[attempt.id], adopted=True))
+                self._follow(Flight(attempt, jobs[attempt.id], adopted=True))
             else:
                 self._books.lost(attempt, _never_arrived(attempt, self.name))
 
@@ -350,87 +318,11 @@ class Lane:
             self._uploaded[key] = self.client.upload(path)
         return self._uploaded[key]
 
-    # Collecting
-
-    def _collect(self) -> None:
-        while (flight := self._ended.get()) is not None:
-            self._last_sign = time.monotonic()
-            self._end(flight)
-            if self._flights.get(flight.attempt.id) is flight:
-                del self._flights[flight.attempt.id]
-            self._shared.notify()
-            while self._ended.empty() and not self._closing.is_set() and self._shrink_one():
-                pass
-
-    def _shrink_one(self) -> bool:
-        """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""
-        try:
-            file = self._unshrunk.popleft()
-        except IndexError:
-            return False
-        thumbnail(self._shared.ledger, self._shared.folder, file)
-        return True
-
-    def _end(self, flight: _Flight) -> None:
-        attempt, books = flight.attempt, self._books
-        try:
-            result = flight.job.result(0)
-        except JobLost as error:
-            books.lost(attempt, error)
-        except JobInterrupted as error:
-            if flight.asked:
-                books.withdrawn(attempt)
-            else:
-                books.failed(attempt, error)
-        except ServerUnreachable as error:
-            books.unknown(attempt, error)
-        except OutOfMemory as error:
-            self._free()
-            books.failed(attempt, error)
-        except KandifluxError as error:
-            books.failed(attempt, error)
-        else:
-            self._save(flight, result)
-
-    def _save(self, flight: _Flight, result: Result) -> None:
-        attempt, books = flight.attempt, self._books
-        try:
-            _require_pictures(flight, result)
-            # Texts are files only where they are all that came: beside pictures they are remarks.
-            worth_keeping = result.files or [output for output in result.outputs if output.text]
-            files = save_outputs(worth_keeping, self._shared.folder, attempt.name, self._shared.ledger.has_name)
-        except OutputMissing as error:
-            # The server would answer from its cache again; what it forgets it has to make anew.
-            self._free()
-            books.failed(attempt, error, at_least=1)
-        except (ServerUnreachable, ServerError) as error:
-            self._postpone(attempt, error)
-        except OutputError as error:
-            if not isinstance(error.__cause__, OSError):
-                books.failed(attempt, error)
-                return
-            # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
-            self._shared.stop(error)
-        except KandifluxError as error:
-            books.failed(attempt, error)
-        else:
-            books.done(attempt, result, files)
-            if self._shared.pages:
-                self._unshrunk.extend(files)
-            with self._lock:
-                self._done += 1
-                if result.seconds is not None:
-                    self._pace = result.seconds if self._pace is None else (self._pace + result.seconds) / 2
-
-    def _free(self) -> None:
-        with contextlib.suppress(KandifluxError):
-            self.client.server.free()
-
     # Attending
 
     def _attend(self) -> None:
         while not self._closing.is_set():
-            quiet = time.monotonic() - self._last_sign > 2 * _PROBE_SECONDS
+            quiet = time.monotonic() - self._collector.last_sign > 2 * _PROBE_SECONDS
             if self.state != "up" or (quiet and self.busy):
                 self._probe()
             self._closing.wait(_PROBE_SECONDS)
@@ -534,12 +426,6 @@ def _step(job: Job) -> Mapping[str, float]:
             return {"value": node.value, "max": node.max}
     progress = job.latest(NodeProgress)
     return {} if progress is None or progress.max <= 1 else {"value": progress.value, "max": progress.max}
-
-
-def _require_pictures(flight: _Flight, result: Result) -> None:
-    nodes = result.prompt.nodes.values()
-    if flight.adopted and not result.files and any(node["class_type"] == _WEBSOCKET_SAVER for node in nodes):
-        raise OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")
 
 
 def _never_arrived(attempt: Attempt, server: str) -> JobLost:

@@ -1,0 +1,167 @@
+"""What becomes of a server's jobs that have ended: files in the folder, a word in the books, thumbnails when idle."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kandiflux.batch.files import save_outputs
+from kandiflux.batch.ledger import Attempt, Saved
+from kandiflux.batch.pictures import thumbnail
+from kandiflux.batch.shared import Books, Shared
+from kandiflux.client import Client
+from kandiflux.errors import (
+    JobInterrupted,
+    JobLost,
+    KandifluxError,
+    OutOfMemory,
+    OutputError,
+    OutputMissing,
+    ServerError,
+    ServerUnreachable,
+)
+from kandiflux.job import Job
+from kandiflux.result import Result
+
+__all__ = ["Collector", "Flight"]
+
+_WEBSOCKET_SAVER = "SaveImageWebsocket"
+
+
+@dataclass
+class Flight:
+    """A job on a server. adopted: sent by an earlier run, or found after its answer was lost."""
+
+    attempt: Attempt
+    job: Job
+    adopted: bool = False
+    asked: str = ""
+    """What was asked of the server about it: "", withdraw or cancel."""
+
+
+class Collector:
+    """Takes the jobs of one server that have ended; `run` is the work of any number of threads.
+
+    postpone: what the server has of the attempt is to be found out later.
+    """
+
+    def __init__(
+        self, client: Client, shared: Shared, books: Books, postpone: Callable[[Attempt, KandifluxError], None]
+    ) -> None:
+        self.flights: dict[str, Flight] = {}
+        """Jobs sent and not yet settled, by attempt."""
+        self.done = 0
+        self.pace: float | None = None
+        """Seconds that a job takes the server, of late."""
+        self.last_sign = 0.0
+        """When a job last ended or was taken, on the monotonic clock."""
+        self._client = client
+        self._shared = shared
+        self._books = books
+        self._postpone = postpone
+        self._ended: queue.SimpleQueue[Flight | None] = queue.SimpleQueue()
+        self._unshrunk: deque[Saved] = deque()
+        """What has been saved, and has no thumbnail yet."""
+        self._lock = threading.Lock()
+
+    def follow(self, flight: Flight) -> None:
+        """Waits for its end, whenever that comes."""
+        self.last_sign = time.monotonic()
+        self.flights[flight.attempt.id] = flight
+
+        def ended(job: Job) -> None:
+            self._ended.put(flight)
+            self._shared.notify()
+
+        flight.job.add_done_callback(ended)
+
+    def stop(self, threads: int) -> None:
+        """Ends so many calls of `run`, once all that has ended until now is collected."""
+        for _ in range(threads):
+            self._ended.put(None)
+
+    def run(self) -> None:
+        """Collects until it is stopped."""
+        while (flight := self._ended.get()) is not None:
+            self.last_sign = time.monotonic()
+            self._end(flight)
+            if self.flights.get(flight.attempt.id) is flight:
+                del self.flights[flight.attempt.id]
+            self._shared.notify()
+            while self._ended.empty() and self._shrink_one():
+                pass
+
+    def _shrink_one(self) -> bool:
+        """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""
+        try:
+            file = self._unshrunk.popleft()
+        except IndexError:
+            return False
+        thumbnail(self._shared.ledger, self._shared.folder, file)
+        return True
+
+    def _end(self, flight: Flight) -> None:
+        attempt, books = flight.attempt, self._books
+        try:
+            result = flight.job.result(0)
+        except JobLost as error:
+            books.lost(attempt, error)
+        except JobInterrupted as error:
+            if flight.asked:
+                books.withdrawn(attempt)
+            else:
+                books.failed(attempt, error)
+        except ServerUnreachable as error:
+            books.unknown(attempt, error)
+        except OutOfMemory as error:
+            self._free()
+            books.failed(attempt, error)
+        except KandifluxError as error:
+            books.failed(attempt, error)
+        else:
+            self._save(flight, result)
+
+    def _save(self, flight: Flight, result: Result) -> None:
+        attempt, books = flight.attempt, self._books
+        try:
+            _require_pictures(flight, result)
+            # Texts are files only where they are all that came: beside pictures they are remarks.
+            worth_keeping = result.files or [output for output in result.outputs if output.text]
+            files = save_outputs(worth_keeping, self._shared.folder, attempt.name, self._shared.ledger.has_name)
+        except OutputMissing as error:
+            # The server would answer from its cache again; what it forgets it has to make anew.
+            self._free()
+            books.failed(attempt, error, at_least=1)
+        except (ServerUnreachable, ServerError) as error:
+            self._postpone(attempt, error)
+        except OutputError as error:
+            if not isinstance(error.__cause__, OSError):
+                books.failed(attempt, error)
+                return
+            # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
+            self._shared.stop(error)
+        except KandifluxError as error:
+            books.failed(attempt, error)
+        else:
+            books.done(attempt, result, files)
+            if self._shared.pages:
+                self._unshrunk.extend(files)
+            with self._lock:
+                self.done += 1
+                if result.seconds is not None:
+                    self.pace = result.seconds if self.pace is None else (self.pace + result.seconds) / 2
+
+    def _free(self) -> None:
+        with contextlib.suppress(KandifluxError):
+            self._client.server.free()
+
+
+def _require_pictures(flight: Flight, result: Result) -> None:
+    nodes = result.prompt.nodes.values()
+    if flight.adopted and not result.files and any(node["class_type"] == _WEBSOCKET_SAVER for node in nodes):
+        raise OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")
