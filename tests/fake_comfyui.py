@@ -47,8 +47,8 @@ class FakeComfyUI:
     """Cuts every websocket after so many frames of the next job."""
     garbage: bool = False
     ending: str = "success"
-    """success, error, memory, interrupted, blocked, vanish (no history entry), nonsense (an unreadable one) or
-    hold (runs until released)"""
+    """success, error, memory, interrupted, blocked, vanish (no history entry), forget (that, and no word of its end, as
+    if restarted), nonsense (an unreadable entry) or hold (runs until released)"""
     websocket: bool = True
     view: str = "ok"
     """ok, missing, or truncated"""
@@ -215,6 +215,9 @@ class FakeComfyUI:
             "interrupted": ["execution_interrupted", {"prompt_id": prompt_id, "node_id": "1", "node_type": "X"}],
         }.get("interrupted" if self._stop_running else self.ending)
         if item not in self.running:
+            return
+        if self.ending == "forget":
+            self.running.remove(item)
             return
         if failed:
             await send(failed[0], failed[1])

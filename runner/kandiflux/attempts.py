@@ -44,7 +44,8 @@ def run_to_the_end(
     follow: waits for the job and fetches its files. front: as `Client.submit`. retry_oom: after OutOfMemory has the
     server free its memory, and tries once more. on_lost: `resubmit` runs a job again that is in neither queue nor
     history, three times at most; where somebody only cleared the history, it will have run twice. Where the server
-    lists a file of a cached node that is no longer there (OutputMissing), that node is made to run again, once.
+    lists a file of a cached node that is no longer there, or pictures came over a websocket that was lost
+    (OutputMissing), what makes them is run again, once.
     """
     freed = forced = False
     losses = 0
@@ -66,12 +67,16 @@ def run_to_the_end(
                 raise
             _log.warning("%s It is submitted again.", error.message)
         except OutputMissing as error:
-            cached = _cached_savers(job)
-            if forced or not cached:
+            if forced:
                 raise
             forced = True
+            # What sends its pictures over the websocket runs each time anyway.
+            if job.state == "done":
+                cached = _cached_savers(job)
+                if not cached:
+                    raise
+                prompt = prompt.forced_again(cached)
             _log.warning("%s Running what makes it again.", error.message)
-            prompt = prompt.forced_again(cached)
 
 
 def _cached_savers(job: Job) -> list[str]:

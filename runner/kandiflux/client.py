@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, UsageError
+from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, ServerError, UsageError
 from kandiflux.events import (
     Event,
     ExecutionFailed,
@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 _SOCKET_WAIT = 10.0
 _BEFORE_HISTORY = 0.02
+_BRISK = (5.0, 15.0)
 
 
 class Client:
@@ -207,9 +208,8 @@ class Client:
         """
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
-        found = find_prompts(
-            self.server, {job_id: known_as.get(job_id, job_id) for job_id in prompts}, settle, patience
-        )
+        wanted = {job_id: known_as.get(job_id, job_id) for job_id in prompts}
+        found, _ = find_prompts(self.server, wanted, settle, patience)
         jobs: dict[str, Job] = {}
         for job_id, prompt_id in found.items():
             prompt = prompts[job_id]
@@ -236,11 +236,13 @@ class Client:
         """Takes a job from the queue, or interrupts it if it is the one that runs."""
         if job.finished:
             return
-        self.server.delete_pending(job.prompt_id)
-        queue = self.server.queue()
-        # Old servers ignore the id and stop whatever runs, so make sure that it is this job.
-        if any(entry.is_job(job.prompt_id, job.marker) for entry in queue.running):
-            self.server.interrupt(job.prompt_id)
+        told = self.server
+        # Who cancels does not want to wait for long.
+        with Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_BRISK) as server:
+            server.delete_pending(job.prompt_id)
+            # Old servers ignore the id and stop whatever runs, so make sure that it is this job.
+            if any(entry.is_job(job.prompt_id, job.marker) for entry in server.queue().running):
+                server.interrupt(job.prompt_id)
         self._watcher.sweep_now()
 
     def listen(self, timeout: float = _SOCKET_WAIT) -> bool:
@@ -252,7 +254,9 @@ class Client:
         # Where the server (or a proxy) has no websocket, polling has to do.
         if self.listen() or self._warned:
             return
-        self.server.queue()
+        # Nothing is sent to a server that is not there; what it says does not matter here.
+        with contextlib.suppress(ServerError):
+            self.server.queue()
         self._warned = True
         _log.warning("no websocket to %s: following jobs by polling, without progress", self.url)
 

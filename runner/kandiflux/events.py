@@ -39,6 +39,8 @@ __all__ = [
     "ProgressState",
     "ServerStatus",
     "Unknown",
+    "execution_failed",
+    "execution_interrupted",
     "parse_binary",
     "parse_text",
 ]

@@ -14,6 +14,7 @@ from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError
 from kandiflux.events import (
     Event,
     ExecutionStarted,
+    ExecutionSucceeded,
     JobFinished,
     JobQueued,
     NodeProgress,
@@ -70,6 +71,7 @@ class Job:
         self._event_callbacks: tuple[Callable[[Event], None], ...] = ()
         self._cancelled = False
         self._position: int | None = None
+        self._unsent = {node_id for node_id in prompt.nodes if prompt.class_type(node_id) == _WEBSOCKET_SAVER}
 
     def __repr__(self) -> str:
         return f"<Job {self.prompt_id} {self._state}>"
@@ -180,7 +182,18 @@ class Job:
         self._cancelled = True
 
     @property
+    def has_all_pictures(self) -> bool:
+        """Whether what its nodes send over the websocket, and history does not hold, has come."""
+        return not self._unsent
+
+    def told(self) -> list[Event]:
+        """Its events until now."""
+        with self._changed:
+            return [event for event in self._log if event is not None]
+
+    @property
     def cancelled(self) -> bool:
+        """Whether it was cancelled from here."""
         return self._cancelled
 
     def deliver(self, event: Event) -> None:
@@ -188,7 +201,11 @@ class Job:
         if isinstance(event, ExecutionStarted):
             self._state = "running"
         elif isinstance(event, NodeStarted):
+            if event.display_node_id != self.current_node:
+                self._unsent.discard(self.current_node or "")
             self.current_node = event.display_node_id
+        elif isinstance(event, ExecutionSucceeded):
+            self._unsent.clear()
         elif isinstance(event, Preview):
             self._keep_if_saved(event)
         with self._changed:
@@ -206,6 +223,7 @@ class Job:
             self._call(callback, event)
 
     def queued(self, position: int | None) -> None:
+        """It waits, with so many jobs before it; None where that is not known."""
         if self._state in ("submitting", "queued"):
             changed = self._state == "submitting" or position not in (None, self._position)
             self._state, self._position = "queued", position
@@ -213,6 +231,7 @@ class Job:
                 self.deliver(JobQueued(self.prompt_id, position=position))
 
     def running(self) -> None:
+        """It runs."""
         if self._state in ("submitting", "queued"):
             self._state = "running"
 

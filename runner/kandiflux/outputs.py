@@ -55,7 +55,9 @@ _LONGEST_NAME = 180
 class FileSource(Protocol):
     """Where files come from; `kandiflux.server.Server` is one."""
 
-    def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]: ...
+    def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]:
+        """A stored file's bytes, in pieces. OutputMissing, ServerUnreachable or ServerError where they do not come."""
+        ...
 
 
 @dataclass(frozen=True)

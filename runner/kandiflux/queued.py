@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from kandiflux.errors import UsageError
+from kandiflux.json_values import as_list, as_object, is_list
 from kandiflux.owner import OWNER, this_owner
 
 if TYPE_CHECKING:
@@ -107,11 +108,11 @@ def interrupt(server: Server, wanted: str | None = None) -> str | None:
 
 
 def _job(entry: QueueEntry, state: Literal["running", "pending"], position: int) -> QueuedJob:
-    nodes = _mapping(entry.item[2] if len(entry.item) > 2 else None)
-    extra = _mapping(entry.item[3] if len(entry.item) > 3 else None)
-    workflow = _mapping(_mapping(extra.get("extra_pnginfo")).get("workflow"))
-    about = _mapping(_mapping(workflow.get("extra")).get("kandiflux"))
-    text = " ".join(next(_texts(nodes, _mapping(about.get("parameters"))), "").split())
+    nodes = as_object(entry.item[2] if len(entry.item) > 2 else None)
+    extra = as_object(entry.item[3] if len(entry.item) > 3 else None)
+    workflow = as_object(as_object(extra.get("extra_pnginfo")).get("workflow"))
+    about = as_object(as_object(workflow.get("extra")).get("kandiflux"))
+    text = " ".join(next(_texts(nodes, as_object(about.get("parameters"))), "").split())
     return QueuedJob(
         entry.prompt_id,
         state,
@@ -124,7 +125,7 @@ def _job(entry: QueueEntry, state: Literal["running", "pending"], position: int)
 
 def _texts(nodes: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
     """What may be the prompt, the likeliest first: the workflow's own parameter, then texts by their input's name."""
-    target = _mapping(parameters.get("prompt"))
+    target = as_object(parameters.get("prompt"))
     yield from _text_of(nodes, str(target.get("node")), str(target.get("input")))
     for pair in _pairs(target.get("nodes")):
         yield from _text_of(nodes, str(pair[0]), str(pair[1]))
@@ -134,16 +135,10 @@ def _texts(nodes: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[
 
 
 def _text_of(nodes: Mapping[str, Any], node_id: str, name: str) -> Iterator[str]:
-    value = _mapping(_mapping(nodes.get(node_id)).get("inputs")).get(name)
+    value = as_object(as_object(nodes.get(node_id)).get("inputs")).get(name)
     if isinstance(value, str) and value.strip():
         yield value
 
 
-def _pairs(value: object) -> list[list[object]]:
-    listed = cast("list[object]", value) if isinstance(value, list) else []
-    return [pair for one in listed if isinstance(one, list) and len(pair := cast("list[object]", one)) == 2]
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    """Anything may stand in a queue that anyone can post to."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+def _pairs(value: object) -> list[list[Any]]:
+    return [pair for pair in as_list(value) if is_list(pair) and len(pair) == 2]

@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from kandiflux.errors import JobError, JobInterrupted, NodeFailed, OutOfMemory
-from kandiflux.events import ExecutionFailed, execution_failed
+from kandiflux.events import (
+    Event,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    ExecutionSucceeded,
+    NodeExecuted,
+    NodesCached,
+    execution_failed,
+)
 from kandiflux.json_values import as_object, is_array, is_object
 from kandiflux.outputs import FileSource, Output, collect_outputs
 from kandiflux.prompt import Prompt
 
-__all__ = ["Result", "node_error", "outcome"]
+__all__ = ["Result", "node_error", "outcome", "outcome_of_events"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,35 @@ def outcome(
         cached_nodes=tuple(str(node) for node in cached),
         seconds=_seconds(messages),
     )
+
+
+def outcome_of_events(
+    prompt_id: str,
+    prompt: Prompt,
+    events: Sequence[Event],
+    source: FileSource | None,
+    over_websocket: Sequence[Output] = (),
+) -> Result | JobError | None:
+    """What the events of a job say of its end, where history no longer does; None where they do not reach so far."""
+    ended = False
+    outputs: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
+    cached: tuple[str, ...] = ()
+    for event in events:
+        if isinstance(event, ExecutionInterrupted):
+            return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
+        if isinstance(event, ExecutionFailed) and event.terminal:
+            return node_error(prompt_id, prompt, event)
+        if isinstance(event, NodeExecuted):
+            outputs[event.node_id] = event.output
+            meta[event.node_id] = {"display_node": event.display_node_id}
+        elif isinstance(event, NodesCached):
+            cached = event.node_ids
+        ended = ended or isinstance(event, ExecutionSucceeded)
+    if not ended:
+        return None
+    entry = {"outputs": outputs, "meta": meta, "status": {"messages": [["execution_cached", {"nodes": cached}]]}}
+    return outcome(prompt_id, prompt, entry, source, over_websocket)
 
 
 def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:

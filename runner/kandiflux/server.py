@@ -23,7 +23,7 @@ from kandiflux.errors import (
 from kandiflux.json_values import as_object, is_dict, is_list
 from kandiflux.transport import Answer, Transport
 
-__all__ = ["Answer", "Queue", "QueueEntry", "Server"]
+__all__ = ["MARKER", "Answer", "Queue", "QueueEntry", "Server"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +95,12 @@ class Server:
 
     @property
     def verify(self) -> bool | str:
+        """Whether certificates are checked, or the bundle that they are checked with."""
         return self._transport.verify
 
     @property
     def cert(self) -> str | tuple[str, str] | None:
+        """The client certificate, as it was given."""
         return self._transport.cert
 
     def close(self) -> None:

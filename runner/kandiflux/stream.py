@@ -90,6 +90,7 @@ class EventStream:
 
     @property
     def connected(self) -> bool:
+        """Whether a connection stands now."""
         return self._connected.is_set()
 
     def start(self) -> None:
@@ -105,6 +106,7 @@ class EventStream:
         return self.connected
 
     def close(self) -> None:
+        """Ends the connection and the reader."""
         self._stop.set()
         with self._lock:
             socket, thread = self._socket, self._thread

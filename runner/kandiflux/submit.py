@@ -1,7 +1,8 @@
 """Handing a prompt to a server exactly once.
 
 ComfyUI never compares ids: the same prompt posted twice runs twice. So when an answer is lost, queue and history
-are asked before anything is posted again, and where the request may still be on its way nothing is posted at all.
+are asked before anything is posted again. Nothing is posted again where the request may still be on its way, nor where
+the server was gone meanwhile: it may have begun the job and forgotten it.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def submit_prompt(
     body = prompt_body(prompt, job_id, client_id, front=front)
     lost: AnswerLost | None = None
     refused: ServerError | None = None
+    steady = True
     for attempt in range(_ATTEMPTS):
         try:
             answer = server.post_prompt(body)
@@ -87,16 +89,16 @@ def submit_prompt(
             break
         try:
             looked_for = patience if still_coming else settle
-            found = find_prompts(server, {job_id: job_id}, looked_for, patience).get(job_id)
+            found, steady = find_prompts(server, {job_id: job_id}, looked_for, patience)
         except (ServerUnreachable, ServerError):
             # An earlier request may have come through all the same.
             lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
             break
-        if found is not None:
-            return Accepted(found)
-        if still_coming:
+        if job_id in found:
+            return Accepted(found[job_id])
+        if still_coming or not steady:
             break
-    if lost is None and refused is not None:
+    if lost is None and refused is not None and steady:
         raise refused
     raise AnswerLost(
         f"Whether {server.url} took the job {job_id} cannot be found out.",
@@ -120,21 +122,24 @@ def _as_error(answer: Answer) -> ServerError:
     )
 
 
-def find_prompts(server: Server, wanted: Mapping[str, str], seconds: float, patience: float) -> dict[str, str]:
-    """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers.
+def find_prompts(
+    server: Server, wanted: Mapping[str, str], seconds: float, patience: float
+) -> tuple[dict[str, str], bool]:
+    """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers;
+    and whether it answered all the time: else it may have been restarted, and have forgotten what it had.
 
     wanted: the id that the server should know each job by, by our own id of it (often the same). Raises what the
     server last answered where it has been silent for `patience` seconds.
     """
     start = time.monotonic()
     found: dict[str, str] = {}
-    looks, unreachable_since = 0, None
+    looks, unreachable_since, steady = 0, None, True
     while looks < 2 or time.monotonic() - start < seconds:
         missing = {job_id: prompt_id for job_id, prompt_id in wanted.items() if job_id not in found}
         try:
             found |= _look(server, missing)
         except (ServerUnreachable, ServerError) as error:
-            unreachable_since = unreachable_since or time.monotonic()
+            unreachable_since, steady = unreachable_since or time.monotonic(), False
             if time.monotonic() - unreachable_since > patience:
                 raise
             _log.debug("cannot look for %s yet: %s", ", ".join(missing), error.message)
@@ -143,7 +148,7 @@ def find_prompts(server: Server, wanted: Mapping[str, str], seconds: float, pati
                 break
             looks, unreachable_since = looks + 1, None
         time.sleep(_LOOK_PAUSE)
-    return found
+    return found, steady
 
 
 def _look(server: Server, wanted: Mapping[str, str]) -> dict[str, str]:

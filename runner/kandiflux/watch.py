@@ -15,10 +15,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kandiflux.errors import JobInterrupted, JobLost, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.errors import (
+    JobError,
+    JobInterrupted,
+    JobLost,
+    OutputMissing,
+    ProtocolError,
+    ServerError,
+    ServerUnreachable,
+)
 from kandiflux.job import Job
 from kandiflux.json_values import is_object
-from kandiflux.result import outcome
+from kandiflux.result import Result, outcome, outcome_of_events
 from kandiflux.server import Queue, Server
 
 __all__ = ["Watcher"]
@@ -30,6 +38,9 @@ _FEW, _GATHER_SECONDS, _MOST_AT_ONCE = 4, 0.01, 64
 _ORPHAN_SECONDS = 1.0
 _AGAIN_SECONDS = 0.25
 _ABSENCES = 2
+_TROUBLES = 5
+_CLOSE_SECONDS = 1.0
+_PICTURES_SECONDS = 5.0
 
 
 class Watcher:
@@ -49,7 +60,10 @@ class Watcher:
         self._open: dict[str, Job] = {}
         self._hints: dict[str, tuple[float, float]] = {}
         self._absent: dict[str, int] = {}
-        self._troubled: dict[str, float] = {}
+        self._troubled: dict[str, tuple[float, int]] = {}
+        """Since when a job's history cannot be read, and how often it was tried."""
+        self._incomplete: dict[str, float] = {}
+        """Since when a job that has ended waits for its pictures."""
         self._next_sweep = 0.0
         self._hints_read = 0.0
         self._unreachable_since: float | None = None
@@ -81,12 +95,14 @@ class Watcher:
             self._wake.notify()
 
     def close(self) -> None:
+        """Ends the thread; jobs that have not ended stay as they are."""
         with self._wake:
             self._stop = True
             self._wake.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            # It may be in the middle of a request that is never answered, and ends with that.
+            thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
@@ -119,11 +135,13 @@ class Watcher:
     def _follow_hints(self, jobs: Sequence[Job]) -> None:
         entries: Mapping[str, Any] = self._newest_entries(len(jobs) + _FEW) if len(jobs) > 1 else {}
         for job in jobs:
-            ended = self._finish_from_history(job, entries.get(job.prompt_id))
+            if self._stop:
+                return
+            self._find_in_history(job, entries.get(job.prompt_id))
             with self._wake:
                 _, pause = self._hints.pop(job.marker, (0.0, _HINT_PAUSE))
                 # ComfyUI says "success" shortly before it writes the history.
-                if not ended and pause <= _LAST_HINT_PAUSE:
+                if not job.finished and pause <= _LAST_HINT_PAUSE:
                     self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
         self._hints_read = time.monotonic()
 
@@ -146,17 +164,21 @@ class Watcher:
         self._unreachable_since = None
         again = self._poll_seconds
         for job in jobs:
+            if self._stop:
+                return
             if self._orphaned(job):
                 again = min(again, _ORPHAN_SECONDS)
-            if job.finished or self._in_queue(job, queue) or self._finish_from_history(job):
+            if job.finished or self._in_queue(job, queue) or self._find_in_history(job):
                 self._absent.pop(job.marker, None)
+                if job.marker in self._incomplete:
+                    again = min(again, _AGAIN_SECONDS)
                 continue
             if job.marker in self._troubled:
                 again = min(again, _AGAIN_SECONDS)
                 continue
             absences = self._absent[job.marker] = self._absent.get(job.marker, 0) + 1
             if absences >= _ABSENCES:
-                job.finish(_gone(job))
+                self._finish_absent(job)
             else:
                 again = min(again, _AGAIN_SECONDS)
         with self._wake:
@@ -176,27 +198,29 @@ class Watcher:
             job.queued(places[0] + len(queue.running))
         return bool(running or places)
 
-    def _finish_from_history(self, job: Job, read: object = None) -> bool:
-        """Whether it has ended. read: its history, where that was read already.
+    def _find_in_history(self, job: Job, read: object = None) -> bool:
+        """Whether it is there, and so has ended. read: its history, where that was read already.
 
-        It may not be readable while the server and other jobs are well: that is borne for `patience` seconds, and
-        holds up nobody else.
+        It may not be readable while the server and other jobs are well: that is borne for `patience` seconds and
+        several tries, and costs nobody else.
         """
         if job.finished:
             return True
         try:
             entry = read if is_object(read) else self._server.history(job.prompt_id, again=False)
         except (ServerUnreachable, ServerError) as error:
-            since = self._troubled.setdefault(job.marker, time.monotonic())
+            since, times = self._troubled.get(job.marker, (time.monotonic(), 0))
+            self._troubled[job.marker] = since, times + 1
             _log.info("the history of %s cannot be read: %s", job.prompt_id, error.message)
-            if self._unreachable_since is None and time.monotonic() - since >= self._patience:
+            borne = time.monotonic() - since >= self._patience and times >= _TROUBLES
+            if self._unreachable_since is None and borne:
                 job.finish(error)
             return job.finished
         self._troubled.pop(job.marker, None)
         if entry is None:
             return False
         try:
-            job.finish(outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket))
+            ended = outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             unreadable = ProtocolError(
                 f"The history entry of the job {job.prompt_id} cannot be read.",
@@ -205,7 +229,34 @@ class Watcher:
             )
             unreadable.__cause__ = error
             job.finish(unreadable)
+        else:
+            self._finish_complete(job, ended)
         return True
+
+    def _finish_complete(self, job: Job, ended: Result | JobError) -> None:
+        """Ends it, unless pictures are still to come over the websocket; where they cannot, it has failed."""
+        if not isinstance(ended, Result) or job.has_all_pictures:
+            job.finish(ended)
+            return
+        since = self._incomplete.setdefault(job.marker, time.monotonic())
+        if self._orphaned(job) or time.monotonic() - since >= _PICTURES_SECONDS:
+            job.finish(
+                OutputMissing(
+                    f"Pictures of the job {job.prompt_id} were sent over a websocket that was lost, and history does "
+                    "not hold them.",
+                    hint="Run it again. SaveImage, instead of SaveImageWebsocket, keeps pictures on the server.",
+                )
+            )
+
+    def _finish_absent(self, job: Job) -> None:
+        """Neither queue nor history has it: somebody may have cleared the history, and the events told how it ended."""
+        ended: Result | JobError | None = None
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # of a frame that was no ComfyUI's
+            ended = outcome_of_events(job.prompt_id, job.prompt, job.told(), self._server, job.over_websocket)
+        if ended is None:
+            job.finish(_gone(job))
+        else:
+            self._finish_complete(job, ended)
 
     def _bear(self, error: ServerUnreachable | ServerError, jobs: list[Job]) -> None:
         now = time.monotonic()
@@ -232,6 +283,7 @@ class Watcher:
                 self._hints.pop(marker, None)
                 self._absent.pop(marker, None)
                 self._troubled.pop(marker, None)
+                self._incomplete.pop(marker, None)
 
 
 def _gone(job: Job) -> JobInterrupted | JobLost:

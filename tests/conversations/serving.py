@@ -183,7 +183,7 @@ def nodes_are_described_alike(client: Recorder) -> None:
     packed = [name for name, info in every.items() if info["python_module"].startswith("custom_nodes.")]
     native = "Kandinsky/native"  # only where the models are ComfyUI's
     packed = [n for n in packed if n.startswith(("Probe", "Kand")) and every[n]["category"] != native]
-    assert len([name for name in packed if name.startswith("Probe")]) == 14
+    assert len([name for name in packed if name.startswith("Probe")]) == 15
     assert any(name.startswith("Kandinsky") for name in packed)
     for name in sorted([*CORE, *packed]):
         described = client.quietly("GET", f"/object_info/{name}").json()

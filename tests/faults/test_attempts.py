@@ -57,7 +57,7 @@ def test_out_of_memory_again_is_the_end(comfy: FakeComfyUI, client: Client) -> N
 
 
 def test_nobody_asked_for_another_attempt(comfy: FakeComfyUI, client: Client) -> None:
-    for ending, error in (("memory", OutOfMemory), ("vanish", JobLost), ("error", NodeFailed)):
+    for ending, error in (("memory", OutOfMemory), ("forget", JobLost), ("error", NodeFailed)):
         comfy.ending = ending
         comfy.ran.clear()
         with pytest.raises(error):
@@ -74,14 +74,14 @@ def test_other_failures_are_never_tried_again(comfy: FakeComfyUI, client: Client
 
 
 def test_a_lost_job_is_submitted_again_under_a_new_id(comfy: FakeComfyUI, client: Client) -> None:
-    comfy.ending = "vanish"
+    comfy.ending = "forget"
     result = run_to_the_end(client, Prompt.from_api(prompt()), Mending(comfy, 2), on_lost="resubmit")
     assert result.images
     assert len(set(comfy.ran)) == len(comfy.ran) == 3
 
 
 def test_a_job_that_is_lost_again_and_again_is_given_up(comfy: FakeComfyUI, client: Client) -> None:
-    comfy.ending = "vanish"
+    comfy.ending = "forget"
     with pytest.raises(JobLost):
         run_to_the_end(client, Prompt.from_api(prompt()), wait, on_lost="resubmit")
     assert len(comfy.ran) == 4

@@ -93,7 +93,7 @@ def test_a_restart_that_forgets_the_jobs_has_them_run_again(comfy: FakeComfyUI, 
 
 
 def test_lost_jobs_fail_where_that_is_wanted(comfy: FakeComfyUI, tmp_path: Path) -> None:
-    comfy.ending = "vanish"
+    comfy.ending = "forget"
     summary = batch(comfy, tmp_path, terms=Terms(resubmit=False)).run()
     assert summary.failed == 3
     with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
@@ -101,7 +101,7 @@ def test_lost_jobs_fail_where_that_is_wanted(comfy: FakeComfyUI, tmp_path: Path)
 
 
 def test_a_job_that_takes_its_server_down_is_not_sent_for_ever(comfy: FakeComfyUI, tmp_path: Path) -> None:
-    comfy.ending = "vanish"
+    comfy.ending = "forget"
     summary = batch(comfy, tmp_path, 1).run()
     assert summary.failed == 1
     assert len(comfy.ran) == 4

@@ -88,8 +88,16 @@ def test_a_server_that_stays_away_ends_the_wait(comfy: FakeComfyUI, client: Clie
 
 
 def test_a_history_that_was_cleared(comfy: FakeComfyUI, client: Client) -> None:
+    """Its events have told how the job ended, and with what."""
     comfy.ending = "vanish"
-    with pytest.raises(JobLost):
+    result = client.submit(prompt()).result(WAIT)
+    assert [image.read() for image in result.images] == [PNG]
+    assert result.images[0].title == "Result"
+
+
+def test_a_history_that_was_cleared_and_no_events(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending, comfy.silent = "vanish", True
+    with pytest.raises(JobLost, match="neither the queue nor the history"):
         client.submit(prompt()).result(WAIT)
 
 

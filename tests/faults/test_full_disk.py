@@ -15,7 +15,7 @@ from tests.hosts import ROOT, RunningHost
 
 resource = pytest.importorskip("resource", reason="no limits of file sizes there")
 
-COUNT = 20
+COUNT = 40
 
 
 def kandiflux(*words: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,7 @@ def test_a_picture_that_does_not_fit(lite_host: RunningHost, tmp_path: Path) -> 
     ("largest_file", "ballast", "said"),
     [
         pytest.param(1_000, 0, "ledger", id="from the beginning"),
+        pytest.param(300_000, 0, "ledger", id="the ledger, midway"),
         pytest.param(300_000, 400_000, "File too large", id="a picture"),
     ],
 )

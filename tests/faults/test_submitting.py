@@ -99,7 +99,7 @@ def test_many_that_may_be_there_are_looked_for_together(comfy: FakeComfyUI, clie
     jobs += [client.submit(prompt(width=80 + number)) for number in range(4)]
     comfy.asked.clear()
     wanted = {job.marker: job.marker for job in jobs} | {f"never-{number}": f"never-{number}" for number in range(4)}
-    assert find_prompts(client.server, wanted, 0.0, 0.0) == {job.marker: job.prompt_id for job in jobs}
+    assert find_prompts(client.server, wanted, 0.0, 0.0) == ({job.marker: job.prompt_id for job in jobs}, True)
     assert comfy.asked.count("/history") == 2
     comfy.call(comfy.release())
 

@@ -30,16 +30,13 @@ from kandiflux.result import Result
 
 __all__ = ["Collector", "Flight"]
 
-_WEBSOCKET_SAVER = "SaveImageWebsocket"
-
 
 @dataclass
 class Flight:
-    """A job on a server. adopted: sent by an earlier run, or found after its answer was lost."""
+    """A job on a server."""
 
     attempt: Attempt
     job: Job
-    adopted: bool = False
     asked: str = ""
     """What was asked of the server about it: "", withdraw or cancel."""
 
@@ -89,7 +86,11 @@ class Collector:
         """Collects until it is stopped."""
         while (flight := self._ended.get()) is not None:
             self.last_sign = time.monotonic()
-            self._end(flight)
+            try:
+                self._end(flight)
+            except OutputError as error:
+                # The ledger cannot be written. The attempt stays open there: the next run looks for the job.
+                self._shared.stop(error)
             if self.flights.get(flight.attempt.id) is flight:
                 del self.flights[flight.attempt.id]
             self._shared.notify()
@@ -121,6 +122,9 @@ class Collector:
         except OutOfMemory as error:
             self._free()
             books.failed(attempt, error)
+        except OutputMissing as error:
+            # Its pictures came over a websocket that is gone; they can be made again.
+            books.failed(attempt, error, at_least=1)
         except KandifluxError as error:
             books.failed(attempt, error)
         else:
@@ -129,7 +133,6 @@ class Collector:
     def _save(self, flight: Flight, result: Result) -> None:
         attempt, books = flight.attempt, self._books
         try:
-            _require_pictures(flight, result)
             # Texts are files only where they are all that came: beside pictures they are remarks.
             worth_keeping = result.files or [output for output in result.outputs if output.text]
             files = save_outputs(worth_keeping, self._shared.folder, attempt.name, self._shared.ledger.has_name)
@@ -159,9 +162,3 @@ class Collector:
     def _free(self) -> None:
         with contextlib.suppress(KandifluxError):
             self._client.server.free()
-
-
-def _require_pictures(flight: Flight, result: Result) -> None:
-    nodes = result.prompt.nodes.values()
-    if flight.adopted and not result.files and any(node["class_type"] == _WEBSOCKET_SAVER for node in nodes):
-        raise OutputMissing("Its pictures came over a websocket that is gone; history does not hold them.")

@@ -27,6 +27,7 @@ class BatchEvent:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def as_dict(self) -> dict[str, Any]:
+        """JSON form: `event` and what it is about."""
         return {"event": self.kind, **self.about}
 
 
@@ -61,4 +62,5 @@ class Summary:
 
     @property
     def complete(self) -> bool:
+        """Whether every job is done."""
         return self.done == self.total

@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from kandiflux.batch.grid import Axis
 from kandiflux.errors import UsageError
+from kandiflux.json_values import is_list, is_object
 
 __all__ = ["JobList", "Listed", "Row", "read_jobs"]
 
@@ -164,19 +165,18 @@ def _yaml(path: Path, text: str) -> Any:
 
 
 def _objects(path: Path, data: Any) -> list[Row]:
-    if isinstance(data, Mapping):
-        data = cast("Mapping[Any, Any]", data).get("jobs", data)
-    if not isinstance(data, list):
+    if is_object(data):
+        data = data.get("jobs", data)
+    if not is_list(data):
         raise UsageError(f"{path} is no list of jobs.", expected=_FORMS, got=type(data).__name__)
-    return [_row(f"{path} job {number}", values) for number, values in enumerate(cast("list[Any]", data), 1)]
+    return [_row(f"{path} job {number}", values) for number, values in enumerate(data, 1)]
 
 
 def _row(where: str, values: Any) -> Row:
-    if not isinstance(values, Mapping):
+    if not is_object(values):
         raise UsageError(f"{where} is no object.", expected='{"prompt": "a cat", "steps": 20}', got=str(values)[:80])
-    named = cast("Mapping[Any, Any]", values)
-    for name, value in named.items():
+    for name, value in values.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise UsageError(f"{where}: {name} has no plain value.", expected="a text, number, true or false",
                              got=str(value)[:80])  # fmt: skip
-    return Row({str(name): value for name, value in named.items() if value is not None}, where)
+    return Row({str(name): value for name, value in values.items() if value is not None}, where)

@@ -87,6 +87,8 @@ class Lane:
         self._lock = threading.Lock()
         self._unsettled = list(unsettled)
         self._late: set[str] = set()
+        self._lost_at: dict[str, float] = {}
+        """When the answer to an attempt was lost, on the monotonic clock: others may be put forward."""
         self._troubled: dict[str, float] = {}
         self._abandoned: list[str] = []
         self._uploaded: dict[tuple[Path, int, int], str] = {}
@@ -102,6 +104,7 @@ class Lane:
                 ("attend", self._attend),
             )
         ]
+        self._supplier = self._threads[0]
 
     @property
     def usable(self) -> bool:
@@ -112,9 +115,11 @@ class Lane:
     def busy(self) -> bool:
         """Something that was sent here has not been settled, and may yet be."""
         sent = self._handing_over or bool(self._flights)
-        return sent or bool(self._unsettled and self.state not in ("gone", "unfit"))
+        settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
+        return sent or bool(self._unsettled and settling)
 
     def start(self) -> None:
+        """Starts its threads."""
         for thread in self._threads:
             thread.start()
 
@@ -131,6 +136,7 @@ class Lane:
         self._prober.close()
 
     def status(self) -> LaneStatus:
+        """What it does now."""
         flights = list(self._flights.values())
         running = next((flight for flight in flights if flight.job.state == "running"), None)
         about: dict[str, Any] = {}
@@ -212,6 +218,7 @@ class Lane:
             job = self.client.submit(prompt, job_id=attempt.id, patience=0.0)
         except AnswerLost as error:
             _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
+            self._lost_at[attempt.id] = time.monotonic()
             if isinstance(error.__cause__, AnswerLost) and error.__cause__.still_coming:
                 self._late.add(attempt.id)
             self._postpone(attempt, error)
@@ -261,13 +268,13 @@ class Lane:
         for attempt in filter(self._is_ours_to_settle, attempts):
             if attempt.id in jobs:
                 self._books.found(attempt)
-                self._follow(Flight(attempt, jobs[attempt.id], adopted=True))
+                self._follow(Flight(attempt, jobs[attempt.id]))
             else:
                 self._books.lost(attempt, _never_arrived(attempt, self.name))
 
     def _settle_seconds(self, attempt: Attempt) -> float:
         """A server may be slow to take what was sent a moment ago, a gateway slower to hand it on."""
-        age = max(0.0, time.time() - attempt.begun)
+        age = time.monotonic() - self._lost_at.get(attempt.id, time.monotonic())
         return max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
 
     def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:

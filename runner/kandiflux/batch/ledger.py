@@ -114,6 +114,7 @@ class Counts:
 
     @property
     def total(self) -> int:
+        """Jobs in the list."""
         return self.waiting + self.sent + self.done + self.failed
 
 
@@ -135,10 +136,12 @@ class Ledger:
             raise
 
     def close(self) -> None:
+        """Closes the file; nothing can be asked or written afterwards."""
         with self._lock, self._mapped():
             self._db.close()
 
     def about(self, key: str) -> str | None:
+        """What the batch noted of itself under this key; None where it noted nothing."""
         row = self._one("SELECT value FROM about WHERE key = ?", key)
         return None if row is None else str(row[0])
 
@@ -178,6 +181,7 @@ class Ledger:
         return len(gone)
 
     def counts(self) -> Counts:
+        """The jobs of the list by state."""
         rows = self._all("SELECT state, count(*) FROM jobs WHERE position IS NOT NULL GROUP BY state")
         return Counts(**{str(state): int(count) for state, count in rows})
 
@@ -207,6 +211,7 @@ class Ledger:
             last = int(rows[-1][1])
 
     def has_name(self, name: str) -> bool:
+        """Whether a job's pictures are called this."""
         return self._one("SELECT 1 FROM jobs WHERE name = ?", name) is not None
 
     def by_server(self) -> list[tuple[str, int, float | None, float | None]]:
@@ -311,10 +316,12 @@ class Ledger:
     # Pictures
 
     def thumbnail(self, file: Saved) -> bytes | None:
+        """A picture's thumbnail as WebP; None where none was kept of this very file."""
         row = self._one("SELECT webp FROM thumbnails WHERE path = ? AND size = ?", file.path, file.size)
         return None if row is None else bytes(row[0])
 
     def keep_thumbnail(self, file: Saved, webp: bytes) -> None:
+        """Keeps a picture's thumbnail."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (file.path, file.size, webp))
 
@@ -339,7 +346,7 @@ class Ledger:
         self._db.execute("UPDATE attempts SET state = ?, ended = ? WHERE id = ?", (state, time.time(), attempt.id))
 
     def _again_or_failed(self, attempt: Attempt, error: Mapping[str, Any], column: str, allowed: int) -> bool:
-        count = self._db.execute(f"SELECT {column} FROM jobs WHERE id = ?", (attempt.job,)).fetchone()[0]
+        count: int = self._db.execute(f"SELECT {column} FROM jobs WHERE id = ?", (attempt.job,)).fetchone()[0]
         again = count <= allowed
         self._db.execute(
             "UPDATE jobs SET state = ?, error = ?, server = ?, ended = ? WHERE id = ?",

@@ -83,9 +83,11 @@ class Unique:
         self._count: dict[str, int] = {}
 
     def block(self, name: str) -> None:
+        """Never gives this name."""
         self._taken.add(name.casefold())
 
     def take(self, name: str) -> str:
+        """This name, or the next one of it that is free."""
         found, key = name, name.casefold()
         number = self._count.get(key, 1)
         while found.casefold() in self._taken:

@@ -12,7 +12,7 @@ from kandiflux.batch.ledger import Ledger, Saved
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["THUMBNAIL", "open_picture", "thumbnail"]
+__all__ = ["THUMBNAIL", "fitted_size", "open_picture", "thumbnail"]
 
 THUMBNAIL = 256
 """Longest side in pixels."""

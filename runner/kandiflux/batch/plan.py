@@ -99,6 +99,7 @@ class Plan:
             yield index, f"{digest}#{before[digest]}", job
 
     def job(self, index: int, key: str, job: Listed, namer: _Namer) -> PlannedJob:
+        """One job of the list, with everything that is settled before it is sent."""
         values = self._checked.seeds.fixed(job, index - 1)
         shown = {**self._checked.defaults, **values}
         seeds = [shown[name] for name in self._checked.seeds.names if name in shown]

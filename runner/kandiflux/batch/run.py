@@ -52,6 +52,7 @@ def named_client(server: str, patience: float) -> Client:
 
 
 def client_of(how: Connection, patience: float) -> Client:
+    """A client for one of the batch's servers; patience: seconds it may be gone."""
     return Client(
         how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=_POLL_SECONDS, patience=patience
     )

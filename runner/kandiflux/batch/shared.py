@@ -56,10 +56,12 @@ class Shared:
     fatal: BaseException | None = None
 
     def notify(self) -> None:
+        """Wakes who waits for a change."""
         with self.changed:
             self.changed.notify_all()
 
     def stop(self, fatal: BaseException | None = None) -> None:
+        """Nothing more is sent; fatal: why, where that ends the batch."""
         with self.changed:
             self.stopping = True
             self.fatal = self.fatal or fatal
@@ -75,12 +77,15 @@ class Books:
         self._server = server
 
     def sent(self, attempt: Attempt) -> None:
+        """It is on the server."""
         self._shared.emit("sent", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def found(self, attempt: Attempt) -> None:
+        """It was on the server already, from an earlier run."""
         self._shared.emit("found", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def done(self, attempt: Attempt, result: Result, files: Sequence[Saved]) -> None:
+        """It is done, and these are its files."""
         folder = self._shared.folder
         self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds)
         for file in files:
@@ -94,6 +99,7 @@ class Books:
         self._tell("failed", attempt, error, again=self._ledger.failed(attempt, error.as_dict(), retries=retries))
 
     def lost(self, attempt: Attempt, error: JobLost) -> None:
+        """The server knows nothing of it any more; it is sent again where that is wanted and was not done too often."""
         resubmits = RESUBMITS if self._shared.terms.resubmit else 0
         self._tell("lost", attempt, error, again=self._ledger.lost(attempt, error.as_dict(), resubmits=resubmits))
 
@@ -103,6 +109,7 @@ class Books:
         self._tell("failed", attempt, error, again=False)
 
     def withdrawn(self, attempt: Attempt) -> None:
+        """It was taken back, and waits again."""
         self._ledger.withdrawn(attempt)
         self._shared.emit("withdrawn", index=attempt.index)
 

@@ -31,7 +31,9 @@ _STATES = {
 class Show(Protocol):
     """Where a batch is shown."""
 
-    def event(self, event: BatchEvent) -> None: ...
+    def event(self, event: BatchEvent) -> None:
+        """What happens."""
+        ...
 
     def say(self, text: str) -> None:
         """Something for the person before the terminal."""
@@ -66,6 +68,7 @@ class Lines:
             self.say(text)
 
     def path(self, path: str) -> None:
+        """A file is there."""
         print(path, flush=True)
 
     def say(self, text: str) -> None:
