@@ -143,6 +143,9 @@ class Client:
         if on_event is not None:
             job.add_event_callback(on_event)
         self._open_socket()
+        if not job.has_all_pictures:
+            # They come over the websocket and no other way.
+            self._stream.wait_connected(_SOCKET_WAIT)
         with self._lock:
             self._jobs[job.prompt_id] = job
         try:

@@ -162,9 +162,13 @@ class ProtocolError(ServerError):
 
 
 class ServerUnreachable(KandifluxError):
-    """No answer at all."""
+    """No answer at all. `refused`: not even a connection came about."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, refused: bool = False, hint: str | None = None) -> None:
+        self.refused = refused
+        super().__init__(message, hint=hint)
 
 
 class AnswerLost(ServerUnreachable):

@@ -105,6 +105,10 @@ class EventStream:
         self._tried.wait(timeout)
         return self.connected
 
+    def wait_connected(self, timeout: float) -> bool:
+        """Waits until a connection stands, after one was lost; whether it does."""
+        return self._connected.wait(timeout)
+
     def close(self) -> None:
         """Ends the connection and the reader."""
         self._stop.set()

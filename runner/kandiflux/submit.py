@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 _LOOK_PAUSE = 0.25
+_RESTART_SECONDS = 1.0
 _TOO_MANY = 429
 
 
@@ -126,7 +127,7 @@ def find_prompts(
     server: Server, wanted: Mapping[str, str], seconds: float, patience: float
 ) -> tuple[dict[str, str], bool]:
     """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers;
-    and whether it answered all the time: else it may have been restarted, and have forgotten what it had.
+    and whether it was there all the time: else it may have been restarted, and have forgotten what it had.
 
     wanted: the id that the server should know each job by, by our own id of it (often the same). Raises what the
     server last answered where it has been silent for `patience` seconds.
@@ -136,10 +137,15 @@ def find_prompts(
     looks, unreachable_since, steady = 0, None, True
     while looks < 2 or time.monotonic() - start < seconds:
         missing = {job_id: prompt_id for job_id, prompt_id in wanted.items() if job_id not in found}
+        begun = time.monotonic()
         try:
             found |= _look(server, missing)
         except (ServerUnreachable, ServerError) as error:
-            unreachable_since, steady = unreachable_since or time.monotonic(), False
+            unreachable_since = unreachable_since or begun
+            # One that answers nonsense is there, and none is restarted in the blink of an eye.
+            if isinstance(error, ServerUnreachable):
+                silent = time.monotonic() - unreachable_since
+                steady = steady and not error.refused and silent < _RESTART_SECONDS
             if time.monotonic() - unreachable_since > patience:
                 raise
             _log.debug("cannot look for %s yet: %s", ", ".join(missing), error.message)

@@ -203,16 +203,19 @@ class Transport:
             message = f"No secure connection to {self.url}: {cause}."
             # Whatever else goes wrong with TLS may do so after the request has gone out.
             before = isinstance(cause.args[0] if cause.args else None, ssl.SSLCertVerificationError)
-            return ServerUnreachable(message, hint=hint) if before else AnswerLost(message, hint=hint)
+            return ServerUnreachable(message, refused=True, hint=hint) if before else AnswerLost(message, hint=hint)
         if isinstance(cause, ProxyError):
             return ServerUnreachable(
                 f"The proxy before {self.url} cannot be reached: {cause}.",
+                refused=True,
                 hint="See $HTTP_PROXY and $HTTPS_PROXY, or put the host into $NO_PROXY.",
             )
         if isinstance(cause, (NewConnectionError, ConnectTimeoutError)):
             # Not even a connection came about, so the server cannot have acted.
             return ServerUnreachable(
-                f"Nothing answers at {self.url}.", hint="Start the server, or name another with --server."
+                f"Nothing answers at {self.url}.",
+                refused=True,
+                hint="Start the server, or name another with --server.",
             )
         slow = isinstance(cause, ReadTimeoutError)
         return AnswerLost(f"No answer from {self.url}{path}: {cause}.", still_coming=slow)

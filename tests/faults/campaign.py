@@ -183,17 +183,26 @@ def require_all_done(ended: Mapping[str, Ended], notes: Path) -> None:
 def require_as_planned(
     proxy: Proxy, planned: Mapping[str, list[Fault]], ended: Mapping[str, Ended], notes: Path
 ) -> None:
-    """Each job met a fault, ran once, and its picture came; but for those that never came through to the host."""
+    """Each job met a fault, ran once, and its picture came; but for those that never came through to the host.
+
+    Few of the others may end in AnswerLost, too: after a POST without an answer the host was silent for so long that it
+    may have been restarted. They did not run.
+    """
     require_bounded(ended)
     ran = runs(notes)
+    unknown = 0
     for job, end in ended.items():
         assert proxy.hit[job] >= 1, f"{job} met none of {planned[job]}: {end.error!r}"
         if any(fault.path == "/prompt" and fault.kind in NEVER_TAKEN for fault in planned[job]):
             assert isinstance(end.error, AnswerLost), f"{planned[job]}: {end.error!r}"
             assert (proxy.accepted[job], ran[end.number]) == (0, 0), planned[job]
+        elif isinstance(end.error, AnswerLost) and any(fault.path == "/prompt" for fault in planned[job]):
+            assert (proxy.accepted[job], ran[end.number]) == (0, 0), planned[job]
+            unknown += 1
         else:
             assert end.colour == end.number, f"{planned[job]}: {end.error!r}"
             assert (proxy.accepted[job], ran[end.number]) == (1, 1), planned[job]
+    assert unknown <= len(ended) // 100
 
 
 def campaign(proxy: Proxy, jobs: Mapping[str, int], notes: Path, *, clients: int = 1) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from kandiflux.errors import AnswerLost, JobLost
+from kandiflux.errors import AnswerLost
 
 from tests.faults.campaign import (
     EVERYWHERE,
@@ -111,7 +111,7 @@ def test_a_host_that_is_gone_for_a_while_and_has_forgotten_nothing(proxy: Proxy,
 
 
 def test_a_history_that_somebody_clears(host: RunningHost, proxy: Proxy, notes: Path) -> None:
-    """A job whose entry was read in time is done; of any other nobody can tell, and it is not run again."""
+    """Of a job whose entry could not be read in time its events have told the end: it is done, and runs once."""
     jobs = some_jobs(300, 6)
     with client_of(proxy.url) as client, ThreadPoolExecutor(1) as aside:
         running = aside.submit(run_all, client, jobs, notes)
@@ -122,9 +122,8 @@ def test_a_history_that_somebody_clears(host: RunningHost, proxy: Proxy, notes: 
     require_bounded(ended)
     ran = runs(notes)
     for job, end in ended.items():
-        assert end.colour == end.number or isinstance(end.error, JobLost), f"{job}: {end.error!r}"
+        assert end.colour == end.number, f"{job}: {end.error!r}"
         assert ran[end.number] == 1, job
-    assert 30 <= sum(end.error is None for end in ended.values()) < len(jobs)
 
 
 def test_another_client_with_the_same_id(host: RunningHost, proxy: Proxy, notes: Path) -> None:

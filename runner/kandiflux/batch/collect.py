@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kandiflux.batch.files import save_outputs
 from kandiflux.batch.ledger import Attempt, Saved
 from kandiflux.batch.pictures import thumbnail
-from kandiflux.batch.shared import Books, Shared
+from kandiflux.batch.shared import RESUBMITS, Books, Shared
 from kandiflux.client import Client
 from kandiflux.errors import (
     JobInterrupted,
@@ -124,7 +124,7 @@ class Collector:
             books.failed(attempt, error)
         except OutputMissing as error:
             # Its pictures came over a websocket that is gone; they can be made again.
-            books.failed(attempt, error, at_least=1)
+            books.failed(attempt, error, at_least=RESUBMITS)
         except KandifluxError as error:
             books.failed(attempt, error)
         else:

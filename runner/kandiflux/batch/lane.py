@@ -352,7 +352,7 @@ class Lane:
             self._become("unfit", error)
         except (ServerUnreachable, ServerError) as error:
             # A lost answer, or a gateway that says "busy", is a connection: the server may be at work.
-            if isinstance(error, ServerUnreachable) and not isinstance(error, AnswerLost) and error.__cause__:
+            if isinstance(error, ServerUnreachable) and error.refused:
                 self._refused(error)
             else:
                 self._silent(error)
