@@ -2,7 +2,7 @@
 
     latency      one job, from the prompt in hand to its picture in memory
     throughput   many jobs of one picture each, from the first POST to the last job's end; once with hardly any work
-                 (16² pixels), once with a little (1024²)
+                 (16² pixels), once with a little (2048²)
     memory       peak of a process that holds many queued jobs
     waiting      CPU time of a process that waits for a job
     start        `kandiflux run`, from the process's start to its first request
@@ -45,7 +45,7 @@ EXAMPLES = """examples:
 """
 
 ROWS = ("latency", "throughput", "memory", "waiting", "start")
-SMALL, LARGE = 16, 1024
+SMALL, LARGE = 16, 2048
 """Sides of the pictures in pixels: hardly any work for the server, and a little."""
 
 
@@ -262,7 +262,7 @@ print(json.dumps(seconds))
 def throughput(url: str, numbers: Numbers, jobs: int, note: Note) -> list[Row]:
     calls = {"bare": bare_throughput, "bare, fetched": fetching_throughput, "ours": our_throughput}
     rows: list[Row] = []
-    for side, count in ((SMALL, jobs), (LARGE, max(jobs // 5, 10))):
+    for side, count in ((SMALL, jobs), (LARGE, max(jobs // 10, 10))):
         rates: dict[str, list[float]] = {name: [] for name in calls}
         for i in range(4):
             for name, call in calls.items():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kandiflux import Client, Workflow
+from kandiflux import Client, Prompt, Workflow, run_to_the_end
 from kandiflux.batch import Batch, BatchEvent, JobList, Terms, parse_grid, read_jobs
+from kandiflux.cli import app
 from kandiflux.errors import AnswerLost, JobLost, KandifluxError
+from typer.testing import CliRunner
 
 from tests import fake_comfyui
 from tests.fake_comfyui import FakeComfyUI, prompt
@@ -158,3 +163,37 @@ def test_closing_does_not_wait_for_a_server_that_hangs(comfy: FakeComfyUI) -> No
         client.close()
         assert time.monotonic() - begun < 3.0
     comfy.call(comfy.release())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
+def test_a_timeout_holds_where_the_server_hangs(
+    killable: Killable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It connects and answers nothing; the command ends all the same, and says what may still be there."""
+    monkeypatch.setattr("kandiflux.client._BRISK", (1.0, 2.0))
+    ((job, number),) = some_jobs(1, 62).items()
+    workflow = tmp_path / "workflow.json"
+    workflow.write_text(json.dumps(picture(number, job, killable.notes, seconds=30.0)))
+
+    def stop() -> None:
+        until_it_runs(killable.notes, number)
+        killable.host.process.send_signal(signal.SIGSTOP)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    begun = time.monotonic()
+    words = ["run", str(workflow), "--server", killable.host.url, "--timeout", "3", "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(app, words)
+    taken = time.monotonic() - begun
+    stopping.join()
+    killable.host.process.send_signal(signal.SIGCONT)
+    assert shown.exit_code == 1, shown.output
+    assert "It may still be on the server" in shown.output
+    assert taken < 12.0
+
+
+def test_pictures_that_were_lost_are_made_again_when_run(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.cut_after = 3
+    again = Prompt.from_api(prompt(saver="SaveImageWebsocket"))
+    assert run_to_the_end(client, again, lambda job: job.result(10)).images
+    assert len(comfy.ran) == 2

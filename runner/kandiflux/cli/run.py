@@ -16,7 +16,7 @@ import typer
 from kandiflux.cli.common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, reporting
 from kandiflux.cli.complete import complete_preset, complete_setting
 from kandiflux.cli.reach import Reach, reaching
-from kandiflux.errors import JobTimeout, KandifluxError, UsageError
+from kandiflux.errors import JobTimeout, KandifluxError, ServerError, ServerUnreachable, UsageError
 
 if TYPE_CHECKING:
     from kandiflux.client import Client
@@ -232,6 +232,9 @@ def _cancel(job: Job) -> None:
     try:
         job.cancel()
         job.result(_CANCEL_SECONDS)
+    except (JobTimeout, ServerUnreachable, ServerError) as error:
+        typer.echo(f"It may still be on the server: {error.message}", err=True)
+        typer.echo(f"Once the server answers: kandiflux cancel {job.prompt_id}", err=True)
     except KandifluxError as error:
         logging.getLogger(__name__).debug("after cancelling: %s", error)
     except KeyboardInterrupt:
