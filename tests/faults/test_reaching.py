@@ -38,6 +38,8 @@ class Guard:
     """Where it redirects to."""
     seen: list[tuple[str, str | None]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    hosts: list[tuple[str, str | None]] = field(default_factory=list)
+    """What was asked of it as a proxy: the host that is meant, and who asks."""
     port: int = 0
 
     @property
@@ -78,6 +80,7 @@ class Guard:
     async def _json(self, request: web.Request) -> web.Response:
         self._note(request)
         self.keys.append(request.headers.get("X-Key"))
+        self.hosts.append((request.headers["Host"], request.headers.get("Proxy-Authorization")))
         if self.elsewhere is not None:
             raise web.HTTPFound(f"{self.elsewhere}{request.path}")
         answers: dict[str, Any] = {
@@ -160,6 +163,25 @@ def test_a_server_that_points_elsewhere_does_not_hand_our_secrets_on(guard: Guar
             client.server.queue()
         assert (guard.seen, guard.keys) == ([("/queue", BEARER)], [SECRET])
         assert (other.seen, other.keys) == ([("/queue", None)], [None])
+
+
+def test_a_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    basic = "Basic " + base64.b64encode(f"anna:{SECRET}".encode()).decode()
+    with Guard().serving() as proxy:
+        for name in ("HTTP_PROXY", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url.replace("://", f"://anna:{SECRET}@"))
+        with Server("http://comfy.invalid") as server:
+            server.queue()
+        assert proxy.hosts == [("comfy.invalid", basic)]
+        with Server(proxy.url) as server:
+            server.queue()
+        assert proxy.hosts[1:] == [(f"localhost:{proxy.port}", None)], "not asked for this machine itself"
+        monkeypatch.setenv("no_proxy", "invalid")
+        with Server("http://comfy.invalid") as server, pytest.raises(ServerUnreachable, match="Nothing answers"):
+            server.queue()
+    with Server("http://other.test") as server, pytest.raises(ServerUnreachable, match="proxy before"):
+        server.queue()
 
 
 @pytest.mark.parametrize("words", [["queue"], ["queue", "--json"], ["doctor", "--json"]])
