@@ -148,9 +148,9 @@ class Server:
         entry = self._get_object(f"/history/{quote(prompt_id, safe='')}", again=again).get(prompt_id)
         return entry if is_dict(entry) else None
 
-    def recent_history(self, max_items: int = 100) -> dict[str, Any]:
-        """The newest entries by prompt id."""
-        return self._get_object("/history", {"max_items": max_items})
+    def recent_history(self, max_items: int = 100, *, again: bool = True) -> dict[str, Any]:
+        """The newest entries by prompt id. again: as in `history`."""
+        return self._get_object("/history", {"max_items": max_items}, again=again)
 
     def post_prompt(self, body: Mapping[str, Any]) -> Answer:
         """One POST, never repeated. AnswerLost where it may have been accepted all the same."""

@@ -148,7 +148,7 @@ class Watcher:
     def _newest_entries(self, count: int) -> Mapping[str, Any]:
         """The history of all in one request; where that fails, each is asked for by itself."""
         try:
-            return self._server.recent_history(count)
+            return self._server.recent_history(count, again=False)
         except (ServerUnreachable, ServerError) as error:
             _log.info("the newest history cannot be read: %s", error.message)
             return {}
