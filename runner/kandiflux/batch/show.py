@@ -90,7 +90,8 @@ def live(status: Callable[[], Sequence[LaneStatus]]) -> Generator[Show, None, No
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ):
+    ) as lines:
+        shown.refresh = lines.refresh
         yield shown
 
 
@@ -101,6 +102,8 @@ class _Live(Lines):
         self._status = status
         self._total = self._done = self._failed = 0
         self._ends: deque[float] = deque(maxlen=_WINDOW)
+        self.refresh: Callable[[], None] = lambda: None
+        """Draws the lines anew, at once."""
 
     def event(self, event: BatchEvent) -> None:
         if event.kind == "planned":
@@ -111,6 +114,9 @@ class _Live(Lines):
         elif event.kind in ("failed", "lost") and not event.about["again"]:
             self._failed += 1
             self._ends.append(time.monotonic())
+        elif event.kind in ("written", "ended"):
+            # What is printed has the lines drawn again as they last were, which may be before the last job's end.
+            self.refresh()
         super().event(event)
 
     def path(self, path: str) -> None:
