@@ -239,9 +239,8 @@ class Client:
         """Takes a job from the queue, or interrupts it if it is the one that runs."""
         if job.finished:
             return
-        told = self.server
         # Who cancels does not want to wait for long.
-        with Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_BRISK) as server:
+        with self.server.with_timeout(_BRISK) as server:
             server.delete_pending(job.prompt_id)
             # Old servers ignore the id and stop whatever runs, so make sure that it is this job.
             if any(entry.is_job(job.prompt_id, job.marker) for entry in server.queue().running):

@@ -103,6 +103,10 @@ class Server:
         """The client certificate, as it was given."""
         return self._transport.cert
 
+    def with_timeout(self, timeout: tuple[float, float]) -> Server:
+        """The same server, asked with another patience; to be closed by itself."""
+        return Server(self.url, headers=self.headers, verify=self.verify, cert=self.cert, timeout=timeout)
+
     def close(self) -> None:
         """Closes its connections."""
         self._transport.close()

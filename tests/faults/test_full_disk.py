@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
+from kandiflux.batch import Batch, JobList, Terms, read_jobs
+from kandiflux.batch.ledger import Ledger, Saved
+from kandiflux.errors import OutputError
 
 from tests.faults.campaign import BOUND, batch_of, colour_of, runs
 from tests.hosts import ROOT, RunningHost
@@ -69,4 +73,22 @@ def test_a_batch_that_does_not_fit_goes_on_once_there_is_room(
     assert [colour_of((out / f"{number:04}.png").read_bytes()) for number in range(1, COUNT + 1)] == [
         *range(1, COUNT + 1)
     ]
+    assert runs(notes) == dict.fromkeys(range(1, COUNT + 1), 1)
+
+
+def test_a_thumbnail_that_does_not_fit(lite_host: RunningHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch ends, though other jobs of it are on the server; these are fetched by the next run."""
+
+    def full(ledger: Ledger, file: Saved, webp: bytes) -> None:
+        raise OutputError(f"The ledger {ledger.path} cannot be written or read: database or disk is full.")
+
+    out, notes = tmp_path / "out", tmp_path / "notes"
+    workflow, jobs = batch_of(COUNT, notes, tmp_path, seconds=0.05)
+    batch = partial(Batch, str(workflow), JobList(rows=read_jobs(jobs)), out, servers=[lite_host.url])
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as aside:
+        patched.setattr(Ledger, "keep_thumbnail", full)
+        running = aside.submit(batch(terms=Terms(backlog=6)).run)
+        with pytest.raises(OutputError, match="disk is full"):
+            running.result(BOUND)
+    assert batch().run().complete
     assert runs(notes) == dict.fromkeys(range(1, COUNT + 1), 1)

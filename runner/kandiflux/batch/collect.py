@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from kandiflux.batch.files import save_outputs
@@ -86,16 +86,23 @@ class Collector:
         """Collects until it is stopped."""
         while (flight := self._ended.get()) is not None:
             self.last_sign = time.monotonic()
-            try:
+            with self._stopping_if_full():
+                # The attempt of one whose end cannot be written down stays open: the next run looks for the job.
                 self._end(flight)
-            except OutputError as error:
-                # The ledger cannot be written. The attempt stays open there: the next run looks for the job.
-                self._shared.stop(error)
             if self.flights.get(flight.attempt.id) is flight:
                 del self.flights[flight.attempt.id]
             self._shared.notify()
-            while self._ended.empty() and self._shrink_one():
-                pass
+            with self._stopping_if_full():
+                while self._ended.empty() and self._shrink_one():
+                    pass
+
+    @contextlib.contextmanager
+    def _stopping_if_full(self) -> Generator[None, None, None]:
+        """Where the ledger cannot be written the batch ends; what still comes from the server is collected yet."""
+        try:
+            yield
+        except OutputError as error:
+            self._shared.stop(error)
 
     def _shrink_one(self) -> bool:
         """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""

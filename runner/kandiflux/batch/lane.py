@@ -40,7 +40,6 @@ from kandiflux.errors import (
 from kandiflux.events import NodeProgress, ProgressState
 from kandiflux.job import Job
 from kandiflux.prompt import Prompt
-from kandiflux.server import Server
 
 __all__ = ["Lane"]
 
@@ -81,8 +80,7 @@ class Lane:
         self._books = Books(shared, name)
         self._collector = Collector(client, shared, self._books, self._postpone)
         self._flights = self._collector.flights
-        told = client.server
-        self._prober = Server(told.url, headers=told.headers, verify=told.verify, cert=told.cert, timeout=_PROBE)
+        self._prober = client.server.with_timeout(_PROBE)
         self._fits = False
         self._lock = threading.Lock()
         self._unsettled = list(unsettled)
