@@ -8,13 +8,92 @@ and a pickle's dictionaries are asked the same way.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["as_list", "as_object", "is_array", "is_dict", "is_list", "is_object", "text_or_none"]
+__all__ = [
+    "MAX_DEPTH",
+    "as_float",
+    "as_list",
+    "as_object",
+    "is_array",
+    "is_dict",
+    "is_list",
+    "is_object",
+    "parse_json",
+    "text_or_none",
+]
+
+MAX_DEPTH = 200
+"""Levels of lists and objects that are accepted. Real workflows stay below 40; code that recurses is safe at this."""
+
+
+def parse_json(text: str | bytes | bytearray, *, finite: bool = False) -> Any:
+    """Decode JSON from outside. ValueError if it is not valid JSON or is nested deeper than `MAX_DEPTH`.
+
+    finite: also refuse NaN and the infinities, which Python reads and the standard does not know, and numbers too large
+    for a float. What ComfyUI answers may hold them; a request to us must not.
+    """
+    try:
+        value = (
+            json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_finite_int)
+            if finite
+            else json.loads(text)
+        )
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item if type(item) is list else ())
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return value
+    raise ValueError(_too_deep())
+
+
+def _too_deep() -> str:
+    return f"JSON nested deeper than {MAX_DEPTH} levels"
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
+
+
+def _finite_int(text: str) -> int:
+    # Python itself refuses more than 4,300 digits with a ValueError.
+    number = int(text)
+    try:
+        float(number)
+    except OverflowError:
+        raise ValueError(f"the number {text[:40]}… is too large") from None
+    return number
+
+
+def as_float(value: object) -> float | None:
+    """The finite number itself; None for anything else: a text, a boolean, NaN, an integer beyond a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def is_object(value: object) -> TypeIs[Mapping[str, Any]]:
