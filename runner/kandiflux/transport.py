@@ -3,21 +3,23 @@
 What matters most is whether a request that failed can have been acted upon: `ServerUnreachable` says that nothing was
 sent, `AnswerLost` that it may have been.
 
-urllib3 and not requests on top of it: a job is three requests, and the layer would double what each costs us.
+Every answer is bounded: in size, and in the time for all of it. urllib3 is used without requests on top of it: a job is
+three requests, and that layer would double what each costs us.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
-from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, BinaryIO
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -25,24 +27,38 @@ from urllib3.exceptions import (
     HTTPError,
     InsecureRequestWarning,
     LocationValueError,
-    MaxRetryError,
     NewConnectionError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
 )
+from urllib3.fields import RequestField
+from urllib3.filepost import choose_boundary
 
+from kandiflux.addresses import is_loopback
 from kandiflux.config import client_certificate, server_url, without_userinfo
-from kandiflux.errors import AccessDenied, AnswerLost, BodyTooLarge, ServerUnreachable, UsageError
+from kandiflux.errors import AccessDenied, AnswerLost, BodyTooLarge, ProtocolError, ServerUnreachable, UsageError
+from kandiflux.json_values import parse_json
+from kandiflux.proxies import make_pool
+from kandiflux.time_limit import TimeLimit
 from kandiflux.tls import tls_context
 
-__all__ = ["Answer", "Transport"]
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Download", "Transport", "Upload"]
 
 _log = logging.getLogger(__name__)
 
-_CONNECTIONS = 32
-_REDIRECTS = 10
+MAX_ANSWER_BYTES = 64 << 20
+"""Of an answer that is read whole. /object_info of a server with many packs has some 10 MB, a long queue 50 MB."""
+
+_MAX_FILE_BYTES = 16 << 30
+_MAX_REDIRECTS = 10
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 16
+_WHOLE_ANSWER = 3.0
+"""How many read timeouts a whole answer may take."""
+
+_SENDABLE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SENDABLE_VALUE = re.compile(r"[^\r\n\0]*")
 
 
 @dataclass(frozen=True)
@@ -54,37 +70,70 @@ class Answer:
 
     @cached_property
     def body(self) -> Any:
-        """The decoded JSON; None where it is none."""
+        """The decoded JSON; None if it is not valid JSON, or nested too deep."""
         try:
-            return json.loads(self.content)
+            return parse_json(self.content)
         except ValueError:
             return None
 
     @property
     def text(self) -> str:
-        """For error messages."""
-        return self.content.decode("utf-8", "replace")
+        """Its beginning, for error messages."""
+        return self.content[:2000].decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to send as one field of a form; it is read while it is sent."""
+
+    name: str
+    file: BinaryIO
+    size: int
 
 
 class Download:
-    """An answer whose content is yet to come; to be read once, or closed."""
+    """An answer whose content has not been read yet; read it once, or close it.
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, what: str) -> None:
+    At least 64 KiB must come in every `window` seconds.
+    """
+
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, what: str, limit: TimeLimit, window: float, until: float
+    ) -> None:
         self.status = response.status
         self.reason = response.reason or ""
+        self.content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self._response = response
         self._what = what
+        self._limit = limit
+        self._window = window
+        self._until = until
 
     def close(self) -> None:
         """Ends the connection, unless all has been read: then it is free for others already."""
+        self._limit.close()
         self._response.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces. AnswerLost where it breaks off."""
+        """The content in pieces. AnswerLost if it breaks off or is too slow, ProtocolError if it is endless."""
+        total = 0
+        since = 0
         try:
-            yield from self._response.stream(_CHUNK)
-        except (HTTPError, HTTPException, OSError) as error:
+            for chunk in self._response.stream(_CHUNK):
+                yield chunk
+                total += len(chunk)
+                since += len(chunk)
+                if total > _MAX_FILE_BYTES:
+                    raise ProtocolError(f"{self._what} is larger than {_MAX_FILE_BYTES >> 30} GiB and was given up.")
+                if since >= _CHUNK:
+                    since = 0
+                    self._limit.extend(min(self._window, self._until - time.monotonic()))
+        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            if self._limit.expired:
+                raise AnswerLost(f"{self._what} was given up: it was too slow.") from error
             raise AnswerLost(f"{self._what} broke off: {error}.") from error
+        if self._limit.expired:  # an answer of unknown length just ends where its socket is shut down
+            raise AnswerLost(f"{self._what} was given up: it was too slow.")
 
 
 class Transport:
@@ -102,27 +151,28 @@ class Transport:
         cert: str | tuple[str, str] | None,
         timeout: tuple[float, float],
     ) -> None:
-        self.url, authorisation = without_userinfo(server_url(url))
-        self.headers = {**({"Authorization": authorisation} if authorisation else {}), **(headers or {})}
+        self.url, authorization = without_userinfo(server_url(url))
+        self.headers = {**({"Authorization": authorization} if authorization else {}), **(headers or {})}
+        _require_sendable(self.headers)
         self.verify = verify
         self.cert = client_certificate(cert)
-        self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
+        self.deadline: float | None = None
+        """On the monotonic clock: no request takes longer than until then."""
+        self._timeout = timeout
+        self._origin = _origin(urlsplit(self.url))
         secure = self.url.startswith("https:")
         if secure and verify is False:
             _log.warning("%s: its certificate is not checked; others may read and change what is sent", self.url)
             # Said once is enough; urllib3 would say it with every request.
             urllib3.disable_warnings(InsecureRequestWarning)
-        # What fails is not tried again here: only the caller knows what may be done twice.
-        self._no_retries = urllib3.Retry(
-            total=None, connect=0, read=0, status=0, other=0, redirect=_REDIRECTS,
-            # What is sent to a server is for it alone.
-            remove_headers_on_redirect=[*self.headers, "Cookie", "Proxy-Authorization"],
-        )  # fmt: skip
-        self._pools = _pools(self.url, self._tls() if secure else None)
+        self._pool = make_pool(self.url, self._tls(self.cert) if secure else None)
+        self._other_pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
+        """Of the origins that the server redirects to."""
 
     def close(self) -> None:
         """Closes the connections that nobody reads from now."""
-        self._pools.clear()
+        for pool in (self._pool, *self._other_pools.values()):
+            pool.clear()
 
     def send(
         self,
@@ -131,33 +181,156 @@ class Transport:
         *,
         query: Mapping[str, Any] | None = None,
         json_body: Mapping[str, Any] | None = None,
-        form: Mapping[str, Any] | None = None,
+        form: Mapping[str, str | Upload] | None = None,
+        within: float | None = None,
     ) -> Answer:
         """One request, never repeated, and its whole answer.
 
-        form: fields of a multipart form, each a text or (file name, bytes). ServerUnreachable: nothing was sent.
-        AnswerLost: it may have been acted upon. AccessDenied for HTTP 401 and 403, BodyTooLarge for 413. UsageError
-        where it cannot be sent as it is.
+        form: fields of a multipart form. within: seconds for all of it; else three read timeouts, and longer for an
+        upload. ServerUnreachable: nothing was sent. AnswerLost: it may have been acted upon. ProtocolError: the
+        answer is too large, or redirects to somewhere else. AccessDenied for HTTP 401 and 403, BodyTooLarge for 413.
+        UsageError if it cannot be sent as it is.
         """
-        body = None if json_body is None else _as_json(json_body)
-        response = self._request(method, path, query=query, body=body, form=form)
+        headers: dict[str, str] = {}
+        body: bytes | Iterable[bytes] | None = None
+        size = 0
+        if json_body is not None:
+            body = _as_json(json_body)
+            size = len(body)
+            headers["Content-Type"] = "application/json"
+        elif form is not None:
+            body, size, form_headers = _multipart(form)
+            headers.update(form_headers)
+        # What the server has not taken in its own read timeout is not coming; the sending itself may take longer.
+        limit = self._time_limit(within, _WHOLE_ANSWER * self._timeout[1] + size / _CHUNK)
+        with limit:
+            response = self._request(method, path, query, body, headers, limit)
+            try:
+                content = self._read_whole(response, path)
+            except (HTTPError, HTTPException, OSError, ValueError) as error:
+                raise self._failure(path, error, limit) from error
+            if limit.expired:
+                raise self._failure(path, TimeoutError(), limit)
         self._require_access(response.status, path)
         if response.status == 413:
             raise BodyTooLarge(
                 f"The request to {self.url}{path} is larger than the server takes.",
-                got=f"{len(body)} bytes" if body is not None else None,
-                hint="Upload pictures instead of putting them into the prompt, "
-                "or start the server with a larger --max-upload-size.",
+                got=f"{size} bytes" if size else None,
+                hint="Start the server with a larger --max-upload-size, or send less: smaller pictures, and pictures "
+                "as uploads and not inside the prompt.",
             )
-        return Answer(response.status, response.data)
+        return Answer(response.status, content)
 
-    def download(self, path: str, query: Mapping[str, Any], what: str) -> Download:
-        """A GET whose content is not read yet; errors as `send`. what: for the message of one that breaks off."""
-        response = self._request("GET", path, query=query, whole=False)
-        if response.status in (401, 403):
+    def download(self, path: str, query: Mapping[str, Any], what: str, within: float | None = None) -> Download:
+        """A GET whose content is not read yet; errors as `send`, but access is the caller's to judge.
+
+        what: for the message of one that breaks off. within: seconds for all of it; else it may take as long as it
+        brings 64 KiB in each read timeout.
+        """
+        window = self._timeout[1]
+        until = min(self.deadline or float("inf"), float("inf") if within is None else time.monotonic() + within)
+        limit = self._time_limit(None if within is None else min(within, window), window)
+        try:
+            response = self._request("GET", path, query, None, {}, limit)
+        except BaseException:
+            limit.close()
+            raise
+        return Download(response, what, limit, window, until)
+
+    def _time_limit(self, within: float | None, usual: float) -> TimeLimit:
+        seconds = usual if within is None else min(within, usual)
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - time.monotonic())
+        if seconds <= 0:
+            raise ServerUnreachable(f"There is no time left to ask {self.url}.")
+        return TimeLimit(seconds)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
+        limit: TimeLimit,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, its content not read yet. A GET is redirected."""
+        # Never a failure here: names that are no text (lone surrogates) are the server's to refuse.
+        url = f"{self.url}{path}" + (f"?{urlencode(query, errors='surrogatepass')}" if query else "")
+        pool, sent = self._pool, {"Accept-Encoding": "gzip, deflate", **self.headers, **headers}
+        for _ in range(_MAX_REDIRECTS + 1):
+            left = max(0.001, limit.when - time.monotonic())
+            timeout = urllib3.Timeout(connect=min(self._timeout[0], left), read=min(self._timeout[1], left))
+            try:
+                response = pool.request(
+                    method, url, body=body, headers=sent, preload_content=False, timeout=timeout,
+                    # What fails is not tried again here: only the caller knows what may be done twice.
+                    retries=False, redirect=False,
+                )  # fmt: skip
+            except LocationValueError as error:
+                if pool is self._pool:
+                    raise UsageError(f"The request to {self.url}{path} cannot be made: {error}.") from error
+                raise _bad_redirect(self.url + path, url) from error
+            except (HTTPError, HTTPException, OSError, ValueError) as error:
+                raise self._failure(path, error, limit) from error
+            # A redirected POST would arrive as a GET.
+            if method != "GET" or response.status not in _REDIRECT_STATUSES or "Location" not in response.headers:
+                return response
             response.close()
-        self._require_access(response.status, path)
-        return Download(response, what)
+            url = self._redirected(url, response.headers["Location"], path)
+            pool = self._pool_of(url)
+            if pool is not self._pool:
+                # What is sent to a server is for that server alone.
+                sent = {"Accept-Encoding": "gzip, deflate"}
+        raise ProtocolError(f"{self.url}{path} is redirected more than {_MAX_REDIRECTS} times.")
+
+    def _redirected(self, url: str, location: str, path: str) -> str:
+        """The URL to ask next. ProtocolError if it is not one that may be followed."""
+        try:
+            target = urljoin(url, location)
+            parts = urlsplit(target)
+            _ = parts.port
+        except ValueError as error:
+            raise _bad_redirect(self.url + path, location) from error
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or (url.startswith("https:") and parts.scheme == "http")
+            or (is_loopback(parts.hostname) and not is_loopback(urlsplit(url).hostname))
+        ):
+            raise _bad_redirect(self.url + path, location)
+        return target.encode("utf-8", "replace").decode()
+
+    def _pool_of(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        origin = _origin(parts)
+        if origin == self._origin:
+            return self._pool
+        if origin not in self._other_pools:
+            if len(self._other_pools) >= _MAX_REDIRECTS:
+                self._other_pools.clear()
+            self._other_pools[origin] = make_pool(url, self._tls(None) if parts.scheme == "https" else None)
+        return self._other_pools[origin]
+
+    def _read_whole(self, response: urllib3.BaseHTTPResponse, path: str) -> bytes:
+        announced = response.headers.get("Content-Length", "")
+        too_large = announced.isdecimal() and (len(announced) > 18 or int(announced) > MAX_ANSWER_BYTES)
+        pieces: list[bytes] = []
+        size = 0
+        for piece in () if too_large else response.stream(_CHUNK):
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_ANSWER_BYTES:
+                too_large = True
+                break
+        if too_large:
+            response.close()
+            raise ProtocolError(
+                f"The answer to {self.url}{path} is too large.",
+                expected=f"{MAX_ANSWER_BYTES >> 20} MiB at most",
+                got=f"{announced[:20]} bytes" if announced else f"more than {size} bytes",
+            )
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _require_access(self, status: int, path: str) -> None:
         if status in (401, 403):
@@ -166,63 +339,34 @@ class Transport:
                 hint="Give --user, --token-env or --header, or write them into kandiflux.toml.",
             )
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, Any] | None = None,
-        body: bytes | None = None,
-        form: Mapping[str, Any] | None = None,
-        whole: bool = True,
-    ) -> urllib3.BaseHTTPResponse:
-        fields = form if form is not None else query
-        headers = {"Accept-Encoding": "gzip, deflate", **self.headers}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        about: dict[str, Any] = {} if fields is None else {"fields": fields}
-        try:
-            return self._pools.request(
-                method, f"{self.url}{path}", body=body, headers=headers, preload_content=whole,
-                timeout=self._timeout, retries=self._no_retries,
-                # A redirected POST would arrive as a GET.
-                redirect=method == "GET", **about,
-            )  # fmt: skip
-        except LocationValueError as error:
-            raise UsageError(f"The request to {self.url}{path} cannot be made: {error}.") from error
-        except (HTTPError, HTTPException, OSError) as error:
-            raise self._failure(path, error) from error
-        except ValueError:
-            # Its message quotes the header, which may be a secret.
-            raise UsageError("A header cannot be sent.", expected="one line of plain text each") from None
-
-    def _failure(self, path: str, error: Exception) -> ServerUnreachable:
-        cause = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
-        if isinstance(cause, SSLError):
+    def _failure(self, path: str, error: Exception, limit: TimeLimit) -> ServerUnreachable:
+        if limit.expired:
+            return AnswerLost(f"{self.url}{path} was not answered in time.", still_coming=True)
+        if isinstance(error, SSLError):
             hint = "Check the certificate, or name its CA bundle."
-            message = f"No secure connection to {self.url}: {cause}."
+            message = f"No secure connection to {self.url}: {error}."
             # Whatever else goes wrong with TLS may do so after the request has gone out.
-            before = isinstance(cause.args[0] if cause.args else None, ssl.SSLCertVerificationError)
+            before = isinstance(error.args[0] if error.args else None, ssl.SSLCertVerificationError)
             return ServerUnreachable(message, refused=True, hint=hint) if before else AnswerLost(message, hint=hint)
-        if isinstance(cause, ProxyError):
+        if isinstance(error, ProxyError):
             return ServerUnreachable(
-                f"The proxy before {self.url} cannot be reached: {cause}.",
+                f"The proxy before {self.url} cannot be reached: {error}.",
                 refused=True,
                 hint="See $HTTP_PROXY and $HTTPS_PROXY, or put the host into $NO_PROXY.",
             )
-        if isinstance(cause, (NewConnectionError, ConnectTimeoutError)):
+        if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
             # Not even a connection came about, so the server cannot have acted.
             return ServerUnreachable(
                 f"Nothing answers at {self.url}.",
                 refused=True,
                 hint="Start the server, or name another with --server.",
             )
-        slow = isinstance(cause, ReadTimeoutError)
-        return AnswerLost(f"No answer from {self.url}{path}: {cause}.", still_coming=slow)
+        slow = isinstance(error, (ReadTimeoutError, TimeoutError))
+        return AnswerLost(f"No answer from {self.url}{path}: {str(error)[:300]}.", still_coming=slow)
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
         try:
-            return tls_context(self.verify, self.cert)
+            return tls_context(self.verify, cert)
         except OSError as error:
             raise UsageError(
                 f"The certificates for {self.url} cannot be read: {error}.",
@@ -230,45 +374,69 @@ class Transport:
             ) from error
 
 
-def _pools(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
-    about: dict[str, Any] = {"maxsize": _CONNECTIONS, **({} if tls is None else {"ssl_context": tls})}
-    proxy = _proxy(url)
-    if proxy is None:
-        return urllib3.PoolManager(**about)
-    parts = urlsplit(proxy)
-    if parts.scheme.startswith("socks"):
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _bad_redirect(url: str, location: str) -> ProtocolError:
+    return ProtocolError(
+        f"{url} is redirected to an address that cannot be followed.",
+        expected="an http or https URL, not from https to http, and not to this machine from another",
+        got=location[:200],
+        hint="Sign in to the server again if it is behind a login page, or name its final address.",
+    )
+
+
+def _require_sendable(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
         try:
-            from urllib3.contrib.socks import SOCKSProxyManager
-        except ImportError as error:
+            value.encode("latin-1")
+            fits = bool(_SENDABLE_NAME.fullmatch(name) and _SENDABLE_VALUE.fullmatch(value))
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            # The value may be a secret.
             raise UsageError(
-                f"{url} is to be reached by a SOCKS proxy.", hint="Install PySocks, or put the host into $NO_PROXY."
-            ) from error
-        return SOCKSProxyManager(proxy, **about)
-    bare, known = without_userinfo(proxy)
-    headers = {"Proxy-Authorization": known} if known is not None else None
-    return urllib3.ProxyManager(bare, proxy_headers=headers, **about)
+                f"The header {name!r} cannot be sent.", expected="a name without blanks, and one line of plain text"
+            )
 
 
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment, or the system, names for it."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    # One is not meant for this machine itself.
-    if _is_loopback(host) or proxy_bypass(unquote(host)):
-        return None
-    proxies = getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    return found if found is None or "://" in found else f"http://{found}"
+def _multipart(form: Mapping[str, str | Upload]) -> tuple[Iterable[bytes], int, dict[str, str]]:
+    """A multipart form as pieces, its size in bytes, and its headers."""
+    boundary = choose_boundary()
+    parts: list[bytes | Upload] = []
+    for name, value in form.items():
+        field = RequestField(name, b"", filename=_as_utf8(value.name) if isinstance(value, Upload) else None)
+        field.make_multipart(content_type="application/octet-stream" if isinstance(value, Upload) else None)
+        parts.append(f"--{boundary}\r\n{field.render_headers()}".encode())
+        parts.append(value if isinstance(value, Upload) else value.encode())
+        parts.append(b"\r\n")
+    parts.append(f"--{boundary}--\r\n".encode())
+    size = sum(part.size if isinstance(part, Upload) else len(part) for part in parts)
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(size)}
+    return _pieces(parts), size, headers
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+def _pieces(parts: Iterable[bytes | Upload]) -> Iterator[bytes]:
+    for part in parts:
+        if isinstance(part, bytes):
+            yield part
+            continue
+        left = part.size
+        while left and (piece := part.file.read(min(left, _CHUNK))):
+            left -= len(piece)
+            yield piece
+
+
+def _as_utf8(name: str) -> str:
+    # A file's name may hold bytes that are not text.
+    return name.encode("utf-8", "replace").decode()
 
 
 def _as_json(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             f"The request cannot be written as JSON: {error}.", expected="texts, numbers, lists and objects"
         ) from error

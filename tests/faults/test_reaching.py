@@ -138,7 +138,7 @@ def test_a_netrc_does_not_take_the_place_of_what_was_asked_for(
     file.write_text("machine localhost login other password other\n")
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
-    monkeypatch.setattr("kandiflux.transport._is_loopback", lambda host: False)
+    monkeypatch.setattr("kandiflux.proxies.is_loopback", lambda host: False)
     with Server(guard.url, headers={"Authorization": BEARER}) as server:
         server.queue()
 
@@ -258,7 +258,7 @@ def test_a_certificate_that_nobody_vouches_for(
             assert reaches(client)
         assert "is not checked" in caplog.text
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.pem"))
-        monkeypatch.setattr("kandiflux.transport._is_loopback", lambda host: False)
+        monkeypatch.setattr("kandiflux.proxies.is_loopback", lambda host: False)
         with open_client(guard.url) as client:
             assert reaches(client)
 
