@@ -32,6 +32,7 @@ from kandiflux.events import (
 )
 from kandiflux.job import Job
 from kandiflux.prompt import Prompt
+from kandiflux.queued import cancel_on_server
 from kandiflux.server import Server
 from kandiflux.stream import EventStream
 from kandiflux.submit import find_prompts, submit_prompt
@@ -70,6 +71,7 @@ class Client:
         self._jobs: dict[str, Job] = {}
         self._running: Job | None = None
         self._object_info: dict[str, Any] | None = None
+        self._reading_object_info = threading.Lock()
         self._closed = False
         self._warned = False
         self._stream = EventStream(
@@ -104,9 +106,10 @@ class Client:
 
     def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
         """What nodes the server has, with their inputs; read once."""
-        if self._object_info is None or refresh:
-            self._object_info = self.server.object_info()
-        return self._object_info
+        with self._reading_object_info:
+            if self._object_info is None or refresh:
+                self._object_info = self.server.object_info()
+            return self._object_info
 
     def upload(self, path: Path, *, subfolder: str = "") -> str:
         """Puts a picture into the server's input folder; the value for LoadImage's `image`."""
@@ -241,10 +244,7 @@ class Client:
             return
         # Who cancels does not want to wait for long.
         with self.server.with_timeout(_BRISK) as server:
-            server.delete_pending(job.prompt_id)
-            # Old servers ignore the id and stop whatever runs, so make sure that it is this job.
-            if any(entry.is_job(job.prompt_id, job.marker) for entry in server.queue().running):
-                server.interrupt(job.prompt_id)
+            cancel_on_server(server, job.prompt_id)
         self._watcher.sweep_now()
 
     def listen(self, timeout: float = _SOCKET_WAIT) -> bool:

@@ -75,6 +75,10 @@ class KandifluxError(Exception):
         self.hint = hint
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made anew from `args` alone, which leaves out keyword-only parameters.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [self.message]
         if self.expected is not None:
@@ -93,6 +97,12 @@ class KandifluxError(Exception):
             "message": self.message,
             **{k: v for k, v in known.items() if v is not None},
         }
+
+
+def _unpickled(kind: type[KandifluxError], args: tuple[Any, ...], state: dict[str, Any]) -> KandifluxError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(KandifluxError):

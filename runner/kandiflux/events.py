@@ -11,14 +11,13 @@ A type this module does not know becomes `Unknown`: a newer server must not brea
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from kandiflux.errors import ProtocolError
-from kandiflux.json_values import as_object, is_object
+from kandiflux.json_values import as_float, as_list, as_object, is_object, parse_json
 
 __all__ = [
     "Event",
@@ -230,14 +229,14 @@ class Unknown(Event):
 def parse_text(frame: str) -> Event:
     """A text frame. ProtocolError where it is not an object with a `type`, or lacks what its type must have."""
     try:
-        message: Any = json.loads(frame)
+        message: Any = parse_json(frame)
         kind = message["type"]
         data: Any = message.get("data") or {}
         reader = _READERS.get(kind)
         if reader is None:
             return Unknown(_prompt_id(as_object(data)), type=str(kind), data=data)
         return reader(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ProtocolError(
             "A websocket text frame cannot be read.",
             expected='{"type": …, "data": {…}} as ComfyUI sends it',
@@ -258,12 +257,14 @@ def parse_binary(frame: bytes) -> Event:
             return NodeText(None, node_id=node_id.decode(), text=rest.decode())
         if kind == 4:
             header, image = _sized(frame, 4)
-            about = json.loads(header)
+            about = parse_json(header)
+            if not is_object(about):
+                raise ValueError("the header is not an object")
             return Preview(
                 _prompt_id(about),
                 node_id=_text(about.get("node_id")),
                 display_node_id=_text(about.get("display_node_id") or about.get("node_id")),
-                mime=str(about.get("image_type", "image/jpeg")),
+                mime=_text(about.get("image_type")) or "image/jpeg",
                 image=image,
             )
         return Unknown(None, type=f"binary {kind}", data=len(frame))
@@ -286,19 +287,19 @@ def _sized(frame: bytes, at: int) -> tuple[bytes, bytes]:
 def _progress_state(data: Mapping[str, Any]) -> ProgressState:
     nodes = {
         str(node_id): NodeState(
-            value=float(state.get("value", 0)),
-            max=float(state.get("max", 1)),
+            value=_number(state.get("value"), 0.0),
+            max=_number(state.get("max"), 1.0),
             state=str(state.get("state", "")),
             display_node_id=str(state.get("display_node_id") or state.get("real_node_id") or node_id),
         )
-        for node_id, state in data["nodes"].items()
+        for node_id, state in ((node_id, as_object(state)) for node_id, state in data["nodes"].items())
     }
     return ProgressState(_prompt_id(data), nodes=nodes)
 
 
 def _status(data: Mapping[str, Any]) -> ServerStatus:
-    remaining = data.get("status", {}).get("exec_info", {}).get("queue_remaining")
-    return ServerStatus(None, queue_remaining=remaining)
+    remaining = as_object(as_object(data.get("status")).get("exec_info")).get("queue_remaining")
+    return ServerStatus(None, queue_remaining=remaining if isinstance(remaining, int) else None)
 
 
 def _executing(data: Mapping[str, Any]) -> NodeStarted:
@@ -312,7 +313,7 @@ def _executed(data: Mapping[str, Any]) -> NodeExecuted:
         _prompt_id(data),
         node_id=node,
         display_node_id=_text(data.get("display_node")) or node,
-        output=data.get("output"),
+        output=data["output"] if is_object(data.get("output")) else None,
     )
 
 
@@ -324,8 +325,8 @@ def execution_failed(data: Mapping[str, Any]) -> ExecutionFailed:
         node_type=_text(data.get("node_type")),
         exception_type=str(data.get("exception_type") or "unknown"),
         exception_message=str(data.get("exception_message") or ""),
-        traceback=tuple(str(line) for line in data.get("traceback") or ()),
-        inputs=data.get("current_inputs"),
+        traceback=tuple(str(line) for line in as_list(data.get("traceback"))),
+        inputs=data["current_inputs"] if is_object(data.get("current_inputs")) else None,
     )
 
 
@@ -344,16 +345,28 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _number(value: object, default: float) -> float:
+    if value is None:
+        return default
+    number = as_float(value)
+    if number is None:
+        raise ValueError("expected a finite number")
+    return number
+
+
 _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "status": _status,
     "feature_flags": lambda data: FeatureFlags(None, flags=dict(data)),
     "execution_start": lambda data: ExecutionStarted(str(data["prompt_id"])),
     "execution_cached": lambda data: NodesCached(
-        str(data["prompt_id"]), node_ids=tuple(str(node) for node in data.get("nodes") or ())
+        str(data["prompt_id"]), node_ids=tuple(str(node) for node in as_list(data.get("nodes")))
     ),
     "executing": _executing,
     "progress": lambda data: NodeProgress(
-        _prompt_id(data), node_id=_text(data.get("node")), value=float(data["value"]), max=float(data["max"])
+        _prompt_id(data),
+        node_id=_text(data.get("node")),
+        value=_number(data.get("value"), 0.0),
+        max=_number(data.get("max"), 1.0),
     ),
     "progress_state": _progress_state,
     "executed": _executed,

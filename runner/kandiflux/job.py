@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from kandiflux.carried import with_metadata
-from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, ServerUnreachable
+from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, OutputError, ServerUnreachable
 from kandiflux.events import (
     Event,
     ExecutionStarted,
@@ -42,6 +42,10 @@ _SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
 _Superseded = TypeVar("_Superseded", Preview, ProgressState, NodeProgress, JobQueued)
 _T = TypeVar("_T")
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
+_ENDS = ("done", "failed", "interrupted", "lost")
+_MAX_EVENTS = 20_000
+_MAX_PICTURE_BYTES = 1 << 30
+"""Pictures of one job that came over the websocket are kept in memory."""
 
 
 class Job:
@@ -64,7 +68,11 @@ class Job:
         self._client = client
         self._changed = threading.Condition()
         self._log: list[Event | None] = []
+        self._forgotten = 0
+        """Number of the oldest events that are no longer in `_log`."""
         self._newest: dict[type[Event], int] = {}
+        """The number of the newest event of each superseded kind."""
+        self._picture_bytes = 0
         self._state: JobState = "submitting"
         self._outcome: Result | KandifluxError | None = None
         self._callbacks: list[Callable[[Job], None]] = []
@@ -107,17 +115,19 @@ class Job:
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """Events until the job ends; JobTimeout after `timeout` seconds in all.
 
-        Previews and progress that a slow reader did not fetch in time are skipped in favour of newer ones.
+        Previews and progress that a slow reader did not fetch in time are skipped in favour of newer ones, and so are
+        the oldest of more than 20,000 events.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         at = 0
         while True:
             with self._changed:
-                while at >= len(self._log) and self._outcome is None:
+                while at >= self._forgotten + len(self._log) and self._outcome is None:
                     self._wait(deadline)
-                if at >= len(self._log):
+                if at >= self._forgotten + len(self._log):
                     return
-                event = self._log[at]
+                at = max(at, self._forgotten)
+                event = self._log[at - self._forgotten]
             at += 1
             if event is not None:
                 yield event
@@ -143,8 +153,8 @@ class Job:
         JobQueued): for showing where a job is without reading along.
         """
         with self._changed:
-            at = self._newest.get(kind)
-            event = None if at is None else self._log[at]
+            at = self._newest.get(kind, -1) - self._forgotten
+            event = self._log[at] if at >= 0 else None
         return event if isinstance(event, kind) else None
 
     def add_done_callback(self, callback: Callable[[Job], None]) -> None:
@@ -199,7 +209,7 @@ class Job:
     def deliver(self, event: Event) -> None:
         """Takes one event of this job from the reader."""
         if isinstance(event, ExecutionStarted):
-            self._state = "running"
+            self.running()
         elif isinstance(event, NodeStarted):
             if event.display_node_id != self.current_node:
                 self._unsent.discard(self.current_node or "")
@@ -211,29 +221,27 @@ class Job:
         with self._changed:
             if self._outcome is not None:
                 return
-            if isinstance(event, _SUPERSEDED):
-                stale = self._newest.get(type(event))
-                if stale is not None:
-                    self._log[stale] = None
-                self._newest[type(event)] = len(self._log)
-            self._log.append(event)
+            self._append(event)
             self._changed.notify_all()
             callbacks = self._event_callbacks
         for callback in callbacks:
             self._call(callback, event)
 
     def queued(self, position: int | None) -> None:
-        """It waits, with so many jobs before it; None where that is not known."""
-        if self._state in ("submitting", "queued"):
+        """It waits behind `position` jobs; None if that is not known."""
+        with self._changed:
             changed = self._state == "submitting" or position not in (None, self._position)
+            if self._state not in ("submitting", "queued"):
+                return
             self._state, self._position = "queued", position
-            if changed:
-                self.deliver(JobQueued(self.prompt_id, position=position))
+        if changed:
+            self.deliver(JobQueued(self.prompt_id, position=position))
 
     def running(self) -> None:
         """It runs."""
-        if self._state in ("submitting", "queued"):
-            self._state = "running"
+        with self._changed:
+            if self._state not in _ENDS:
+                self._state = "running"
 
     def finish(self, outcome: Result | KandifluxError) -> None:
         """Ends it; the first outcome counts."""
@@ -243,7 +251,7 @@ class Job:
             self._outcome = outcome
             self._state = _end_state(outcome)
             finished = JobFinished(self.prompt_id, state=self._state)
-            self._log.append(finished)
+            self._append(finished)
             callbacks, self._callbacks = self._callbacks, []
             event_callbacks = self._event_callbacks
             self._changed.notify_all()
@@ -251,6 +259,18 @@ class Job:
             self._call(tell, finished)
         for callback in callbacks:
             self._call(callback, self)
+
+    def _append(self, event: Event) -> None:
+        """Adds it to the log, in which of superseded kinds only the newest is kept. The lock is held."""
+        if isinstance(event, _SUPERSEDED):
+            stale = self._newest.get(type(event), -1) - self._forgotten
+            if stale >= 0:
+                self._log[stale] = None
+            self._newest[type(event)] = self._forgotten + len(self._log)
+        self._log.append(event)
+        if len(self._log) > _MAX_EVENTS:
+            del self._log[: _MAX_EVENTS // 2]
+            self._forgotten += _MAX_EVENTS // 2
 
     def _call(self, callback: Callable[[_T], None], value: _T) -> None:
         try:
@@ -272,6 +292,17 @@ class Job:
         # SaveImageWebsocket sends its pictures as previews; history does not hold them.
         node_id = preview.display_node_id or self.current_node
         if node_id is None or self.prompt.class_type(node_id) != _WEBSOCKET_SAVER:
+            return
+        self._picture_bytes += len(preview.image)
+        if self._picture_bytes > _MAX_PICTURE_BYTES:
+            self.finish(
+                OutputError(
+                    f"{self.prompt.title(node_id)!r} sent more than {_MAX_PICTURE_BYTES >> 30} GiB of pictures over "
+                    "the websocket, which are kept in memory.",
+                    hint="Use SaveImage instead of SaveImageWebsocket, or smaller batches.",
+                )
+            )
+            self.over_websocket.clear()
             return
         suffix = "png" if preview.mime == "image/png" else "jpg"
         self.over_websocket.append(

@@ -1,12 +1,14 @@
-"""What a job leaves behind, and writing it to disk.
+"""The outputs of a job, and saving them to disk.
 
-Files arrive under a temporary name and are renamed when complete; nothing that exists is ever overwritten.
+Files are written under a temporary name and renamed when complete; nothing that exists is ever overwritten.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import logging
+import math
 import random
 import re
 import time
@@ -17,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from kandiflux.errors import AccessDenied, OutputError, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.errors import OutputError, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.json_values import as_object, is_array, is_object
 
-__all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name"]
+__all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name", "true_name"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,19 +36,23 @@ _KINDS = {
     "text": {".txt", ".json", ".csv", ".md"},
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
-_SIGNATURES = {
-    ".png": b"\x89PNG\r\n\x1a\n",
-    ".jpg": b"\xff\xd8\xff",
-    ".jpeg": b"\xff\xd8\xff",
-    ".webp": b"RIFF",
-    ".gif": b"GIF8",
-}
-"""What a picture begins with, whoever sends it: a gateway's page of apology does not."""
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", (".png", ".apng")),
+    (b"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    (b"GIF8", (".gif",)),
+    (b"BM", (".bmp",)),
+)
+"""How pictures begin, and the suffixes that say so. WebP is a kind of RIFF: see `_picture_suffixes`."""
 
-_LONGEST_SIGNATURE = 8
+_PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype\s|<html|<head|<body|<\?xml[^>]*>\s*<!doctype\s+html|[{\[])")
+_HEAD_BYTES = 256
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between the attempts at a download: a host may be gone for a moment, and what it made is worth the wait."""
 
+_FEW = 3
+_MAX_OUTPUTS = 10_000
+_BINARY_KINDS = frozenset({"image", "video", "audio", "latent", "embeds"})
+_TEXT_SUFFIXES = (".svg", ".json")
 _TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 _LONGEST_NAME = 180
@@ -55,8 +61,10 @@ _LONGEST_NAME = 180
 class FileSource(Protocol):
     """Where files come from; `kandiflux.server.Server` is one."""
 
-    def view(self, filename: str, subfolder: str, folder: str) -> Iterator[bytes]:
-        """A stored file's bytes, in pieces. OutputMissing, ServerUnreachable or ServerError where they do not come."""
+    def view(
+        self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
+    ) -> Iterator[bytes]:
+        """A stored file's bytes, in pieces; see `Server.view`."""
         ...
 
 
@@ -83,46 +91,59 @@ class Output:
         """False for a text that a node only shows."""
         return self.text is None
 
-    def chunks(self) -> Iterator[bytes]:
-        """The content in pieces, once. OutputMissing or ServerUnreachable where it cannot be fetched."""
+    def chunks(self, *, within: float | None = None) -> Iterator[bytes]:
+        """The content in pieces, once. within: seconds for all of it. Errors as `Server.view`."""
         if self.text is not None:
-            yield self.text.encode()
+            yield self.text.encode("utf-8", "replace")
         elif self.data is not None:
             yield self.data
         elif self.source is not None:
-            yield from self.source.view(self.filename, self.subfolder, self.folder)
+            yield from self.source.view(self.filename, self.subfolder, self.folder, kind=self.kind, within=within)
 
-    def write(self, file: BinaryIO, *, again: bool = True) -> int:
+    def write(self, file: BinaryIO, *, again: bool = True, timeout: float | None = None) -> int:
         """Writes the content into `file`, at its end; the bytes written.
 
-        A download that breaks off, or gives something that is no picture under a picture's name, is begun again, for a
-        quarter of a minute or so; not so where `again` is False.
-        OutputMissing, ServerUnreachable or ServerError where it cannot be fetched.
+        A download that fails is begun again: for a quarter of a minute or so, or, if `again` is False, only if the
+        server is there, three times. timeout: seconds for all of it.
+        OutputMissing if the server no longer has it; OutputError if it does not hand it out, sends a page (HTML or
+        JSON) instead of a picture, or the time is up; ServerUnreachable if it does not answer.
         """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         start = file.tell()
-        for pause in _PAUSES if again else ():
+        pauses = iter(_PAUSES if again else _PAUSES[:_FEW])
+        while True:
+            left = deadline - time.monotonic()
             try:
-                return self._write(file)
-            except (ServerUnreachable, ServerError) as error:
-                if isinstance(error, AccessDenied):
-                    raise
-                _log.info("%s again, for %s", self.filename, error.message)
-            time.sleep(pause * random.uniform(0.5, 1.5))
+                if left <= 0:
+                    raise OutputError(f"{self.filename} was not fetched in time.", hint="It is still on the server.")
+                return self._write(file, None if math.isinf(left) else left)
+            except ServerUnreachable as error:
+                failure = error
+                pause = next(pauses, None) if again else None
+            except ServerError as error:
+                # The server is there, so this is about the file.
+                failure = OutputError(error.message, expected=error.expected, got=error.got, hint=error.hint)
+                failure.__cause__ = error
+                pause = next(pauses, None)
+            if pause is None:
+                raise failure
+            _log.info("%s is fetched again: %s", self.filename, failure.message)
+            time.sleep(min(pause * random.uniform(0.5, 1.5), max(0.0, deadline - time.monotonic())))
             file.seek(start)
             file.truncate()
-        return self._write(file)
 
-    def _write(self, file: BinaryIO) -> int:
+    def _write(self, file: BinaryIO, within: float | None) -> int:
         size, head = 0, b""
-        for chunk in self.chunks():
-            head = head if len(head) >= _LONGEST_SIGNATURE else head + chunk[:_LONGEST_SIGNATURE]
+        for chunk in self.chunks(within=within):
+            if len(head) < _HEAD_BYTES:
+                head += chunk[: _HEAD_BYTES - len(head)]
             size += file.write(chunk)
-        wanted = _SIGNATURES.get(PurePosixPath(self.filename).suffix.lower(), b"")
-        if size and not head.startswith(wanted):
+        if self.kind in _BINARY_KINDS and _PAGE.match(head) and not self.filename.lower().endswith(_TEXT_SUFFIXES):
             raise ProtocolError(
-                f"What came for {self.filename} is no such picture.",
-                expected=f"a file that begins with {wanted!r}",
-                got=repr(head),
+                f"A page came instead of {self.filename}.",
+                expected=f"the {self.kind}",
+                got=head[:80].decode("utf-8", "replace"),
+                hint="A login page or a gateway's error page stands in for the file.",
             )
         return size
 
@@ -143,10 +164,15 @@ class Output:
 def collect_outputs(
     node_id: str, title: str, output: Mapping[str, Any] | None, source: FileSource | None
 ) -> list[Output]:
-    """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`."""
+    """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`.
+
+    Of one node 10,000 at most.
+    """
     found: list[Output] = []
     for key, values in as_object(output).items():
         for number, value in enumerate(values if is_array(values) else [values]):
+            if len(found) >= _MAX_OUTPUTS:
+                return found
             if is_object(value) and isinstance(value.get("filename"), str):
                 found.append(
                     Output(
@@ -154,8 +180,8 @@ def collect_outputs(
                         node_id=node_id,
                         title=title,
                         filename=value["filename"],
-                        subfolder=str(value.get("subfolder") or ""),
-                        folder=str(value.get("type") or "output"),
+                        subfolder=_text(value.get("subfolder")),
+                        folder=_text(value.get("type")) or "output",
                         source=source,
                     )
                 )
@@ -164,12 +190,17 @@ def collect_outputs(
     return found
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def safe_name(name: str) -> str:
     """One path component that every file system takes: no separators, no control characters, not too long."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
     name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char).startswith("C") else char for char in name)
     name = name.strip(" .")
-    if not name or _RESERVED.match(name):
+    # A name that begins with "-" reads as an option to most programs.
+    if not name or name.startswith("-") or _RESERVED.match(name):
         name = f"_{name}"
     stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
     while len((stem + suffix).encode()) > _LONGEST_NAME and len(stem) > 1:
@@ -178,68 +209,84 @@ def safe_name(name: str) -> str:
 
 
 class Saver:
-    """Writes outputs into one folder, each once, however often it is announced."""
+    """Writes outputs into one folder. Every call writes a file: what exists is never overwritten, nor taken for it."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._saved: dict[tuple[str, str, str], Path] = {}
 
-    def save(self, output: Output) -> Path | None:
-        """The path written, or None where this file was already saved.
+    def save(self, output: Output, *, timeout: float | None = None) -> Path:
+        """The path written; a picture of another format than its name says gets the suffix of its own.
 
-        OutputError where the disk says no; OutputMissing, ServerUnreachable and ServerError as `Output.write`.
+        timeout: seconds for the download. OutputError if the disk refuses it; other errors as `Output.write`.
         """
-        key = (output.folder, output.subfolder, output.filename)
-        if key in self._saved:
-            return None
         try:
-            path = self._write(output)
+            return self._write(output, timeout)
         except OSError as error:
             raise OutputError(
                 f"{output.filename} cannot be written to {self.folder}: {error.strerror or error}.",
                 hint="Choose another folder with --out.",
             ) from error
-        self._saved[key] = path
-        return path
 
-    def _write(self, output: Output) -> Path:
+    def _write(self, output: Output, timeout: float | None) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f".kandiflux-{uuid.uuid4().hex}.part"
         try:
             with partial.open("xb") as file:
-                size = output.write(file)
+                size = output.write(file, timeout=timeout)
             if size == 0 and output.is_file:
                 raise OutputError(f"The server sent an empty file for {output.filename}.")
-            return _publish(partial, self.folder / safe_name(output.filename))
+            return _publish(partial, self.folder / true_name(safe_name(output.filename), output.kind, partial))
         finally:
             partial.unlink(missing_ok=True)
 
 
+def true_name(name: str, kind: str, file: Path) -> str:
+    """`name`, with the suffix of the format that the picture in `file` has, if that is another one."""
+    if kind != "image":
+        return name
+    with file.open("rb") as content:
+        suffixes = _picture_suffixes(content.read(16))
+    if not suffixes or PurePosixPath(name).suffix.lower() in suffixes:
+        return name
+    renamed = str(PurePosixPath(name).with_suffix(suffixes[0]))
+    _log.warning("%s is really a %s file; it is saved as %s", name, suffixes[0][1:].upper(), renamed)
+    return renamed
+
+
+def _picture_suffixes(head: bytes) -> tuple[str, ...]:
+    """The suffixes of the format that a picture begins as; empty if it is not one of the usual."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return (".webp",)
+    return next((suffixes for begin, suffixes in _SIGNATURES if head.startswith(begin)), ())
+
+
 def _publish(partial: Path, wanted: Path) -> Path:
     """Gives the complete file its name, or the next free one after it."""
-    path = wanted
-    while True:
+    for path in _names(wanted):
         try:
-            # A hard link fails where the name is taken, so two runs never write over each other.
+            # A hard link fails if the name is taken, so two runs never write over each other.
             path.hardlink_to(partial)
         except FileExistsError:
-            path = _next_name(path)
+            continue
         except OSError:
             # File systems without hard links: claim the name, then rename over the claim.
             try:
                 path.touch(exist_ok=False)
             except FileExistsError:
-                path = _next_name(path)
                 continue
             return partial.replace(path)
-        else:
-            return path
+        return path
+    raise AssertionError("unreachable: the names do not end")
 
 
-def _next_name(path: Path) -> Path:
-    """`ComfyUI_00001_.png` → `ComfyUI_00002_.png`, as ComfyUI counts; `a.png` → `a_2.png` → `a_3.png`."""
-    counted = re.fullmatch(r"(.*_)(\d+)(_?)", path.stem)
-    if counted is None:
-        return path.with_name(f"{path.stem}_2{path.suffix}")
-    stem, number, end = counted.groups()
-    return path.with_name(f"{stem}{int(number) + 1:0{len(number)}}{end}{path.suffix}")
+def _names(wanted: Path) -> Iterator[Path]:
+    """`wanted`, then `ComfyUI_00001_.png`, `ComfyUI_00002_.png`, … as ComfyUI counts, or `a.png`, `a_2.png`, `a_3.png`.
+
+    Any other number may be a seed or a date, and is left as it is.
+    """
+    yield wanted
+    counted = re.fullmatch(r"(.*_)(\d{5,})_", wanted.stem)
+    first, begin, width, end = (int(counted[2]), counted[1], len(counted[2]), "_") if counted else (1, "", 0, "")
+    begin = begin or f"{wanted.stem}_"
+    for number in itertools.count(first + 1):
+        yield wanted.with_name(f"{begin}{number:0{width}}{end}{wanted.suffix}")

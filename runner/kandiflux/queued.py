@@ -13,7 +13,7 @@ from kandiflux.owner import OWNER, this_owner
 if TYPE_CHECKING:
     from kandiflux.server import QueueEntry, Server
 
-__all__ = ["Cancelled", "QueuedJob", "cancel", "interrupt", "match_jobs", "queued_jobs"]
+__all__ = ["Cancelled", "QueuedJob", "cancel", "cancel_on_server", "interrupt", "match_jobs", "queued_jobs"]
 
 _PROMPT_INPUTS = ("prompt", "positive", "text", "clip_l", "t5xxl", "text_g")
 _LONGEST_TEXT = 200
@@ -77,20 +77,39 @@ def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJ
 def cancel(server: Server, jobs: Iterable[QueuedJob]) -> Cancelled:
     """Takes the jobs from the queue, and interrupts those that run.
 
-    A job may begin between the look and the deed, so the queue is read again before anything is interrupted: only what
-    is seen running then, under its own id, is stopped.
+    Servers before 0.33 have no atomic request for that. A job may begin in between, so there the queue is read again
+    before anything is interrupted: only what is seen running then, under its own id, is stopped.
     """
-    ids = [job.prompt_id for job in jobs]
-    for prompt_id in ids:
-        server.delete_pending(prompt_id)
-    running = {entry.prompt_id for entry in server.queue().running}
-    interrupted = tuple(prompt_id for prompt_id in ids if prompt_id in running)
-    for prompt_id in interrupted:
-        server.interrupt(prompt_id)
+    jobs = list(jobs)
     were_running = {job.prompt_id for job in jobs if job.state == "running"}
-    gone = tuple(prompt_id for prompt_id in ids if prompt_id in were_running and prompt_id not in running)
-    deleted = tuple(prompt_id for prompt_id in ids if prompt_id not in interrupted and prompt_id not in gone)
-    return Cancelled(deleted, interrupted, gone)
+    ended: dict[str, list[str]] = {"deleted": [], "interrupted": [], "gone": []}
+    left = [job.prompt_id for job in jobs]
+    while left:
+        cancelled = server.cancel_job(left[0])
+        if cancelled is None:
+            break
+        prompt_id = left.pop(0)
+        # What waited may have begun since; either way it is stopped.
+        ended["gone" if not cancelled else "interrupted" if prompt_id in were_running else "deleted"].append(prompt_id)
+    for prompt_id in left:
+        server.delete_pending(prompt_id)
+    running = {entry.prompt_id for entry in server.queue().running} if left else set[str]()
+    for prompt_id in left:
+        if prompt_id in running:
+            server.interrupt(prompt_id)
+        known = "interrupted" if prompt_id in running else "gone" if prompt_id in were_running else "deleted"
+        ended[known].append(prompt_id)
+    return Cancelled(**{name: tuple(ids) for name, ids in ended.items()})
+
+
+def cancel_on_server(server: Server, prompt_id: str) -> None:
+    """Takes a job from the queue, or interrupts it if it runs; nothing if it has ended."""
+    if server.cancel_job(prompt_id) is not None:
+        return
+    server.delete_pending(prompt_id)
+    # /interrupt stops whatever runs by the time it arrives, so make sure that it is this job.
+    if any(entry.prompt_id == prompt_id for entry in server.queue().running):
+        server.interrupt(prompt_id)
 
 
 def interrupt(server: Server, wanted: str | None = None) -> str | None:
@@ -103,7 +122,7 @@ def interrupt(server: Server, wanted: str | None = None) -> str | None:
         running = match_jobs(running, [wanted])
     if not running:
         return None
-    server.interrupt(running[0].prompt_id)
+    cancel_on_server(server, running[0].prompt_id)
     return running[0].prompt_id
 
 

@@ -16,7 +16,7 @@ from kandiflux.events import (
     NodesCached,
     execution_failed,
 )
-from kandiflux.json_values import as_object, is_array, is_object
+from kandiflux.json_values import as_float, as_list, as_object, is_array, is_object
 from kandiflux.outputs import FileSource, Output, collect_outputs
 from kandiflux.prompt import Prompt
 
@@ -83,12 +83,14 @@ def outcome(
     if as_object(entry.get("status")).get("status_str") == "error":
         return JobError(f"The server gives the job {prompt_id} as failed and no reason.", prompt_id=prompt_id)
     outputs: list[Output] = []
-    meta: Mapping[str, Any] = entry.get("meta") or {}
-    shown: Mapping[str, Any] = entry.get("outputs") or {}
+    meta = as_object(entry.get("meta"))
+    shown: object = entry.get("outputs") or {}
+    if not is_object(shown):
+        raise TypeError("expected an object in `outputs`")
     for node_id, output in shown.items():
         shown_by = str(as_object(meta.get(node_id)).get("display_node") or node_id)
         outputs += collect_outputs(shown_by, prompt.title(shown_by), output, source)
-    cached = messages.get("execution_cached", {}).get("nodes") or ()
+    cached = as_list(messages.get("execution_cached", {}).get("nodes"))
     return Result(
         prompt_id,
         prompt,
@@ -123,7 +125,7 @@ def outcome_of_events(
         ended = ended or isinstance(event, ExecutionSucceeded)
     if not ended:
         return None
-    entry = {"outputs": outputs, "meta": meta, "status": {"messages": [["execution_cached", {"nodes": cached}]]}}
+    entry = {"outputs": outputs, "meta": meta, "status": {"messages": [["execution_cached", {"nodes": [*cached]}]]}}
     return outcome(prompt_id, prompt, entry, source, over_websocket)
 
 
@@ -145,7 +147,7 @@ def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFa
 
 
 def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    messages: Sequence[object] = as_object(entry.get("status")).get("messages") or ()
+    messages = as_list(as_object(entry.get("status")).get("messages"))
     return {
         str(message[0]): message[1]
         for message in messages
@@ -154,8 +156,8 @@ def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
-    begin = messages.get("execution_start", {}).get("timestamp")
-    end = messages.get("execution_success", {}).get("timestamp")
-    if not isinstance(begin, (int, float)) or not isinstance(end, (int, float)):
+    begin = as_float(messages.get("execution_start", {}).get("timestamp"))
+    end = as_float(messages.get("execution_success", {}).get("timestamp"))
+    if begin is None or end is None:
         return None
     return max(0.0, (end - begin) / 1000)

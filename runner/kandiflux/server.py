@@ -197,7 +197,7 @@ class Server:
         cancelled = as_object(answer.body).get("cancelled")
         if answer.status == 200 and isinstance(cancelled, bool):
             return cancelled
-        if answer.status in (404, 405, 501):
+        if answer.status in (200, 404, 405, 501):
             return None
         raise ServerError(
             f"{self.url} did not cancel the job {prompt_id}.",

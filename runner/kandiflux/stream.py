@@ -14,14 +14,18 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import cast
-from urllib.parse import urlsplit
+from socket import SHUT_RDWR
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import websocket
 from websocket._abnf import frame_buffer
 
+from kandiflux.config import without_userinfo
 from kandiflux.errors import ProtocolError
 from kandiflux.events import Event, parse_binary, parse_text
+from kandiflux.proxies import proxy_for
+from kandiflux.time_limit import TimeLimit
 from kandiflux.tls import tls_context
 
 __all__ = ["EventStream"]
@@ -31,7 +35,9 @@ _log = logging.getLogger(__name__)
 # ComfyUI's loop stands still while a model loads, so a missing pong says little before a minute has gone.
 _SILENCE_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
-_MAX_FRAME = 256 << 20
+_MAX_MESSAGE = 64 << 20
+"""Bytes of one message, all of its fragments together. A PNG of 4096 × 4096 pixels has less than 50 MB."""
+_MAX_FRAGMENTS = 10_000
 _AT_ONCE = 16384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -39,7 +45,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 class _Frames(frame_buffer):
     """Reads what has come in one go, and not each part of each frame by itself: most are small, and come in flocks.
 
-    A frame that announces more than any picture needs is garbage: end the connection, do not wait for it.
+    A frame that announces more than `_MAX_MESSAGE` bytes ends the connection.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
@@ -47,14 +53,19 @@ class _Frames(frame_buffer):
 
     def recv_length(self) -> None:
         super().recv_length()
-        if self.length is not None and self.length > _MAX_FRAME:
-            raise websocket.WebSocketPayloadException(f"a frame of {self.length} bytes, at most {_MAX_FRAME} are read")
+        if self.length is not None and self.length > _MAX_MESSAGE:
+            raise _too_large(self.length)
+
+
+def _too_large(size: int) -> websocket.WebSocketPayloadException:
+    return websocket.WebSocketPayloadException(f"a message of {size} bytes; at most {_MAX_MESSAGE} are read")
 
 
 class EventStream:
     """Reads frames in a thread and hands each event to `on_event`; `on_connect` is called after every connection.
 
-    Both are called in the reader's thread and must not block. `url` is the server's HTTP address.
+    Both are called in the reader's thread and must not block; what they raise is logged. `url` is the server's HTTP
+    address. Redirects are not followed: the headers are for this server alone.
     """
 
     def __init__(
@@ -69,6 +80,7 @@ class EventStream:
         silence_seconds: float = _SILENCE_SECONDS,
     ) -> None:
         parts = urlsplit(url)
+        self._url = url
         self._address = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws"
         self._headers = [f"{name}: {value}" for name, value in (headers or {}).items()]
         self._tls = {"context": tls_context(verify, cert)} if parts.scheme == "https" else {}
@@ -94,9 +106,9 @@ class EventStream:
         return self._connected.is_set()
 
     def start(self) -> None:
-        """Starts the reader once; later calls do nothing."""
+        """Starts the reader if it does not run."""
         with self._lock:
-            if self._thread is None and not self._stop.is_set():
+            if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="kandiflux-events", daemon=True)
                 self._thread.start()
 
@@ -125,14 +137,15 @@ class EventStream:
         while not self._stop.is_set():
             try:
                 socket = self._connect()
-            except (OSError, websocket.WebSocketException) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a server answers, this thread goes on
                 self._tried.set()
                 _log.debug("no websocket to %s: %s", self._address, error)
             else:
                 pause = _FIRST_PAUSE
                 try:
+                    self._on_connect()
                     self._read(socket)
-                except (OSError, websocket.WebSocketException) as error:
+                except Exception as error:  # noqa: BLE001 - whatever a server sends, this thread goes on
                     if not self._stop.is_set():
                         _log.info("websocket to %s lost: %s", self._address, error)
                 finally:
@@ -145,12 +158,23 @@ class EventStream:
 
     def _connect(self) -> websocket.WebSocket:
         client_id = str(uuid.uuid4())
-        socket = websocket.WebSocket(sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True)
+        socket = websocket.WebSocket(
+            sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True, fire_cont_frame=True
+        )
         socket.frame_buffer = _Frames(socket.frame_buffer.recv)
-        with contextlib.ExitStack() as on_failure:
+
+        def give_up() -> None:
+            # `sock` is there while the handshake is under way.
+            if socket.sock is not None:
+                with contextlib.suppress(OSError):
+                    socket.sock.shutdown(SHUT_RDWR)
+
+        with contextlib.ExitStack() as on_failure, TimeLimit(2 * _CONNECT_SECONDS, give_up):
             on_failure.callback(socket.shutdown)
             address = f"{self._address}?clientId={client_id}"
-            socket.connect(address, header=self._headers, timeout=_CONNECT_SECONDS)  # type: ignore[no-untyped-call]
+            socket.connect(  # type: ignore[no-untyped-call]
+                address, header=self._headers, timeout=_CONNECT_SECONDS, redirect_limit=0, **self._proxy()
+            )
             # ComfyUI heeds the flags only as the first text of a connection.
             socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             socket.settimeout(self._silence)
@@ -160,11 +184,29 @@ class EventStream:
             self._socket = socket
         self._connected.set()
         self._tried.set()
-        self._on_connect()
         return socket
+
+    def _proxy(self) -> dict[str, Any]:
+        """The same proxy as for HTTP; by itself the library would use one for this machine, too."""
+        found = proxy_for(self._url)
+        if found is None:
+            return {"http_no_proxy": ["*"]}
+        parts = urlsplit(without_userinfo(found)[0])
+        user = urlsplit(found)
+        auth = (unquote(user.username), unquote(user.password or "")) if user.username else None
+        # Without a port the scheme's own is meant.
+        port = parts.port or (443 if parts.scheme == "https" else 1080 if parts.scheme.startswith("socks") else 80)
+        kind = parts.scheme if parts.scheme.startswith("socks") else "http"
+        return {
+            "http_proxy_host": parts.hostname, "http_proxy_port": port, "http_proxy_auth": auth, "proxy_type": kind,
+            "http_no_proxy": ["kandiflux.invalid"],  # proxy_for has asked $NO_PROXY already
+        }  # fmt: skip
 
     def _read(self, socket: websocket.WebSocket) -> None:
         waiting_for_pong = False
+        # The fragments of the message that is coming in, and what they are.
+        fragments: list[bytes] = []
+        kind = size = 0
         while not self._stop.is_set():
             try:
                 opcode, frame = cast(
@@ -180,15 +222,27 @@ class EventStream:
             waiting_for_pong = False
             if opcode == websocket.ABNF.OPCODE_CLOSE:
                 raise websocket.WebSocketConnectionClosedException("closed by the server")
-            self._hand_over(opcode, frame.data if frame is not None else b"")
+            if frame is None or opcode in (websocket.ABNF.OPCODE_PING, websocket.ABNF.OPCODE_PONG):
+                continue
+            content = frame.data
+            if opcode != websocket.ABNF.OPCODE_CONT:
+                fragments, kind, size = [], opcode, 0
+            fragments.append(content.encode() if isinstance(content, str) else content)
+            size += len(content)
+            if size > _MAX_MESSAGE or len(fragments) > _MAX_FRAGMENTS:
+                raise _too_large(size)
+            if frame.fin:
+                message, fragments = fragments[0] if len(fragments) == 1 else b"".join(fragments), []
+                self._hand_over(kind, message)
 
-    def _hand_over(self, opcode: int, content: str | bytes) -> None:
-        data = content.encode() if isinstance(content, str) else content
+    def _hand_over(self, opcode: int, message: bytes) -> None:
         try:
             if opcode == websocket.ABNF.OPCODE_TEXT:
-                self._on_event(parse_text(data.decode("utf-8", "replace")))
+                self._on_event(parse_text(message.decode("utf-8", "replace")))
             elif opcode == websocket.ABNF.OPCODE_BINARY:
-                self._on_event(parse_binary(data))
+                self._on_event(parse_binary(message))
         except ProtocolError as error:
             # History is the authority: a frame that cannot be read costs progress, not the job.
             _log.warning("%s", error)
+        except Exception:  # noqa: BLE001 - what one frame leads to must not end the events of all jobs
+            _log.exception("an event could not be handled")

@@ -27,6 +27,7 @@ _ATTEMPTS = 3
 _LOOK_PAUSE = 0.25
 _RESTART_SECONDS = 1.0
 _TOO_MANY = 429
+_LONGEST_ID = 200
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,15 @@ def submit_prompt(
 
 def _is_unclear(answer: Answer) -> bool:
     """Neither a yes nor a no: something failed on the way, before the prompt was taken or after."""
-    accepted = isinstance(as_object(answer.body).get("prompt_id"), str)
-    return answer.status >= 500 or (answer.status == 200 and not accepted)
+    return answer.status >= 500 or (answer.status == 200 and _accepted_id(answer) is None)
+
+
+def _accepted_id(answer: Answer) -> str | None:
+    """The prompt's id that the server answers; None if it is not one that can be asked for."""
+    prompt_id = as_object(answer.body).get("prompt_id")
+    if not isinstance(prompt_id, str) or not 0 < len(prompt_id) <= _LONGEST_ID:
+        return None
+    return prompt_id if prompt_id.isascii() and prompt_id.isprintable() else None
 
 
 def _as_error(answer: Answer) -> ServerError:
@@ -187,8 +195,9 @@ def _marker(entry: Any) -> str | None:
 def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
     body = as_object(answer.body)
     problems = _problems(prompt, body.get("node_errors"))
-    if answer.status == 200 and isinstance(body.get("prompt_id"), str):
-        return Accepted(body["prompt_id"], problems)
+    accepted = _accepted_id(answer)
+    if answer.status == 200 and accepted is not None:
+        return Accepted(accepted, problems)
     error = body.get("error")
     if answer.status == 400 and error is not None:
         raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error))
@@ -217,7 +226,7 @@ def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
     for node_id, told in as_object(node_errors).items():
         about = as_object(told)
         for error in map(as_object, as_list(about.get("errors"))):
-            extra = as_object(error.get("extra_info"))
+            input_name = as_object(error.get("extra_info")).get("input_name")
             found.append(
                 NodeProblem(
                     node_id=str(node_id),
@@ -226,7 +235,7 @@ def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
                     kind=str(error.get("type") or ""),
                     message=str(error.get("message") or ""),
                     details=str(error.get("details") or ""),
-                    input_name=extra.get("input_name"),
+                    input_name=input_name if isinstance(input_name, str) else None,
                 )
             )
     return tuple(found)

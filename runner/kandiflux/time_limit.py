@@ -11,7 +11,8 @@ import math
 import socket
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import urllib3
 from urllib3.connectionpool import HTTPConnectionPool
@@ -26,11 +27,12 @@ class TimeLimit:
     """A deadline `seconds` from now for the next request of this thread, until `close`.
 
     Works with the pools of `limited_pool_classes`. The request then fails with an error of the socket's, and `expired`
-    is True.
+    is True. on_expiry: called as well, from another thread; it must not block.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, on_expiry: Callable[[], None] | None = None) -> None:
         self.expired = False
+        self._on_expiry = on_expiry
         self._when = time.monotonic() + seconds
         self._socket: socket.socket | None = None
         _local.limit = self
@@ -48,8 +50,9 @@ class TimeLimit:
         return self._when
 
     def extend(self, seconds: float) -> None:
-        """Set the deadline to `seconds` from now."""
+        """Set the deadline to `seconds` from now, be that later or earlier than it was."""
         self._when = time.monotonic() + seconds
+        _watchdog.wake_by(self._when)
 
     def watch(self, connection: socket.socket | None) -> None:
         """Shut this socket down at the deadline."""
@@ -60,6 +63,8 @@ class TimeLimit:
     def expire(self) -> None:
         """The deadline has come."""
         self.expired = True
+        if self._on_expiry is not None:
+            self._on_expiry()
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 # Not SSLSocket.shutdown, which would have the reader go on without TLS.
@@ -90,6 +95,11 @@ class _Watchdog:
                 self._thread.start()
             # A wake-up for each request would cost more than the rest of this.
             elif limit.when < self._wakes_at:
+                self._changed.notify()
+
+    def wake_by(self, when: float) -> None:
+        if when < self._wakes_at:
+            with self._changed:
                 self._changed.notify()
 
     def remove(self, limit: TimeLimit) -> None:
@@ -126,7 +136,7 @@ class _Limited:
 def limited_pool_classes(manager: urllib3.PoolManager) -> dict[str, type[HTTPConnectionPool]]:
     """The connection pool classes of `manager`, by scheme, with connections that heed a TimeLimit."""
     classes: dict[str, type[HTTPConnectionPool]] = {}
-    plain: dict[str, Any] = manager.pool_classes_by_scheme  # pyright: ignore[reportUnknownMemberType]
+    plain = cast("dict[str, Any]", manager.pool_classes_by_scheme)  # pyright: ignore[reportUnknownMemberType]
     for scheme, pool in plain.items():
         connection = type(f"Limited{pool.ConnectionCls.__name__}", (_Limited, pool.ConnectionCls), {})
         classes[scheme] = type(f"Limited{pool.__name__}", (pool,), {"ConnectionCls": connection})

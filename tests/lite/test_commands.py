@@ -205,7 +205,7 @@ def test_a_cached_picture_whose_file_is_gone_is_made_once_more(lite_host: Runnin
 def test_a_picture_that_stays_missing_is_an_error_after_one_more_run(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*args: Any) -> Iterator[bytes]:
+    def missing(*_: object, **__: object) -> Iterator[bytes]:
         raise OutputMissing("The file is no longer there.")
         yield
 

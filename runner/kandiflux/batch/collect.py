@@ -16,19 +16,21 @@ from kandiflux.batch.pictures import thumbnail
 from kandiflux.batch.shared import RESUBMITS, Books, Shared
 from kandiflux.client import Client
 from kandiflux.errors import (
+    AccessDenied,
     JobInterrupted,
     JobLost,
     KandifluxError,
     OutOfMemory,
     OutputError,
     OutputMissing,
-    ServerError,
     ServerUnreachable,
 )
 from kandiflux.job import Job
 from kandiflux.result import Result
 
 __all__ = ["Collector", "Flight"]
+
+_BROKEN_DOWNLOADS = 5
 
 
 @dataclass
@@ -44,11 +46,11 @@ class Flight:
 class Collector:
     """Takes the jobs of one server that have ended; `run` is the work of any number of threads.
 
-    postpone: what the server has of the attempt is to be found out later.
+    postpone: called with an attempt whose files are to be fetched later, and why.
     """
 
     def __init__(
-        self, client: Client, shared: Shared, books: Books, postpone: Callable[[Attempt, KandifluxError], None]
+        self, client: Client, shared: Shared, books: Books, postpone: Callable[[Attempt, ServerUnreachable], None]
     ) -> None:
         self.flights: dict[str, Flight] = {}
         """Jobs sent and not yet settled, by attempt."""
@@ -65,6 +67,8 @@ class Collector:
         self._unshrunk: deque[Saved] = deque()
         """What has been saved, and has no thumbnail yet."""
         self._lock = threading.Lock()
+        self._broken: dict[str, int] = {}
+        """How many times the downloads of an attempt have broken off."""
 
     def follow(self, flight: Flight) -> None:
         """Waits for its end, whenever that comes."""
@@ -124,7 +128,8 @@ class Collector:
                 books.withdrawn(attempt)
             else:
                 books.failed(attempt, error)
-        except ServerUnreachable as error:
+        except (ServerUnreachable, AccessDenied) as error:
+            # It may still be there.
             books.unknown(attempt, error)
         except OutOfMemory as error:
             self._free()
@@ -147,8 +152,13 @@ class Collector:
             # The server would answer from its cache again; what it forgets it has to make anew.
             self._free()
             books.failed(attempt, error, at_least=1)
-        except (ServerUnreachable, ServerError) as error:
-            self._postpone(attempt, error)
+        except ServerUnreachable as error:
+            # Downloads of this job that keep breaking off are a fault of its files, not of the server.
+            failures = self._broken[attempt.id] = self._broken.get(attempt.id, 0) + 1
+            if error.refused or failures < _BROKEN_DOWNLOADS:
+                self._postpone(attempt, error)
+            else:
+                books.failed(attempt, OutputError(error.message, hint=error.hint))
         except OutputError as error:
             if not isinstance(error.__cause__, OSError):
                 books.failed(attempt, error)
@@ -158,6 +168,7 @@ class Collector:
         except KandifluxError as error:
             books.failed(attempt, error)
         else:
+            self._broken.pop(attempt.id, None)
             books.done(attempt, result, files)
             if self._shared.pages:
                 self._unshrunk.extend(files)

@@ -40,6 +40,7 @@ from kandiflux.errors import (
 from kandiflux.events import NodeProgress, ProgressState
 from kandiflux.job import Job
 from kandiflux.prompt import Prompt
+from kandiflux.queued import cancel_on_server
 
 __all__ = ["Lane"]
 
@@ -78,7 +79,7 @@ class Lane:
         self._patience = patience
         self._shared = shared
         self._books = Books(shared, name)
-        self._collector = Collector(client, shared, self._books, self._postpone)
+        self._collector = Collector(client, shared, self._books, self._postpone_download)
         self._flights = self._collector.flights
         self._prober = client.server.with_timeout(_PROBE)
         self._fits = False
@@ -277,8 +278,17 @@ class Lane:
 
     def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
         """What became of it is found out once the server has answered the attendant; not for ever, though."""
-        since = self._troubled.setdefault(attempt.id, time.monotonic())
         self._trouble(error)
+        self._look_later(attempt, error)
+
+    def _postpone_download(self, attempt: Attempt, error: ServerUnreachable) -> None:
+        """Its files are fetched later. Only refused connections say something about the server."""
+        if error.refused:
+            self._trouble(error)
+        self._look_later(attempt, error)
+
+    def _look_later(self, attempt: Attempt, error: KandifluxError) -> None:
+        since = self._troubled.setdefault(attempt.id, time.monotonic())
         if self.state == "unfit" or time.monotonic() - since >= self._shared.terms.silence:
             self._books.unknown(attempt, error)
         else:
@@ -373,9 +383,7 @@ class Lane:
 
     def _reclaim(self, prompt_id: str) -> None:
         """A job that was given up, and runs elsewhere by now: it need not run here, too."""
-        self.client.server.delete_pending(prompt_id)
-        if any(entry.is_job(prompt_id, prompt_id) for entry in self.client.server.queue().running):
-            self.client.server.interrupt(prompt_id)
+        cancel_on_server(self.client.server, prompt_id)
 
     def _silent(self, error: ServerUnreachable | ServerError) -> None:
         now = time.monotonic()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kandiflux.carried import write_sidecar
-from kandiflux.errors import OutputMissing
+from kandiflux.errors import OutputError, ServerUnreachable
 from kandiflux.events import Event, JobQueued, NodeExecuted, NodesCached, NodeStarted, ProgressState
 from kandiflux.job import Job
 from kandiflux.outputs import Output, Saver, collect_outputs
@@ -49,13 +50,18 @@ def follow(
 ) -> Result:
     """Reads the job's events to its end and saves what it makes, as early as possible.
 
-    sidecar: writes what made it beside each file. Raises what the job ended with, JobTimeout, or OutputError.
+    timeout: seconds for all of it, downloads included. sidecar: writes what made it beside each file. Raises what the
+    job ended with, JobTimeout, or OutputError: at once if the disk refuses a file, else after all others are saved.
     """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    saved: set[tuple[str, str, str, str]] = set()
 
     def save(output: Output) -> None:
-        path = saver.save(output)
-        if path is None:
+        key = (output.node_id, output.folder, output.subfolder, output.filename)
+        if key in saved:
             return
+        path = saver.save(output, timeout=None if deadline is None else deadline - time.monotonic())
+        saved.add(key)
         if sidecar:
             write_sidecar(path, job.prompt, output=output.as_dict(), server=server.url, prompt_id=job.prompt_id)
         display.saved(path)
@@ -66,12 +72,23 @@ def follow(
             title = job.prompt.title(event.display_node_id)
             for output in collect_outputs(event.display_node_id, title, event.output, server):
                 if output.is_file and output.folder == "output":
-                    # History has the last word on whether it is an output at all.
-                    with suppress(OutputMissing):
+                    try:
                         save(output)
+                    except (OutputError, ServerUnreachable) as error:
+                        # History has the last word on whether it is an output at all.
+                        if isinstance(error.__cause__, OSError):
+                            raise
     result = job.result()
+    failures: list[OutputError] = []
     for output in result.files:
-        save(output)
+        try:
+            save(output)
+        except OutputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            failures.append(error)
+    if failures:
+        raise failures[0]
     for text in result.texts:
         display.text(text)
     display.finished(result)
