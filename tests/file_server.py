@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import socketserver
 import threading
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["Fault", "FileServer", "Served", "serving"]
+__all__ = ["Fault", "FileServer", "Served", "serving", "serving_raw"]
 
 _SETTLED = 5.0
 
@@ -106,6 +107,46 @@ def serving() -> Iterator[FileServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def serving_raw(*answers: bytes, pause: float = 0.0, at_once: int = 0) -> Iterator[str]:
+    """The URL of a server that sends each connection the next of `answers` as it is; the last one again and again.
+
+    pause: seconds between single bytes after the first `at_once`; without it an answer is sent whole.
+    """
+    left = deque(answers)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            answer = left.popleft() if len(left) > 1 else left[0]
+            request = b""
+            with contextlib.suppress(OSError):
+                while b"\r\n\r\n" not in request and (piece := self.request.recv(1 << 16)):
+                    request += piece
+                if not pause:
+                    self.request.sendall(answer)
+                    return
+                self.request.sendall(answer[:at_once])
+                for at in range(at_once, len(answer)):
+                    self.request.sendall(answer[at : at + 1])
+                    time.sleep(pause)
+
+    server = _RawServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _RawServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
 
 
 class _Server(ThreadingHTTPServer):

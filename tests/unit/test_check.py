@@ -490,8 +490,6 @@ def test_a_server_that_is_not_there_is_exit_code_3(tmp_path: Path) -> None:
     ("name", "directory", "url"),
     [
         ("../x.safetensors", "loras", "https://a/b"),
-        ("a/b.safetensors", "loras", "https://a/b"),
-        ("a\\b.safetensors", "loras", "https://a/b"),
         ("..", "loras", "https://a/b"),
         (".hidden", "loras", "https://a/b"),
         ("c:x.safetensors", "loras", "https://a/b"),

@@ -1,30 +1,33 @@
-"""One file, downloaded: in parallel ranges, taken up where it was left, verified, and named only when it is whole."""
+"""Download one file: in parallel ranges, resumed, verified, and given its name only when it is complete."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import requests
-
 from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, WrongFile
 from kandiflux.file_lock import held
-from kandiflux.weights.model_files import ModelFile
+from kandiflux.weights.model_files import ModelFile, is_pickle
 from kandiflux.weights.part_file import PartFile, Span
 from kandiflux.weights.patience import Patience, Stopped
-from kandiflux.weights.remote_files import Answer, RemoteFile, RemoteFiles, Trouble, reason_of
+from kandiflux.weights.remote_files import Answer, RemoteFile, RemoteFiles, Trouble
+from kandiflux.weights.web_address import shown_address
 
 __all__ = ["Download"]
 
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 15  # what is lost when a connection breaks off: it comes whole or not at all
+_KEPT_FREE = 64 << 20
+_SPACE_EVERY = 64 << 20
 _TICK = 0.1
 _PARTING = 1.0
 
@@ -58,6 +61,7 @@ class Download:
     ) -> None:
         self.model, self.target = model, target
         self.url = model.url or ""
+        self._shown = shown_address(self.url)
         self._remotes = remotes
         self._connections = max(1, connections)
         self._patience = patience or Patience()
@@ -67,7 +71,7 @@ class Download:
         self._whole = 0
 
     def describe(self) -> RemoteFile:
-        """What the server says of the file. WrongFile where that cannot be the one that is wanted."""
+        """What the server says of the file. WrongFile if that cannot be the one that is wanted."""
         remote = self._patience.retry(self.model.name, lambda: self._remotes.describe(self.url), self._stop)
         for what, wanted, got in (
             ("bytes", self.model.size, remote.size),
@@ -75,7 +79,7 @@ class Download:
         ):
             if wanted is not None and got is not None and wanted != got:
                 raise WrongFile(
-                    f"{self.url} is not the {self.model.name} that the workflow was made with.",
+                    f"{self._shown} is not the {self.model.name} that the workflow was made with.",
                     expected=f"{what} {wanted}",
                     got=f"{what} {got}",
                     hint="The file was changed there, or the workflow is out of date: look for the file elsewhere.",
@@ -116,16 +120,21 @@ class Download:
                 self._part.discard()
                 if last:
                     raise DownloadError(
-                        f"{self.url} changes while it is downloaded.", hint="Try again later."
+                        f"{self._shown} changes while it is downloaded.", hint="Try again later."
                     ) from error
                 _log.warning("%s has changed on the server: starting over", self.target.name)
                 remote = None
             else:
                 break
         self._on_state("verifying")
-        self._part.verify(
+        verified = self._part.verify(
             self.model, remote.sha256 if remote else None, lambda done: self._on_bytes(done, self._part.size)
         )
+        if not verified and is_pickle(self.model.name):
+            _log.warning(
+                "%s is a pickle, which can run code when it is loaded, and there was no hash to verify it with. "
+                "Load it only if you trust %s.", self.target.name, self._shown,
+            )  # fmt: skip
         return self._part.publish()
 
     # Bytes
@@ -135,7 +144,7 @@ class Download:
             try:
                 self._in_ranges(remote)
             except _NoRanges:
-                _log.info("%s comes in one piece after all", self.url)
+                _log.info("%s is sent in one piece after all", self._shown)
                 remote = RemoteFile(remote.size, False, remote.identity, remote.sha256)
                 self._part.begin(self.url, remote, 1)
             else:
@@ -193,8 +202,7 @@ class Download:
             headers = {"Range": f"bytes={span.at}-{span.end - 1}"}
             if remote.if_range is not None:
                 headers["If-Range"] = remote.if_range
-            answer = self._remotes.open(self.url, headers, accepted=(200, 206, 416))
-            with answer.response:
+            with self._remotes.open(self.url, headers, accepted=(200, 206, 416)) as answer:
                 _require_same(answer, span, remote)
                 self._copy(answer, span, file, halt)
             if span.at < span.end and not self._halted(halt):
@@ -204,13 +212,17 @@ class Download:
             self._patience.retry(self.model.name, step, halt, progress=lambda: span.at)
 
     def _in_one_piece(self, remote: RemoteFile) -> None:
-        """From the beginning each time: the server knows no ranges."""
+        """From the beginning each time, as the server does not support ranges."""
+        # One byte more than the workflow says is enough to know that it is another file.
+        most = 1 << 62 if self.model.size is None else self.model.size + 1
 
         def step() -> None:
-            span = Span(0, remote.size if remote.size is not None else 1 << 62)
+            span = Span(0, remote.size if remote.size is not None else most)
             self._part.spans = [span]
-            answer = self._remotes.open(self.url, {}, accepted=(200,))
-            with answer.response, self._part.path.open("r+b", buffering=0) as file:
+            with (
+                self._remotes.open(self.url, {}, accepted=(200,)) as answer,
+                self._part.path.open("r+b", buffering=0) as file,
+            ):
                 if (answer.identity or "") != (remote.identity or ""):
                     raise _Changed
                 self._copy(answer, span, file, self._stop, tell=True)
@@ -218,15 +230,26 @@ class Download:
             if remote.size is not None and span.at < remote.size and not self._stop.is_set():
                 raise Trouble(f"the file ends after {span.at} of {remote.size} bytes")
 
-        self._patience.retry(self.model.name, step, self._stop)
+        try:
+            self._patience.retry(self.model.name, step, self._stop)
+        except (KandifluxError, OSError, Stopped):
+            # It cannot be resumed, and an endless one may have filled the disk.
+            self._part.discard()
+            raise
         if self._stop.is_set():
+            self._part.discard()
             raise Stopped
 
     def _copy(self, answer: Answer, span: Span, file: BinaryIO, halt: threading.Event, *, tell: bool = False) -> None:
         file.seek(span.at)
-        for chunk in _chunks(answer.response):
+        checked = span.at
+        for chunk in answer.chunks(_CHUNK):
             if self._halted(halt):
                 return
+            if self._part.size is None and span.at - checked >= _SPACE_EVERY:
+                checked = span.at
+                if shutil.disk_usage(self.target.parent).free < _KEPT_FREE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             piece = memoryview(chunk)[: span.end - span.at]
             while piece:
                 written = file.write(piece)
@@ -246,7 +269,7 @@ class Download:
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             return DiskFull(
                 f"The disk is full: {self.target} cannot be written.",
-                hint="What has come is kept: make room, and run the same command again.",
+                hint="To go on, make room, and run the same command again.",
             )
         return OutputError(f"{self.target} cannot be written: {error.strerror or error}.")
 
@@ -258,19 +281,12 @@ def _join(workers: list[threading.Thread], seconds: float) -> None:
         worker.join(max(0.0, deadline - time.monotonic()))
 
 
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(_CHUNK)
-    except requests.RequestException as error:
-        raise Trouble(f"the connection broke off ({reason_of(error)})") from error
-
-
 def _require_same(answer: Answer, span: Span, remote: RemoteFile) -> None:
     """The answer to a range must be that range of the file the download began with."""
-    if answer.response.status_code == 416:
+    if answer.status == 416:
         raise _Changed
     same = (answer.identity or "") == (remote.identity or "")
-    if answer.response.status_code == 200:
+    if answer.status == 200:
         raise _NoRanges if same else _Changed
     if not same or answer.range != (span.at, remote.size):
         raise _Changed

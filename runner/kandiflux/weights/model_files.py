@@ -1,8 +1,9 @@
-"""The model files a workflow names: what each is called, where it belongs, where it comes from."""
+"""The model files a workflow names: their names, the folders they belong in, where they come from."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -10,30 +11,44 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from kandiflux.json_values import as_list, as_object, text_or_none
+from kandiflux.weights.hashes import hash_kind, why_unverifiable
 
 __all__ = [
+    "SUFFIXES",
     "WHOLE_FOLDERS",
     "ModelFile",
     "declared_models",
     "is_model_name",
+    "is_pickle",
     "same_file",
     "stands_for",
+    "why_misplaced",
     "why_unsafe",
 ]
 
 SUFFIXES = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx"})
+"""What the files of weights end in."""
 WHOLE_FOLDERS = frozenset({"kandinsky"})
-"""Model folders whose entries are published folders: only there may a file's name have folders in it."""
+"""Model folders whose entries are published folders, with their configurations and tokenizers."""
 
-_PLAIN_NAME = re.compile(r'[^\x00-\x1f<>:"/\\|?*]+')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+_PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
+_TEXTS = frozenset({".yaml", ".yml", ".json", ".txt", ".model"})
+_TEXT_FOLDERS = WHOLE_FOLDERS | {"configs"}
+_PLAIN_NAME = re.compile(r'[^<>:"/\\|?*]+')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|conout\$)\s*(\..*)?")
+_FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,98}[A-Za-z0-9_\-])?")
+_NO_MODELS = frozenset({"custom_nodes", "datasets"})
+_MAX_PARTS = 8
+_MAX_NAME_BYTES = 200
+"""NAME.part.json.new must fit into the 255 bytes that file systems allow."""
+_MAX_SIZE = 1 << 62
+_CREDENTIALS = re.compile(r"//[^/?#\\]*@")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """`name` as the widget has it, `directory` the folder under `models`. `hash` is lower-case hexadecimal, of the
-    kind `hash_type`; `size` in bytes. What is not known is None."""
+    """`name` as the widget has it, `directory` the folder under `models`. `hash` is in lower case, and `hash_type` its
+    kind; `size` is in bytes. What is not known is None."""
 
     name: str
     directory: str | None = None
@@ -63,7 +78,8 @@ class ModelFile:
 
 
 def declared_models(declared: Any) -> list[ModelFile]:
-    """Reads `models` as it stands in a node's properties or at the top of a file; what cannot be read is left out."""
+    """Reads `models` of a node's properties or of a file's top level. Entries that cannot be read are left out, and so
+    are user names and passwords in URLs."""
     found: list[ModelFile] = []
     for about in map(as_object, as_list(declared)):
         name, size = about.get("name"), about.get("size")
@@ -75,8 +91,8 @@ def declared_models(declared: Any) -> list[ModelFile]:
                 directory=text_or_none(about.get("directory")),
                 url=_direct(text_or_none(about.get("url"))),
                 hash=(text_or_none(about.get("hash")) or "").lower() or None,
-                hash_type=(text_or_none(about.get("hash_type")) or "sha256").lower().replace("-", ""),
-                size=size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None,
+                hash_type=hash_kind(text_or_none(about.get("hash_type")) or "sha256"),
+                size=size if type(size) is int and 0 < size < _MAX_SIZE else None,
             )
         )
     return found
@@ -85,6 +101,11 @@ def declared_models(declared: Any) -> list[ModelFile]:
 def is_model_name(value: Any) -> bool:
     """True for a text that ends as a file of weights does."""
     return isinstance(value, str) and PurePosixPath(value).suffix.lower() in SUFFIXES
+
+
+def is_pickle(name: str) -> bool:
+    """True for a file that may run code when it is loaded."""
+    return PurePosixPath(name).suffix.lower() in _PICKLES
 
 
 def same_file(value: str, among: Iterable[Any]) -> str | None:
@@ -97,31 +118,65 @@ def same_file(value: str, among: Iterable[Any]) -> str | None:
 
 
 def stands_for(value: str, name: str) -> bool:
-    """Whether the choice is this file, perhaps kept in a subfolder, or the published folder that it is a part of."""
-    plain = value.replace("\\", "/")
+    """Whether the choice is this file, perhaps in a subfolder, or the published folder that it is a part of."""
+    plain, name = value.replace("\\", "/"), name.replace("\\", "/")
     return bool(plain) and (plain == name or plain.rpartition("/")[2] == name or name.startswith(plain + "/"))
 
 
-def why_unsafe(model: ModelFile) -> str | None:
-    """Why this file is not to be written: a workflow is somebody else's text. None where it may be."""
+def why_misplaced(model: ModelFile) -> str | None:
+    """Why a file of this name and folder must not be written: a workflow is somebody else's text. None if it may be.
+
+    `ModelFolders.why_refused` says whether the folder is a model folder of this ComfyUI.
+    """
     if model.directory is None:
         return "the workflow does not say which model folder it belongs in"
-    if not _FOLDER.fullmatch(model.directory):
-        return f"{model.directory!r} is no model folder's name"
-    parts = model.name.split("/") if model.directory in WHOLE_FOLDERS else [model.name]
+    if (
+        not _FOLDER.fullmatch(model.directory)
+        or _RESERVED.fullmatch(model.directory)
+        or model.directory.casefold() in _NO_MODELS
+    ):
+        return f"{model.directory[:80]!r} is not the name of a model folder"
+    parts = model.name.replace("\\", "/").split("/")
+    shown = repr(model.name[:80])
+    if len(parts) > _MAX_PARTS or any(len(part) > _MAX_NAME_BYTES for part in parts):
+        return f"{shown} is too long for a file name"
     for part in parts:
-        if not _PLAIN_NAME.fullmatch(part) or part.startswith(".") or part[-1] in ". " or _RESERVED.fullmatch(part):
-            return f"{model.name!r} is no plain file name"
-    url = urlsplit(model.url or "")
-    if model.url and (url.scheme not in ("http", "https") or not url.hostname):
-        return f"{model.url!r} is no http or https address"
+        if (
+            not _PLAIN_NAME.fullmatch(part)
+            or any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in part)
+            or part.startswith(".")
+            or part.strip(" ") != part
+            or part.endswith(".")
+            or _RESERVED.fullmatch(part)
+        ):
+            return f"{shown} is not a plain file name"
+        if len(part.encode()) > _MAX_NAME_BYTES:
+            return f"{shown} is too long for a file name"
+    suffix = PurePosixPath(parts[-1]).suffix.lower()
+    if suffix not in SUFFIXES and not (suffix in _TEXTS and model.directory in _TEXT_FOLDERS):
+        return f"{shown} is not a file of weights by its suffix ({', '.join(sorted(SUFFIXES))})"
     return None
 
 
+def why_unsafe(model: ModelFile) -> str | None:
+    """Why this file must not be downloaded: its name, folder, URL or hash. None if nothing is wrong with them."""
+    # It imports urllib3, which those who only read workflows do not need.
+    from kandiflux.weights.web_address import parse_address, shown_address
+
+    misplaced = why_misplaced(model)
+    if misplaced is not None:
+        return misplaced
+    if model.url is not None and parse_address(model.url) is None:
+        return f"{shown_address(model.url)!r} is not a valid http or https address"
+    return why_unverifiable(model.hash_type, model.hash) if model.hash is not None else None
+
+
 def _direct(url: str | None) -> str | None:
-    """Hugging Face's page of a file, which people copy from the browser, as the file itself."""
+    """The URL without a password; that of a file's page on Hugging Face, which people copy from the browser, becomes
+    the file's own."""
     if url is None:
         return None
+    url = _CREDENTIALS.sub("//", url, count=1)
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,9 +1,8 @@
-"""A file that is being downloaded: NAME.part, and beside it NAME.part.json, which says what of it is there."""
+"""An unfinished download: NAME.part, and beside it NAME.part.json, which lists the parts that are there."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -13,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import WrongFile
-from kandiflux.weights.model_files import ModelFile
+from kandiflux.json_values import as_list, as_object, parse_json
+from kandiflux.safetensors_header import read_header
+from kandiflux.weights.hashes import digest_of
+from kandiflux.weights.model_files import SUFFIXES, ModelFile
 from kandiflux.weights.remote_files import RemoteFile
+from kandiflux.weights.web_address import shown_address
 
-__all__ = ["PartFile", "Span", "digest_of"]
+__all__ = ["PartFile", "Span"]
 
 _SMALLEST_SPAN, _LARGEST_SPAN = 8 << 20, 256 << 20
 _SPANS_A_CONNECTION = 4
-_READ = 4 << 20
-_LONGEST_HEADER = 100 << 20
+_SAFETENSORS = (".safetensors", ".sft")
 
 
 @dataclass
@@ -83,23 +85,29 @@ class PartFile:
             path.unlink(missing_ok=True)
         self.spans = []
 
-    def verify(self, model: ModelFile, sha256: str | None, on_bytes: Callable[[int], None] = lambda _: None) -> None:
-        """WrongFile, and the part is gone, where it is not what was wanted."""
+    def verify(self, model: ModelFile, sha256: str | None, on_bytes: Callable[[int], None] = lambda _: None) -> bool:
+        """Whether there was a hash to verify the file with: the workflow's, or else `sha256`, the server's.
+
+        WrongFile if it is not what was wanted; what has come is deleted then.
+        """
         try:
             size = self.path.stat().st_size
             for wanted in {self.size, model.size} - {None}:
                 if size != wanted:
                     raise _wrong(model, f"{wanted} bytes", f"{size} bytes")
-            if self.target.suffix == ".safetensors":
+            if self.target.suffix.lower() in _SAFETENSORS:
                 _require_whole(model, self.path, size)
+            elif self.target.suffix.lower() in SUFFIXES:
+                _require_binary(model, self.path)
             expected, kind = (model.hash, model.hash_type) if model.hash else (sha256, "sha256")
-            if expected is not None and kind in hashlib.algorithms_available:
+            if expected is not None:
                 got = digest_of(self.path, kind, on_bytes)
                 if got != expected:
                     raise _wrong(model, f"{kind} {expected}", f"{kind} {got}")
         except WrongFile:
             self.discard()
             raise
+        return expected is not None
 
     def publish(self) -> Path:
         """Gives the whole file its name, for good."""
@@ -121,25 +129,14 @@ class PartFile:
     def _kept(self) -> list[tuple[int, int]]:
         """The stretches that are there, where the notes are of this file and the part is as they say."""
         try:
-            notes = json.loads(self.notes.read_text("utf-8"))
+            notes = dict(parse_json(self.notes.read_bytes()))
             done = sorted((int(start), int(end)) for start, end in notes.pop("done"))
             same = notes == self._about and self.path.stat().st_size == self.size
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return []
         sound = all(0 <= start < end <= (self.size or 0) for start, end in done)
         apart = all(before[1] <= after[0] for before, after in pairwise(done))
         return done if same and sound and apart else []
-
-
-def digest_of(path: Path, kind: str, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-    """The file's digest in hexadecimal; kind: as hashlib calls it. on_bytes: called with the bytes read so far."""
-    digest, done = hashlib.new(kind), 0
-    with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-            done += len(piece)
-            on_bytes(done)
-    return digest.hexdigest()
 
 
 def _spans(kept: list[tuple[int, int]], size: int, connections: int) -> Iterator[Span]:
@@ -155,22 +152,36 @@ def _spans(kept: list[tuple[int, int]], size: int, connections: int) -> Iterator
 
 
 def _require_whole(model: ModelFile, path: Path, size: int) -> None:
-    """A safetensors file says how long it is: a page of HTML or a file cut short does not pass for one."""
+    """Raise WrongFile unless the file is as long as its safetensors header says."""
     with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
         try:
-            entries = json.loads(file.read(header if header <= _LONGEST_HEADER else 0))
-            ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
-            whole = 8 + header + max(ends, default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise _wrong(model, "a safetensors file", "something else") from error
+            length, header = read_header(file)
+        except ValueError as error:
+            raise _wrong(model, "a safetensors file", f"something else: {error}") from error
+    whole = 8 + length
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        offsets = as_list(as_object(entry).get("data_offsets"))
+        end = offsets[1] if len(offsets) == 2 else None
+        if type(end) is not int or not 0 <= end <= size:
+            raise _wrong(model, "a safetensors file", f"one whose header gives {name[:80]!r} no valid data_offsets")
+        whole = max(whole, 8 + length + end)
     if whole != size:
         raise _wrong(model, f"{whole} bytes, as it says itself", f"{size} bytes")
 
 
+def _require_binary(model: ModelFile, path: Path) -> None:
+    """Raise WrongFile if it is a web page or JSON text, saved as weights."""
+    with path.open("rb") as file:
+        begin = file.read(64).strip()
+    if begin[:1] in (b"<", b"{") and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in begin):
+        raise _wrong(model, "a file of weights", f"text that begins with {begin[:20].decode('ascii', 'replace')!r}")
+
+
 def _wrong(model: ModelFile, expected: str, got: str) -> WrongFile:
     return WrongFile(
-        f"{model.name} from {model.url} is not the file it should be, and was deleted.",
+        f"{model.name} from {shown_address(model.url or '')} is not the file it should be, and was deleted.",
         expected=expected,
         got=got,
         hint="Try again; if it stays so, the workflow's address or hash is out of date.",

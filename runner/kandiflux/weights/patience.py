@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,7 +26,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds, but for `attempts`: how often in a row nothing may come before it is given up."""
+    """Seconds, except `attempts`: the number of failures in a row after which a download is given up."""
 
     attempts: int = 6
     first_pause: float = 1.0
@@ -33,6 +34,9 @@ class Patience:
     longest_wait: float = 600.0
     """The longest Retry-After that is obeyed."""
     between_notes: float = 2.0
+    min_rate: float = 1024.0
+    """Bytes a second, pauses included, that must have come since the last failure for the next one to count as the
+    first again. Else a server that breaks off after every few bytes would be asked for ever."""
 
     def retry(
         self,
@@ -42,17 +46,19 @@ class Patience:
         *,
         progress: Callable[[], int] = lambda: 0,
     ) -> _Result:
-        """`step`, again after a pause where the trouble may pass; what brought something counts as a new beginning.
+        """Run `step`, and again after a pause if it fails with Trouble.
 
-        what: for messages. Stopped where `stop` is set meanwhile; DownloadError, ServerUnreachable when it is given up.
+        what: for messages. progress: bytes so far. Stopped if `stop` is set meanwhile; DownloadError or
+        ServerUnreachable when it is given up.
         """
-        failures = 0
+        failures, before, since = 0, progress(), time.monotonic()
         while True:
-            before = progress()
             try:
                 return step()
             except Trouble as trouble:
-                failures = 1 if progress() > before else failures + 1
+                came, took = progress() - before, time.monotonic() - since
+                failures = 1 if came > 0 and came >= self.min_rate * took else failures + 1
+                before, since = before + came, since + took
                 if failures >= self.attempts:
                     raise _given_up(what, trouble, failures) from trouble
                 pause = self._pause(what, failures, trouble)
@@ -76,5 +82,5 @@ def _given_up(what: str, trouble: Trouble, failures: int) -> KandifluxError:
     kind = ServerUnreachable if trouble.no_answer else DownloadError
     return kind(
         f"{what} cannot be downloaded: {trouble} ({failures} times in a row).",
-        hint="What has come is kept: run the same command again.",
+        hint="What has come is kept, if the server can send parts of a file: run the same command again.",
     )

@@ -14,14 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from kandiflux.errors import DiskFull, DownloadError, KandifluxError, UsageError, WrongFile
+from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, UsageError, WrongFile
 from kandiflux.parameters import near_names
 from kandiflux.weights.download import Download
+from kandiflux.weights.hashes import digest_of, why_unverifiable
 from kandiflux.weights.model_files import ModelFile, why_unsafe
 from kandiflux.weights.model_folders import ModelFolders
-from kandiflux.weights.part_file import digest_of
 from kandiflux.weights.patience import Patience, Stopped
 from kandiflux.weights.remote_files import RemoteFile, RemoteFiles, Token, Trouble
+from kandiflux.weights.web_address import shortened, shown_address
 from kandiflux.weights.whole_folders import companions, repositories
 from kandiflux.weights.workflow_models import NeededModel, needed_models
 from kandiflux.workflow import Workflow
@@ -100,9 +101,9 @@ def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.env
 
 
 def make_plan(workflows: Iterable[Workflow], folders: ModelFolders, only: Iterable[str] = ()) -> Plan:
-    """What the workflows need, set against what lies in `folders`. only: names of files, the others left out.
+    """What the workflows need and `folders` lack. only: names of the files to consider.
 
-    UsageError where `only` names none of them. Nothing is asked of any server.
+    UsageError if no workflow needs a file of `only`. No server is asked.
     """
     needed = {(one.model.directory, one.model.name): one for workflow in workflows for one in needed_models(workflow)}
     names = [one.model.name for one in needed.values()]
@@ -122,24 +123,24 @@ def make_plan(workflows: Iterable[Workflow], folders: ModelFolders, only: Iterab
 
 
 def _sort_in(one: NeededModel, folders: ModelFolders, plan: Plan) -> None:
-    model = one.model
-    unsafe = why_unsafe(model)
-    if unsafe is None or model.directory is None:
-        path = folders.find(model)
-        if path is not None:
-            plan.present.append((model, path))
-            return
+    model, name, title = one.model, shortened(one.model.name), shortened(one.title)
+    if (path := folders.find(model)) is not None:
+        plan.present.append((model, path))
+        return
+    refused = why_unsafe(model) or folders.why_refused(model)
     if model.url is None:
-        where = f"models/{model.directory}" if model.directory else "the folder its node reads"
+        where = f"models/{shortened(model.directory)}" if model.directory else "the folder its node reads"
         plan.refused.append(
             DownloadError(
-                f"Where {model.name} comes from is not known ({one.title!r} needs it).",
+                f"Where {name} comes from is not known ({title!r} needs it).",
                 hint=f"Put it into {where}, or name its source in the workflow, in the node's properties.models.",
             )
         )
-    elif unsafe is not None:
+    elif refused is not None:
         plan.refused.append(
-            DownloadError(f"{model.name!r}, which {one.title!r} needs, is not downloaded: {unsafe}.", got=model.url)
+            DownloadError(
+                f"{name!r}, which {title!r} needs, is not downloaded: {refused}.", got=shown_address(model.url)
+            )
         )
     else:
         plan.wanted.append(Wanted(model, folders.target(model), one.title))
@@ -162,7 +163,7 @@ def complete_folders(
             plan.refused.append(error)
             continue
         for model in listed:
-            if folders.find(model) is None:
+            if folders.find(model) is None and folders.why_refused(model) is None:
                 plan.wanted.append(Wanted(model, folders.target(model), name))
 
 
@@ -190,7 +191,7 @@ def ask_servers(plan: Plan, remotes: RemoteFiles, *, patience: Patience | None =
 
 
 def size_of(model: ModelFile) -> int | None:
-    """What the server says of a file's size; None where it cannot be had."""
+    """The file's size as its server gives it; None if that cannot be found out."""
     try:
         return RemoteFiles(read_tokens()).describe(model.url or "").size
     except (KandifluxError, Trouble):
@@ -308,16 +309,23 @@ def _download(
 
 
 def verify_present(present: Iterable[tuple[ModelFile, Path]], on_file: Callable[[Path], None]) -> list[KandifluxError]:
-    """Reads the files that are there, and says which are not what the workflow means by their names."""
+    """Reads the files that are there, and lists those that are not what the workflow means by their names."""
     wrong: list[KandifluxError] = []
     for model, path in present:
         on_file(path)
-        size = path.stat().st_size
+        if model.hash is not None and (why := why_unverifiable(model.hash_type, model.hash)) is not None:
+            wrong.append(DownloadError(f"{path} cannot be verified: {why}."))
+            continue
         problem = None
-        if model.size is not None and size != model.size:
-            problem = (f"{model.size} bytes", f"{size} bytes")
-        elif model.hash is not None and (got := digest_of(path, model.hash_type)) != model.hash:
-            problem = (f"{model.hash_type} {model.hash}", f"{model.hash_type} {got}")
+        try:
+            size = path.stat().st_size
+            if model.size is not None and size != model.size:
+                problem = (f"{model.size} bytes", f"{size} bytes")
+            elif model.hash is not None and (got := digest_of(path, model.hash_type)) != model.hash:
+                problem = (f"{model.hash_type} {model.hash}", f"{model.hash_type} {got}")
+        except OSError as error:
+            wrong.append(OutputError(f"{path} cannot be read: {error.strerror or error}."))
+            continue
         if problem is not None:
             wrong.append(
                 WrongFile(

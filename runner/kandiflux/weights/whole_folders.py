@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from kandiflux.errors import DownloadError
 from kandiflux.json_values import as_object, is_list, is_object
@@ -22,6 +23,7 @@ __all__ = ["Repository", "companions", "repositories"]
 _RESOLVED = re.compile(r"/(?P<repository>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _SUFFIXES = frozenset({".json", ".txt", ".model"})
 _LARGEST = 64 << 20
+_MAX_FILES = 1000
 
 Repository = tuple[str, str, str]
 """(address of the repository's files, address of their list, name of the folder it becomes)"""
@@ -31,7 +33,10 @@ def repositories(models: Iterable[ModelFile]) -> dict[Repository, str]:
     """The repositories of which files become folders, each with the model folder it belongs in."""
     found: dict[Repository, str] = {}
     for model in models:
-        url = urlsplit(model.url or "")
+        try:
+            url = urlsplit(model.url or "")
+        except ValueError:
+            continue
         match = _RESOLVED.fullmatch(url.path)
         if model.directory not in WHOLE_FOLDERS or match is None or not model.name.endswith(f"/{match['path']}"):
             continue
@@ -51,7 +56,7 @@ def companions(repository: Repository, directory: str, remotes: RemoteFiles) -> 
             f"{listing} does not list the files of {folder}.", expected="a list", got=repr(listed)[:100]
         )
     found = (_model(entry, base, folder, directory) for entry in listed if is_object(entry) and _is_wanted(entry))
-    return [model for model in found if why_unsafe(model) is None]
+    return list(islice((model for model in found if why_unsafe(model) is None), _MAX_FILES))
 
 
 def _is_wanted(entry: Mapping[str, Any]) -> bool:
@@ -70,7 +75,7 @@ def _model(entry: Mapping[str, Any], base: str, folder: str, directory: str) -> 
     return ModelFile(
         name=f"{folder}/{entry['path']}",
         directory=directory,
-        url=f"{base}/{entry['path']}",
+        url=f"{base}/{quote(entry['path'], errors='replace')}",
         hash=digest.lower() if isinstance(digest, str) else None,
         size=entry["size"],
     )

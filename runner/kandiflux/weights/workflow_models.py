@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,22 +46,27 @@ def embeddings_in(text: Any) -> list[str]:
 
 def _of_file(editor: Mapping[str, Any]) -> Iterator[NeededModel]:
     everywhere = declared_models(editor.get("models"))
+    used: set[ModelFile] = set()
     for place in Places(editor, {}).running():
         declared = [*declared_models(as_object(place.node.get("properties")).get("models")), *everywhere]
         values = [value for node in (place.node, *place.around) for value in _texts(node.get("widgets_values"))]
-        yield from _of_node(place, values, declared)
+        yield from _of_node(place, values, declared, used)
     for model in everywhere:
-        yield NeededModel(_filled(model), "the workflow")
+        if model not in used:
+            yield NeededModel(_filled(model), "the workflow")
 
 
-def _of_node(place: Place, values: list[str], declared: list[ModelFile]) -> Iterator[NeededModel]:
+def _of_node(place: Place, values: list[str], declared: list[ModelFile], used: set[ModelFile]) -> Iterator[NeededModel]:
     called = {name for value in values for name in embeddings_in(value)}
     matched: set[str] = set()
+    names = {_plain(model.name) for model in declared}
     for model in declared:
         for value in values:
-            if stands_for(value, model.name):
+            # A choice that is one file's very name does not mean another file in a subfolder.
+            if stands_for(value, model.name) and (_plain(value) == _plain(model.name) or _plain(value) not in names):
                 matched.add(value)
-                yield NeededModel(_filled(model), place.title)
+                used.add(model)
+                yield NeededModel(_filled(_as_chosen(model, value)), place.title)
         if model.directory == EMBEDDINGS and PurePosixPath(model.name).stem in called:
             yield NeededModel(_filled(model), place.title)
     for value in _texts(place.node.get("widgets_values")):
@@ -78,7 +83,18 @@ def _of_prompt(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[NeededModel]:
                 yield NeededModel(_filled(ModelFile(value, folder_of_input(node["class_type"], name))), title)
 
 
+def _as_chosen(model: ModelFile, value: str) -> ModelFile:
+    """The file by the name that the loader will look for: with the subfolder, if the choice names one."""
+    plain = _plain(value)
+    return replace(model, name=plain) if plain.rpartition("/")[2] == model.name else model
+
+
+def _plain(name: str) -> str:
+    return name.replace("\\", "/")
+
+
 def _filled(model: ModelFile) -> ModelFile:
+    model = replace(model, name=_plain(model.name))
     return model.filled_from(known_model(model.name, model.directory))
 
 
