@@ -26,6 +26,8 @@ _WIDER = (
     "Arial Unicode.ttf",
 )
 _NO_LETTER = "\uffff"
+_LONGEST_TEXT = 2000
+"""More letters do not fit on any sheet."""
 _LATIN = 0x17F
 
 
@@ -33,7 +35,7 @@ def font_for(text: str, size: int) -> FreeTypeFont | ImageFont:
     """Pillow's own font; for letters that are not Latin the first of the system's that has them all."""
     from PIL import ImageFont
 
-    letters = frozenset(letter for letter in text if ord(letter) > _LATIN and letter not in "…·")
+    letters = frozenset(letter for letter in text[:_LONGEST_TEXT] if ord(letter) > _LATIN and letter not in "…·")
     for name in _WIDER if letters else ():
         font = _named(name, size)
         if font is not None and _has(font, letters):
@@ -44,9 +46,9 @@ def font_for(text: str, size: int) -> FreeTypeFont | ImageFont:
 def text_lines(
     draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int, most: int
 ) -> list[str]:
-    """The text broken into at most `most` lines of `width` pixels, between words where that goes."""
+    """The text broken into at most `most` lines of `width` pixels, between words if possible."""
     lines: list[str] = []
-    rest = " ".join(text.split())
+    rest = _drawable(text)
     while rest and len(lines) < most:
         if len(lines) == most - 1 and draw.textlength(rest, font) > width:
             lines.append(fitted(draw, rest, font, width))
@@ -61,13 +63,19 @@ def text_lines(
 
 
 def fitted(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int) -> str:
-    """The text, shortened with … where it is wider than `width` pixels."""
+    """The text, shortened with … if it is wider than `width` pixels."""
+    text = _drawable(text)
     if draw.textlength(text, font) <= width:
         return text
     end = _fitting(draw, text + "…", font, width)
     while end > 0 and draw.textlength(text[:end] + "…", font) > width:
         end -= 1
     return text[:end].rstrip() + "…"
+
+
+def _drawable(text: str) -> str:
+    """The text on one line, of a length that can be measured in good time."""
+    return " ".join(text[:_LONGEST_TEXT].split())
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int) -> int:
