@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +264,153 @@ def test_what_is_not_recognised_is_refused(
     assert re.search(message, shown.stderr), shown.stderr
     assert not Path("models").exists()
     assert not Path("ran").exists(), "code in a pickle was run"
+
+
+# Each is read by torch's weights_only reader, and each made it raise another type.
+MALFORMED = {
+    "text": b"no weights",
+    "text of another beginning": b"hello\nworld",
+    "memo": b"\x80\x02h\x05.",
+    "empty stack": b"\x80\x02.",
+    "pop": b"\x80\x020.",
+    "item of nothing": b"\x80\x02K\x05K\x06K\x07s.",
+    "append to a number": b"\x80\x02K\x05K\x06a.",
+    "long": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+    "nothing": b"",
+    "html": b"<html><body>Log in</body></html>",
+    "json": b'{"error": "gated"}',
+    "protocol 9": b"\x80\x09.",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_pickle_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "movq.pt"
+    file.write_bytes(MALFORMED[name])
+    for source in (file, tmp_path):
+        shown = run(source, "--out", tmp_path / "models")
+        assert isinstance(shown.exception, SystemExit), repr(shown.exception)
+        assert shown.exit_code == 2
+        assert str(file) in shown.stderr
+        assert "weights_only=False" not in shown.stderr
+        assert "Re-running" not in shown.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_torchs_advice_to_run_code_is_not_passed_on(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "movq.pt"))
+    with tarfile.open(tmp_path / "kandinsky3.pt", "w"):
+        pass
+    torch.save({"a": Evil()}, tmp_path / "kandinsky3_flash.pt")
+    for name in ("movq.pt", "kandinsky3.pt", "kandinsky3_flash.pt"):
+        shown = run(tmp_path / name)
+        assert shown.exit_code == 2
+        assert "Re-running" not in shown.stderr
+        assert "set to `False`" not in shown.stderr
+        assert "likely succeed" not in shown.stderr
+
+
+def changed(values: dict[Any, Any], **entries: Any) -> dict[Any, Any]:
+    return {**values, **entries}
+
+
+HUGE = torch.zeros(1).expand(1 << 40)
+ODD: list[Any] = [5, None, "x", [], {}, torch.tensor(1.0), torch.zeros(2, 2, dtype=torch.int64), HUGE,
+                  torch.zeros(3, 3).to_sparse(), torch.zeros(0), torch.zeros(2, dtype=torch.complex64),
+                  torch.zeros(1, 1, 1, 1, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quant_conv.weight",
+        "quant_conv.bias",
+        "encoder.conv_in.weight",
+        "encoder.conv_out.bias",
+        "decoder.norm_out.conv_y.weight",
+        "decoder.up.0.attn.0.q.weight",
+        "decoder.up.99.x",
+        f"decoder.up.{'9' * 5000}.x",
+        f"encoder.down.{'9' * 5000}.block.0.conv1.bias",
+    ],
+    ids=lambda name: name[:30],
+)
+def test_a_movq_with_an_odd_entry_is_refused(weights: Path, name: str) -> None:
+    right = torch.load(weights / "movq.pt")
+    for odd in ODD:
+        torch.save(changed(right, **{name: odd}), weights / "movq.pt")
+        shown = run(weights / "movq.pt", "--out", weights / "models")
+        assert isinstance(shown.exception, SystemExit), (odd, repr(shown.exception))
+        assert shown.exit_code == 2
+        assert len(shown.stderr) < 3000
+    del right["quant_conv.weight"]
+    torch.save(changed(right, **{"5": torch.zeros(1)}), weights / "movq.pt")
+    assert run(weights / "movq.pt", "--out", weights / "models").exit_code == 2
+    assert not (weights / "models").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["unet", "null_embedding", "projection", "whole projection", "in_layer.weight", "to_time_embed.1.weight", "levels"],
+)
+def test_a_unet_with_an_odd_entry_is_refused(weights: Path, part: str) -> None:
+    source, beside = weights / "kandinsky3.pt", weights / "flan_ul2_encoder" / "projection.pt"
+    saved, projection = torch.load(source), torch.load(beside)
+    for odd in (5, [], HUGE, torch.zeros(1, 1, 1, 1, 1)):
+        made, other = copy.copy(saved), copy.copy(projection)
+        if part == "projection":
+            other["0.weight"] = odd
+        elif part == "whole projection":
+            other = odd
+        elif part == "levels":
+            extra = {f"down_samples.0.resnet_attn_blocks.{number}.0.resnet_blocks.0.projection.bias": torch.zeros(1)
+                     for number in range(200)}  # fmt: skip
+            made["unet"] = {**made["unet"], **extra}
+        elif part in made:
+            made[part] = odd
+        else:
+            made["unet"] = {**made["unet"], part: odd}
+        torch.save(made, source)
+        torch.save(other, beside)
+        shown = run(source, "--out", weights / "models")
+        assert isinstance(shown.exception, SystemExit), (odd, repr(shown.exception))
+        assert shown.exit_code == 2
+    assert not (weights / "models").exists()
+
+
+def test_random_damage_to_a_pickle_is_a_typed_error(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    small = {"encoder.conv_in.weight": torch.zeros(4, 3), "decoder.conv_in.weight": torch.zeros(2)}
+    contents: list[bytes] = []
+    for new_format in (True, False):
+        torch.save(small, tmp_path / "x.pt", _use_new_zipfile_serialization=new_format)
+        contents.append((tmp_path / "x.pt").read_bytes())
+    refused = 0
+    for number in range(600):
+        data = bytearray(contents[number % 2])
+        for _ in range(chance.choice([1, 1, 3])):
+            at = chance.randrange(min(len(data), 600))
+            data[at : at + chance.choice([1, 4])] = chance.choice([bytes([chance.randrange(256)]), b"\xff" * 4, b""])
+        (tmp_path / "x.pt").write_bytes(bytes(data))
+        try:
+            models.plan(tmp_path / "x.pt", tmp_path)
+        except UsageError as error:
+            refused += "cannot be read" in str(error) or "is not a file of weights" in str(error)
+    assert refused > 100
+
+
+def test_a_folder_reads_only_what_can_be_the_model(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("optimizer.pt", "other/model.pt", "flan_ul2_encoder/t5.pt"):
+        (weights / name).parent.mkdir(exist_ok=True)
+        (weights / name).write_bytes(b"must not be read")
+    assert run(weights, "--out", weights.parent / "models").exit_code == 0
+    for file in weights.rglob("*.pt"):
+        if file.name.startswith(("kandinsky3", "movq")):
+            file.unlink()
+    shown = run(weights, "--out", weights.parent / "models")
+    assert shown.exit_code == 2
+    assert "There is nothing to convert" in shown.stderr
+    assert "optimizer.pt" in shown.stderr
 
 
 def test_an_empty_folder_and_a_strange_file_in_one(weights: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import os
 import pickle
 import re
 import shutil
+import struct
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import OutputError, UsageError
-from kandiflux.json_values import is_object
+from kandiflux.json_values import as_object, is_object
 from kandiflux.packcode import pack_module
 
 __all__ = ["Conversion", "convert", "movq_tensors", "plan", "read_pickle", "unet_tensors"]
@@ -50,6 +52,11 @@ SCHEDULER = {
     "variance_type": "fixed_small",
 }
 """As published."""
+_CANDIDATE = re.compile(r"kandinsky3.*\.pt|movq.*\.pt")
+_PROJECTION = ("0.weight", "1.weight", "1.bias")
+_OF_MOVQ = ("quant_conv.weight", "quant_conv.bias", "encoder.conv_out.bias")
+_MOST_BLOCKS = 16
+"""Levels of a network, and layers of a level. The published ones have 4 and 3."""
 EXPECTED = "kandinsky3.pt, kandinsky3_flash.pt or kandinsky3_inpainting.pt (a UNet), movq.pt, or the folder they are in"
 
 
@@ -80,13 +87,15 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Conver
     Raises UsageError for what is not recognised, and where a UNet's projection is not found.
     """
     if source.is_dir():
-        kinds = {file: _kind_of(file) for file in sorted(source.rglob("*.pt"))}
+        # By name: other files may be anything, and reading them takes long.
+        files = sorted(source.rglob("*.pt"))
+        kinds = {file: _kind_of(file) for file in files if _CANDIDATE.fullmatch(file.name)}
         for file in (file for file, kind in kinds.items() if kind is None):
             _log.warning("%s is passed over: not recognised", file)
         unets = [file for file, kind in kinds.items() if kind == "unet"]
         movqs = [file for file, kind in kinds.items() if kind == "movq"]
         if not unets and not movqs:
-            found = ", ".join(file.name for file in kinds) or "no .pt file"
+            found = ", ".join(file.name for file in files[:10]) or "no .pt file"
             raise UsageError(f"There is nothing to convert in {source}.", expected=EXPECTED, got=found)
     else:
         kind = _kind_of(source) if source.is_file() else None
@@ -118,10 +127,14 @@ def convert(
     for conversion in todo:
         parts: list[tuple[str, Path, Tensors, dict[str, Any]]] = []
         if conversion.unet and conversion.projection:
-            tensors = unet_tensors(read_pickle(conversion.unet), read_pickle(conversion.projection))
+            saved = as_object(read_pickle(conversion.unet))
+            unet = _tensors(saved.get("unet"), conversion.unet)
+            null = _tensors({"null_embedding": saved.get("null_embedding")}, conversion.unet)
+            projection = _tensors(read_pickle(conversion.projection), conversion.projection, _PROJECTION)
+            tensors = unet_tensors({"unet": unet, **null}, projection)
             parts.append(("unet", conversion.unet, tensors, _unet_config(tensors, conversion)))
         if conversion.movq and conversion.movq not in written:
-            tensors = movq_tensors(read_pickle(conversion.movq))
+            tensors = movq_tensors(_tensors(read_pickle(conversion.movq), conversion.movq, _OF_MOVQ))
             parts.append(("movq", conversion.movq, tensors, _movq_config(tensors, conversion.movq)))
         for name, source, weights, config in parts:
             target = conversion.folder / name / WEIGHTS
@@ -143,21 +156,61 @@ def read_pickle(path: Path) -> Any:
     torch = _torch()
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        try:
-            return torch.load(path, mmap=True, **options)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            _log.warning("%s is of an older format and is read into memory whole", path)
-            return torch.load(path, mmap=False, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return torch.load(path, mmap=True, **options)
+            except RuntimeError as error:
+                if "mmap can only be used" not in str(error):
+                    raise
+                _log.warning("%s is of an older format and is read into memory whole", path)
+                return torch.load(path, mmap=False, **options)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} is no file of weights, or holds more than weights, and is not read: that could run code.",
+            f"{path} is not a file of weights, or holds more than weights, and is not read: that could run code.",
             expected=EXPECTED,
         ) from error
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} cannot be read as weights: {first}", expected=EXPECTED) from error
+    except _MALFORMED as error:
+        raise UsageError(f"{path} cannot be read as weights: {_why(error)}", expected=EXPECTED) from error
+
+
+_MALFORMED = (OSError, EOFError, MemoryError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError,
+              AttributeError, AssertionError, struct.error)  # fmt: skip
+"""What torch's reader of pickles raises for files that are damaged or made to mislead it."""
+
+
+def _why(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    if "weights_only" in first:  # torch advises to switch that off, which would run the file's code
+        return "it is not a plain dictionary of tensors, as torch.save writes it."
+    if isinstance(error, (OSError, EOFError, RuntimeError)) and first:
+        return first[:200]
+    return f"its pickle is malformed ({type(error).__name__})."
+
+
+def _tensors(values: Any, source: Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The same dictionary; UsageError unless it holds nothing but whole tensors, `required` among them."""
+    torch = _torch()
+    found: dict[Any, Any] = dict(as_object(values))
+    for name in required:
+        if name not in found:
+            raise UsageError(f"{source} has no {name}.", expected=EXPECTED)
+    for name, tensor in found.items():
+        wrong = None
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            wrong = f"is a {type(tensor).__name__}"
+        elif tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+            wrong = f"is {tensor.dtype}, {tensor.layout}, on {tensor.device}"
+        elif tensor.dim() == 0 or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            wrong = f"has the shape {list(tensor.shape)[:8]}, of which the file does not hold all values"
+        if wrong is not None:
+            raise UsageError(
+                f"{source} cannot be converted: its entry {str(name)[:80]!r} {wrong}.",
+                expected="a name and a tensor of floating-point numbers",
+            )
+    if not found:
+        raise UsageError(f"{source} cannot be converted: it has no tensors.", expected=EXPECTED)
+    return found
 
 
 # What is what
@@ -168,11 +221,11 @@ def _kind_of(file: Path) -> str | None:
     values = read_pickle(file)
     if not is_object(values):
         return None
-    if {"unet", "null_embedding"} <= values.keys() and "in_layer.weight" in values["unet"]:
+    if {"unet", "null_embedding"} <= values.keys() and "in_layer.weight" in as_object(values["unet"]):
         return "unet"
     if {"encoder.conv_in.weight", "decoder.conv_in.weight", "decoder.norm_out.conv_y.weight"} <= values.keys():
         return "movq"
-    return "projection" if set(values) == {"0.weight", "1.weight", "1.bias"} else None
+    return "projection" if set(values) == set(_PROJECTION) else None
 
 
 def _describe(source: Path) -> str:
@@ -184,7 +237,7 @@ def _describe(source: Path) -> str:
     values = read_pickle(source)
     if not is_object(values):
         return f"a {type(values).__name__}"
-    names = list(map(str, values))
+    names = [str(name)[:80] for name in values]
     if any(name.startswith("down_blocks.") for name in names):
         return "tensors in the published layout: it needs no conversion but to safetensors"
     return f"a file with {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
@@ -258,7 +311,7 @@ _MOVQ_RULES = [
         (r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1."),
     )
 ]
-_UP = re.compile(r"^decoder\.up\.(\d+)\.")
+_UP = re.compile(r"^decoder\.up\.(\d{1,2})\.")
 _PLACES = re.compile(r"\.attentions\.\d+\.(to_q|to_k|to_v|to_out\.0)\.weight$")
 
 
@@ -284,7 +337,9 @@ def movq_tensors(saved: Tensors) -> dict[str, Any]:
     for name, tensor in saved.items():
         name = _UP.sub(lambda m: f"decoder.up_blocks.{levels - 1 - int(m[1])}.", name)
         name = _renamed(name, _MOVQ_RULES)
-        made[name] = tensor.flatten(1) if _PLACES.search(name) else tensor  # a 1×1 convolution is a linear layer
+        made[name] = (
+            tensor.flatten(1) if tensor.dim() > 1 and _PLACES.search(name) else tensor
+        )  # a 1×1 convolution is a linear layer
     if "quantize.embedding.weight" not in made:
         # The published weights have a codebook, of which nothing is ever looked up; the original has none.
         made["quantize.embedding.weight"] = _torch().zeros(CODEBOOK, saved["quant_conv.weight"].shape[0])
@@ -323,9 +378,9 @@ def _unet_config(tensors: Tensors, conversion: Conversion) -> dict[str, Any]:
             null_embedding=True,
             variant=conversion.variant,
         )
-    except KeyError as error:
+    except (KeyError, IndexError) as error:
         raise UsageError(f"{conversion.unet} is no whole Kandinsky 3 UNet: it has no {error}.") from error
-    _check(pack, conversion.unet, pack.UNet3(config, device="meta"), tensors)
+    _check(conversion.unet, config, lambda: pack.UNet3(config, device="meta"), tensors)
     return {"_class_name": "Kandinsky3UNet", **asdict(config)}
 
 
@@ -341,9 +396,9 @@ def _movq_config(tensors: Tensors, source: Path) -> dict[str, Any]:
             num_vq_embeddings=int(tensors["quantize.embedding.weight"].shape[0]),
             vq_embed_dim=int(tensors["quant_conv.bias"].shape[0]),
         )
-    except KeyError as error:
+    except (KeyError, IndexError) as error:
         raise UsageError(f"{source} is no whole MOVQ: it has no {error}.") from error
-    _check(pack, source, pack.MOVQ(config, device="meta"), tensors)
+    _check(source, config, lambda: pack.MOVQ(config, device="meta"), tensors)
     plain = len(widths) - 1
     return {
         "_class_name": "VQModel",
@@ -355,8 +410,16 @@ def _movq_config(tensors: Tensors, source: Path) -> dict[str, Any]:
     }
 
 
-def _check(pack: Any, source: Path | None, network: Any, tensors: Tensors) -> None:
-    """Raise UsageError unless `tensors` are exactly the network's, in name and shape."""
+def _check(source: Path | None, config: Any, make: Callable[[], Any], tensors: Tensors) -> None:
+    """Raise UsageError unless `tensors` are exactly those of the network that `make` returns, in name and shape."""
+    sizes = f"block_out_channels {config.block_out_channels[:8]}, layers_per_block {config.layers_per_block}"
+    refusal = UsageError(f"{source} is not the network it seems to be: its sizes do not fit together.", got=sizes)
+    if not (0 < len(config.block_out_channels) <= _MOST_BLOCKS and 0 < config.layers_per_block <= _MOST_BLOCKS):
+        raise refusal
+    try:
+        network = make()
+    except (ValueError, TypeError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
+        raise refusal from error
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in tensors.items()}
     problems = [f"missing {name}" for name in sorted(wanted.keys() - got.keys())]
@@ -368,7 +431,7 @@ def _check(pack: Any, source: Path | None, network: Any, tensors: Tensors) -> No
     ]
     if problems:
         raise UsageError(
-            f"{source} is not the network it seems to be: {'; '.join(problems[:4])}"
+            f"{source} is not the network it seems to be: {'; '.join(problem[:200] for problem in problems[:4])}"
             f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}.",
             hint="Check that the files belong together, and download them again.",
         )
