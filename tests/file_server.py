@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections import deque
@@ -95,10 +96,14 @@ class FileServer:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[FileServer]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """tls: for https, at https://localhost."""
     served = FileServer()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": served}))
     served.url = f"http://127.0.0.1:{server.server_address[1]}"
+    if tls is not None:
+        served.url = f"https://localhost:{server.server_address[1]}"
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Whom a secure connection trusts, and who it says it is: the same for HTTP and for the websocket."""
+"""TLS: which certificates are trusted, and the client's own; the same for every request and for the websocket."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def tls_context(verify: bool | str, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    """verify: False, or a CA bundle's path (PEM file, or folder of hashed ones). cert: a PEM file with certificate and
-    key, or one for each.
+    """The context for connections to a server.
 
-    Where nothing is named, what the system trusts counts and certifi's list beside it. OSError (an ssl.SSLError among
-    them) where a file cannot be read as what it is to be.
+    verify: False, or a CA bundle's path (a PEM file, or a folder of hashed ones). cert: a PEM file with certificate and
+    key, or one for each. If no bundle is named, here or in the environment, the system's certificates ($SSL_CERT_FILE,
+    if that is set) and certifi's are trusted. OSError, of which ssl.SSLError is one, if a file cannot be read.
     """
     named = verify if isinstance(verify, str) else next(filter(None, map(os.environ.get, _BUNDLES)), None)
     if named is not None and verify is not False:

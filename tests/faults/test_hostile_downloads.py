@@ -8,7 +8,10 @@ import json
 import logging
 import pickle
 import random
+import shutil
+import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -617,6 +620,63 @@ def test_other_hosts_are_asked_for_through_the_proxy(
     monkeypatch.delenv("NO_PROXY", raising=False)
     model = ModelFile("x.bin", "loras", "http://models.example/x")
     assert Download(model, tmp_path / "x.bin", RemoteFiles(), patience=QUICK).run().read_bytes() == CONTENT
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEM file with the key and the self-signed certificate of localhost."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days",
+         "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "cert.pem"
+
+
+@pytest.fixture
+def secure_server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    with serving(context) as server:
+        server.add("/x", CONTENT)
+        yield server
+
+
+def test_downloads_trust_what_every_other_request_trusts(
+    secure_server: FileServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{secure_server.url}/x"
+    with pytest.raises(DownloadError, match=r"cannot be trusted: .*self.signed"):
+        RemoteFiles().describe(url)
+    assert RemoteFiles(verify=str(certificate)).describe(url).size == len(CONTENT)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, str(certificate))
+            assert RemoteFiles().describe(url).size == len(CONTENT), name
+    for wrong in (certificate.with_name("gone.pem"), certificate.with_name("key.pem")):
+        with pytest.raises(UsageError, match="certificates to trust cannot be read"):
+            RemoteFiles(verify=str(wrong)).describe(url)
+
+
+def test_a_redirect_never_leads_from_https_to_http_and_takes_no_token_along(
+    secure_server: FileServer, server: FileServer, certificate: Path
+) -> None:
+    host = secure_server.url.removeprefix("https://")
+    remotes = RemoteFiles({host: Token("MINE", "secret")}, verify=str(certificate))
+    secure_server.add("/down", b"", redirect=server.add("/x", CONTENT))
+    with pytest.raises(DownloadError, match="from https to http"):
+        remotes.describe(f"{secure_server.url}/down")
+    assert server.requests == []
+    server.add("/up", b"", redirect=f"{secure_server.url}/x")
+    assert remotes.describe(f"{server.url}/up").size == len(CONTENT)
+    assert "Authorization" not in server.requests[0].headers
+    assert secure_server.requests[-1].headers["Authorization"] == "Bearer secret"
 
 
 def test_random_models_of_a_workflow_never_break_the_command(comfyui: Path) -> None:
