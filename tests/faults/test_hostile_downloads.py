@@ -38,7 +38,7 @@ from tests.file_server import FileServer, serving, serving_raw
 
 RUNNER = CliRunner()
 CONTENT = random.Random(4).randbytes(300_000)
-QUICK = Patience(attempts=2, first_pause=0.01, longest_pause=0.02, longest_wait=5.0)
+QUICK = Patience(attempts=2, first_pause=0.01, longest_pause=0.01, longest_wait=5.0)
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "51-models-pull"
 
 
@@ -526,7 +526,7 @@ SLOW = {"timeout": (1.0, 2.0), "min_rate": 200.0, "rate_window": 0.5}
 def test_a_server_that_sends_byte_after_byte_is_given_up(answer: bytes, slow_head: bool, tmp_path: Path) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     start = time.monotonic()
-    with serving_raw(answer, pause=0.02) if slow_head else serving_slowly(head + b"\r\n\r\n", body) as url:
+    with serving_raw(answer, pause=0.01) if slow_head else serving_slowly(head + b"\r\n\r\n", body) as url:
         model = ModelFile("x.bin", "loras", f"{url}/x")
         with pytest.raises(KandifluxError, match=r"fewer than 100 bytes came in 0\.5 seconds|changes while"):
             Download(model, tmp_path / "x.bin", RemoteFiles(**SLOW), patience=QUICK).run()
@@ -535,12 +535,12 @@ def test_a_server_that_sends_byte_after_byte_is_given_up(answer: bytes, slow_hea
 
 def serving_slowly(head: bytes, body: bytes) -> Any:
     """The head at once, then the body byte after byte."""
-    return serving_raw(head + body, pause=0.02, at_once=len(head))
+    return serving_raw(head + body, pause=0.01, at_once=len(head))
 
 
 def test_what_a_slow_server_sent_is_kept_and_resumed(tmp_path: Path, server: FileServer) -> None:
     url = server.add("/x", CONTENT)
-    patience = Patience(attempts=2, first_pause=0.01, longest_pause=0.02, between_notes=0.05, min_rate=1e9)
+    patience = Patience(attempts=2, first_pause=0.01, longest_pause=0.01, between_notes=0.05, min_rate=1e9)
     model = ModelFile("x.bin", "loras", url)
     half = {"timeout": (1.0, 5.0), "min_rate": 1e9, "rate_window": 0.2}
     server.files["/x"].pace = 2e5
