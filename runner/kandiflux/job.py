@@ -65,6 +65,8 @@ class Job:
         """The websocket id it was submitted under: its events go there and nowhere else."""
         self.current_node: str | None = None
         self.over_websocket: list[Output] = []
+        self.last_seen = time.monotonic()
+        """When the server last showed that it has this job, by an event or in its queue, on the monotonic clock."""
         self._client = client
         self._changed = threading.Condition()
         self._log: list[Event | None] = []
@@ -208,6 +210,7 @@ class Job:
 
     def deliver(self, event: Event) -> None:
         """Takes one event of this job from the reader."""
+        self.last_seen = time.monotonic()
         if isinstance(event, ExecutionStarted):
             self.running()
         elif isinstance(event, NodeStarted):
@@ -229,6 +232,7 @@ class Job:
 
     def queued(self, position: int | None) -> None:
         """It waits behind `position` jobs; None if that is not known."""
+        self.last_seen = time.monotonic()
         with self._changed:
             changed = self._state == "submitting" or position not in (None, self._position)
             if self._state not in ("submitting", "queued"):
@@ -239,12 +243,14 @@ class Job:
 
     def running(self) -> None:
         """It runs."""
+        self.last_seen = time.monotonic()
         with self._changed:
             if self._state not in _ENDS:
                 self._state = "running"
 
     def finish(self, outcome: Result | KandifluxError) -> None:
         """Ends it; the first outcome counts."""
+        self.last_seen = time.monotonic()
         with self._changed:
             if self._outcome is not None:
                 return

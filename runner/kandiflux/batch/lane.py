@@ -117,6 +117,11 @@ class Lane:
         settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
         return sent or bool(self._unsettled and settling)
 
+    @property
+    def last_sign(self) -> float:
+        """When the server last showed that it has one of its jobs, on the monotonic clock; 0.0 if it has none."""
+        return max((flight.job.last_seen for flight in list(self._flights.values())), default=0.0)
+
     def start(self) -> None:
         """Starts its threads."""
         for thread in self._threads:
