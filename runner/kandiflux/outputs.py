@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from kandiflux.errors import OutputError, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.errors import KandifluxError, OutputError, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.json_values import as_object, is_array, is_object
 
 __all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name", "true_name"]
@@ -111,11 +111,14 @@ class Output:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         start = file.tell()
         pauses = iter(_PAUSES if again else _PAUSES[:_FEW])
+        failure: KandifluxError | None = None
         while True:
             left = deadline - time.monotonic()
+            if left <= 0:
+                raise OutputError(
+                    f"{self.filename} was not fetched in time.", hint="It is still on the server."
+                ) from failure
             try:
-                if left <= 0:
-                    raise OutputError(f"{self.filename} was not fetched in time.", hint="It is still on the server.")
                 return self._write(file, None if math.isinf(left) else left)
             except ServerUnreachable as error:
                 failure = error
@@ -125,10 +128,10 @@ class Output:
                 failure = OutputError(error.message, expected=error.expected, got=error.got, hint=error.hint)
                 failure.__cause__ = error
                 pause = next(pauses, None)
-            if pause is None:
+            if pause is None and time.monotonic() < deadline:
                 raise failure
             _log.info("%s is fetched again: %s", self.filename, failure.message)
-            time.sleep(min(pause * random.uniform(0.5, 1.5), max(0.0, deadline - time.monotonic())))
+            time.sleep(max(0.0, min((pause or 0.0) * random.uniform(0.5, 1.5), deadline - time.monotonic())))
             file.seek(start)
             file.truncate()
 

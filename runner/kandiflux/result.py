@@ -16,7 +16,7 @@ from kandiflux.events import (
     NodesCached,
     execution_failed,
 )
-from kandiflux.json_values import as_float, as_list, as_object, is_array, is_object
+from kandiflux.json_values import as_float, as_list, as_object, is_array, is_list, is_object
 from kandiflux.outputs import FileSource, Output, collect_outputs
 from kandiflux.prompt import Prompt
 
@@ -72,24 +72,27 @@ def outcome(
     source: FileSource | None,
     over_websocket: Sequence[Output] = (),
 ) -> Result | JobError:
-    """What a history entry says. The messages are asked before the status string: an interrupted prompt
-    is an "error" there too, and a failure before the first node may be called a success.
+    """What a history entry says. ValueError if it is not as ComfyUI writes it.
+
+    The messages are asked before the status string: an interrupted prompt is an "error" there too, and a failure before
+    the first node may be called a success.
     """
-    messages = _messages(entry)
+    status, shown = entry.get("status"), entry.get("outputs")
+    if not is_object(status) or not isinstance(status.get("status_str"), str) or not is_list(status.get("messages")):
+        raise ValueError("`status` is not an object with `status_str` and `messages`")
+    if not is_object(shown):
+        raise ValueError("`outputs` is not an object")
+    messages = _messages(status["messages"])
     if "execution_interrupted" in messages:
         return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
     if "execution_error" in messages:
         return node_error(prompt_id, prompt, execution_failed(messages["execution_error"]))
-    if as_object(entry.get("status")).get("status_str") == "error":
+    if status["status_str"] == "error":
         return JobError(f"The server gives the job {prompt_id} as failed and no reason.", prompt_id=prompt_id)
-    outputs: list[Output] = []
     meta = as_object(entry.get("meta"))
-    shown: object = entry.get("outputs") or {}
-    if not is_object(shown):
-        raise TypeError("expected an object in `outputs`")
-    for node_id, output in shown.items():
-        shown_by = str(as_object(meta.get(node_id)).get("display_node") or node_id)
-        outputs += collect_outputs(shown_by, prompt.title(shown_by), output, source)
+    outputs = _outputs(
+        prompt, shown, {node_id: as_object(about).get("display_node") for node_id, about in meta.items()}, source
+    )
     cached = as_list(messages.get("execution_cached", {}).get("nodes"))
     return Result(
         prompt_id,
@@ -110,7 +113,7 @@ def outcome_of_events(
     """What the events of a job say of its end, where history no longer does; None where they do not reach so far."""
     ended = False
     outputs: dict[str, Any] = {}
-    meta: dict[str, Any] = {}
+    shown_by: dict[str, str] = {}
     cached: tuple[str, ...] = ()
     for event in events:
         if isinstance(event, ExecutionInterrupted):
@@ -119,14 +122,14 @@ def outcome_of_events(
             return node_error(prompt_id, prompt, event)
         if isinstance(event, NodeExecuted):
             outputs[event.node_id] = event.output
-            meta[event.node_id] = {"display_node": event.display_node_id}
+            shown_by[event.node_id] = event.display_node_id
         elif isinstance(event, NodesCached):
             cached = event.node_ids
         ended = ended or isinstance(event, ExecutionSucceeded)
     if not ended:
         return None
-    entry = {"outputs": outputs, "meta": meta, "status": {"messages": [["execution_cached", {"nodes": [*cached]}]]}}
-    return outcome(prompt_id, prompt, entry, source, over_websocket)
+    found = _outputs(prompt, outputs, shown_by, source)
+    return Result(prompt_id, prompt, (*found, *over_websocket), cached_nodes=cached)
 
 
 def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:
@@ -146,8 +149,18 @@ def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFa
     )
 
 
-def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    messages = as_list(as_object(entry.get("status")).get("messages"))
+def _outputs(
+    prompt: Prompt, shown: Mapping[str, Any], shown_by: Mapping[str, object], source: FileSource | None
+) -> list[Output]:
+    """shown: what each node shows. shown_by: the node of the prompt that it was expanded from."""
+    outputs: list[Output] = []
+    for node_id, output in shown.items():
+        node = str(shown_by.get(node_id) or node_id)
+        outputs += collect_outputs(node, prompt.title(node), output, source)
+    return outputs
+
+
+def _messages(messages: Sequence[object]) -> dict[str, Mapping[str, Any]]:
     return {
         str(message[0]): message[1]
         for message in messages

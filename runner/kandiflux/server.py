@@ -34,6 +34,7 @@ MARKER = "kandiflux_job"
 """Key in `extra_data` that carries our own id of a job: servers that ignore a client's prompt_id still keep this."""
 
 _BUSY = frozenset({429, 502, 503, 504})
+_MAX_PICTURE_BYTES, _MAX_FILE_BYTES = 1 << 30, 16 << 30
 _PAGES = frozenset({"text/html", "application/xhtml+xml", "application/json", "application/problem+json"})
 _NOT_TEXT = frozenset({"image", "video", "audio"})
 
@@ -250,8 +251,10 @@ class Server:
         """
         query = {"filename": filename, "subfolder": subfolder, "type": folder}
         shown = "/".join(filter(None, (subfolder, filename)))
+        what = f"The download of {filename} from {self.url}"
+        max_bytes = _MAX_PICTURE_BYTES if kind == "image" else _MAX_FILE_BYTES
         with contextlib.closing(
-            self._transport.download("/view", query, f"The download of {filename} from {self.url}", within)
+            self._transport.download("/view", query, what, max_bytes=max_bytes, within=within)
         ) as download:
             status = download.status
             if status == 404:

@@ -61,6 +61,13 @@ def _too_large(size: int) -> websocket.WebSocketPayloadException:
     return websocket.WebSocketPayloadException(f"a message of {size} bytes; at most {_MAX_MESSAGE} are read")
 
 
+def _shut(socket: websocket.WebSocket) -> None:
+    """Ends what blocks on it in the reader, the handshake too; the reader itself closes it."""
+    if socket.sock is not None:
+        with contextlib.suppress(OSError):
+            socket.sock.shutdown(SHUT_RDWR)
+
+
 class EventStream:
     """Reads frames in a thread and hands each event to `on_event`; `on_connect` is called after every connection.
 
@@ -127,8 +134,7 @@ class EventStream:
         with self._lock:
             socket, thread = self._socket, self._thread
         if socket is not None:
-            # Ends a recv() that blocks in the reader; the reader itself closes the socket.
-            socket.abort()  # type: ignore[no-untyped-call]
+            _shut(socket)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=_CONNECT_SECONDS)
 
@@ -150,9 +156,9 @@ class EventStream:
                         _log.info("websocket to %s lost: %s", self._address, error)
                 finally:
                     self._connected.clear()
-                    with self._lock:
-                        self._socket = None
                     socket.shutdown()  # type: ignore[no-untyped-call]
+            with self._lock:
+                self._socket = None
             self._stop.wait(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -162,14 +168,9 @@ class EventStream:
             sslopt=self._tls, enable_multithread=True, skip_utf8_validation=True, fire_cont_frame=True
         )
         socket.frame_buffer = _Frames(socket.frame_buffer.recv)
-
-        def give_up() -> None:
-            # `sock` is there while the handshake is under way.
-            if socket.sock is not None:
-                with contextlib.suppress(OSError):
-                    socket.sock.shutdown(SHUT_RDWR)
-
-        with contextlib.ExitStack() as on_failure, TimeLimit(2 * _CONNECT_SECONDS, give_up):
+        with self._lock:
+            self._socket = socket
+        with contextlib.ExitStack() as on_failure, TimeLimit(2 * _CONNECT_SECONDS, lambda: _shut(socket)):
             on_failure.callback(socket.shutdown)
             address = f"{self._address}?clientId={client_id}"
             socket.connect(  # type: ignore[no-untyped-call]
@@ -181,7 +182,6 @@ class EventStream:
             on_failure.pop_all()
         with self._lock:
             self._client_id = client_id
-            self._socket = socket
         self._connected.set()
         self._tried.set()
         return socket
@@ -190,7 +190,8 @@ class EventStream:
         """The same proxy as for HTTP; by itself the library would use one for this machine, too."""
         found = proxy_for(self._url)
         if found is None:
-            return {"http_no_proxy": ["*"]}
+            # What is to be left out counts only beside a proxy.
+            return {"http_proxy_host": "unused", "http_no_proxy": ["*"]}
         parts = urlsplit(without_userinfo(found)[0])
         user = urlsplit(found)
         auth = (unquote(user.username), unquote(user.password or "")) if user.username else None

@@ -9,10 +9,14 @@ three requests, and that layer would double what each costs us.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
+import mmap
 import re
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,7 +41,15 @@ from urllib3.filepost import choose_boundary
 
 from kandiflux.addresses import is_loopback
 from kandiflux.config import client_certificate, server_url, without_userinfo
-from kandiflux.errors import AccessDenied, AnswerLost, BodyTooLarge, ProtocolError, ServerUnreachable, UsageError
+from kandiflux.errors import (
+    AccessDenied,
+    AnswerLost,
+    BodyTooLarge,
+    OutputError,
+    ProtocolError,
+    ServerUnreachable,
+    UsageError,
+)
 from kandiflux.json_values import parse_json
 from kandiflux.proxies import make_pool
 from kandiflux.time_limit import TimeLimit
@@ -50,7 +62,7 @@ _log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 64 << 20
 """Of an answer that is read whole. /object_info of a server with many packs has some 10 MB, a long queue 50 MB."""
 
-_MAX_FILE_BYTES = 16 << 30
+_LARGE_BYTES = 1 << 20
 _MAX_REDIRECTS = 10
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 16
@@ -94,11 +106,18 @@ class Upload:
 class Download:
     """An answer whose content has not been read yet; read it once, or close it.
 
-    At least 64 KiB must come in every `window` seconds.
+    At least 64 KiB must come in every `window` seconds, and no more than `max_bytes` in all.
     """
 
     def __init__(
-        self, response: urllib3.BaseHTTPResponse, what: str, limit: TimeLimit, window: float, until: float
+        self,
+        response: urllib3.BaseHTTPResponse,
+        what: str,
+        limit: TimeLimit,
+        *,
+        max_bytes: int,
+        window: float,
+        until: float,
     ) -> None:
         self.status = response.status
         self.reason = response.reason or ""
@@ -106,6 +125,7 @@ class Download:
         self._response = response
         self._what = what
         self._limit = limit
+        self._max_bytes = max_bytes
         self._window = window
         self._until = until
 
@@ -115,16 +135,16 @@ class Download:
         self._response.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces. AnswerLost if it breaks off or is too slow, ProtocolError if it is endless."""
+        """The content in pieces. AnswerLost if it breaks off or is too slow, OutputError if it is too large."""
         total = 0
         since = 0
         try:
             for chunk in self._response.stream(_CHUNK):
-                yield chunk
                 total += len(chunk)
                 since += len(chunk)
-                if total > _MAX_FILE_BYTES:
-                    raise ProtocolError(f"{self._what} is larger than {_MAX_FILE_BYTES >> 30} GiB and was given up.")
+                if total > self._max_bytes:
+                    raise OutputError(f"{self._what} was given up: it is larger than {self._max_bytes >> 30} GiB.")
+                yield chunk
                 if since >= _CHUNK:
                     since = 0
                     self._limit.extend(min(self._window, self._until - time.monotonic()))
@@ -166,6 +186,7 @@ class Transport:
             # Said once is enough; urllib3 would say it with every request.
             urllib3.disable_warnings(InsecureRequestWarning)
         self._pool = make_pool(self.url, self._tls(self.cert) if secure else None)
+        self._large_answer = threading.Lock()
         self._other_pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
         """Of the origins that the server redirects to."""
 
@@ -206,7 +227,7 @@ class Transport:
         with limit:
             response = self._request(method, path, query, body, headers, limit)
             try:
-                content = self._read_whole(response, path)
+                content = self._read_whole(response, path, limit)
             except (HTTPError, HTTPException, OSError, ValueError) as error:
                 raise self._failure(path, error, limit) from error
             if limit.expired:
@@ -221,11 +242,13 @@ class Transport:
             )
         return Answer(response.status, content)
 
-    def download(self, path: str, query: Mapping[str, Any], what: str, within: float | None = None) -> Download:
+    def download(
+        self, path: str, query: Mapping[str, Any], what: str, *, max_bytes: int, within: float | None = None
+    ) -> Download:
         """A GET whose content is not read yet; errors as `send`, but access is the caller's to judge.
 
-        what: for the message of one that breaks off. within: seconds for all of it; else it may take as long as it
-        brings 64 KiB in each read timeout.
+        what: for the message of one that fails. max_bytes: what is larger is refused. within: seconds for all of it;
+        else it may take as long as it brings 64 KiB in each read timeout.
         """
         window = self._timeout[1]
         until = min(self.deadline or float("inf"), float("inf") if within is None else time.monotonic() + within)
@@ -235,7 +258,7 @@ class Transport:
         except BaseException:
             limit.close()
             raise
-        return Download(response, what, limit, window, until)
+        return Download(response, what, limit, max_bytes=max_bytes, window=window, until=until)
 
     def _time_limit(self, within: float | None, usual: float) -> TimeLimit:
         seconds = usual if within is None else min(within, usual)
@@ -312,25 +335,35 @@ class Transport:
             self._other_pools[origin] = make_pool(url, self._tls(None) if parts.scheme == "https" else None)
         return self._other_pools[origin]
 
-    def _read_whole(self, response: urllib3.BaseHTTPResponse, path: str) -> bytes:
+    def _read_whole(self, response: urllib3.BaseHTTPResponse, path: str, limit: TimeLimit) -> bytes:
         announced = response.headers.get("Content-Length", "")
         too_large = announced.isdecimal() and (len(announced) > 18 or int(announced) > MAX_ANSWER_BYTES)
-        pieces: list[bytes] = []
         size = 0
-        for piece in () if too_large else response.stream(_CHUNK):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_ANSWER_BYTES:
-                too_large = True
-                break
-        if too_large:
-            response.close()
-            raise ProtocolError(
-                f"The answer to {self.url}{path} is too large.",
-                expected=f"{MAX_ANSWER_BYTES >> 20} MiB at most",
-                got=f"{announced[:20]} bytes" if announced else f"more than {size} bytes",
-            )
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        with contextlib.ExitStack() as stack:
+            buffer: io.BytesIO | mmap.mmap = io.BytesIO()
+            for piece in () if too_large else response.stream(_CHUNK):
+                size += len(piece)
+                if size > MAX_ANSWER_BYTES:
+                    too_large = True
+                    break
+                if size > _LARGE_BYTES and isinstance(buffer, io.BytesIO):
+                    # One at a time, so that an answer without end costs its limit once, however many threads ask.
+                    if not self._large_answer.acquire(timeout=max(0.0, limit.when - time.monotonic())):
+                        raise TimeoutError("waiting for another large answer")
+                    stack.callback(self._large_answer.release)
+                    # Its pages go back to the system at once; what is freed in small pieces often does not.
+                    large = stack.enter_context(mmap.mmap(-1, MAX_ANSWER_BYTES))
+                    large.write(buffer.getvalue())
+                    buffer = large
+                buffer.write(piece)
+            if not too_large:
+                return buffer.getvalue() if isinstance(buffer, io.BytesIO) else buffer[:size]
+        response.close()
+        raise ProtocolError(
+            f"The answer to {self.url}{path} is too large.",
+            expected=f"{MAX_ANSWER_BYTES >> 20} MiB at most",
+            got=f"{announced[:20]} bytes" if announced else f"more than {size} bytes",
+        )
 
     def _require_access(self, status: int, path: str) -> None:
         if status in (401, 403):

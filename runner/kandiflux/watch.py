@@ -260,35 +260,37 @@ class Watcher:
         if job.finished:
             return True
         asked = time.monotonic()
-        since, times = self._troubled.get(job.marker, (asked, 0))
+        since, failures = self._troubled.get(job.marker, (asked, 0))
+        within = min(_HISTORY_SECONDS, max(_LAST_TRIES_SECONDS, self._patience - (asked - since)))
         try:
-            entry = (
-                read
-                if is_object(read)
-                else self._server.history(
-                    job.prompt_id,
-                    again=False,
-                    within=min(_HISTORY_SECONDS, max(_LAST_TRIES_SECONDS, self._patience - (asked - since))),
-                )
+            entry = read if is_object(read) else self._server.history(job.prompt_id, again=False, within=within)
+            ended = (
+                None if entry is None else outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket)
             )
         except KandifluxError as error:
-            self._troubled[job.marker] = since, times + 1
-            self._history_hung = isinstance(error, AnswerLost) and error.still_coming
-            _log.info("the history of %s cannot be read: %s", job.prompt_id, error.message)
-            seconds = time.monotonic() - since
-            if isinstance(error, AccessDenied):
-                given_up = seconds >= _ACCESS_SECONDS
-            else:
-                # The time between two attempts may have gone into the histories of other jobs.
-                given_up = seconds >= self._patience and times >= _TROUBLES
-            if self._unreachable_since is None and given_up:
-                job.finish(error)
-            return job.finished
-        self._troubled.pop(job.marker, None)
-        if entry is None:
-            return False
-        self._finish_complete(job, outcome(job.prompt_id, job.prompt, entry, self._server, job.over_websocket))
-        return True
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the server may say anything, and other jobs are followed here, too
+            failure = _unreadable(job, error)
+        else:
+            self._troubled.pop(job.marker, None)
+            if ended is not None:
+                self._finish_complete(job, ended)
+            return ended is not None
+        failures += 1
+        self._troubled[job.marker] = since, failures
+        self._history_hung = isinstance(failure, AnswerLost) and failure.still_coming
+        _log.info("the history of %s cannot be read: %s", job.prompt_id, failure.message)
+        seconds = time.monotonic() - since
+        if isinstance(failure, AccessDenied):
+            given_up = seconds >= _ACCESS_SECONDS
+        elif failure.__cause__ is not None and isinstance(failure, ProtocolError):
+            given_up = failures > _TROUBLES  # the entry is there, and unreadable
+        else:
+            # The time between two attempts may have gone into the histories of other jobs.
+            given_up = seconds >= self._patience and failures > _TROUBLES
+        if self._unreachable_since is None and given_up:
+            job.finish(failure)
+        return job.finished
 
     def _finish_complete(self, job: Job, ended: Result | JobError) -> None:
         """Ends it, unless pictures are still to come over the websocket; if they cannot come, it has failed."""

@@ -24,6 +24,7 @@ from typing import Any
 import websocket
 from kandiflux import Client, Job
 from kandiflux.errors import AnswerLost, JobTimeout, KandifluxError, ServerUnreachable
+from kandiflux.outputs import Output
 
 from tests.faults.proxy import Fault, Proxy
 
@@ -126,12 +127,18 @@ def faults(rng: random.Random) -> list[Fault]:
     return chosen
 
 
-def run_job(client: Client, prompt: Mapping[str, Any], job_id: str, number: int) -> Ended:
-    """Where nobody is there to take it, it is submitted again: nothing was sent."""
+def run_job(
+    client: Client,
+    prompt: Mapping[str, Any],
+    job_id: str,
+    number: int,
+    colour: Callable[[Output], int] = lambda output: colour_of(output.read()),
+) -> Ended:
+    """If nobody is there to take it, it is submitted again: nothing was sent. colour: fetches the picture."""
     begun = time.monotonic()
     try:
         result = _submit(client, prompt, job_id, begun + BOUND).result(timeout=BOUND)
-        return Ended(number, colour_of(result.images[0].read()), None, time.monotonic() - begun)
+        return Ended(number, colour(result.images[0]), None, time.monotonic() - begun)
     except KandifluxError as error:
         return Ended(number, None, error, time.monotonic() - begun)
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.faults.hostile import send_hostile
+
 _HEAD_END = b"\r\n\r\n"
 _TEXT, _BINARY, _CLOSE = 0x1, 0x2, 0x8
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -30,9 +32,9 @@ class Fault:
 
     Requests: refuse (cut before it is passed on), cut (passed on, no answer), truncate (half an answer), stall (passed
     on, the answer comes late), late (passed on late), hang (half-open: not passed on, never answered, never closed;
-    "hang+" is passed on),
-    garbage (an answer that is no JSON), or a status that the proxy answers itself: "500" and the like; "502+" is
-    answered after passing the request on.
+    "hang+" is passed on), garbage (an answer that is not JSON), "hostile " and one of `hostile.ANSWERS` (a POST may
+    have been passed on), or a status that the proxy answers itself: "500" and the like; "502+" is answered after
+    passing the request on.
     Frames: cut, half (cut in the middle of it), after (cut once it has come), stall, mute (half-open: nothing comes any
     more, nothing is closed), twice, swap (with the next), garbage (nonsense before it), huge (a length that never
     comes).
@@ -57,6 +59,10 @@ class Proxy:
     background: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
     """What befalls requests that are of no one job, by path: how likely, and one of which kinds. `/ws` is the socket's
     handshake (refuse, stall, hang or a status); `/queue` and `/history` as the requests above."""
+    next_up: dict[str, list[str]] = field(default_factory=dict)
+    """What befalls the next requests of a path that are of no one job, in turn; "" is nothing."""
+    everywhere: dict[str, tuple[float, tuple[str, ...]]] = field(default_factory=dict)
+    """The same for every request, of a job or not, whose faults are not planned."""
     accepted: Counter[str] = field(default_factory=Counter)
     """How often the host answered 200 to a job's POST /prompt."""
     met: Counter[str] = field(default_factory=Counter)
@@ -131,7 +137,7 @@ class Proxy:
 
     def _take(self, job: str | None, path: str, position: int | None = None) -> str | None:
         """The fault due for this job here, which is then done with."""
-        if job is None:
+        if job is None or (path in self.everywhere and job not in self.plan):
             return self._background(path)
         for at, fault in enumerate(self.plan.get(job, ())):
             if fault.path == path and (position is None or fault.position == position):
@@ -143,7 +149,11 @@ class Proxy:
         return None
 
     def _background(self, path: str) -> str | None:
-        chance, kinds = self.background.get(path, (0.0, ()))
+        if self.next_up.get(path):
+            kind = self.next_up[path].pop(0)
+            self.met[f"{path} {kind}"] += 1
+            return kind or None
+        chance, kinds = self.everywhere.get(path) or self.background.get(path, (0.0, ()))
         if not kinds or self._random.random() >= chance:
             return None
         kind = self._random.choice(kinds)
@@ -192,6 +202,12 @@ class Proxy:
             await asyncio.Event().wait()
         if kind == "late":
             await asyncio.sleep(self.stall_seconds)
+        if kind is not None and kind.startswith("hostile "):
+            if method == "POST" and self._random.random() < 0.5:
+                answer = await self._ask(head, body)
+                self.accepted[job or ""] += posted and answer.startswith(b"HTTP/1.1 200")
+            await send_hostile(kind[len("hostile ") :], target, job, writer, self._random)
+            return False
         if kind is not None and kind.isdigit():
             writer.write(_answer(int(kind), b"<html>not today</html>"))
             return True
@@ -255,6 +271,9 @@ class Proxy:
             await asyncio.Event().wait()
         if kind == "stall":
             await asyncio.sleep(self.stall_seconds)
+        elif kind is not None and kind.startswith("hostile "):
+            await send_hostile(kind[len("hostile ") :], "/ws", None, writer, self._random)
+            return
         elif kind is not None:
             writer.write(_answer(int(kind), b"no sockets today"))
             await writer.drain()
