@@ -209,7 +209,11 @@ def _ordered(value: Any) -> Any:
         return [_ordered(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {name: _part(name, _ordered(item)) for name, item in value.items() if name != "missing_nodes"}
+    return {
+        name: _part(name, _ordered(item))
+        for name, item in value.items()
+        if name not in ("missing_nodes", "create_time")
+    }
 
 
 def _part(name: str, value: Any) -> Any:

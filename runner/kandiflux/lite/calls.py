@@ -24,12 +24,14 @@ def gather_inputs(
     outputs_of: Callable[[str], list[Any] | None] | None = None,
     view: PromptView | None = None,
     extra_data: Mapping[str, Any] | None = None,
+    declared: Any = None,
 ) -> tuple[Lists, set[str]]:
     """All arguments for a node's function, hidden ones included, and the names that have no value yet.
 
     Without `outputs_of` every linked input counts as missing: what VALIDATE_INPUTS and IS_CHANGED see.
+    declared: the class's INPUT_TYPES() if it is at hand.
     """
-    declared = node_class.INPUT_TYPES()
+    declared = node_class.INPUT_TYPES() if declared is None else declared
     lists: Lists = {}
     missing: set[str] = set()
     for name, value in inputs.items():

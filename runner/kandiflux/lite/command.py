@@ -28,6 +28,12 @@ def host(
     ] = False,
     user: Annotated[Path | None, typer.Option(help="Folder of the editor's settings and saved workflows.")] = None,
     node_pack: Annotated[list[Path] | None, typer.Option(help="A further node pack; may be repeated.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further name by which this machine is reached, such as a reverse proxy's; may be repeated."
+        ),
+    ] = None,
     max_upload_size: Annotated[int, typer.Option(min=1, help="Largest request body in MB.")] = 100,
     exit_with_stdin: Annotated[bool, typer.Option(help="Stop when standard input ends.")] = False,
     cpu: Annotated[bool, typer.Option(help="Use no GPU.")] = False,
@@ -37,7 +43,10 @@ def host(
     """Run the lite host: ComfyUI's protocol for this pack and a few image nodes.
 
     Prints its URL as the only line on standard output once it listens. Folders that are not given
-    lie in $KANDIFLUX_HOME, else in the user's data folder.
+    are in $KANDIFLUX_HOME, else in the user's data folder.
+
+    Requests are answered if they address localhost, 127.0.0.1, [::1] or the address of --listen. With
+    --listen 0.0.0.0 any IP address and this machine's own name will do, too. Other names need --allow-host.
 
     \b
       kandiflux host --port 0 --cpu        on a free port, without the GPU
@@ -66,5 +75,6 @@ def host(
             cpu=cpu,
             editor=editor,
             user=user or home() / "user",
+            host_names=allow_host or [],
         )
     )

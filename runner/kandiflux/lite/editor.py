@@ -1,7 +1,7 @@
 """ComfyUI's graph editor on the lite host: `kandiflux host --editor`.
 
-The editor is a web page, from the PyPI package comfyui-frontend-package. Here are its files, and the routes that
-nobody else asks for: settings and saved workflows, templates, translations, model lists, logs.
+The editor is a web page, from the PyPI package comfyui-frontend-package. This module serves its files and the routes
+that only it uses: saved workflows, templates, translations, model lists, logs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from PIL import Image, ImageDraw
 
-from kandiflux.json_values import as_list, as_object, is_dict, is_object
-from kandiflux.lite.files import Refused
+from kandiflux.json_values import as_list, as_object, is_dict, is_object, parse_json
 from kandiflux.lite.folders import OutsideFolder, inside
-from kandiflux.lite.origin import Handler
-from kandiflux.lite.userdata import UserData
+from kandiflux.lite.http import Handler, Refused, file_answer, json_answer, read_object, shown_type
 from kandiflux.paths import pack_root
 
 if TYPE_CHECKING:
@@ -44,6 +42,10 @@ _VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 _TRANSLATIONS = ("main", "nodeDefs", "commands", "settings")
 _LONGEST_HEADER = 1 << 20
 _LOG_LINES = 300
+_LONGEST_LINE = 20_000
+_MOST_LOG_CLIENTS = 100
+_STYLE_SHEET = "user.css"
+"""The one file of the user that a browser may apply: the editor links to it."""
 _TERMINAL = {"cols": 120, "rows": 30}
 
 
@@ -57,14 +59,13 @@ def frontend_folder() -> Path | None:
 
 
 class Editor:
-    """The editor's side of one host. `static`: its files. `user`: a folder for settings and saved workflows."""
+    """The editor's side of one host. `static`: its files."""
 
-    def __init__(self, host: Host, static: Path, user: Path) -> None:
+    def __init__(self, host: Host, static: Path) -> None:
         self._host = host
         self.static = static
-        folder = user / "default"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._data = UserData(folder.resolve())
+        host.user.folder.mkdir(parents=True, exist_ok=True)
+        self._data = host.user
         self._log = _LogTail(lambda client, data: host.sockets.send("logs", data, client))
         logging.getLogger().addHandler(self._log)
         _put_example(host.folders.input)
@@ -73,11 +74,6 @@ class Editor:
         """Beside ComfyUI's other routes, each also under /api; before them, as "/" and /extensions change."""
         return [
             ("GET", "/", self._index),
-            ("GET", "/users", self._users),
-            ("GET", "/settings", self._settings),
-            ("POST", "/settings", self._change_settings),
-            ("GET", "/settings/{id}", self._setting),
-            ("POST", "/settings/{id}", self._change_setting),
             ("GET", "/userdata", self._list_userdata),
             ("GET", "/v2/userdata", self._tree_of_userdata),
             ("GET", "/userdata/{file}", self._userdata),
@@ -104,28 +100,7 @@ class Editor:
         # Not kept by the browser: it names the scripts of one version of the package.
         return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-cache"})
 
-    # Settings and saved workflows
-
-    async def _users(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response({"storage": "server", "migrated": True})
-
-    async def _settings(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(await asyncio.to_thread(self._data.settings))
-
-    async def _setting(self, request: web.Request) -> web.StreamResponse:
-        settings = await asyncio.to_thread(self._data.settings)
-        return web.json_response(settings.get(request.match_info["id"]))
-
-    async def _change_settings(self, request: web.Request) -> web.StreamResponse:
-        changes = await _json_of(request)
-        if not is_object(changes):
-            raise web.HTTPBadRequest(text="expected an object of settings by name")
-        self._data.change_settings(changes)  # not in a thread: two changes at a time would lose one
-        return web.Response()
-
-    async def _change_setting(self, request: web.Request) -> web.StreamResponse:
-        self._data.change_settings({request.match_info["id"]: await _json_of(request)})
-        return web.Response()
+    # Saved workflows and other files
 
     async def _list_userdata(self, request: web.Request) -> web.StreamResponse:
         wanted = {
@@ -139,10 +114,11 @@ class Editor:
         return await _answer(self._data.tree, request.query.get("path", ""))
 
     async def _userdata(self, request: web.Request) -> web.StreamResponse:
-        try:
-            return web.FileResponse(self._data.file(request.match_info["file"]))
-        except Refused as refused:
-            return web.Response(status=refused.status, text=str(refused))
+        name = request.match_info["file"]
+        path = await asyncio.to_thread(self._data.file, name)
+        if path == self._data.folder / _STYLE_SHEET:
+            return file_answer(path, "text/css", "inline")
+        return file_answer(path, shown_type(path.name), "attachment")
 
     async def _store_userdata(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()
@@ -153,8 +129,8 @@ class Editor:
         return await _answer(self._data.move, *names, **_writing(request))
 
     async def _delete_userdata(self, request: web.Request) -> web.StreamResponse:
-        answer = await _answer(self._data.delete, request.match_info["file"])
-        return web.Response(status=204) if answer.status == 200 else answer
+        await asyncio.to_thread(self._data.delete, request.match_info["file"])
+        return web.Response(status=204)
 
     # What packs bring along for the editor
 
@@ -165,14 +141,16 @@ class Editor:
             for name, folder in self._host.registry.web_folders.items()
             for path in sorted(folder.rglob("*.js"))
         ]
-        return web.json_response(scripts)
+        return json_answer(scripts)
 
     async def _extension_file(self, request: web.Request) -> web.StreamResponse:
-        folder = self._host.registry.web_folders.get(request.match_info["pack"])
-        return _file_in(folder or self.static / "extensions" / request.match_info["pack"], request)
+        # The pack's name is the client's, too: it may hold "..", and slashes written as %2F.
+        pack = request.match_info["pack"]
+        folder = self._host.registry.web_folders.get(pack)
+        return _file_in(folder, request) if folder else _file_in(self.static / "extensions", request, pack)
 
     async def _translations(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(await asyncio.to_thread(_translations, self._host.packs))
+        return json_answer(await asyncio.to_thread(_translations, self._host.packs))
 
     def _template_folders(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
@@ -184,7 +162,7 @@ class Editor:
         return found
 
     async def _templates(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(await asyncio.to_thread(self._runnable_templates))
+        return json_answer(await asyncio.to_thread(self._runnable_templates))
 
     def _runnable_templates(self) -> dict[str, list[str]]:
         """By pack, those whose nodes are here: FLUX's, for one, take a ComfyUI."""
@@ -205,7 +183,7 @@ class Editor:
     async def _core_templates(self, request: web.Request) -> web.StreamResponse:
         """ComfyUI's own, which need ComfyUI: none."""
         if request.match_info["file"].startswith("index."):
-            return web.json_response([])
+            return json_answer([])
         return web.Response(status=404)
 
     # Models
@@ -213,19 +191,21 @@ class Editor:
     async def _model_folders(self, _: web.Request) -> web.StreamResponse:
         folders = self._host.folders
         kinds = [kind for kind in folders.model_kinds() if kind != "configs"]
-        return web.json_response([{"name": kind, "folders": _texts(folders.model_folders(kind))} for kind in kinds])
+        return json_answer([{"name": kind, "folders": _texts(folders.model_folders(kind))} for kind in kinds])
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         kind = request.match_info["folder"]
         if kind not in self._host.folders.model_kinds():
             return web.Response(status=404)
-        return web.json_response(await asyncio.to_thread(self._models_of, kind))
+        return json_answer(await asyncio.to_thread(self._models_of, kind))
 
     def _models_of(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         folders = self._host.folders.model_folders(kind)
         for name in self._host.folders.model_files(kind):
-            index = next(index for index, folder in enumerate(folders) if (folder / name).exists())
+            index = next((index for index, folder in enumerate(folders) if (folder / name).exists()), None)
+            if index is None:  # deleted meanwhile
+                continue
             stat = (folders[index] / name).stat()
             times = {"modified": stat.st_mtime, "created": stat.st_ctime, "size": stat.st_size}
             found.append({"name": name, "pathIndex": index, **times})
@@ -241,33 +221,33 @@ class Editor:
                 continue
             if path.suffix == ".safetensors" and path.is_file():
                 found = await asyncio.to_thread(_metadata, path)
-                return web.json_response(found) if found is not None else web.Response(status=404)
+                return json_answer(found) if found is not None else web.Response(status=404)
         return web.Response(status=404)
 
     async def _folder_paths(self, _: web.Request) -> web.StreamResponse:
         folders = self._host.folders
-        return web.json_response({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
+        return json_answer({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
 
     async def _files(self, request: web.Request) -> web.StreamResponse:
         """Names in the input, output or temp folder, the newest first."""
         folder = self._host.folders.of_type(request.match_info["type"])
         if folder is None:
-            return web.json_response({"error": "Invalid directory type"}, status=400)
-        files = [path for path in folder.iterdir() if path.is_file()]
-        return web.json_response([path.name for path in sorted(files, key=lambda path: -path.stat().st_mtime)])
+            return json_answer({"error": "Invalid directory type"}, status=400)
+        return await _answer(_newest_first, folder)
 
     # Logs
 
     async def _logs(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response("".join(f"{entry['t']} - {entry['m']}" for entry in self._log.entries))
+        return json_answer("".join(f"{entry['t']} - {entry['m']}" for entry in self._log.entries.copy()))
 
     async def _raw_logs(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response({"entries": list(self._log.entries), "size": _TERMINAL})
+        return json_answer({"entries": list(self._log.entries.copy()), "size": _TERMINAL})
 
     async def _subscribe_logs(self, request: web.Request) -> web.StreamResponse:
-        wanted = await _json_of(request)
-        if not is_object(wanted) or not isinstance(client := wanted.get("clientId"), str):
-            raise web.HTTPBadRequest(text='expected {"clientId": text, "enabled": true or false}')
+        wanted = await read_object(request, {"clientId": str})
+        client = wanted.get("clientId")
+        if client is None or (wanted.get("enabled") and len(self._log.clients) >= _MOST_LOG_CLIENTS):
+            raise Refused(400, 'expected {"clientId": text, "enabled": true or false}, from a few clients')
         (self._log.clients.add if wanted.get("enabled") else self._log.clients.discard)(client)
         return web.Response()
 
@@ -283,10 +263,20 @@ class _LogTail(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        entry = {"t": datetime.fromtimestamp(record.created).isoformat(), "m": self.format(record) + "\n"}
+        try:
+            text = self.format(record)[:_LONGEST_LINE]
+        except Exception:  # noqa: BLE001 - an argument's own __str__; logging reports it, and the caller goes on
+            self.handleError(record)
+            return
+        entry = {"t": datetime.fromtimestamp(record.created).isoformat(), "m": text + "\n"}
         self.entries.append(entry)
         for client in list(self.clients):
             self._send(client, {"entries": [entry], "size": _TERMINAL})
+
+
+def _newest_first(folder: Path) -> list[str]:
+    files = [(-path.stat().st_mtime, path.name) for path in folder.iterdir() if path.is_file()]
+    return [name for _, name in sorted(files)]
 
 
 def _put_example(folder: Path) -> None:
@@ -299,18 +289,8 @@ def _put_example(folder: Path) -> None:
 
 
 async def _answer(work: Callable[..., Any], *arguments: Any, **options: Any) -> web.Response:
-    """What `work` returns, done in a thread, as JSON; or the status it was refused with."""
-    try:
-        return web.json_response(await asyncio.to_thread(work, *arguments, **options))
-    except Refused as refused:
-        return web.Response(status=refused.status, text=str(refused))
-
-
-async def _json_of(request: web.Request) -> Any:
-    try:
-        return json.loads(await request.read())
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
+    """What `work` returns, done in a thread, as JSON."""
+    return json_answer(await asyncio.to_thread(work, *arguments, **options))
 
 
 def _asked(request: web.Request, name: str) -> bool:
@@ -321,9 +301,9 @@ def _writing(request: web.Request) -> dict[str, bool]:
     return {"overwrite": request.query.get("overwrite") != "false", "full": _asked(request, "full_info")}
 
 
-def _file_in(folder: Path, request: web.Request) -> web.StreamResponse:
+def _file_in(folder: Path, request: web.Request, *below: str) -> web.StreamResponse:
     try:
-        path = inside(folder.resolve(), request.match_info["file"])
+        path = inside(folder.resolve(), *below, request.match_info["file"])
     except OutsideFolder:
         return web.Response(status=403)
     return web.FileResponse(path) if path.is_file() else web.Response(status=404)
@@ -375,6 +355,6 @@ def _metadata(path: Path) -> Any:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length) if length <= _LONGEST_HEADER else b""
     try:
-        return json.loads(header).get("__metadata__")
+        return parse_json(header).get("__metadata__")
     except (ValueError, AttributeError):
         return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,35 +15,17 @@ from kandiflux.lite.cache import Cache
 from kandiflux.lite.calls import Lists, call_over_lists, gather_inputs, merge_results
 from kandiflux.lite.graph import PromptView, Schedule
 from kandiflux.lite.guard import Failure, attempt
-from kandiflux.lite.jobs import Job, Outcome
+from kandiflux.lite.jobs import Interrupt, Job, Outcome
+from kandiflux.lite.jsontext import plain, text_of
 from kandiflux.lite.progress import Outbox, Preview, Progress
 from kandiflux.lite.registry import NodeClass
 from kandiflux.lite.seam import Interrupted
 
-__all__ = ["Executor", "Interrupt"]
+__all__ = ["Executor"]
 
 log = logging.getLogger(__name__)
 
-
-class Interrupt:
-    """A request to stop the running prompt; it is spent when it is heeded."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def request(self) -> None:
-        """Ask the running prompt to stop."""
-        self._event.set()
-
-    def clear(self) -> None:
-        """Take a request back that came too late."""
-        self._event.clear()
-
-    def check(self) -> None:
-        """Raise Interrupted, once, if a request has come."""
-        if self._event.is_set():
-            self._event.clear()
-            raise Interrupted("the prompt was interrupted")
+_LONGEST_INPUT = 10_000
 
 
 class Executor:
@@ -63,19 +46,18 @@ class Executor:
         self._current: _Run | None = None
 
     def run(self, job: Job) -> Outcome:
-        """Run `job` to its end. Whatever its nodes do, this returns."""
-        self._interrupt.clear()
+        """Run `job` to its end and return what it came to, whatever its nodes and its data raise."""
         run = _Run(job, self._classes, self._cache, self._outbox, self._interrupt)
         self._current = run
         ended = attempt(run.all)
         self._current = None
         if isinstance(ended, Failure):
-            # Not a node's error but a prompt nobody can schedule, such as one with broken unused nodes.
-            log.error("%sThe prompt %s could not be run: %s", ended.text, job.prompt_id, ended.error)
-            attempt(lambda: run.report_error(None, ended, {}))
+            # Not a node's error: the prompt cannot be copied or scheduled, for example as unused nodes are broken.
+            attempt(lambda: run.report(None, ended))
         if run.out_of_memory:
-            self._on_out_of_memory()
-        return run.outcome()
+            attempt(self._on_out_of_memory)
+        outcome = attempt(run.outcome)
+        return run.failed(outcome) if isinstance(outcome, Failure) else outcome.value
 
     def progress(self, value: int, total: int, preview: Preview | None) -> None:
         """The running node's progress; raises Interrupted."""
@@ -114,18 +96,22 @@ class _Run:
         self._lists: Lists = {}
 
     def all(self) -> None:
-        job = self._job
-        self._tell("execution_start", {"prompt_id": job.prompt_id})
-        self._cache.start(job.prompt, self._classes)
+        self._tell("execution_start", {"prompt_id": self._job.prompt_id})
+        # Nodes may write into their prompt; clients see it as it was sent.
+        job = self._job = replace(
+            self._job, prompt=copy.deepcopy(self._job.prompt), extra_data=copy.deepcopy(self._job.extra_data)
+        )
+        self._cache.start(job.prompt, self._classes, self._interrupt.check)
         cached = [node_id for node_id in job.prompt if self._is_cached(node_id)]
         self._tell("execution_cached", {"nodes": cached, "prompt_id": job.prompt_id})
         schedule = Schedule(job.prompt, self._classes, self._is_cached, job.outputs)
         while schedule:
+            self._interrupt.check()
             node_id = schedule.pick()
             self._lists = {}
             done = attempt(partial(self._node, node_id, schedule))
             if isinstance(done, Failure):
-                self._report(node_id, done)
+                self.report(node_id, done)
                 return
             if done.value:
                 schedule.done(node_id)
@@ -139,6 +125,11 @@ class _Run:
             meta={node_id: one.meta() for node_id, one in shown.items() if one},
             messages=self._messages,
         )
+
+    def failed(self, failure: Failure) -> Outcome:
+        """The outcome of a run whose outcome cannot be told otherwise."""
+        self._error(None, failure, {})
+        return Outcome(success=False, messages=self._messages)
 
     def _is_cached(self, node_id: str) -> bool:
         return self._cache.outputs(node_id) is not None
@@ -167,6 +158,7 @@ class _Run:
         returned = call_over_lists(instance, node_class.FUNCTION, self._lists, self._interrupt.check)
         outputs, shown = merge_results(node_class, returned)
         if shown:
+            shown = plain(shown)  # what clients get; a node may return anything
             self._cache.show(node_id, shown)
             self._tell_executed(node_id, shown)
         self._cache.keep(node_id, outputs)
@@ -188,18 +180,19 @@ class _Run:
         names = dict.fromkeys(name for answer in answers if is_list(answer) for name in answer)
         return [name for name in names if name not in self._lists or name in missing]
 
-    def _report(self, node_id: str, failure: Failure) -> None:
-        if not isinstance(failure.error, Interrupted):
-            log.error("%sNode %s failed: %s", failure.text, node_id, failure.error)
-            inputs = {name: [_plain(value) for value in values] for name, values in self._lists.items()}
-            self.report_error(node_id, failure, inputs)
-            return
-        log.info("Prompt %s was interrupted.", self._job.prompt_id)
+    def report(self, node_id: str | None, failure: Failure) -> None:
+        """End the run with an execution_interrupted or an execution_error; without a node, none is to blame."""
         self._success = False
-        self._tell("execution_interrupted", self._where(node_id), to_all=True)
+        if isinstance(failure.error, Interrupted):
+            log.info("Prompt %s was interrupted.", self._job.prompt_id)
+            self._tell("execution_interrupted", self._where(node_id), to_all=True)
+            return
+        what = f"Node {node_id}" if node_id is not None else f"The prompt {self._job.prompt_id}"
+        log.error("%s%s failed: %s", failure.text, what, failure.message)
+        lists = self._lists if node_id is not None else {}
+        self._error(node_id, failure, {name: [_plain(one) for one in values] for name, values in lists.items()})
 
-    def report_error(self, node_id: str | None, failure: Failure, inputs: dict[str, Any]) -> None:
-        """End the run with an execution_error."""
+    def _error(self, node_id: str | None, failure: Failure, inputs: dict[str, Any]) -> None:
         self._success = False
         tips = ""
         # By name, so as not to import torch: its class differs between versions and devices.
@@ -210,7 +203,7 @@ class _Run:
             "execution_error",
             {
                 **self._where(node_id),
-                "exception_message": f"{failure.error}\n{tips}",
+                "exception_message": f"{failure.message}\n{tips}",
                 "exception_type": failure.type_name,
                 "traceback": failure.traceback,
                 "current_inputs": inputs,
@@ -231,7 +224,7 @@ class _Run:
         self._send_to_client("executed", {**ids, "output": output, "prompt_id": self._job.prompt_id})
 
     def _tell(self, event: str, data: dict[str, Any], to_all: bool = False) -> None:
-        """Send a message that history keeps, too. `to_all`: even where no client asked."""
+        """Send a message that history keeps, too. `to_all`: even if no client asked."""
         data = {**data, "timestamp": int(time.time() * 1000)}
         self._messages.append((event, data))
         if to_all or self.client_id is not None:
@@ -243,4 +236,7 @@ class _Run:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, (int, float, bool, str)) else str(value)
+    """An input as the error message shows it: a number, or its text, cut to a bounded length."""
+    if value is None or isinstance(value, (int, float, bool)):
+        return plain(value)
+    return value[:_LONGEST_INPUT] if isinstance(value, str) else text_of(value)[:_LONGEST_INPUT]

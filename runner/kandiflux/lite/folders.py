@@ -39,7 +39,7 @@ mimetypes.add_type("image/webp", ".webp")
 
 
 class OutsideFolder(ValueError):
-    """A name that leads out of the folder it was meant for."""
+    """A name that leads out of the folder it was meant for, or that no file can have."""
 
 
 class Folders:
@@ -55,7 +55,7 @@ class Folders:
         return {"input": self.input, "output": self.output, "temp": self.temp}.get(kind)
 
     def annotated(self, name: str) -> tuple[str, Path | None]:
-        """Split "cat.png [output]" into the name and its folder; None where it names no folder."""
+        """Split "cat.png [output]" into the name and its folder; None if it names no folder."""
         for kind in ("output", "input", "temp"):
             if name.endswith(f"[{kind}]"):
                 return name[: -len(f"[{kind}]") - 1], self.of_type(kind)
@@ -111,10 +111,12 @@ def _made(folder: Path) -> Path:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """`folder` joined with `names`, links resolved; OutsideFolder if that is not in `folder`."""
-    if any("\0" in name for name in names):
-        raise OutsideFolder("a file name holds a null character")
-    path = folder.joinpath(*names).resolve()
+    """`folder` joined with `names`, links resolved; OutsideFolder if that is not in `folder`, or if it cannot be."""
+    try:
+        path = folder.joinpath(*names).resolve()
+        os.fsencode(path)
+    except (ValueError, RuntimeError) as error:  # a null character, a lone surrogate, a loop of links
+        raise OutsideFolder(f"{str(names)[:200]} is not a file name: {error}") from error
     if not path.is_relative_to(folder):
         raise OutsideFolder(f"{str(Path(*names))!r} leads out of the folder {folder.name!r}")
     return path

@@ -78,6 +78,8 @@ class Schedule:
         self._cached = cached
         # Insertion order matters: among equals, the node that was added first runs first.
         self._waits_for: dict[str, set[str]] = {}
+        self._users: dict[str, set[str]] = {}
+        self._lazy: dict[str, frozenset[str]] = {}
         for node_id in outputs:
             self._add(node_id)
 
@@ -93,18 +95,20 @@ class Schedule:
             if self._is_output(node_id) or self._is_async(node_id):
                 return node_id
         for node_id in ready:
-            if any(self._is_output(user) for user in self._users(node_id)):
+            if any(self._is_output(user) for user in self._users.get(node_id, ())):
                 return node_id
         for node_id in ready:
-            if any(self._is_output(last) for user in self._users(node_id) for last in self._users(user)):
+            if any(
+                self._is_output(last) for user in self._users.get(node_id, ()) for last in self._users.get(user, ())
+            ):
                 return node_id
         return ready[0]
 
     def done(self, node_id: str) -> None:
         """The node has run, and nothing waits for it any more."""
         del self._waits_for[node_id]
-        for waits in self._waits_for.values():
-            waits.discard(node_id)
+        for user in self._users.pop(node_id, ()):
+            self._waits_for[user].discard(node_id)
 
     def require(self, node_id: str, input_name: str) -> None:
         """Run what is linked to this lazy input before `node_id`."""
@@ -137,9 +141,7 @@ class Schedule:
         if not self._cached(source):
             self._add(source)
             self._waits_for[user].add(source)
-
-    def _users(self, node_id: str) -> list[str]:
-        return [user for user, waits in self._waits_for.items() if node_id in waits]
+            self._users.setdefault(source, set()).add(user)
 
     def _class(self, node_id: str) -> NodeClass:
         return self._classes[self._prompt[node_id]["class_type"]]
@@ -152,5 +154,9 @@ class Schedule:
         return inspect.iscoroutinefunction(getattr(node_class, node_class.FUNCTION))
 
     def _is_lazy(self, class_name: str, input_name: str) -> bool:
-        declared = input_info(self._classes[class_name], input_name)
-        return declared is not None and bool(declared[2].get("lazy"))
+        if class_name not in self._lazy:  # asked once per class: INPUT_TYPES may list folders
+            declared = self._classes[class_name].INPUT_TYPES()
+            names = {*declared.get("required", {}), *declared.get("optional", {})}
+            infos = {name: input_info(self._classes[class_name], name, declared) for name in names}
+            self._lazy[class_name] = frozenset(name for name, info in infos.items() if info and info[2].get("lazy"))
+        return input_name in self._lazy[class_name]

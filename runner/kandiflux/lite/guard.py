@@ -1,11 +1,12 @@
-"""The one place where the exceptions of foreign code are caught.
+"""The one place that catches the exceptions of foreign code.
 
-Node packs may raise anything. ComfyUI turns whatever they raise into an answer or a frame and lives
-on, so the lite host does too; everything else in the package lets exceptions through.
+Node packs, and Pillow on a damaged picture, may raise anything. ComfyUI turns what a node raises into an answer or a
+frame and goes on, and so does the lite host. Everything else in the package lets exceptions through.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Generic, TypeVar
 __all__ = ["Failure", "Returned", "attempt"]
 
 Value = TypeVar("Value")
+_LONGEST_MESSAGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class Failure:
         """The exception's class as ComfyUI writes it: bare for builtins, else with its module."""
         kind = type(self.error)
         return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+    @property
+    def message(self) -> str:
+        """The exception's text, cut to a bounded length. Never raises."""
+        try:
+            return str(self.error)[:_LONGEST_MESSAGE]
+        except Exception as error:  # noqa: BLE001 - the node's own __str__ may raise anything
+            return f"(the exception's text cannot be read: {type(error).__name__})"
 
     @property
     def traceback(self) -> list[str]:
@@ -47,8 +57,13 @@ class Returned(Generic[Value]):
 
 
 def attempt(foreign: Callable[[], Value]) -> Returned[Value] | Failure:
-    """Call `foreign`; never raises what a node may raise, sys.exit() included."""
+    """Call `foreign` and return what it returned or raised, whatever that is.
+
+    Only Ctrl-C passes. It reaches the main thread alone: a KeyboardInterrupt in another thread was raised by a node.
+    """
     try:
         return Returned(foreign())
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the reason stands above
+    except BaseException as error:  # see the module's docstring
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
         return Failure(error)

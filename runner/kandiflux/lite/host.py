@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from aiohttp import web
 
 from kandiflux.lite import nodes_image, nodes_preview, nodes_primitive, seam
 from kandiflux.lite.editor import Editor
-from kandiflux.lite.execute import Executor, Interrupt
+from kandiflux.lite.execute import Executor
 from kandiflux.lite.folders import Folders
 from kandiflux.lite.guard import Failure, attempt
-from kandiflux.lite.jobs import JobQueue
+from kandiflux.lite.jobs import Interrupt, Job, JobQueue, Outcome
+from kandiflux.lite.logs import OneLineErrors, loop_error_handler
+from kandiflux.lite.origin import HostNames
 from kandiflux.lite.progress import Preview
 from kandiflux.lite.registry import Registry
 from kandiflux.lite.server import application
 from kandiflux.lite.sockets import Sockets
+from kandiflux.lite.userdata import UserData
 
-__all__ = ["Host"]
+__all__ = ["Host", "WorkerEnded"]
 
 log = logging.getLogger(__name__)
 
@@ -32,25 +36,33 @@ _STOP_PATIENCE = 5.0
 """Seconds a running node gets to notice the interrupt when the host stops."""
 
 
-class Host(seam.Seam):
-    """One lite host; there is one a process, since packs find it in `seam.active`."""
+class WorkerEnded(RuntimeError):
+    """The thread that runs the prompts has ended, so the host stopped: it would accept prompts and never run them."""
 
-    def __init__(self, folders: Folders, max_upload: int) -> None:
+
+class Host(seam.Seam):
+    """One lite host. There is one per process, as packs find it in `seam.active`.
+
+    max_upload: bytes of the largest request body. user: the folder of settings and of the editor's saved workflows.
+    """
+
+    def __init__(self, folders: Folders, max_upload: int, user: Path) -> None:
         self.folders = folders
+        self.user = UserData((user / "default").resolve())
         self.input_directory = folders.input
         self.output_directory = folders.output
         self.temp_directory = folders.temp
         self.features: dict[str, Any] = {"supports_preview_metadata": True, "max_upload_size": max_upload}
         self.sockets = Sockets(self.features)
-        self.jobs = JobQueue(self._jobs_changed)
         self.interrupt = Interrupt()
+        self.jobs = JobQueue(self._jobs_changed, self.interrupt)
         classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES, **nodes_preview.CLASSES}
         titles = {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES, **nodes_preview.DISPLAY_NAMES}
         self.registry = Registry(classes, titles)
         self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
         self.packs: list[Path] = []
         self.editor: Editor | None = None
-        self._max_upload = max_upload
+        self.max_upload = max_upload
         self._unloaders: list[Callable[[], None]] = []
         self._unload_asked = False
         self._forget_asked = False
@@ -92,14 +104,28 @@ class Host(seam.Seam):
         self._forget_asked |= forget
         self.jobs.wake()
 
-    async def serve(self, address: str, port: int, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-        """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one."""
-        self.sockets.attach(asyncio.get_running_loop())
-        runner = web.AppRunner(application(self, self._max_upload, self.editor), access_log=None)
+    async def serve(
+        self, address: str, port: int, ready: Callable[[str], None], stop: asyncio.Event, names: HostNames
+    ) -> None:
+        """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one. WorkerEnded if prompts cannot be run."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(loop_error_handler())
+        logging.getLogger("aiohttp.server").addFilter(OneLineErrors())
+        self.sockets.attach(loop)
+        runner = web.AppRunner(application(self, names, self.editor), access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, address, port, shutdown_timeout=1)
         await site.start()
-        worker = threading.Thread(target=self._work, name="kandiflux-worker", daemon=True)
+        ended = threading.Event()
+
+        def work() -> None:
+            done = attempt(self._work)
+            if isinstance(done, Failure):
+                log.critical("%sThe worker ended: %s", done.text, done.message)
+                ended.set()
+                loop.call_soon_threadsafe(stop.set)
+
+        worker = threading.Thread(target=work, name="kandiflux-worker", daemon=True)
         worker.start()
         bound = runner.addresses[0][1]
         ready(f"http://{_reachable(address)}:{bound}")
@@ -111,6 +137,8 @@ class Host(seam.Seam):
         await asyncio.to_thread(worker.join, _STOP_PATIENCE)
         await self.sockets.close()
         await runner.cleanup()
+        if ended.is_set():
+            raise WorkerEnded("The thread that runs the prompts has ended; the log says why.")
 
     def _work(self) -> None:
         # Here and not at import: the server is up while torch loads.
@@ -120,15 +148,20 @@ class Host(seam.Seam):
             while not self._stopping:
                 job = self.jobs.take()
                 if job is not None and not self._stopping:
-                    began = time.monotonic()
-                    outcome = self.executor.run(job)
-                    self.jobs.finish(outcome)
-                    result = "done" if outcome.success else "failed"
-                    log.info("Prompt %s: %s after %.2f s", job.prompt_id, result, time.monotonic() - began)
-                    if job.client_id is not None:
-                        done = {"node": None, "prompt_id": job.prompt_id}
-                        self.sockets.send("executing", done, job.client_id)
-                self._give_back()
+                    done = attempt(partial(self._run, job))
+                    if isinstance(done, Failure):
+                        log.error("%sThe prompt %s failed: %s", done.text, job.prompt_id, done.message)
+                        self.jobs.finish(Outcome(success=False))  # unless it is in the history already
+                attempt(self._give_back)
+
+    def _run(self, job: Job) -> None:
+        began = time.monotonic()
+        outcome = self.executor.run(job)
+        self.jobs.finish(outcome)
+        result = "done" if outcome.success else "failed"
+        log.info("Prompt %s: %s after %.2f s", job.prompt_id, result, time.monotonic() - began)
+        if job.client_id is not None:
+            self.sockets.send("executing", {"node": None, "prompt_id": job.prompt_id}, job.client_id)
 
     def _give_back(self) -> None:
         unload, self._unload_asked = self._unload_asked, False
@@ -144,7 +177,7 @@ class Host(seam.Seam):
         for unload in self._unloaders:
             done = attempt(unload)
             if isinstance(done, Failure):
-                log.error("%sA node pack failed to give memory back: %s", done.text, done.error)
+                log.error("%sA node pack failed to give memory back: %s", done.text, done.message)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

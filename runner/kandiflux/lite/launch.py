@@ -19,7 +19,8 @@ from pathlib import Path
 from kandiflux.lite.editor import PACKAGE, Editor, frontend_folder
 from kandiflux.lite.folders import Folders
 from kandiflux.lite.home import home
-from kandiflux.lite.host import Host
+from kandiflux.lite.host import Host, WorkerEnded
+from kandiflux.lite.origin import HostNames
 from kandiflux.paths import pack_root
 
 __all__ = ["Settings", "launch"]
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 class Settings:
     """What `kandiflux host` was asked for. Sizes in bytes. Without `temp`, one of its own for as long as it runs.
 
-    `user`: where the graph editor keeps settings and workflows, if there is to be one.
+    `user`: the folder of settings and of the graph editor's workflows. `host_names`: further names of this machine.
     """
 
     listen: str
@@ -46,6 +47,7 @@ class Settings:
     cpu: bool
     editor: bool
     user: Path
+    host_names: list[str]
 
 
 def launch(settings: Settings) -> None:
@@ -57,15 +59,13 @@ def launch(settings: Settings) -> None:
     if settings.editor and frontend is None:
         log.error('The graph editor needs %s, which is not installed: pip install "kandiflux[editor]"', PACKAGE)
         sys.exit(2)
-    # Prompts are walked recursively, three calls a node, and a chain of nodes may be long.
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
     if settings.cpu:
         # Read by torch when it looks for devices, whichever pack makes it look.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     temp = settings.temp or _own_temp()
-    host = Host(Folders(settings.input, settings.output, temp, settings.models), settings.max_upload)
+    host = Host(Folders(settings.input, settings.output, temp, settings.models), settings.max_upload, settings.user)
     if frontend is not None:
-        host.editor = Editor(host, frontend, settings.user)
+        host.editor = Editor(host, frontend)
     packs = [pack for pack in [pack_root()] if (pack / "__init__.py").is_file()]
     # The ready line is all that may appear on standard output; packs that print do so on standard error.
     with contextlib.redirect_stdout(sys.stderr):
@@ -90,7 +90,11 @@ async def _serve(host: Host, settings: Settings) -> int:
     if settings.exit_with_stdin:
         threading.Thread(target=_wait_for_stdin, args=(stop_soon,), daemon=True).start()
     try:
-        await host.serve(settings.listen, settings.port, _say_ready, stop)
+        names = HostNames.of(settings.listen, settings.host_names)
+        await host.serve(settings.listen, settings.port, _say_ready, stop, names)
+    except WorkerEnded as error:
+        log.error("%s", error)  # noqa: TRY400 - its traceback is in the log already
+        return 1
     except OSError as error:
         # A port in use needs no traceback.
         log.error("Cannot listen on %s port %s: %s", settings.listen, settings.port, error)  # noqa: TRY400

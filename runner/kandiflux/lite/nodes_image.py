@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from kandiflux.lite.folders import Folders, OutsideFolder, save_path
+from kandiflux.lite.pictures import open_picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -282,14 +283,14 @@ class EmptyImage:
 
 def _frames(path: Path) -> list[Image.Image]:
     """The file's pictures, upright: one, or the frames of an animation. A truncated file gives what it has."""
-    with (file := Image.open(path)):
+    with (file := open_picture(path)):
         try:
             return [ImageOps.exif_transpose(frame.copy()) for frame in _steps(file)]
         except (OSError, ValueError):
             pass
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
     try:
-        with (file := Image.open(path)):
+        with (file := open_picture(path)):
             return [ImageOps.exif_transpose(frame.copy()) for frame in _steps(file)]
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before

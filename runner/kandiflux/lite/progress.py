@@ -13,7 +13,7 @@ Preview = tuple[str, Image, int | None]
 
 
 class Outbox(Protocol):
-    """Where frames go: one client, or all where `client_id` is None."""
+    """Where frames go: one client, or all if `client_id` is None."""
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None:
         """Send a frame of text."""
@@ -28,8 +28,13 @@ class Outbox(Protocol):
         ...
 
 
+_MOST_NODES = 100
+"""Nodes in a progress_state frame. ComfyUI sends all that have begun with every change: for a prompt of thousands of
+nodes that is gigabytes. Beyond this number, the nodes that finished first are left out."""
+
+
 class Progress:
-    """Progress of one prompt's nodes. Each change sends the state of all that have begun."""
+    """Progress of one prompt's nodes. Each change sends the state of those that have begun."""
 
     def __init__(self, prompt_id: str, outbox: Outbox, client_id: str | None) -> None:
         self._prompt_id = prompt_id
@@ -67,6 +72,9 @@ class Progress:
             "prompt_id": self._prompt_id,
             **_no_expansion(node_id),
         }
+        if len(self._nodes) > _MOST_NODES:
+            finished = (one for one, about in self._nodes.items() if about["state"] == "finished" and one != node_id)
+            self._nodes.pop(next(finished, ""), None)
         self._outbox.send("progress_state", {"prompt_id": self._prompt_id, "nodes": dict(self._nodes)}, self._client_id)
 
 

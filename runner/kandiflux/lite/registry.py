@@ -39,7 +39,7 @@ class Registry:
         """
         loaded = attempt(lambda: _import_by_path(path))
         if isinstance(loaded, Failure):
-            log.error("%sCannot import the node pack %s: %s", loaded.text, path, loaded.error)
+            log.error("%sCannot import the node pack %s: %s", loaded.text, path, loaded.message)
             return False
         classes = getattr(loaded.value, "NODE_CLASS_MAPPINGS", None)
         if classes is None:
@@ -59,7 +59,7 @@ class Registry:
     def missing(self, prompt: Mapping[str, Any]) -> list[str]:
         """The class names a prompt asks for and this host lacks, each once, in the prompt's order."""
         asked = (node.get("class_type") for node in prompt.values() if is_object(node))
-        return list(dict.fromkeys(str(name) for name in asked if name is not None and name not in self.classes))
+        return list(dict.fromkeys(name for name in asked if isinstance(name, str) and name not in self.classes))
 
     def object_info(self, names: list[str] | None = None) -> dict[str, Any]:
         """What ComfyUI answers at /object_info for `names` (None: all). Classes that fail are left out."""
@@ -69,7 +69,7 @@ class Registry:
                 continue
             info = attempt(partial(self._describe, name))
             if isinstance(info, Failure):
-                log.error("%sCannot describe the node %s: %s", info.text, name, info.error)
+                log.error("%sCannot describe the node %s: %s", info.text, name, info.message)
             else:
                 found[name] = info.value
         return found

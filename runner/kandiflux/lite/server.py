@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
+import math
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kandiflux.json_values import as_object, is_dict, is_object
+from kandiflux.json_values import as_list, is_dict, is_list
 from kandiflux.lite import files
+from kandiflux.lite.http import (
+    Handler,
+    Refused,
+    answer_errors,
+    error_json,
+    file_answer,
+    json_answer,
+    large_json_answer,
+    query_int,
+    read_form,
+    read_json,
+    read_object,
+)
+from kandiflux.lite.job_list import canonical_id, find_job, list_jobs
 from kandiflux.lite.jobs import Job
-from kandiflux.lite.origin import Handler, same_origin
+from kandiflux.lite.origin import HostNames, same_origin
 from kandiflux.lite.stats import system_stats
 from kandiflux.lite.validate import validate
 
@@ -25,10 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
+_LARGEST_SETTINGS = 1 << 20
 
-def application(host: Host, max_upload: int, editor: Editor | None = None) -> web.Application:
-    """The aiohttp application for `host`, with the graph editor if given; bodies over `max_upload` bytes get 413."""
-    app = web.Application(client_max_size=max_upload, middlewares=[same_origin])
+
+def application(host: Host, names: HostNames, editor: Editor | None = None) -> web.Application:
+    """The aiohttp application for `host`, with the graph editor if given. `names`: see HostNames."""
+    app = web.Application(client_max_size=host.max_upload, middlewares=[same_origin(names), answer_errors])
     routes = _Routes(host)
     table: list[tuple[str, str, Handler]] = [
         *(editor.routes() if editor else []),  # the first of a path answers
@@ -43,6 +59,10 @@ def application(host: Host, max_upload: int, editor: Editor | None = None) -> we
         ("POST", "/history", routes.change_history),
         ("POST", "/interrupt", routes.interrupt),
         ("POST", "/free", routes.free),
+        ("GET", "/api/jobs", routes.jobs),
+        ("GET", "/api/jobs/{prompt_id}", routes.job),
+        ("POST", "/api/jobs/cancel", routes.cancel_jobs),
+        ("POST", "/api/jobs/{prompt_id}/cancel", routes.cancel_job),
         ("GET", "/object_info", routes.object_info),
         ("GET", "/object_info/{node_class}", routes.object_info),
         ("GET", "/view", routes.view),
@@ -54,13 +74,26 @@ def application(host: Host, max_upload: int, editor: Editor | None = None) -> we
         ("GET", "/extensions", routes.extensions),
         ("GET", "/features", routes.features),
         ("GET", "/system_stats", routes.system_stats),
+        ("GET", "/users", routes.users),
+        ("GET", "/settings", routes.settings),
+        ("POST", "/settings", routes.change_settings),
+        ("GET", "/settings/{id}", routes.setting),
+        ("POST", "/settings/{id}", routes.change_setting),
     ]
     for method, path, handler in table:
-        app.router.add_route(method, path, handler)
-        app.router.add_route(method, "/api" + path, handler)
+        for one in ("GET", "HEAD") if method == "GET" else (method,):
+            app.router.add_route(one, path, handler)
+            if not path.startswith("/api/"):
+                app.router.add_route(one, "/api" + path, handler)
     if editor:
         app.router.add_static("/", editor.static)
+    app.on_response_prepare.append(_no_guessing)
     return app
+
+
+async def _no_guessing(_: web.Request, response: web.StreamResponse) -> None:
+    """A browser must take an answer for what its content type says: not, for example, a text for a script."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 class _Routes:
@@ -77,87 +110,109 @@ class _Routes:
         return await host.sockets.serve(request, host.queue_info, host.executor.running_node_for)
 
     async def queue_info(self, _: web.Request) -> web.StreamResponse:
-        return _json(self._host.queue_info())
+        return json_answer(self._host.queue_info())
 
     async def prompt(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request)
+        body = await read_object(request, {"extra_data": dict, "client_id": str, "partial_execution_targets": list})
         number = self._number(body)
         prompt = body.get("prompt")
         if not is_dict(prompt):
-            text = "No prompt provided"
-            return _json({"error": _error("no_prompt", text, text), "node_errors": {}}, status=400)
-        extra_data = body.get("extra_data") or dict[str, Any]()
-        if not is_dict(extra_data):
-            raise _bad_request("extra_data: expected an object")
-        if "client_id" in body:
+            raise Refused(400, "No prompt provided", error_json("no_prompt", "No prompt provided"))
+        prompt_id = body.get("prompt_id")
+        if prompt_id is not None and not canonical_id(prompt_id):
+            message = "prompt_id must be a valid UUID"
+            details = "expected a UUID in lower case with hyphens, or no prompt_id: then the server chooses one"
+            raise Refused(400, message, error_json("invalid_prompt_id", message, details))
+        extra_data: dict[str, Any] = body.get("extra_data") or {}
+        if body.get("client_id") is not None:
             extra_data["client_id"] = body["client_id"]
-        if not isinstance(extra_data.get("client_id", ""), str):
-            raise _bad_request("client_id: expected a string")
         only = body.get("partial_execution_targets")
+        if not isinstance(extra_data.get("client_id", ""), str) or not _all_texts(only or []):
+            details = "client_id: expected a string; partial_execution_targets: expected a list of strings"
+            raise Refused(400, details, error_json("invalid_request", "Invalid request", details))
         # In a thread: VALIDATE_INPUTS and INPUT_TYPES are the packs' code, and may take their time.
         verdict = await asyncio.to_thread(validate, prompt, self._host.registry, only)
         if verdict.error:
-            return _json({"error": verdict.error, "node_errors": verdict.node_errors}, status=400)
-        prompt_id = str(body.get("prompt_id", uuid.uuid4()))
+            raise Refused(400, verdict.error["message"], {"error": verdict.error, "node_errors": verdict.node_errors})
+        prompt_id = prompt_id or str(uuid.uuid4())
+        extra_data["create_time"] = int(time.time() * 1000)
         self._host.jobs.put(Job(number, prompt_id, prompt, extra_data, verdict.outputs))
-        return _json({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
+        return json_answer({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
 
     def _number(self, body: Mapping[str, Any]) -> float:
         """The prompt's place in the queue: as asked for, or the next; "front" goes before all others."""
         if "number" in body:
             try:
-                return float(body["number"])
-            except (TypeError, ValueError) as error:
-                raise _bad_request(f"number: {error}") from error
+                number = float(body["number"])
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if not math.isfinite(number):  # it would break the queue's order
+                details = f"number: expected a finite number, got {str(body['number'])[:100]!r}"
+                raise Refused(400, details, error_json("invalid_request", "Invalid request", details))
+            return number
         number, self._next_number = self._next_number, self._next_number + 1
         return -number if body.get("front") else number
 
     async def queue(self, _: web.Request) -> web.StreamResponse:
-        return _json(self._host.jobs.snapshot())
+        return await large_json_answer(self._host.jobs.snapshot())
 
     async def change_queue(self, request: web.Request) -> web.StreamResponse:
         return await _clear_or_delete(request, self._host.jobs.clear, self._host.jobs.delete)
 
     async def history(self, request: web.Request) -> web.StreamResponse:
-        try:
-            max_items = int(request.query["max_items"]) if "max_items" in request.query else None
-            offset = int(request.query.get("offset", -1))
-        except ValueError as error:
-            raise _bad_request(str(error)) from error
-        return _json(self._host.jobs.history(max_items, offset))
+        max_items, offset = query_int(request, "max_items"), query_int(request, "offset")
+        return await large_json_answer(self._host.jobs.history(max_items, -1 if offset is None else offset))
 
     async def history_of(self, request: web.Request) -> web.StreamResponse:
-        return _json(self._host.jobs.history_of(request.match_info["prompt_id"]))
+        return json_answer(self._host.jobs.history_of(request.match_info["prompt_id"]))
 
     async def change_history(self, request: web.Request) -> web.StreamResponse:
         return await _clear_or_delete(request, self._host.jobs.clear_history, self._host.jobs.delete_history)
 
     async def interrupt(self, request: web.Request) -> web.StreamResponse:
-        prompt_id = None
-        with contextlib.suppress(ValueError):
-            prompt_id = as_object(json.loads(await request.read() or b"{}")).get("prompt_id")
-        if not prompt_id or prompt_id == self._host.jobs.running_id():
-            self._host.interrupt.request()
+        body = await read_object(request, {"prompt_id": str}) if request.can_read_body else {}
+        self._host.jobs.interrupt(body.get("prompt_id") or None)
         return web.Response()
 
     async def free(self, request: web.Request) -> web.StreamResponse:
-        body = await _body(request)
+        body = await read_object(request)
         self._host.free(unload=bool(body.get("unload_models")), forget=bool(body.get("free_memory")))
         return web.Response()
+
+    async def jobs(self, request: web.Request) -> web.StreamResponse:
+        queue, history = self._host.jobs.snapshot(), self._host.jobs.history()
+        return json_answer(await asyncio.to_thread(list_jobs, request.query, queue, history))
+
+    async def job(self, request: web.Request) -> web.StreamResponse:
+        prompt_id = request.match_info["prompt_id"]
+        return json_answer(find_job(prompt_id, self._host.jobs.snapshot(), self._host.jobs.history_of(prompt_id)))
+
+    async def cancel_job(self, request: web.Request) -> web.StreamResponse:
+        return json_answer({"cancelled": self._host.jobs.cancel(request.match_info["prompt_id"])})
+
+    async def cancel_jobs(self, request: web.Request) -> web.StreamResponse:
+        body = await read_json(request)
+        ids = body.get("job_ids") if is_dict(body) else None
+        if not is_list(ids):
+            raise Refused(400, "job_ids must be a list", {"error": "job_ids must be a list"})
+        wrong = [job_id if isinstance(job_id, str) else repr(job_id) for job_id in ids if not canonical_id(job_id)]
+        if wrong:
+            told = "job_ids contains invalid id(s)"
+            raise Refused(400, told, {"error": told, "invalid_ids": [one[:200] for one in wrong[:100]]})
+        cancelled = [self._host.jobs.cancel(job_id) for job_id in dict.fromkeys(ids)]
+        return json_answer({"cancelled": any(cancelled)})
 
     async def object_info(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info.get("node_class")
         names = None if name is None else [name]
-        return _json(await asyncio.to_thread(self._host.registry.object_info, names))
+        return json_answer(await asyncio.to_thread(self._host.registry.object_info, names))
 
     async def view(self, request: web.Request) -> web.StreamResponse:
-        try:
-            sent = await asyncio.to_thread(files.view, self._host.folders, request.query)
-        except files.Refused as refused:
-            return web.Response(status=refused.status, text=str(refused))
-        headers = {"Content-Disposition": f'filename="{_header_safe(sent.name)}"', "Content-Type": sent.content_type}
+        sent = await asyncio.to_thread(files.view, self._host.folders, request.query)
+        disposition = f'filename="{_header_safe(sent.name)}"'
         if sent.path is not None:
-            return web.FileResponse(sent.path, headers=headers)
+            return file_answer(sent.path, sent.content_type, disposition)
+        headers = {"Content-Disposition": disposition, "Content-Type": sent.content_type or "application/octet-stream"}
         return web.Response(body=sent.body, headers=headers)
 
     async def upload_image(self, request: web.Request) -> web.StreamResponse:
@@ -167,70 +222,71 @@ class _Routes:
         return await self._upload(request, is_mask=True)
 
     async def _upload(self, request: web.Request, is_mask: bool) -> web.StreamResponse:
-        form = await request.post()
-        try:
+        with await read_form(request, self._host.max_upload) as form:
             async with self._uploading:
-                return _json(await asyncio.to_thread(files.upload, self._host.folders, form, is_mask))
-        except files.Refused as refused:
-            return web.Response(status=refused.status, text=str(refused))
+                return json_answer(await asyncio.to_thread(files.upload, self._host.folders, form, is_mask))
 
     async def model_kinds(self, _: web.Request) -> web.StreamResponse:
-        return _json(self._host.folders.model_kinds())
+        return json_answer(self._host.folders.model_kinds())
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         kind = request.match_info["folder"]
         if kind not in self._host.folders.model_kinds():
             return web.Response(status=404)
-        return _json(await asyncio.to_thread(self._host.folders.model_files, kind))
+        return json_answer(await asyncio.to_thread(self._host.folders.model_files, kind))
 
     async def embeddings(self, _: web.Request) -> web.StreamResponse:
         names = await asyncio.to_thread(self._host.folders.model_files, "embeddings")
-        return _json([str(Path(name).with_suffix("")) for name in names])
+        return json_answer([str(Path(name).with_suffix("")) for name in names])
 
     async def extensions(self, _: web.Request) -> web.StreamResponse:
-        return _json([])  # scripts for the graph editor, which is not here: see editor.py
+        return json_answer([])  # scripts for the graph editor, which is not here: see editor.py
 
     async def features(self, _: web.Request) -> web.StreamResponse:
-        return _json(self._host.features)
+        return json_answer(self._host.features)
 
     async def system_stats(self, _: web.Request) -> web.StreamResponse:
-        return _json(await asyncio.to_thread(system_stats))
+        return json_answer(await asyncio.to_thread(system_stats))
+
+    async def users(self, _: web.Request) -> web.StreamResponse:
+        return json_answer({"storage": "server", "migrated": self._host.user.folder.is_dir()})
+
+    async def settings(self, _: web.Request) -> web.StreamResponse:
+        return json_answer(await asyncio.to_thread(self._host.user.settings))
+
+    async def setting(self, request: web.Request) -> web.StreamResponse:
+        settings = await asyncio.to_thread(self._host.user.settings)
+        return json_answer(settings.get(request.match_info["id"]))
+
+    async def change_settings(self, request: web.Request) -> web.StreamResponse:
+        changes = await read_json(request, longest=_LARGEST_SETTINGS)
+        if not is_dict(changes):
+            raise Refused(400, "expected an object of settings by name")
+        self._host.user.change_settings(changes)  # not in a thread: two changes at a time would lose one
+        return web.Response()
+
+    async def change_setting(self, request: web.Request) -> web.StreamResponse:
+        value = await read_json(request, longest=_LARGEST_SETTINGS)
+        self._host.user.change_settings({request.match_info["id"]: value})
+        return web.Response()
 
 
 async def _clear_or_delete(
-    request: web.Request, clear: Callable[[], None], delete: Callable[[str], None]
+    request: web.Request, clear: Callable[[], None], delete: Callable[[Collection[str]], None]
 ) -> web.StreamResponse:
-    body = await _body(request)
+    body = await read_object(request, {"delete": list})
+    ids = as_list(body.get("delete"))
+    if not _all_texts(ids):
+        raise Refused(400, "delete: expected a list of strings")
     if body.get("clear"):
         clear()
-    for prompt_id in body.get("delete") or ():
-        delete(str(prompt_id))
+    delete(ids)
     return web.Response()
 
 
-async def _body(request: web.Request) -> Mapping[str, Any]:
-    try:
-        body = json.loads(await request.read())
-    except ValueError as error:
-        raise _bad_request(f"the body is not JSON: {error}") from error
-    if not is_object(body):
-        raise _bad_request("the body is not a JSON object")
-    return body
-
-
-def _bad_request(details: str) -> web.HTTPBadRequest:
-    text = json.dumps({"error": _error("invalid_request", "Invalid request", details), "node_errors": {}})
-    return web.HTTPBadRequest(text=text, content_type="application/json")
-
-
-def _error(kind: str, message: str, details: str) -> dict[str, Any]:
-    return {"type": kind, "message": message, "details": details, "extra_info": {}}
-
-
-def _json(data: Any, status: int = 200) -> web.Response:
-    # default=str: what nodes return or declare may hold anything.
-    return web.json_response(data, status=status, dumps=lambda value: json.dumps(value, default=str))
+def _all_texts(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _header_safe(name: str) -> str:
-    return "".join(letter for letter in name if letter.isprintable() and letter != '"')
+    return "".join(letter for letter in name if letter.isprintable() and letter not in '"\\')

@@ -8,13 +8,15 @@ import json
 import logging
 import struct
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import WSMsgType, web
 from PIL import Image, ImageOps
 
-from kandiflux.json_values import as_object, is_object
+from kandiflux.json_values import as_object, is_object, parse_json
+from kandiflux.lite.jsontext import json_text
 from kandiflux.lite.progress import Preview
 
 __all__ = ["Sockets"]
@@ -23,7 +25,9 @@ log = logging.getLogger(__name__)
 
 _PREVIEW_IMAGE, _PREVIEW_IMAGE_WITH_METADATA = 1, 4
 _IMAGE_FORMATS = {"JPEG": 1, "PNG": 2}
-_MOST_UNSENT_FRAMES = 10_000
+_MOST_UNSENT_BYTES = 64 << 20
+_OVERHEAD = 200
+"""Bytes that an unsent frame takes beside its content."""
 
 Frame = str | bytes
 
@@ -42,8 +46,7 @@ class Sockets:
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
         """Send a frame of text to one client, or to all."""
-        # default=str: a node may return anything to show; a frame must not fail for it.
-        self._post(json.dumps({"type": event, "data": data}, default=str), client_id)
+        self._post(_text(event, data), client_id)
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
         """Whether the client asked for previews that carry node and prompt ids."""
@@ -51,7 +54,7 @@ class Sockets:
         return connection is not None and connection.features.get("supports_preview_metadata") is True
 
     def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
-        """Send a preview picture, encoded in the calling thread: the loop has better things to do."""
+        """Send a preview picture, encoded in the calling thread, so that the event loop is not blocked."""
         image_format, picture, longest_side = preview
         encoded = _encoded(picture, image_format, longest_side)
         if metadata is None:
@@ -72,7 +75,7 @@ class Sockets:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex
-        connection = _Connection(socket)
+        connection = _Connection(socket, request.transport)
         self._connections[client_id] = connection
         sender = asyncio.create_task(connection.send_all())
         try:
@@ -86,6 +89,7 @@ class Sockets:
             # a client that comes back takes a fresh id.
             self._connections.pop(client_id, None)
             sender.cancel()
+            connection.forget()
         return socket
 
     async def close(self) -> None:
@@ -94,14 +98,16 @@ class Sockets:
             await connection.socket.close()
 
     async def _listen(self, connection: _Connection) -> None:
-        first = True
+        first = valid = True
         async for message in connection.socket:
             if message.type != WSMsgType.TEXT:
                 continue
             try:
-                data = json.loads(message.data)
-            except ValueError:
-                log.warning("A client sent a frame that is not JSON.")
+                data = parse_json(message.data, finite=True)
+            except ValueError as error:
+                if valid:  # once per connection: a client can send millions of these
+                    log.warning("A client sent a frame that is not valid JSON: %.200s", error)
+                valid = False
                 continue
             if not is_object(data):
                 continue
@@ -125,36 +131,52 @@ class Sockets:
 class _Connection:
     """A socket and the frames on their way to it: a client that does not read holds up nobody else."""
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
         self.features: Mapping[str, Any] = {}
-        self._unsent: asyncio.Queue[Frame] = asyncio.Queue(_MOST_UNSENT_FRAMES)
-        self._closing: asyncio.Task[bool] | None = None
+        self._transport = transport
+        self._unsent: deque[Frame] = deque()
+        self._unsent_bytes = 0
+        self._more = asyncio.Event()
+        self._dropped = False
 
     def post(self, frame: Frame) -> None:
-        if self._closing is not None or self.socket.closed:
+        if self._dropped or self.socket.closed:
             return
-        if self._unsent.full():
-            # Better gone, and known to be gone, than one that silently misses frames.
-            log.warning("A client does not read its frames: it is disconnected.")
-            self._closing = asyncio.create_task(self.socket.close())
+        self._unsent_bytes += len(frame) + _OVERHEAD
+        if self._unsent_bytes > _MOST_UNSENT_BYTES:
+            # A client that is disconnected and knows it is better off than one that silently misses frames.
+            log.warning("A client does not read its frames: it is disconnected, with %d unread.", len(self._unsent))
+            self.forget()
+            if self._transport is not None:
+                self._transport.abort()  # close() would wait for the client to read
         else:
-            self._unsent.put_nowait(frame)
+            self._unsent.append(frame)
+            self._more.set()
+
+    def forget(self) -> None:
+        """Free the unsent frames, and take no more."""
+        self._dropped = True
+        self._unsent.clear()
 
     async def send_all(self) -> None:
         try:
             while True:
-                frame = await self._unsent.get()
-                if isinstance(frame, bytes):
-                    await self.socket.send_bytes(frame)
-                else:
-                    await self.socket.send_str(frame)
+                await self._more.wait()
+                self._more.clear()
+                while self._unsent:
+                    frame = self._unsent.popleft()
+                    if isinstance(frame, bytes):
+                        await self.socket.send_bytes(frame)
+                    else:
+                        await self.socket.send_str(frame)
+                    self._unsent_bytes -= len(frame) + _OVERHEAD
         except (ConnectionError, RuntimeError) as error:
             log.info("A client is gone: %s", error)
 
 
 def _text(event: str, data: dict[str, Any]) -> str:
-    return json.dumps({"type": event, "data": data})
+    return json_text({"type": event, "data": data})
 
 
 def _encoded(picture: Image.Image, image_format: str, longest_side: int | None) -> bytes:

@@ -1,6 +1,6 @@
 """What the graph editor keeps on the server: its settings, and files such as saved workflows. All blocking.
 
-Lies in a folder as ComfyUI has it (`user/default`), so that the one can be copied to the other.
+The folder has ComfyUI's layout (`user/default`), so that it can be copied to a ComfyUI and back.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kandiflux.json_values import as_object
-from kandiflux.lite.files import Refused
+from kandiflux.json_values import as_object, parse_json
 from kandiflux.lite.folders import OutsideFolder, inside
+from kandiflux.lite.http import Refused
 
 __all__ = ["UserData"]
 
@@ -26,22 +26,22 @@ _SETTINGS = "comfy.settings.json"
 
 @dataclass(frozen=True)
 class UserData:
-    """The files of the one user there is, in `folder` (absolute, free of links; it exists).
+    """The files of the one user there is, in `folder` (absolute, free of links), which the first write creates.
 
-    Names are relative to it, with forward slashes. Refused, with the HTTP status, where a name leads out of it, where
-    there is no such file, and where one must not be written over.
+    Names are relative to it, with forward slashes. Raises Refused, with the HTTP status, if a name leads out of it, if
+    there is no such file, and if one must not be overwritten.
     """
 
     folder: Path
 
     def settings(self) -> Mapping[str, Any]:
-        """Empty where none were stored, or where the file is damaged: the editor has defaults for all."""
+        """Empty if none were stored, or if the file is damaged: the editor has defaults for all."""
         try:
-            stored = json.loads((self.folder / _SETTINGS).read_text("utf-8"))
+            stored = parse_json((self.folder / _SETTINGS).read_text("utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            log.warning("The editor's settings in %s are not JSON (%s): its defaults are used.", self.folder, error)
+            log.warning("The settings in %s are not valid JSON (%s): the defaults are used.", self.folder, error)
             return {}
         return as_object(stored)
 
@@ -75,7 +75,7 @@ class UserData:
             entry = {"name": path.name, "path": path.relative_to(self.folder).as_posix()}
             if path.is_dir():
                 found.append({**entry, "type": "directory"})
-            else:
+            elif path.is_file():
                 stat = path.stat()
                 found.append({**entry, "type": "file", "size": stat.st_size, "modified": stat.st_mtime})
         return sorted(found, key=lambda entry: (entry["type"] != "directory", entry["name"].lower()))
@@ -84,7 +84,7 @@ class UserData:
         """The file of this name."""
         path = self._path(name)
         if not path.is_file():
-            raise Refused(404, f"There is no file {name}.")
+            raise Refused(404, f"There is no file {name[:200]}.")
         return path
 
     def store(self, name: str, content: bytes, *, overwrite: bool, full: bool) -> Any:
@@ -93,7 +93,7 @@ class UserData:
         try:
             _write(path, content)
         except OSError as error:
-            raise Refused(400, f"{name} cannot be stored: {error.strerror or error}.") from error
+            raise Refused(400, f"{name[:200]} cannot be stored: {error.strerror or error}.") from error
         return self._answer(path, full)
 
     def move(self, name: str, to: str, *, overwrite: bool, full: bool) -> Any:
@@ -103,7 +103,7 @@ class UserData:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
         except OSError as error:
-            raise Refused(400, f"{name} cannot be moved to {to}: {error.strerror or error}.") from error
+            raise Refused(400, f"{name[:200]} cannot be moved to {to[:200]}: {error.strerror or error}.") from error
         return self._answer(target, full)
 
     def delete(self, name: str) -> None:
@@ -118,6 +118,8 @@ class UserData:
 
     def _free(self, name: str, overwrite: bool) -> Path:
         path = self._path(name)
+        if path == self.folder or path.is_dir():
+            raise Refused(400, f"{name[:200]!r} is not a name for a file")
         if path.exists() and not overwrite:
             raise Refused(409, "File already exists")
         return path

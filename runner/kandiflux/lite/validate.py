@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from kandiflux.json_values import is_list, is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
 from kandiflux.lite.graph import Prompt
-from kandiflux.lite.guard import Failure, attempt
+from kandiflux.lite.guard import Failure, Returned, attempt
+from kandiflux.lite.jsontext import json_text
 from kandiflux.lite.registry import NodeClass, Registry, input_info, is_output
 
 __all__ = ["Verdict", "validate"]
@@ -21,8 +23,24 @@ log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):  # an OverflowError for an integer that no float holds
+        raise ValueError(f"{number} is not a finite number")
+    return number
+
+
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "INT": lambda value: _finite(int(value)),
+    "FLOAT": lambda value: _finite(float(value)),
+    "STRING": str,
+    "BOOLEAN": bool,
+}
 _LONGEST_LIST_TOLD = 20
+_MOST_NODES_TOLD = 100
+_MOST_OUTPUTS_TOLD = 100
+_LONGEST_VALUE_TOLD = 1000
+"""Limits of an error answer: it stays small, and quick to make, for a prompt of thousands of invalid nodes."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +74,26 @@ def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = 
     reasons: list[Json] = []
     node_errors: Json = {}
     for output in outputs:
-        checked = attempt(partial(checks.check, output))
+        checked = checks.check(output)
         if isinstance(checked, Failure):
             more = {"exception_type": checked.type_name, "traceback": checked.traceback}
-            checks.errors[output] = [
-                _error("exception_during_validation", "Exception when validating node", str(checked.error), more)
-            ]
+            checks.fail(output, _error("exception_during_validation", "Exception when validating node",
+                                       checked.message, more))  # fmt: skip
         if checks.errors.get(output) is None:
             good.append(output)
             continue
-        reasons += checks.errors[output] or []
-        for node_id, errors in checks.errors.items():
-            if errors:
-                entry = {"errors": errors, "dependent_outputs": [], "class_type": prompt[node_id]["class_type"]}
-                node_errors.setdefault(node_id, entry)["dependent_outputs"].append(output)
+        reasons += (checks.errors[output] or [])[: _MOST_NODES_TOLD - len(reasons)]
+        for node_id in checks.with_errors[:_MOST_NODES_TOLD]:
+            entry = {"errors": checks.errors[node_id], "dependent_outputs": [],
+                     "class_type": prompt[node_id]["class_type"]}  # fmt: skip
+            dependent = node_errors.setdefault(node_id, entry)["dependent_outputs"]
+            if len(dependent) < _MOST_OUTPUTS_TOLD:
+                dependent.append(output)
     for node_id, entry in node_errors.items():
         for error in entry["errors"]:
             log.error("Node %s (%s): %s: %s", node_id, entry["class_type"], error["message"], error["details"])
+    if len(checks.with_errors) > _MOST_NODES_TOLD:
+        log.error("%d more nodes are invalid.", len(checks.with_errors) - _MOST_NODES_TOLD)
     if good:
         return Verdict(outputs=good, node_errors=node_errors)
     details = "\n".join(f"{reason['message']}: {reason['details']}" for reason in reasons)
@@ -85,12 +106,15 @@ def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) ->
     if not isinstance(node, Mapping) or "class_type" not in node:
         message = "Cannot execute because a node is missing the class_type property."
         return _error("invalid_prompt", message, details, {})
+    if not isinstance(node["class_type"], str):
+        return _error("invalid_prompt", "Cannot execute because a node's class_type is not a string.", details, {})
     if node["class_type"] in registry.classes:
         return None
     # Beyond ComfyUI's answer: all that is missing at once, and the way out.
-    missing = registry.missing(prompt)
+    missing = [name[:_LONGEST_VALUE_TOLD] for name in registry.missing(prompt)[:_MOST_NODES_TOLD]]
+    name = node["class_type"][:_LONGEST_VALUE_TOLD]
     message = (
-        f"Cannot execute because node {node['class_type']} does not exist. The lite host lacks: {', '.join(missing)}. "
+        f"Cannot execute because node {name} does not exist. The lite host lacks: {', '.join(missing)}. "
         "Start a ComfyUI that has these nodes and name it with --server."
     )
     return _error("invalid_prompt", message, details, {"missing_nodes": missing})
@@ -102,12 +126,42 @@ class _Checks:
     def __init__(self, prompt: Prompt, classes: Mapping[str, NodeClass]) -> None:
         self._prompt = prompt
         self._classes = classes
+        self._declared: dict[str, Any] = {}
         self._open: set[str] = set()
         # None: valid. []: invalid because of a node before it, which carries the errors.
         self.errors: dict[str, list[Json] | None] = {}
+        self.with_errors: list[str] = []
+        """The nodes that have errors of their own, in the order in which they were found."""
 
-    def check(self, node_id: str) -> bool:
-        """Check a node and all before it; True if all are valid."""
+    def check(self, node_id: str) -> bool | Failure:
+        """Check a node and all before it: whether all are valid, or what the check of this node raised.
+
+        Without recursion, as a chain of nodes may be long: `_steps` yields the source that it needs checked.
+        """
+        answer: bool | Failure | None = None
+        stack = [(node_id, self._steps(node_id))]
+        while stack:
+            current, steps = stack[-1]
+            moved = attempt(partial(steps.send, answer))
+            if isinstance(moved, Returned):
+                stack.append((moved.value, self._steps(moved.value)))
+                answer = None
+                continue
+            stack.pop()
+            if isinstance(moved.error, StopIteration):
+                answer = bool(moved.error.value)
+            else:
+                self._open.discard(current)
+                answer = moved
+        return False if answer is None else answer
+
+    def fail(self, node_id: str, *errors: Json) -> None:
+        """The node is invalid; without errors of its own, a node before it has them."""
+        self.errors[node_id] = list(errors)
+        if errors:
+            self.with_errors.append(node_id)
+
+    def _steps(self, node_id: str) -> Generator[str, bool | Failure | None, bool]:
         if node_id in self.errors:
             return self.errors[node_id] is None
         if node_id in self._open:
@@ -116,7 +170,7 @@ class _Checks:
         node = self._prompt[node_id]
         inputs = node["inputs"]
         node_class = self._classes[node["class_type"]]
-        declared = node_class.INPUT_TYPES()
+        declared = self._inputs_of(node["class_type"])
         own_check = _OwnCheck(node_class)
         errors: list[Json] = []
         valid = True
@@ -135,16 +189,27 @@ class _Checks:
                 error = self._link_error(name, inputs[name], kind, options, own_check, received_types)
                 if error:
                     errors.append(error)
-                elif not self._check_source(name, inputs[name], kind, options):
-                    valid = False
+                else:
+                    checked = yield inputs[name][0]
+                    if isinstance(checked, Failure):
+                        self.fail(inputs[name][0], _inner_error(name, inputs[name], kind, options, checked))
+                    valid = valid and checked is True
             else:
                 error = _constant_error(name, inputs, kind, options, own_check.takes(name))
                 if error:
                     errors.append(error)
-        errors += own_check.run(node_id, inputs, received_types)
+        errors += own_check.run(node_id, inputs, received_types, declared)
         self._open.discard(node_id)
-        self.errors[node_id] = None if valid and not errors else errors
+        if valid and not errors:
+            self.errors[node_id] = None
+        else:
+            self.fail(node_id, *errors)
         return self.errors[node_id] is None
+
+    def _inputs_of(self, class_name: str) -> Any:
+        if class_name not in self._declared:  # asked once per prompt: INPUT_TYPES may list folders
+            self._declared[class_name] = self._classes[class_name].INPUT_TYPES()
+        return self._declared[class_name]
 
     def _link_error(
         self, name: str, link: list[Any], kind: Any, options: Any, own_check: _OwnCheck, received_types: Json
@@ -154,7 +219,7 @@ class _Checks:
                 "bad_linked_input",
                 "Bad linked input, must be a length-2 list of [node_id, slot_index]",
                 name,
-                {"input_name": name, "input_config": (kind, options), "received_value": link},
+                {"input_name": name, "input_config": (kind, options), "received_value": _short(link)},
             )
         # A link to no node or no output raises here, and is reported as an exception of this node.
         source_class = self._classes[self._prompt[link[0]]["class_type"]]
@@ -168,21 +233,17 @@ class _Checks:
             {"input_name": name, "input_config": (kind, options), "received_type": received, "linked_node": link},
         )
 
-    def _check_source(self, name: str, link: list[Any], kind: Any, options: Any) -> bool:
-        checked = attempt(lambda: self.check(link[0]))
-        if not isinstance(checked, Failure):
-            return checked.value
-        extra = {
-            "input_name": name,
-            "input_config": (kind, options),
-            "exception_message": str(checked.error),
-            "exception_type": checked.type_name,
-            "traceback": checked.traceback,
-            "linked_node": link,
-        }
-        message = "Exception when validating inner node"
-        self.errors[link[0]] = [_error("exception_during_inner_validation", message, str(checked.error), extra)]
-        return False
+
+def _inner_error(name: str, link: list[Any], kind: Any, options: Any, failure: Failure) -> Json:
+    extra = {
+        "input_name": name,
+        "input_config": (kind, options),
+        "exception_message": failure.message,
+        "exception_type": failure.type_name,
+        "traceback": failure.traceback,
+        "linked_node": link,
+    }
+    return _error("exception_during_inner_validation", "Exception when validating inner node", failure.message, extra)
 
 
 class _OwnCheck:
@@ -201,10 +262,10 @@ class _OwnCheck:
         """Whether the class checks this input itself: then its range and list are not checked here."""
         return self._takes_all or name in self._names
 
-    def run(self, node_id: str, inputs: Mapping[str, Any], received_types: Json) -> list[Json]:
+    def run(self, node_id: str, inputs: Mapping[str, Any], received_types: Json, declared: Any) -> list[Json]:
         if not self._exists:
             return []
-        lists, _ = gather_inputs(self._class, node_id, inputs)
+        lists, _ = gather_inputs(self._class, node_id, inputs, declared=declared)
         lists = {name: values for name, values in lists.items() if self.takes(name)}
         if self.takes_types:
             lists["input_types"] = [received_types]
@@ -234,17 +295,17 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         return _error(
             "invalid_input_type",
             f"Failed to convert an input value to a {kind} value",
-            f"{name}, {value}, {error}",
+            f"{name}, {_short(value)}, {str(error)[:_LONGEST_VALUE_TOLD]}",
             {
                 "input_name": name,
                 "input_config": (kind, options),
-                "received_value": value,
-                "exception_message": str(error),
+                "received_value": _short(value),
+                "exception_message": str(error)[:_LONGEST_VALUE_TOLD],
             },
         )
     if checked_by_class:
         return None
-    extra: Json = {"input_name": name, "input_config": (kind, options), "received_value": value}
+    extra: Json = {"input_name": name, "input_config": (kind, options), "received_value": _short(value)}
     if "min" in options and value < options["min"]:
         return _error("value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra)
     if "max" in options and value > options["max"]:
@@ -253,7 +314,7 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         told = str(kind)
         if len(kind) > _LONGEST_LIST_TOLD:
             told, extra["input_config"] = f"(list of length {len(kind)})", None
-        return _error("value_not_in_list", "Value not in list", f"{name}: '{value}' not in {told}", extra)
+        return _error("value_not_in_list", "Value not in list", f"{name}: '{_short(value)}' not in {told}", extra)
     return None
 
 
@@ -265,6 +326,14 @@ def _types_fit(received: Any, expected: Any) -> bool:
     if not isinstance(received, str) or not isinstance(expected, str):
         return False
     return not {one.strip() for one in received.split(",")}.isdisjoint(one.strip() for one in expected.split(","))
+
+
+def _short(value: Any) -> Any:
+    """A value as an error shows it: itself, or the beginning of its text if that is long."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    text = value if isinstance(value, str) else json_text(value)
+    return value if len(text) <= _LONGEST_VALUE_TOLD else f"{text[:_LONGEST_VALUE_TOLD]}…"
 
 
 def _error(kind: str, message: str, details: str, extra: Json) -> Json:

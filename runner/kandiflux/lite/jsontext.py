@@ -1,0 +1,61 @@
+"""JSON for clients: always valid, whatever a node returned."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from typing import Any
+
+from kandiflux.json_values import MAX_DEPTH, is_array, is_dict, is_list, is_object
+from kandiflux.lite.guard import Returned, attempt
+
+__all__ = ["json_text", "plain", "text_of"]
+
+
+def json_text(value: Any, split: int = 0) -> str:
+    """`value` as JSON. Objects that JSON does not know become their text.
+
+    split: the number of levels that are written item by item. json.dumps holds the interpreter's lock for as long as it
+    writes; between items, other threads run.
+
+    NaN and the infinities become null, as JavaScript writes them. ComfyUI writes NaN, which is not JSON: a browser then
+    fails to parse the whole answer, and one such number makes the history unreadable until it is cleared.
+    """
+    if split and is_dict(value):
+        return (
+            "{" + ", ".join(f"{json.dumps(text_of(name))}: {json_text(value[name], split - 1)}" for name in value) + "}"
+        )
+    if split and is_list(value):
+        return "[" + ", ".join(json_text(item, split - 1) for item in value) + "]"
+    written = attempt(partial(json.dumps, value, default=str, allow_nan=False))
+    # The first way is the quick one. It fails for NaN, cycles, keys that are not strings and texts that cannot be read.
+    return written.value if isinstance(written, Returned) else json.dumps(plain(value))
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """`value` in JSON's own types, nested no deeper than what a client may send."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (int, float)):
+        return _number(value)
+    if depth < MAX_DEPTH and is_object(value):
+        return {text_of(name): plain(item, depth + 1) for name, item in value.items()}
+    if depth < MAX_DEPTH and is_array(value):
+        return [plain(item, depth + 1) for item in value]
+    return text_of(value)
+
+
+def _number(value: float) -> float | None:
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float holds, and no browser reads
+        return None
+
+
+def text_of(value: Any) -> str:
+    """str(value), and the name of its class if that fails."""
+    if isinstance(value, str):
+        return value
+    shown = attempt(lambda: str(value))
+    return shown.value if isinstance(shown, Returned) else f"({type(value).__name__})"
