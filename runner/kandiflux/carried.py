@@ -114,11 +114,15 @@ def write_sidecar(path: Path, prompt: Prompt, **about: Any) -> Path:
             "prompt": prompt.nodes,
             "workflow": prompt.workflow,
         }
-        partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
+        try:
+            partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
+        except UnicodeEncodeError:  # half a character, which JSON can escape and UTF-8 cannot hold
+            partial.write_text(json.dumps(told, indent=1), "utf-8")
         partial.replace(beside)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{beside} cannot be written: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return beside
 
 

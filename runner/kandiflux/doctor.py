@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kandiflux import __version__
 from kandiflux.errors import KandifluxError, ServerError, ServerUnreachable
-from kandiflux.json_values import as_list, as_object
+from kandiflux.json_values import as_float, as_list, as_object
 from kandiflux.paths import workflows_folder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def examine(client: Client, workflow: Workflow | None = None) -> Iterator[Line]:
 
 def _comfyui(system: Mapping[str, Any]) -> Line:
     version = str(system.get("comfyui_version") or "")
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    numbers = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
     wanted = ".".join(map(str, _OLDEST_COMFYUI))
     if not numbers:
         return Line("warn", "ComfyUI", "does not say its version", f"It should be {wanted} or newer.")
@@ -203,12 +203,20 @@ def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]
         return
     if not report.findings:
         yield Line("ok", workflow.name, "nothing is missing")
+    missing = {finding.class_type for finding in report.findings if finding.kind == "missing_node"}
+    if missing:
+        hint = next(finding.hint for finding in report.findings if finding.kind == "missing_node")
+        count = f"{len(missing)} node class{'es are' if len(missing) > 1 else ' is'}"
+        found = f"{count} missing: {', '.join(sorted(missing))}"
+        yield Line("fail", workflow.name, found, str(hint or "See `kandiflux check`."))
     for finding in report.findings:
-        yield Line("fail", workflow.name, str(finding.said), str(finding.hint or "See `kandiflux check`."))
+        if finding.kind != "missing_node":
+            node = f"{finding.title} ({finding.node_id}): " if finding.node_id else ""
+            yield Line("fail", workflow.name, f"{node}{finding.said}", str(finding.hint or "See `kandiflux check`."))
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return as_float(value) or 0.0
 
 
 def _size(size: float) -> str:

@@ -9,7 +9,7 @@
     │   ├── InvalidPrompt               2    the prompt failed the server's validation
     │   ├── BodyTooLarge                2    HTTP 413
     │   ├── AccessDenied                2    HTTP 401 or 403
-    │   └── ProtocolError                    an answer or a frame that is not ComfyUI's
+    │   └── ProtocolError           3    an answer or a frame that is not ComfyUI's
     ├── ServerUnreachable               3    no answer at all
     │   └── AnswerLost                           the request went out, the answer never came: it may have been done
     ├── JobError                             a submitted job has no result
@@ -169,6 +169,8 @@ class AccessDenied(ServerError):
 
 class ProtocolError(ServerError):
     """An answer or a frame that is not ComfyUI's."""
+
+    exit_code = 3
 
 
 class ServerUnreachable(KandifluxError):

@@ -140,8 +140,12 @@ def start(
 
 def running() -> list[Running]:
     """What was started here and still lives, the newest first."""
-    files = sorted(_state_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    return [found for file in files if (found := _read(file)) is not None and lives(found)]
+    written: list[tuple[float, Path]] = []
+    for file in _state_folder().glob("*.json"):
+        # Another process may have stopped that ComfyUI just now.
+        with contextlib.suppress(FileNotFoundError):
+            written.append((file.stat().st_mtime, file))
+    return [found for _, file in sorted(written, reverse=True) if (found := _read(file)) is not None and lives(found)]
 
 
 def stop(started: Running) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from kandiflux.conversion.inputs import InputSpec
 from kandiflux.errors import ParameterError, WorkflowError
-from kandiflux.json_values import as_object
+from kandiflux.json_values import as_float, as_object
+from kandiflux.paths import expanded, is_file
 
 __all__ = [
     "Declared",
@@ -39,6 +41,8 @@ Upload = Callable[[Path], str]
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LARGEST_SEED = 2**32 - 1
+_MULTIPLE = re.compile(r", a multiple of (\d{1,6})\b")
+"""As descriptions and tooltips of this pack say it; "rounded to a multiple of" is no demand."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,17 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
     if number is None or (isinstance(number, float) and (whole or not math.isfinite(number))):
         raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value))
     nearest = low if low is not None and number < low else high if high is not None and number > high else None
+    step = _multiple(spec, declared)
+    if nearest is None and step is not None and number % step:
+        below = number - number % step
+        fitting = [value for value in (below, below + step) if low is None or value >= low]
+        fitting = [value for value in fitting if high is None or value <= high]
+        raise ParameterError(
+            f"{label} must be a multiple of {step}.",
+            expected=f"{expected}, a multiple of {step}",
+            got=str(value),
+            hint=f"Use {' or '.join(f'{value:.10g}' for value in fitting)}." if fitting else None,
+        )
     if nearest is not None:
         raise ParameterError(
             f"{label} is out of range.",
@@ -168,11 +183,21 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
     return number
 
 
+def _multiple(spec: InputSpec, declared: Declared | None) -> int | None:
+    """The number that the value must be a multiple of. A step by itself only says how far the editor's arrows go."""
+    said = _MULTIPLE.search(declared.description if declared else "")
+    if said is None:
+        said = _MULTIPLE.search(str(spec.options.get("tooltip") or ""))
+        if said is None or spec.options.get("step") != int(said[1]):
+            return None
+    return int(said[1]) or None
+
+
 def _range(spec: InputSpec, declared: Declared | None) -> tuple[float | None, float | None]:
     lows = [spec.options.get("min"), declared.min if declared else None]
     highs = [spec.options.get("max"), declared.max if declared else None]
-    low = [bound for bound in lows if isinstance(bound, (int, float))]
-    high = [bound for bound in highs if isinstance(bound, (int, float))]
+    low = [bound for bound in lows if isinstance(bound, (int, float)) and as_float(bound) is not None]
+    high = [bound for bound in highs if isinstance(bound, (int, float)) and as_float(bound) is not None]
     return (max(low) if low else None), (min(high) if high else None)
 
 
@@ -213,14 +238,15 @@ def _choice(label: str, value: Any, spec: InputSpec) -> Any:
 
 
 def _file(label: str, value: str | Path, spec: InputSpec, upload: Upload | None) -> Any:
-    path = Path(value).expanduser()
-    if upload is not None and path.is_file():
+    path = expanded(value)
+    if upload is not None and is_file(path):
         return upload(path)
     if spec.choices is not None and str(value) in {str(choice) for choice in spec.choices}:
         return str(value)
+    there = ", ".join(str(choice) for choice in (spec.choices or ())[:10])
     raise ParameterError(
         f"{label}: {value} is neither a file here nor one in the server's input folder.",
-        expected="a path to a file, or one of " + ", ".join(str(choice) for choice in (spec.choices or ())[:10]),
+        expected="a path to a file" + (f", or one of {there}" if there else ""),
         got=str(value),
     )
 

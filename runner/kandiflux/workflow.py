@@ -24,7 +24,7 @@ from kandiflux.conversion.graph import is_editor_format
 from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.conversion.writeback import write_back
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
-from kandiflux.json_values import as_list, as_object, is_list, is_object
+from kandiflux.json_values import as_list, as_object, is_list, is_object, parse_json
 from kandiflux.parameters import (
     Declared,
     Target,
@@ -34,7 +34,7 @@ from kandiflux.parameters import (
     find_targets,
     near_names,
 )
-from kandiflux.paths import workflows_folder
+from kandiflux.paths import is_file, workflows_folder
 from kandiflux.prompt import Prompt, is_api_format, without_again
 from kandiflux.structure import about_workflow, require_api_structure
 
@@ -81,14 +81,11 @@ class Workflow:
     def load(cls, source: str | Path) -> Workflow:
         """A path (JSON in either format, or a file that carries one), or the name of a shipped workflow."""
         path = Path(source)
-        if not path.is_file():
+        if not is_file(path):
             shipped = shipped_workflows()
             name = str(source).removesuffix(".json")
             if name not in shipped:
-                raise WorkflowError(
-                    f"There is no file and no shipped workflow {str(source)!r}.",
-                    expected="a path, or one of " + (", ".join(shipped) or "(none are installed)"),
-                )
+                raise _no_such_workflow(path, name, shipped)
             path = shipped[name]
         carried = read_carried(path)
         if carried is not None:
@@ -122,7 +119,7 @@ class Workflow:
             require_api_structure(data, origin)
             return cls(name, origin, api=data, title=name)
         raise WorkflowError(
-            f"{origin} is no workflow.",
+            f"{origin} is not a workflow.",
             expected="the editor's format (nodes and links) or the API format (class_type and inputs by id)",
             got=f"JSON beginning {json.dumps(data)[:80]}",
         )
@@ -230,7 +227,7 @@ class Workflow:
 
     def too_new_for(self, comfyui_version: str) -> str | None:
         """The ComfyUI version this workflow needs, where that is newer than the given one; else None."""
-        needed = self.needs.get("comfyui", "").removeprefix(">=").strip()
+        needed = str(self.needs.get("comfyui", "")).removeprefix(">=").strip()
         return needed if needed and _numbers(comfyui_version) < _numbers(needed) else None
 
     def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
@@ -318,6 +315,11 @@ class Workflow:
                 f"{label}: {where}, so its {input_name} cannot be set.",
                 hint="It is muted or bypassed: enable it in the editor." if place else None,
             )
+        if node["class_type"] not in object_info:
+            raise ParameterError(
+                f"{label}: the server has no node class {node['class_type']}, so what can be set is not known.",
+                hint="Name a ComfyUI that has it with --server. The lite host has this pack's nodes and a few more.",
+            )
         specs = input_specs(as_object(object_info.get(node["class_type"])))
         if input_name not in specs:
             settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
@@ -339,6 +341,17 @@ class Workflow:
         return self.presets[name]
 
 
+def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:
+    if path.suffix or len(path.parts) > 1:
+        return WorkflowError(f"There is no file {str(path)!r}.", expected="a path, or the name of a shipped workflow")
+    near = near_names(name, shipped, 3)
+    return WorkflowError(
+        f"There is no file and no shipped workflow {name!r}.",
+        expected="a path, or the name of a shipped workflow",
+        hint=(f"Did you mean {near}? " if near else "") + "`kandiflux workflows` lists them.",
+    )
+
+
 def _with_text_id(value: Any) -> Any:
     """A link whose node is given as a number: ids are texts, and the server finds no other."""
     return [str(value[0]), value[1]] if is_list(value) and len(value) == 2 and type(value[0]) is int else value
@@ -354,14 +367,14 @@ def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> Non
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
 
 
 def _parse(raw: bytes | str, origin: str) -> Any:
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise WorkflowError(f"{origin} is no JSON: {error}.") from error
+        return parse_json(raw)
+    except ValueError as error:
+        raise WorkflowError(f"{origin} is not valid JSON: {error}.") from error
 
 
 def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> None:

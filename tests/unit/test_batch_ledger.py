@@ -7,11 +7,13 @@ import io
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
@@ -121,6 +123,7 @@ def test_no_two_servers_get_the_same_job(ledger: Ledger) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from kandiflux.batch.ledger import Ledger, Saved
 ledger = Ledger(Path(sys.argv[1]))
 while (attempt := ledger.begin("http://a")) is not None:
@@ -174,15 +177,67 @@ def test_thumbnails_are_made_once(ledger: Ledger, tmp_path: Path) -> None:
     assert thumbnail(ledger, tmp_path, saved[0]) == made[0]
 
 
-def test_what_is_no_ledger(tmp_path: Path) -> None:
-    (tmp_path / LEDGER).write_bytes(b"this is no database" * 100)
-    with pytest.raises(UsageError, match="no ledger"):
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"", b"SQLite format 3\0"])
+def test_a_file_that_is_not_a_ledger_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LEDGER).write_bytes(content)
+    with pytest.raises(UsageError, match=r"not the ledger|is empty") as refused:
         Ledger(tmp_path / LEDGER)
+    assert "--restart" in str(refused.value)
+    assert (tmp_path / LEDGER).read_bytes() == content, "it may still be worth something"
+
+
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(UsageError, match="not the ledger"):
+        Ledger(tmp_path / LEDGER)
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("recipes",)]
+
+
+def test_a_ledger_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is killed at any moment while it makes one leaves none, and the next run begins anew."""
+    seen: list[bool] = []
+    real = sqlite3.connect
+
+    class Watched(sqlite3.Connection):
+        def execute(self, *words: Any) -> sqlite3.Cursor:
+            seen.append((tmp_path / LEDGER).exists())
+            return super().execute(*words)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *words, **named: real(*words, factory=Watched, **named))
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert seen.index(True) > 10, "all tables were made before"
+        assert ledger.counts().total == 0
+    (tmp_path / LEDGER).unlink()
+    (tmp_path / f"{LEDGER}.new").write_bytes(b"half of one")
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert ledger.counts().total == 0
+    assert not (tmp_path / f"{LEDGER}.new").exists()
+
+
+def test_what_is_left_of_a_deleted_ledger_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / LEDGER)
+    list_jobs(first, "abc")
+    left = (tmp_path / f"{LEDGER}-wal").read_bytes()
+    first.close()
+    (tmp_path / LEDGER).unlink()
+    (tmp_path / f"{LEDGER}-wal").write_bytes(left)
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert ledger.counts().total == 0
+
+
+def test_text_that_no_encoding_has_is_kept(ledger: Ledger) -> None:
+    broken = "\ud800"
+    attempt = begun(ledger)
+    ledger.done(attempt, [Saved("a.png", "image", f"a{broken}", 3)], texts=[broken])
+    ledger.failed(begun(ledger), {"message": broken}, retries=0)
+    with ledger.listing({"name": broken}) as listing:
+        listing.add("new", 1, (0,), {"prompt": broken}, "x")
+    assert next(ledger.entries("waiting")).values == {"prompt": broken}
 
 
 def test_a_newer_ledger(tmp_path: Path) -> None:
-    import sqlite3
-
     with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as newer:
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(UsageError, match="another version"):

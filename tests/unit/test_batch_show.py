@@ -7,7 +7,7 @@ import time
 
 import pytest
 from kandiflux.batch.events import BatchEvent
-from kandiflux.batch.show import live
+from kandiflux.cli.batch_show import live
 from rich.console import Console
 
 

@@ -16,7 +16,9 @@ from kandiflux.batch.jobs import JobList, Listed, Row
 from kandiflux.conversion.convert import convert
 from kandiflux.conversion.inputs import InputSpec, input_specs
 from kandiflux.errors import KandifluxError, ParameterError, UsageError
+from kandiflux.json_values import as_float
 from kandiflux.parameters import coerce, find_targets
+from kandiflux.paths import expanded, is_file
 from kandiflux.workflow import Workflow
 
 __all__ = ["SEED_POLICIES", "Checked", "Seeds", "check_jobs"]
@@ -189,8 +191,8 @@ class _Checker:
             label, spec, _ = found
             if value == "random" and spec.is_seed:
                 return value
-            if spec.takes_file and isinstance(value, (str, Path)) and Path(value).expanduser().is_file():
-                return str(Path(value).expanduser().absolute())
+            if spec.takes_file and isinstance(value, (str, Path)) and is_file(expanded(value)):
+                return str(expanded(value).absolute())
             return coerce(label, value, spec, declared=self._workflow.declared.get(name))
         except KandifluxError as error:
             self._errors.append(f"{where}: {_in_a_line(error)}")
@@ -233,8 +235,8 @@ def _seeds(
     if wanted is not None and not names:
         raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
     specs = [spec for name in names if (spec := checker.spec(name)) is not None]
-    low = max([int(spec.options.get("min") or 0) for spec in specs], default=0)
-    high = min([int(spec.options.get("max") or _LARGEST_SEED) for spec in specs], default=_LARGEST_SEED)
+    low = max([_whole(spec.options.get("min"), 0) for spec in specs], default=0)
+    high = min([_whole(spec.options.get("max"), _LARGEST_SEED) for spec in specs], default=_LARGEST_SEED)
     if isinstance(policy, int):
         if not low <= policy <= high:
             raise UsageError("--seed is out of range.", expected=f"a number from {low} to {high}", got=str(policy))
@@ -244,6 +246,10 @@ def _seeds(
     here = [value for name in names if isinstance(value := checker.default(name), int)]
     start = next(iter(given or here), 0)
     return Seeds(policy, names, checker.seed_inputs(), start, low, high)
+
+
+def _whole(bound: object, default: int) -> int:
+    return int(bound) if isinstance(bound, (int, float)) and as_float(bound) else default
 
 
 def _policy(text: str | int) -> str | int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from kandiflux.batch.grid import Axis
 from kandiflux.errors import UsageError
-from kandiflux.json_values import is_list, is_object
+from kandiflux.json_values import is_list, is_object, parse_json
+from kandiflux.paths import expanded
 
 __all__ = ["JobList", "Listed", "Row", "read_jobs"]
 
@@ -84,11 +85,11 @@ class JobList:
 
 
 def read_jobs(path: Path) -> list[Row]:
-    """Each job of a file, with its line or number. UsageError, with the place, for what is no list of jobs.
+    """Each job of a file, with its line or number. UsageError, with the place, for what is not a list of jobs.
 
     An empty cell of a CSV leaves that parameter as it is; so does null.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if path.suffix.lower() not in _READERS:
         raise UsageError(f"{path} is of an unknown kind.", expected=_FORMS, got=path.suffix or "no file extension")
     try:
@@ -103,7 +104,7 @@ def read_jobs(path: Path) -> list[Row]:
     else:
         rows = _objects(path, _yaml(path, text) if kind in (".yaml", ".yml") else _json(path, text))
     if not rows:
-        raise UsageError(f"{path} holds no job.", expected=_FORMS)
+        raise UsageError(f"{path} has no job in it.", expected=_FORMS)
     return rows
 
 
@@ -117,7 +118,9 @@ def _csv(path: Path, text: str) -> list[Row]:
         names = [name.strip() for name in next(reader, list[str]())]
         if "" in names or len(set(names)) < len(names):
             raise UsageError(
-                f"{path}: the first line is no header.", expected="a different name in each column", got=header.strip()
+                f"{path}: the first line is not a header.",
+                expected="a different name in each column",
+                got=header.strip(),
             )
         for cells in reader:
             if not any(cell.strip() for cell in cells):
@@ -130,28 +133,30 @@ def _csv(path: Path, text: str) -> list[Row]:
                 )
             rows.append(Row({name: cell for name, cell in zip(names, cells, strict=False) if cell.strip()}, where))
     except csv.Error as error:
-        raise UsageError(f"{path} line {reader.line_num} is no CSV: {error}.") from error
+        raise UsageError(f"{path} line {reader.line_num} is not valid CSV: {error}.") from error
     return rows
 
 
 def _json_lines(path: Path, text: str) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: a text in JSON may hold U+2028 and other characters that it takes for the end of a line.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{path} line {number}"
             try:
-                rows.append(_row(where, json.loads(line)))
+                values = parse_json(line)
             except ValueError as error:
-                raise UsageError(f"{where} is no JSON: {error}.", got=line[:80]) from error
+                raise UsageError(f"{where} is not valid JSON: {error}.", got=line[:80]) from error
+            rows.append(_row(where, values))
     return rows
 
 
 def _json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise UsageError(
-            f"{path} is no JSON: {error}.", hint="One object a line is JSON Lines: call it .jsonl."
+            f"{path} is not valid JSON: {error}.", hint="One object a line is JSON Lines: call it .jsonl."
         ) from error
 
 
@@ -160,23 +165,30 @@ def _yaml(path: Path, text: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no YAML: {error}.") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is nested too deep.", expected=_FORMS) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{path} is not valid YAML: {error}.") from error
 
 
 def _objects(path: Path, data: Any) -> list[Row]:
     if is_object(data):
         data = data.get("jobs", data)
     if not is_list(data):
-        raise UsageError(f"{path} is no list of jobs.", expected=_FORMS, got=type(data).__name__)
+        raise UsageError(f"{path} is not a list of jobs.", expected=_FORMS, got=type(data).__name__)
     return [_row(f"{path} job {number}", values) for number, values in enumerate(data, 1)]
 
 
 def _row(where: str, values: Any) -> Row:
     if not is_object(values):
-        raise UsageError(f"{where} is no object.", expected='{"prompt": "a cat", "steps": 20}', got=str(values)[:80])
+        raise UsageError(
+            f"{where} is not an object.", expected='{"prompt": "a cat", "steps": 20}', got=reprlib.repr(values)
+        )
     for name, value in values.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
-            raise UsageError(f"{where}: {name} has no plain value.", expected="a text, number, true or false",
-                             got=str(value)[:80])  # fmt: skip
+            raise UsageError(
+                f"{where}: {name} has no plain value.",
+                expected="a text, number, true or false",
+                got=reprlib.repr(value),
+            )
     return Row({str(name): value for name, value in values.items() if value is not None}, where)

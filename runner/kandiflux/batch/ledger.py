@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -121,13 +122,23 @@ class Counts:
 class Ledger:
     """Opened by the one process that holds the folder's lock. Safe to use from many threads.
 
-    OutputError where the disk says no; UsageError where the file is no ledger, or a newer one.
+    OutputError if the disk refuses it; UsageError if the file is not a ledger, is a newer one, or is empty, which is
+    never a state that a batch leaves.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
         with self._mapped():
+            if not path.exists():
+                _create(path)
+            elif path.stat().st_size == 0:
+                raise UsageError(
+                    f"{path} is empty: what the batch had done is not known.",
+                    expected="the ledger of the batch in this folder",
+                    hint="Restore it, or choose another folder with --out. Or begin anew with --restart: every job "
+                    "runs again, and the files that are there stay.",
+                )
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         try:
             self._open()
@@ -151,7 +162,9 @@ class Ledger:
     def listing(self, about: Mapping[str, str]) -> Generator[Listing, None, None]:
         """Writes a list of jobs down, wholly or, should anything go wrong, not at all."""
         with self._transaction(durable=True):
-            self._db.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+            self._db.executemany(
+                "INSERT OR REPLACE INTO about VALUES (?, ?)", ((key, _text(value)) for key, value in about.items())
+            )
             self._db.execute("UPDATE jobs SET position = NULL")
             yield Listing(self._db)
 
@@ -277,7 +290,7 @@ class Ledger:
             self._db.execute("DELETE FROM files WHERE job = ?", (attempt.job,))
             self._db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                ((file.path, attempt.job, file.kind, file.title, file.size) for file in files),
+                ((file.path, attempt.job, file.kind, _text(file.title), file.size) for file in files),
             )
             self._db.execute(
                 "UPDATE jobs SET state = 'done', failures = 0, losses = 0, error = NULL, server = ?, seconds = ?, "
@@ -330,13 +343,8 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL").fetchone()
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
         if version == 0:
-            with self._transaction():
-                # executescript would commit; each statement by itself stays in the transaction.
-                for statement in _SCHEMA.split(";"):
-                    if statement.strip():
-                        self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_VERSION}")
-        elif version != _VERSION:
+            raise self._damaged()
+        if version != _VERSION:
             raise UsageError(
                 f"{self.path} was written by another version of kandiflux.",
                 hint="Finish the batch with that version, or choose another folder with --out.",
@@ -398,14 +406,22 @@ class Ledger:
             yield
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error) or "malformed" in str(error):
-                raise UsageError(
-                    f"{self.path} is damaged, or no ledger of a batch.",
-                    hint="Choose another folder with --out, or begin anew with --restart.",
-                ) from error
-            raise OutputError(
-                f"The ledger {self.path} cannot be written or read: {error}.",
-                hint="Make room on the disk, or choose a folder on a local disk with --out; then run the same again.",
-            ) from error
+                raise self._damaged() from error
+            raise self._unusable(str(error)) from error
+        except OSError as error:
+            raise self._unusable(error.strerror or str(error)) from error
+
+    def _damaged(self) -> UsageError:
+        return UsageError(
+            f"{self.path} is damaged, or is not the ledger of a batch.",
+            hint="Choose another folder with --out, or begin anew with --restart.",
+        )
+
+    def _unusable(self, reason: str) -> OutputError:
+        return OutputError(
+            f"The ledger {self.path} cannot be written or read: {reason}.",
+            hint="Make room on the disk, or choose a folder on a local disk with --out; then run the same again.",
+        )
 
 
 class Listing:
@@ -432,7 +448,39 @@ class Listing:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return json.dumps(value, default=str)
+
+
+def _text(text: str) -> str:
+    """The text without halves of characters, which a database does not take."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _create(path: Path) -> None:
+    """Makes an empty ledger. It gets its name once it is whole on the disk, so a process that is killed leaves none."""
+    new = path.with_name(f"{path.name}.new")
+    # What is left of a ledger that somebody deleted would be taken for a part of this one.
+    for old in (new, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        old.unlink(missing_ok=True)
+    try:
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN")
+            # executescript would commit; each statement by itself stays in the transaction.
+            for statement in _SCHEMA.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute("COMMIT")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    if os.name != "nt":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _size(path: Path) -> int | None:

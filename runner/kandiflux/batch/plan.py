@@ -94,7 +94,7 @@ class Plan:
         before: Counter[str] = Counter()
         for index, job in enumerate(islice(self._checked.jobs, self._limit), 1):
             wanted = json.dumps(self._checked.seeds.wanted(job), sort_keys=True, ensure_ascii=False)
-            digest = hashlib.sha256(wanted.encode()).hexdigest()[:32]
+            digest = hashlib.sha256(wanted.encode("utf-8", "surrogatepass")).hexdigest()[:32]
             before[digest] += 1
             yield index, f"{digest}#{before[digest]}", job
 

@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 from kandiflux.batch.ledger import Counts, Entry, Ledger, Saved
 from kandiflux.batch.pictures import thumbnail
+from kandiflux.safe_text import escaped, shortened
 
 __all__ = ["REPORT", "write_report"]
 
 REPORT = "batch-report.html"
 _MANY = 1000
+_TEXT_LIMIT, _TEXT_LINES = 20_000, 400
 _TINY = 112
 
 _STYLE = """
@@ -97,10 +99,10 @@ def _parts(ledger: Ledger, folder: Path, title: str, varying: Collection[str], s
     script = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
     yield (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}: '
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_html(title)}: '
         f'{counts.done} of {counts.total} done</title>\n<meta name="viewport" content="width=device-width">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n<style>{_STYLE}</style>\n</head>\n'
-        f"<body>\n<header>\n<h1>{escape(title)}</h1>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{_html(policy)}">\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n<header>\n<h1>{_html(title)}</h1>\n"
         f'<p class="muted">A batch run by kandiflux, as of {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}</p>\n'
     )
     yield _counts(counts)
@@ -111,7 +113,7 @@ def _parts(ledger: Ledger, folder: Path, title: str, varying: Collection[str], s
         yield f"<details><summary>In every job</summary>{_table(shared)}</details>\n"
     yield from _servers(ledger)
     if sheets:
-        links = " · ".join(f'<a href="{quote(sheet.name)}">{escape(sheet.name)}</a>' for sheet in sheets)
+        links = " · ".join(f'<a href="{quote(sheet.name)}">{_html(sheet.name)}</a>' for sheet in sheets)
         yield f"<p>{links}</p>\n"
     yield (
         '</header>\n<main>\n<p id="find" hidden><label for="words">Show only jobs with</label>'
@@ -155,9 +157,7 @@ def _servers(ledger: Ledger) -> Iterator[str]:
         '<th scope="col">Seconds a job</th><th scope="col">Seconds in all</th></tr>\n'
     )
     for server, done, mean, total in rows:
-        yield (
-            f"<tr><td>{escape(server)}</td><td>{done}</td><td>{_seconds(mean)}</td><td>{_seconds(total)}</td></tr>\n"
-        )
+        yield (f"<tr><td>{_html(server)}</td><td>{done}</td><td>{_seconds(mean)}</td><td>{_seconds(total)}</td></tr>\n")
     yield "</table></div>\n"
 
 
@@ -174,11 +174,13 @@ def _job(ledger: Ledger, folder: Path, entry: Entry, varying: Collection[str], *
             webp = _tiny(webp)
         data = base64.b64encode(webp).decode()
         pictures += (
-            f'<a href="{quote(file.path)}"><img src="data:image/webp;base64,{data}" alt="{escape(described)}"></a>'
+            f'<a href="{quote(file.path)}"><img src="data:image/webp;base64,{data}" alt="{_html(described)}"></a>'
         )
     body = f'<div class="pictures">{pictures}</div>' if pictures else ""
-    body += "".join(f'<p><a href="{quote(file.path)}">{escape(_last(file))}</a></p>' for file in links)
-    body += "".join(f"<details><summary>text</summary><pre>{escape(text)}</pre></details>" for text in entry.texts)
+    body += "".join(f'<p><a href="{quote(file.path)}">{_html(_last(file))}</a></p>' for file in links)
+    body += "".join(
+        f"<details><summary>text</summary><pre>{_html(_short(text))}</pre></details>" for text in entry.texts
+    )
     about = {**_some(entry, varying), "time": f"{_seconds(entry.seconds)} s" if entry.seconds is not None else None,
              "server": entry.server}  # fmt: skip
     return f'<li class="job"><h3>{_heading(entry)}</h3>{body}{_table(about)}</li>\n'
@@ -190,11 +192,11 @@ def _failure(entry: Entry, varying: Collection[str]) -> str:
         str(line) for line in (error.get("message"), error.get("hint") and f"To do: {error['hint']}") if line
     )
     traceback = "".join(str(line) for line in error.get("traceback") or ())
-    more = f"<details><summary>traceback</summary><pre>{escape(traceback)}</pre></details>" if traceback else ""
+    more = f"<details><summary>traceback</summary><pre>{_html(_short(traceback))}</pre></details>" if traceback else ""
     about = {**_some(entry, varying), "server": entry.server}
     return (
-        f'<li class="job failed"><h3>{_heading(entry)}: {escape(str(error.get("error", "")))}</h3>'
-        f'<p class="message">{escape(message)}</p>{more}{_table(about)}</li>\n'
+        f'<li class="job failed"><h3>{_heading(entry)}: {_html(str(error.get("error", "")))}</h3>'
+        f'<p class="message">{_html(shortened(message))}</p>{more}{_table(about)}</li>\n'
     )
 
 
@@ -204,20 +206,27 @@ def _some(entry: Entry, varying: Collection[str]) -> dict[str, Any]:
 
 def _heading(entry: Entry) -> str:
     """The name, which may break after each _."""
-    return escape(entry.name).replace("_", "_<wbr>")
+    return _html(entry.name).replace("_", "_<wbr>")
 
 
 def _table(values: Mapping[str, Any]) -> str:
     rows = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd>"
-        for name, value in values.items()
-        if value is not None
+        f"<dt>{_html(name)}</dt><dd>{_html(_shown(value))}</dd>" for name, value in values.items() if value is not None
     )
     return f"<dl>{rows}</dl>" if rows else ""
 
 
+def _html(text: str) -> str:
+    """For a page: HTML escaped, and so are control characters."""
+    return escape(escaped(text))
+
+
+def _short(text: str) -> str:
+    return shortened(text, _TEXT_LIMIT, _TEXT_LINES)
+
+
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else shortened(str(value))
 
 
 def _tiny(webp: bytes) -> bytes:

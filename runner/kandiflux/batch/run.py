@@ -29,8 +29,17 @@ from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs, require_same_workf
 from kandiflux.batch.shared import Shared, Terms
 from kandiflux.client import Client
 from kandiflux.config import LITE, Connection, connection
-from kandiflux.errors import InvalidPrompt, KandifluxError, OutputError, ServerUnreachable, UsageError
+from kandiflux.errors import (
+    AccessDenied,
+    InvalidPrompt,
+    KandifluxError,
+    OutputError,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
 from kandiflux.local import running_lite_host
+from kandiflux.out_folder import require_writable
 from kandiflux.workflow import Workflow
 
 __all__ = ["Batch", "Connect", "client_of", "named_client"]
@@ -41,6 +50,8 @@ _OWN_PATIENCE = 5.0
 _TICK = 0.5
 _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
+_SILENT_SECONDS = 30.0
+"""How long a batch that is asked to stop waits for a server that shows no sign of having a job."""
 
 Connect = Callable[[str, float], Client]
 """Makes the client of a server: its name or URL, and the seconds of silence after which its jobs are given up."""
@@ -100,6 +111,7 @@ class Batch:
         self._lanes: list[Lane] = []
         self._shared: Shared | None = None
         self._early: str | None = None
+        self._submitting = False
         self._tell: Callable[[BatchEvent], None] = lambda event: None
         self._telling = threading.RLock()
 
@@ -121,6 +133,7 @@ class Batch:
         raised. UsageError, InvalidPrompt: nothing was sent. ServerUnreachable: no server is left. OutputError: the
         disk says no. After each of these the same call goes on.
         """
+        require_writable(self.folder)
         if on_event is not None:
             self._tell = on_event
         begun = time.monotonic()
@@ -140,13 +153,13 @@ class Batch:
             if self._early is not None:
                 # Asked to stop before there was anything to stop.
                 (self.stop if self._early == "stop" else self.cancel)()
+            self._submitting = True
             try:
                 for lane in self._lanes:
                     lane.start()
                 self._wait(shared, ledger)
             finally:
-                for lane in self._lanes:
-                    lane.close()
+                self._close_lanes()
                 if self._pages:
                     self._write_pages(ledger, checked)
             counts = ledger.counts()
@@ -162,8 +175,17 @@ class Batch:
         self._emit("ended", **vars(summary))
         return summary
 
+    @property
+    def submitting(self) -> bool:
+        """Whether jobs are, or were, sent; before that an exception in `run` leaves nothing to finish."""
+        return self._submitting
+
     def stop(self) -> None:
-        """Lets what runs end, and takes back what waits on the servers. From any thread, or a signal handler."""
+        """Lets what runs end, and takes back what waits on the servers. From any thread.
+
+        A server that does not answer, or answers nonsense, is waited for 30 seconds; the next run looks for what it
+        had.
+        """
         self._ask_to_end("stop")
 
     def cancel(self) -> None:
@@ -218,13 +240,15 @@ class Batch:
             yield clients
 
     def _checked(self, clients: Mapping[str, Client]) -> Checked:
-        """The list, checked against every server that answers."""
+        """The list, checked against every server that answers as a ComfyUI does."""
         checked: Checked | None = None
-        away: dict[str, ServerUnreachable] = {}
+        away: dict[str, ServerUnreachable | ServerError] = {}
         for name, client in clients.items():
             try:
                 object_info = client.object_info()
-            except ServerUnreachable as error:
+            except AccessDenied:
+                raise
+            except (ServerUnreachable, ServerError) as error:
                 away[name] = error
                 continue
             try:
@@ -238,8 +262,8 @@ class Batch:
             checked = checked or found
         if checked is None:
             raise next(iter(away.values()))
-        for name in away:
-            _log.warning("%s does not answer; it is used once it does", name)
+        for name, error in away.items():
+            _log.warning("%s is used once it answers: %s", name, error.message)
         return checked
 
     def _open_ledger(self) -> Ledger:
@@ -270,11 +294,22 @@ class Batch:
                 lanes.append(Lane(name, client, shared, patience=patience, supplies=False, unsettled=left))
         return lanes
 
+    def _close_lanes(self) -> None:
+        """All at once: each may wait for a request that is not answered."""
+        closing = [threading.Thread(target=lane.close, daemon=True) for lane in self._lanes]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
+
     def _wait(self, shared: Shared, ledger: Ledger) -> None:
         deadline: float | None = None
+        stopping_since: float | None = None
         while True:
             with shared.changed:
-                if not self._is_over(shared, ledger):
+                if shared.stopping:
+                    stopping_since = stopping_since or time.monotonic()
+                if not self._is_over(shared, ledger, stopping_since):
                     shared.changed.wait(_TICK)
                     if shared.cancelling:
                         deadline = deadline or time.monotonic() + _CANCEL_SECONDS
@@ -285,14 +320,18 @@ class Batch:
                 raise shared.fatal
             return
 
-    def _is_over(self, shared: Shared, ledger: Ledger) -> bool:
+    def _is_over(self, shared: Shared, ledger: Ledger, stopping_since: float | None) -> bool:
         if shared.fatal is not None and not isinstance(shared.fatal, KandifluxError):
             return True
         busy = any(lane.busy for lane in self._lanes)
-        if shared.stopping:
+        if stopping_since is not None:
             # Jobs of a server that is away cannot be waited for; they are looked for when the batch is resumed.
             waited_for = ("up", "connecting") if shared.fatal else ("up", "connecting", "silent")
-            return not any(lane.busy and lane.state in waited_for for lane in self._lanes)
+            recent = time.monotonic() - _SILENT_SECONDS
+            return not any(
+                lane.busy and lane.state in waited_for and max(stopping_since, lane.last_sign) > recent
+                for lane in self._lanes
+            )
         if not busy and not ledger.unfinished():
             return True
         if not any(lane.usable for lane in self._lanes):

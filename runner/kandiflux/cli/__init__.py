@@ -5,8 +5,6 @@ Only typer is imported here; each command imports what it needs, so that `--help
 
 from __future__ import annotations
 
-import json
-import logging
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -23,7 +21,6 @@ from kandiflux.cli.common import (
     ObjectInfoOption,
     QuietOption,
     WorkflowArgument,
-    print_table,
     reporting,
 )
 from kandiflux.cli.convert import convert
@@ -33,8 +30,10 @@ from kandiflux.cli.prompt import prompt_app
 from kandiflux.cli.queue import cancel, free, interrupt, queue
 from kandiflux.cli.reach import Reach, reaching
 from kandiflux.cli.run import rerun, run
+from kandiflux.cli.terminal import prepare, print_json, print_message, print_path, print_result, print_table
 from kandiflux.cli.up import down, up
 from kandiflux.lite.command import host
+from kandiflux.safe_text import one_line
 
 __all__ = ["app", "main"]
 
@@ -66,7 +65,7 @@ models.command("pull")(pull)
 
 def main() -> None:
     """The command `kandiflux`."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    prepare()
     app()
 
 
@@ -75,7 +74,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(__version__)
+        print_result(__version__)
         raise typer.Exit
 
 
@@ -102,12 +101,12 @@ def params(
         if as_json:
             listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
             presets = {name: dict(values) for name, values in loaded.presets.items()}
-            typer.echo(json.dumps({"parameters": listed, "presets": presets}, ensure_ascii=False))
+            print_json({"parameters": listed, "presets": presets})
             return
         rows = [(info.name, info.type, str(info.value), _bounds(vars(info)), info.description) for info in found]
         print_table(("name", "type", "value", "range", ""), rows)
         for name, values in loaded.presets.items():
-            typer.echo(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
+            print_result(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
 
 
 @app.command()
@@ -124,7 +123,7 @@ def workflows(as_json: JsonOption = False) -> None:
         shipped = [Workflow.load(path) for path in shipped_workflows().values()]
         if as_json:
             listed = [{"name": found.name, "title": found.title, "description": found.description} for found in shipped]
-            typer.echo(json.dumps(listed, ensure_ascii=False))
+            print_json(listed)
         else:
             print_table(("name", "title", ""), [(found.name, found.title, found.description) for found in shipped])
 
@@ -161,21 +160,19 @@ def convert_models(
 
     with reporting(as_json):
         if not quiet and not as_json:
-            typer.echo(
-                f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.", err=True
-            )
+            print_message(f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.")
         todo = plan(source, out, projection)
         for found in todo:
             if found.movq is None and not quiet and not as_json:
-                typer.echo(f"No movq.pt found: {found.folder} needs a movq folder to be whole.", err=True)
+                print_message(f"No movq.pt found: {found.folder} needs a movq folder to be whole.")
         written: list[str] = []
         with _bytes_written(quiet=quiet or as_json) as on_bytes:
             for path in write(todo, force=force, on_bytes=on_bytes):
                 written.append(str(path))
                 if not as_json:
-                    typer.echo(path)
+                    print_path(path)
         if as_json:
-            typer.echo(json.dumps({"written": written}, ensure_ascii=False))
+            print_json({"written": written})
 
 
 @contextmanager
@@ -187,13 +184,13 @@ def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None],
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks: dict[str, Any] = {}
 
         def on_bytes(file: str, done: int, total: int) -> None:
             if file not in tasks:
-                tasks[file] = progress.add_task(file, total=total)
+                tasks[file] = progress.add_task(one_line(file), total=total)
             progress.update(tasks[file], completed=done)
 
         yield on_bytes

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import queue
 import signal
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kandiflux.cli.common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, print_table, reporting
+from kandiflux.cli.common import JsonOption, QuietOption, WorkflowArgument, reporting
 from kandiflux.cli.complete import complete_preset, complete_server, complete_setting
 from kandiflux.cli.reach import Reach, reaching
 from kandiflux.cli.run import OnLost
+from kandiflux.cli.signals import Interrupted, exit_code, handling, leave
+from kandiflux.cli.terminal import print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from kandiflux.batch import Batch, JobList
     from kandiflux.batch.run import Connect
-    from kandiflux.batch.show import Show
+    from kandiflux.cli.batch_show import Show
 
 __all__ = ["batch"]
 
@@ -115,7 +118,7 @@ def batch(
     """Run many jobs of a workflow; prints each saved path.
 
     Run the same command again after whatever stopped it: what is done is skipped, and what a server may still have is
-    looked for there first. Ctrl-C ends after what runs now; a second one cancels that, too.
+    looked for there first. Ctrl-C, SIGTERM and SIGHUP end it after what runs now; a second Ctrl-C cancels that, too.
 
     \b
     Examples:
@@ -148,10 +151,10 @@ def batch(
         if dry_run:
             _list(made, as_json=json_lines)
             return
-        with _shown(made, json_lines=json_lines, quiet=quiet) as show, _interruptible(made, show):
+        with _shown(made, json_lines=json_lines, quiet=quiet) as show, _interruptible(made, show) as signals:
             ended = made.run(show.event)
         if ended.stopped and not ended.complete:
-            raise typer.Exit(INTERRUPTED)
+            raise typer.Exit(exit_code(Interrupted(next(iter(signals), signal.SIGINT))))
         if not ended.complete:
             raise typer.Exit(_FAILED)
 
@@ -180,13 +183,11 @@ def _connect(reach: Reach) -> Connect:
 
 
 def _list(made: Batch, *, as_json: bool) -> None:
-    import json
-
     planned = made.preview()
     if as_json:
         for job in planned:
             about = {"index": job.index, "name": job.name, "state": job.state, "values": job.values}
-            typer.echo(json.dumps(about, ensure_ascii=False))
+            print_json(about)
         return
     columns = list(dict.fromkeys(name for job in planned for name in job.values))
     rows = [
@@ -195,12 +196,12 @@ def _list(made: Batch, *, as_json: bool) -> None:
     ]
     hidden = len(rows) - _SHOWN if sys.stdout.isatty() else 0
     print_table(("job", "state", "name", *columns), rows[:_SHOWN] if hidden > 0 else rows)
-    typer.echo(f"{len(rows)} jobs" + (f", of which {hidden} are not shown" if hidden > 0 else ""), err=True)
+    print_message(f"{len(rows)} jobs" + (f", of which {hidden} are not shown" if hidden > 0 else ""))
 
 
 @contextlib.contextmanager
 def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Generator[Show, None, None]:
-    from kandiflux.batch.show import JsonLines, Lines, live
+    from kandiflux.cli.batch_show import JsonLines, Lines, live
 
     if json_lines:
         yield JsonLines()
@@ -212,25 +213,34 @@ def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Generator[Show, Non
 
 
 @contextlib.contextmanager
-def _interruptible(made: Batch, show: Show) -> Generator[None, None, None]:
-    """Ctrl-C once: finish what runs. Twice: cancel it. A third time: leave at once; the ledger stays whole."""
-    presses = 0
+def _interruptible(made: Batch, show: Show) -> Generator[list[int], None, None]:
+    """First signal: finish what runs. Then Ctrl-C: cancel it. Any other, or a third: leave at once. The ledger is whole
+    at any moment.
 
-    def pressed(number: int, frame: Any) -> None:
-        nonlocal presses
-        presses += 1
-        if presses == 1:
-            made.stop()
-            show.say("Finishing what runs; nothing more is sent. Ctrl-C again cancels what runs.")
-        elif presses == 2:
-            made.cancel()
-            show.say("Cancelling what runs; Ctrl-C again leaves at once.")
+    Gives the signals that came.
+    """
+    signals: list[int] = []
+    # A signal handler must not wait for the locks that these take, nor for whoever reads our output.
+    todo: queue.SimpleQueue[tuple[Callable[[], None], str]] = queue.SimpleQueue()
+
+    def called(number: int) -> None:
+        signals.append(number)
+        if not made.submitting:
+            # Nothing was sent yet, so nothing has to be finished.
+            raise Interrupted(number)
+        if len(signals) == 1:
+            todo.put((made.stop, "Finishing what runs; nothing more is sent. Ctrl-C again cancels what runs."))
+        elif len(signals) == 2 and number == signal.SIGINT:
+            todo.put((made.cancel, "Cancelling what runs; Ctrl-C again leaves at once."))
         else:
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
+            leave(number)
 
-    before = signal.signal(signal.SIGINT, pressed)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def work() -> None:
+        while True:
+            act, said = todo.get()
+            act()
+            show.say(said)
+
+    threading.Thread(target=work, name="kandiflux-signals", daemon=True).start()
+    with handling(called):
+        yield signals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,12 @@ from kandiflux.cli.common import (
     ObjectInfoOption,
     QuietOption,
     WorkflowArgument,
-    print_table,
     reporting,
     saved_object_info,
 )
 from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message, print_result, print_table
+from kandiflux.json_values import as_object
 
 if TYPE_CHECKING:
     from kandiflux.checking.check import Report
@@ -76,7 +77,7 @@ def check(
         else:
             with reach.client() as client:
                 place = client.url
-                version = client.server.system_stats().get("system", {}).get("comfyui_version")
+                version = as_object(client.server.system_stats().get("system")).get("comfyui_version")
                 report = find(
                     loaded,
                     client.object_info(),
@@ -95,15 +96,15 @@ def _tell(report: Report, workflow: str, place: str, *, as_json: bool, quiet: bo
     if as_json:
         found = [finding.as_dict() for finding in report.findings]
         answer = {"workflow": workflow, "checked_against": place, "ok": not found, "findings": found}
-        typer.echo(json.dumps(answer, ensure_ascii=False, default=str))
+        print_json(answer)
         return
     if report.findings:
         print_table(("what", "node", "input", "problem", "to do"), [_row(finding) for finding in report.findings])
     if report.models:
-        typer.echo("")
+        print_result("")
         print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
     if not quiet:
-        typer.echo(_summary(report, workflow, place), err=True)
+        print_message(_summary(report, workflow, place))
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -127,7 +128,7 @@ def _summary(report: Report, workflow: str, place: str) -> str:
         more = "" if len(sizes) == len(fetched) else " and more"
         size = f": {in_bytes(sum(sizes))}{more}" if sizes else ""
         where = "" if "://127.0.0.1" in place or "://localhost" in place or "://" not in place else ", on its machine,"
-        pull = f"`kandiflux models pull {workflow} --comfyui PATH`"
+        pull = f"`kandiflux models pull {shlex.quote(workflow)} --comfyui PATH`"
         text += f"\n{pull}{where} downloads {len(fetched)} of the files{size}."
     return text
 

@@ -1,10 +1,8 @@
-"""What the commands share: options, errors as messages and exit codes, servers, tables."""
+"""What the commands share: options, errors as messages and exit codes."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,22 +10,25 @@ from typing import Annotated, Any
 import typer
 
 from kandiflux.cli.complete import complete_workflow
+from kandiflux.cli.signals import exit_code, interrupting
+from kandiflux.cli.terminal import print_json, print_message
 from kandiflux.errors import KandifluxError, UsageError
-from kandiflux.json_values import is_object
+from kandiflux.json_values import is_object, parse_json
+from kandiflux.safe_text import one_line, shortened
 
 __all__ = [
-    "INTERRUPTED",
     "CaOption",
     "JsonOption",
     "ObjectInfoOption",
     "QuietOption",
     "WorkflowArgument",
-    "print_table",
+    "print_error",
     "reporting",
+    "reporting_errors",
     "saved_object_info",
 ]
 
-INTERRUPTED = 130
+_GOT_LIMIT = 300
 
 WorkflowArgument = Annotated[
     str,
@@ -47,44 +48,46 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; e
 
 @contextmanager
 def reporting(as_json: bool) -> Generator[None, None, None]:
+    """Turns errors, Ctrl-C, SIGTERM and SIGHUP into messages and exit codes."""
+    try:
+        with interrupting(), reporting_errors(as_json):
+            yield
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(exit_code(interrupt)) from interrupt
+
+
+@contextmanager
+def reporting_errors(as_json: bool) -> Generator[None, None, None]:
     """Turns errors into messages and exit codes."""
     try:
         yield
     except KandifluxError as error:
         if as_json:
-            typer.echo(json.dumps({"event": "error", **error.as_dict()}, ensure_ascii=False, default=str))
-        typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+            print_json({"event": "error", **error.as_dict()})
+        print_error(error)
         raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(INTERRUPTED) from error
+
+
+def print_error(error: KandifluxError) -> None:
+    """The error on standard error; what is long, as a server's may be, is cut to head and tail."""
+    text = f"Error: {shortened(error.message)}"
+    if error.expected is not None:
+        text += f"\n  expected: {shortened(error.expected)}"
+    if error.got is not None:
+        text += f"\n  got:      {one_line(error.got, _GOT_LIMIT)}"
+    if error.hint is not None:
+        text += f"\n  to do:    {shortened(error.hint)}"
+    print_message(text, style="red")
 
 
 def saved_object_info(file: Path) -> Mapping[str, Any]:
-    """A saved answer of /object_info. UsageError where it is none."""
+    """A saved answer of /object_info. UsageError if it is not one."""
     try:
-        loaded = json.loads(file.read_bytes())
+        loaded = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
     if not is_object(loaded) or not all(is_object(about) and "input" in about for about in loaded.values()):
         raise UsageError(
-            f"{file} is no object_info.", expected="node classes with their inputs, as GET /object_info answers"
+            f"{file} is not an object_info.", expected="node classes with their inputs, as GET /object_info answers"
         )
     return loaded
-
-
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """For people a table, for programs lines with tabs."""
-    if not sys.stdout.isatty():
-        # What another program reads is neither folded nor drawn.
-        for row in (head, *rows):
-            typer.echo("\t".join(" ".join(cell.split()) for cell in row).rstrip())
-        return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*head, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kandiflux.cli.common import ObjectInfoOption, WorkflowArgument, reporting
 from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message
 from kandiflux.errors import ConversionError
 
 __all__ = ["convert"]
@@ -60,8 +60,8 @@ def convert(
     with reporting(False):
         loaded = Workflow.load(file)
         if loaded.editor is None:
-            typer.echo("This file is in the API format already.", err=True)
-            typer.echo(_json(loaded.api))
+            print_message("This file is in the API format already.")
+            print_json(loaded.api, indent=2)
             return
         lots = random.Random(draw_seed) if draw or draw_seed is not None else None
         conversion = to_api(loaded.editor, reach.object_info(object_info), draw=lots)
@@ -71,8 +71,8 @@ def convert(
                 hint="Use the server (or its object_info) that has these nodes; without --strict the rest is printed.",
             )
         for class_type, titles in conversion.unknown.items():
-            typer.echo(f"unknown node class {_named(class_type, titles)}: values may be missing", err=True)
-        typer.echo(_json(conversion.prompt))
+            print_message(f"unknown node class {_named(class_type, titles)}: values may be missing")
+        print_json(conversion.prompt, indent=2)
 
 
 def _listed(unknown: Mapping[str, list[str]]) -> str:
@@ -83,12 +83,3 @@ def _named(class_type: str, titles: list[str]) -> str:
     shown = ", ".join(dict.fromkeys(titles[:_TITLES_SHOWN]))
     more = len(titles) - _TITLES_SHOWN
     return f"{class_type} ({shown}{f', and {more} more' if more > 0 else ''})"
-
-
-def _json(prompt: Any) -> str:
-    text = json.dumps(prompt, ensure_ascii=False, indent=2)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, which JSON can escape and UTF-8 cannot hold
-        return json.dumps(prompt, indent=2)
-    return text

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kandiflux.cli.common import JsonOption, print_table, reporting
+from kandiflux.cli.common import JsonOption, reporting
 from kandiflux.cli.complete import complete_workflow
 from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message, print_parts, print_result, print_table
+from kandiflux.safe_text import one_line
 
 if TYPE_CHECKING:
     from kandiflux.doctor import Line
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["doctor", "servers"]
 
 _SOMETHING_FAILS = 2
-_COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_FOUND_LIMIT = 1_000
 
 
 @reaching
@@ -57,7 +59,7 @@ def doctor(
                     _print(line)
         failed = any(line.state == "fail" for line in lines)
         if as_json:
-            typer.echo(json.dumps({"ok": not failed, "lines": [line.as_dict() for line in lines]}, ensure_ascii=False))
+            print_json({"ok": not failed, "lines": [line.as_dict() for line in lines]})
         if failed:
             raise typer.Exit(_SOMETHING_FAILS)
 
@@ -81,21 +83,21 @@ def servers(as_json: JsonOption = False) -> None:
         started = [{"url": one.url, "folder": one.folder, "pid": one.pid, "log": one.log} for one in running()]
         if as_json:
             file = str(config.path) if config.path else None
-            typer.echo(json.dumps({"file": file, "servers": named, "started": started}, ensure_ascii=False))
+            print_json({"file": file, "servers": named, "started": started})
             return
         rows = [(str(one["name"]), str(one["url"]), "default" if one["default"] else "") for one in named]
         rows += [("", str(one["url"]), f"started in {one['folder']}, pid {one['pid']}") for one in started]
         if rows:
             print_table(("name", "url", ""), rows)
         else:
-            typer.echo("No servers are named; see docs/runner.md for kandiflux.toml.", err=True)
+            print_message("No servers are named; see docs/runner.md for kandiflux.toml.")
 
 
 def _print(line: Line) -> None:
     if not sys.stdout.isatty():
-        typer.echo("\t".join(filter(None, (line.state, line.what, " ".join(line.found.split()), line.todo))))
+        print_result("\t".join(filter(None, (line.state, line.what, " ".join(line.found.split()), line.todo))))
         return
-    typer.secho(f"{line.state:>4}  ", fg=_COLOURS[line.state], nl=False)
-    typer.echo(f"{line.what:<16} {line.found}")
-    if line.todo:
-        typer.echo(f"{'':22} {line.todo}")
+    what, found, todo = (one_line(text, _FOUND_LIMIT) for text in (line.what, line.found, line.todo))
+    print_parts((f"{line.state:>4}  ", _COLOURS[line.state]), (f"{what:<16} {found}", ""), stream=sys.stdout)
+    if todo:
+        print_result(f"{'':22} {todo}")

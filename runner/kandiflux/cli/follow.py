@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlencode
 
 from kandiflux.carried import write_sidecar
+from kandiflux.cli.terminal import print_json, print_message, print_path
 from kandiflux.errors import OutputError, ServerUnreachable
 from kandiflux.events import Event, JobQueued, NodeExecuted, NodesCached, NodeStarted, ProgressState
 from kandiflux.job import Job
 from kandiflux.outputs import Output, Saver, collect_outputs
 from kandiflux.prompt import Prompt
 from kandiflux.result import Result
+from kandiflux.safe_text import escaped, one_line, shortened
 from kandiflux.server import Server
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 __all__ = ["Display", "JsonLines", "Plain", "follow", "live_display"]
+
+_TEXT_LIMIT, _TEXT_LINES = 20_000, 400
+_TITLE_LIMIT = 60
 
 
 class Display(Protocol):
@@ -46,12 +51,20 @@ class Display(Protocol):
 
 
 def follow(
-    job: Job, server: Server, saver: Saver, display: Display, timeout: float | None = None, *, sidecar: bool = False
+    job: Job,
+    server: Server,
+    saver: Saver,
+    display: Display,
+    timeout: float | None = None,
+    *,
+    sidecar: bool = False,
+    own_host: bool = False,
 ) -> Result:
     """Reads the job's events to its end and saves what it makes, as early as possible.
 
-    timeout: seconds for all of it, downloads included. sidecar: writes what made it beside each file. Raises what the
-    job ended with, JobTimeout, or OutputError: at once if the disk refuses a file, else after all others are saved.
+    timeout: seconds for all of it, downloads included. sidecar: writes what made it beside each file. own_host: the
+    server ends with the command. Raises what the job ended with, JobTimeout, or OutputError: at once if the disk
+    refuses a file, else after all others are saved.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     saved: set[tuple[str, str, str, str]] = set()
@@ -60,7 +73,12 @@ def follow(
         key = (output.node_id, output.folder, output.subfolder, output.filename)
         if key in saved:
             return
-        path = saver.save(output, timeout=None if deadline is None else deadline - time.monotonic())
+        try:
+            path = saver.save(output, timeout=None if deadline is None else deadline - time.monotonic())
+        except OutputError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            raise OutputError(error.message, hint=_where_it_is(output, server, own_host)) from error.__cause__
         saved.add(key)
         if sidecar:
             write_sidecar(path, job.prompt, output=output.as_dict(), server=server.url, prompt_id=job.prompt_id)
@@ -95,6 +113,15 @@ def follow(
     return result
 
 
+def _where_it_is(output: Output, server: Server, own_host: bool) -> str:
+    """What to do about a file that could not be saved."""
+    again = "Run the command again with another --out."
+    if own_host or output.data is not None:
+        return f"{again} The file itself is gone."
+    query = {"filename": output.filename, "subfolder": output.subfolder, "type": output.folder}
+    return f"It is still on the server, at {server.url}/view?{urlencode(query, errors='surrogatepass')} . {again}"
+
+
 class Plain:
     """Saved paths only; texts on stderr unless `quiet`."""
 
@@ -105,11 +132,11 @@ class Plain:
         pass
 
     def saved(self, path: Path) -> None:
-        print(path, flush=True)
+        print_path(path)
 
     def text(self, text: str) -> None:
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            print_message(text)
 
     def finished(self, result: Result) -> None:
         pass
@@ -119,16 +146,16 @@ class JsonLines:
     """Everything as JSON, one object a line, on stdout."""
 
     def show(self, event: Event) -> None:
-        self._print(event.as_dict())
+        print_json(event.as_dict())
 
     def saved(self, path: Path) -> None:
-        self._print({"event": "saved", "path": str(path)})
+        print_json({"event": "saved", "path": str(path)})
 
     def text(self, text: str) -> None:
         pass
 
     def finished(self, result: Result) -> None:
-        self._print(
+        print_json(
             {
                 "event": "result",
                 "prompt_id": result.prompt_id,
@@ -137,9 +164,6 @@ class JsonLines:
                 "outputs": [output.as_dict() for output in result.outputs],
             }
         )
-
-    def _print(self, value: dict[str, Any]) -> None:
-        print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
 @contextmanager
@@ -171,7 +195,7 @@ class _Live(Plain):
         elif isinstance(event, NodesCached):
             self._done.update(event.node_ids)
         elif isinstance(event, NodeStarted) and event.display_node_id is not None:
-            self._progress.update(self._nodes, description=self._prompt.title(event.display_node_id))
+            self._progress.update(self._nodes, description=self._title(event.display_node_id))
             self._progress.update(self._steps, visible=False)
         elif isinstance(event, ProgressState):
             self._done.update(node_id for node_id, state in event.nodes.items() if state.state == "finished")
@@ -192,5 +216,9 @@ class _Live(Plain):
     def text(self, text: str) -> None:
         self._above(text)
 
+    def _title(self, node_id: str) -> str:
+        return one_line(self._prompt.title(node_id), _TITLE_LIMIT)
+
     def _above(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        text = escaped(shortened(text, _TEXT_LIMIT, _TEXT_LINES))
+        self._progress.console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Generator
@@ -13,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kandiflux.cli.check import ExtraPathsOption, in_bytes
-from kandiflux.cli.common import INTERRUPTED, CaOption, JsonOption, QuietOption, print_table, reporting
+from kandiflux.cli.common import CaOption, JsonOption, QuietOption, print_error, reporting
+from kandiflux.cli.signals import exit_code
+from kandiflux.cli.terminal import print_json, print_message, print_path, print_table
 from kandiflux.errors import KandifluxError
+from kandiflux.safe_text import escaped, one_line
 
 if TYPE_CHECKING:
     from kandiflux.weights.pull import Plan
@@ -96,11 +98,11 @@ def pull(
                             display.saved(outcome)
                 except KeyboardInterrupt as interrupt:
                     stop.set()
-                    typer.echo("Stopped; what has come is kept: the same command goes on from there.", err=True)
-                    raise typer.Exit(INTERRUPTED) from interrupt
+                    print_message("Stopped; what has come is kept: the same command goes on from there.")
+                    raise typer.Exit(exit_code(interrupt)) from interrupt
             if as_json:
                 errors = [failure.as_dict() for failure in failures]
-                typer.echo(json.dumps({"saved": saved, "failed": errors}, ensure_ascii=False))
+                print_json({"saved": saved, "failed": errors})
             elif not plan.wanted and not failures:
                 _say(f"Nothing is missing: {len(plan.present)} model files are there.", quiet)
         _end(failures)
@@ -108,7 +110,7 @@ def pull(
 
 def _end(failures: list[KandifluxError]) -> None:
     for failure in failures:
-        typer.secho(f"Error: {failure}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        print_error(failure)
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -119,8 +121,7 @@ def _show(plan: Plan, as_json: bool) -> None:
             {**one.model.as_dict(), "size": one.size, "path": str(one.target), "node": one.title} for one in plan.wanted
         ]
         refused = [error.as_dict() for error in plan.refused]
-        typer.echo(json.dumps({"missing": wanted, "present": [str(path) for _, path in plan.present],
-                               "failed": refused}, ensure_ascii=False))  # fmt: skip
+        print_json({"missing": wanted, "present": [str(path) for _, path in plan.present], "failed": refused})
         return
     rows = [
         (
@@ -134,17 +135,17 @@ def _show(plan: Plan, as_json: bool) -> None:
     if rows:
         print_table(("file", "size", "folder", "from"), rows)
     total = in_bytes(sum(one.size or 0 for one in plan.wanted))
-    typer.echo(f"{len(rows)} files, {total}; {len(plan.present)} are there already.", err=True)
+    print_message(f"{len(rows)} files, {total}; {len(plan.present)} are there already.")
 
 
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
-        typer.echo(text, err=True)
+        print_message(text)
 
 
 class _Plain:
     def saved(self, path: Path) -> None:
-        typer.echo(path)
+        print_path(path)
 
 
 class _Silent(_Plain):
@@ -169,7 +170,7 @@ class _Lines(_Plain):
         with self._lock:
             if (name, text) not in self._said and text != _DONE:
                 self._said.add((name, text))
-                typer.echo(f"{name}: {text}", err=True)
+                print_message(f"{name}: {text}")
 
 
 class _Bars(_Plain):
@@ -182,19 +183,19 @@ class _Bars(_Plain):
         self._progress.update(self._task(name), completed=done, total=total)
 
     def state(self, name: str, text: str) -> None:
-        self._progress.update(self._task(name), description=name if text == _DONE else f"{name} ({text})")
+        self._progress.update(self._task(name), description=one_line(name if text == _DONE else f"{name} ({text})"))
 
     def saved(self, path: Path) -> None:
         if sys.stdout.isatty():
             # Results and bars share the screen.
-            self._progress.console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            self._progress.console.print(escaped(str(path)), markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             super().saved(path)
 
     def _task(self, name: str) -> Any:
         with self._lock:
             if name not in self._tasks:
-                self._tasks[name] = self._progress.add_task(name, total=None)
+                self._tasks[name] = self._progress.add_task(one_line(name), total=None)
             return self._tasks[name]
 
 
@@ -207,7 +208,7 @@ def _display(*, quiet: bool) -> Generator[_Silent | _Lines | _Bars, None, None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

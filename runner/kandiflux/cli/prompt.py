@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kandiflux.cli.common import JsonOption, reporting
+from kandiflux.cli.terminal import print_json, print_message, print_result
 from kandiflux.errors import UsageError
-from kandiflux.json_values import is_list, is_object
+from kandiflux.json_values import is_list, is_object, parse_json
+from kandiflux.paths import expanded
 
 if TYPE_CHECKING:
     from kandiflux.prompts import Tokenizers
@@ -75,11 +76,11 @@ def lint(
                 for each in counts
             ]
             answer = {"findings": [each.as_dict() for each in found], "tokens": tokens}
-            typer.echo(json.dumps(answer if fixed is None else {**answer, "fixed": fixed}, ensure_ascii=False))
+            print_json(answer if fixed is None else {**answer, "fixed": fixed})
         else:
-            typer.echo(prompts.report(found, counts, target), err=mend)
+            (print_message if mend else print_result)(prompts.report(found, counts, target))
             if fixed is not None:
-                typer.echo(fixed)
+                print_result(fixed)
     if strict and any(each.severity == "warning" for each in found):
         raise typer.Exit(1)
 
@@ -141,19 +142,19 @@ def compose(
             raise UsageError("There are no layers.", expected="--subject TEXT and the like, or --file FILE")
         made = prompts.compose(layers, target, language, form, _tokenizers(comfyui))
         if as_json:
-            typer.echo(json.dumps({**vars(made), "notes": list(made.notes)}, ensure_ascii=False))
+            print_json({**vars(made), "notes": list(made.notes)})
             return
         for note in made.notes:
-            typer.echo(f"note: {note}", err=True)
+            print_message(f"note: {note}")
         if made.negative:
-            typer.echo(f"negative prompt: {made.negative}", err=True)
-        typer.echo(made.prompt)
+            print_message(f"negative prompt: {made.negative}")
+        print_result(made.prompt)
 
 
 def _read(text: str) -> str:
     """The text itself, that of the file behind @, or what is on stdin for -; @@ is one @."""
     if text == "-":
-        return sys.stdin.read().rstrip("\r\n")
+        return _stdin().rstrip("\r\n")
     if text.startswith("@@"):
         return text[1:]
     return _file(text[1:]).rstrip("\r\n") if text.startswith("@") else text
@@ -161,16 +162,26 @@ def _read(text: str) -> str:
 
 def _file(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text("utf-8")
+        return expanded(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", expected="a text file in UTF-8") from error
 
 
-def _layers_in(file: str) -> list[Any]:
+def _stdin() -> str:
     try:
-        found = json.loads(sys.stdin.read() if file == "-" else _file(file))
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"Standard input cannot be read: {error}.", expected=f"text in {sys.stdin.encoding}"
+        ) from error
+
+
+def _layers_in(file: str) -> list[Any]:
+    text = _stdin() if file == "-" else _file(file)
+    try:
+        found = parse_json(text)
     except ValueError as error:
-        raise UsageError(f"The layers in {file} are no JSON: {error}.") from error
+        raise UsageError(f"The layers in {file} are not valid JSON: {error}.") from error
     layers = found.get("layers") if is_object(found) else found
     if not is_list(layers):
         raise UsageError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from kandiflux.cli.common import JsonOption, QuietOption, print_table, reporting
+from kandiflux.cli.common import JsonOption, QuietOption, reporting
 from kandiflux.cli.reach import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message, print_result, print_table
 from kandiflux.errors import UsageError
 
 __all__ = ["cancel", "free", "interrupt", "queue"]
@@ -30,7 +30,7 @@ def queue(reach: Reach, as_json: JsonOption = False) -> None:
     with reporting(as_json), reach.client() as client:
         jobs = queued_jobs(client.server)
         if as_json:
-            typer.echo(json.dumps({"url": client.url, "jobs": [job.as_dict() for job in jobs]}, ensure_ascii=False))
+            print_json({"url": client.url, "jobs": [job.as_dict() for job in jobs]})
             return
         rows = [
             (str(job.position or "runs"), job.prompt_id, "mine" if job.mine else "", job.title, job.text)
@@ -39,7 +39,7 @@ def queue(reach: Reach, as_json: JsonOption = False) -> None:
         if rows:
             print_table(("position", "id", "", "workflow", "prompt"), rows)
         else:
-            typer.echo(f"Nothing runs or waits on {client.url}.", err=True)
+            print_message(f"Nothing runs or waits on {client.url}.")
 
 
 @reaching
@@ -73,12 +73,12 @@ def cancel(
             chosen = match_jobs(jobs, ids) if ids else [job for job in jobs if everything or job.mine]
             done = take_away(client.server, chosen) if chosen else Cancelled()
             if as_json:
-                typer.echo(json.dumps(vars(done)))
+                print_json(vars(done))
                 return
             for prompt_id in (*done.deleted, *done.interrupted):
-                typer.echo(prompt_id)
+                print_result(prompt_id)
             if not quiet and not (done.deleted or done.interrupted):
-                typer.echo("There was nothing to cancel.", err=True)
+                print_message("There was nothing to cancel.")
 
 
 @reaching
@@ -102,11 +102,11 @@ def interrupt(
     with reporting(as_json), reach.client() as client:
         stopped = stop(client.server, job)
         if as_json:
-            typer.echo(json.dumps({"interrupted": stopped}))
+            print_json({"interrupted": stopped})
         elif stopped is not None:
-            typer.echo(stopped)
+            print_result(stopped)
         elif not quiet:
-            typer.echo(f"Nothing runs on {client.url}.", err=True)
+            print_message(f"Nothing runs on {client.url}.")
 
 
 @reaching
@@ -128,11 +128,10 @@ def free(
       kandiflux free --keep-results --server gpu
     """
     with reporting(as_json), reach.client() as client:
-        client.server.free(free_memory=not keep_results)
+        # The queue first: only a ComfyUI has one.
         busy = bool(client.server.queue().running)
+        client.server.free(free_memory=not keep_results)
         if as_json:
-            typer.echo(
-                json.dumps({"url": client.url, "results_forgotten": not keep_results, "after_the_running_job": busy})
-            )
+            print_json({"url": client.url, "results_forgotten": not keep_results, "after_the_running_job": busy})
         elif not quiet:
-            typer.echo(f"{client.url} frees its memory{' once the running job has ended' if busy else ''}.", err=True)
+            print_message(f"{client.url} frees its memory{' once the running job has ended' if busy else ''}.")

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -75,6 +75,13 @@ class Reach:
             rich_help_panel=_PANEL,
         ),
     ] = None
+
+    def resolved(self) -> Reach:
+        """The same, with a server: a name or URL, or `lite` for a lite host that lives as long as its client."""
+        from kandiflux.config import LITE
+        from kandiflux.local import named_server
+
+        return replace(self, server=named_server(self.server) or LITE)
 
     @contextmanager
     def client(self) -> Generator[Client, None, None]:

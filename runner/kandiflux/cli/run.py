@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import enum
 import logging
-import os
+import shlex
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kandiflux.cli.common import INTERRUPTED, JsonOption, QuietOption, WorkflowArgument, reporting
+from kandiflux.cli.common import JsonOption, QuietOption, WorkflowArgument, reporting, reporting_errors
 from kandiflux.cli.complete import complete_preset, complete_setting
 from kandiflux.cli.reach import Reach, reaching
-from kandiflux.errors import JobTimeout, KandifluxError, ServerError, ServerUnreachable, UsageError
+from kandiflux.cli.signals import Interrupted, TimeUp, time_limit
+from kandiflux.cli.terminal import print_message
+from kandiflux.config import LITE
+from kandiflux.errors import JobTimeout, KandifluxError, OutputError, ServerError, ServerUnreachable, UsageError
+from kandiflux.json_values import as_object
+from kandiflux.out_folder import require_writable
 
 if TYPE_CHECKING:
     from kandiflux.client import Client
@@ -29,6 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["OnLost", "rerun", "run"]
 
 _CANCEL_SECONDS = 15.0
+_LATE_SECONDS = 0.5
+"""After the deadline: for what no timer can interrupt."""
+
+_FIRST_SIGNAL = 128
+"""Exit codes above this say that a signal ended the command."""
 
 
 class OnLost(str, enum.Enum):
@@ -47,7 +60,10 @@ SetOption = Annotated[
 ]  # fmt: skip
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 SeedOption = Annotated[str | None, typer.Option(metavar="N", help="The seed: a number, or random.")]
-TimeoutOption = Annotated[float | None, typer.Option(min=0, help="Seconds after which the job is cancelled.")]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds for the whole command, downloads included; then the job is cancelled."),
+]
 CheckOption = Annotated[
     bool, typer.Option("--check/--no-check", help="Look for what the server would refuse before it is sent.")
 ]
@@ -101,8 +117,9 @@ def run(
             parse_assignments(settings or ()), preset, seed, out, timeout=timeout, front=front, check=check,
             sidecar=sidecar, retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
         )  # fmt: skip
-        loaded = Workflow.load(workflow)
-        with reach.client() as client:
+        with ExitStack() as stack, order.in_time():
+            loaded = Workflow.load(workflow)
+            client = order.reach(reach, stack)
             order.carry_out(client, loaded)
 
 
@@ -148,21 +165,22 @@ def rerun(
         if missing:
             raise UsageError(f"There is no file {missing[0]}.")
         code = 0
-        with reach.client() as client:
+        with ExitStack() as stack, order.in_time():
+            client = order.reach(reach, stack)
             for picture in pictures:
                 try:
-                    with reporting(json_lines):
+                    with reporting_errors(json_lines):
                         order.carry_out(client, Workflow.load(picture))
                 except typer.Exit as ended:
                     code = ended.exit_code
-                    if code == INTERRUPTED or len(pictures) == 1:
+                    if code >= _FIRST_SIGNAL or len(pictures) == 1:
                         raise
-                    typer.echo(f"{picture}: not made again.", err=True)
+                    print_message(f"{picture}: not made again.")
         if code:
             raise typer.Exit(code)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Order:
     """What is to be done with a workflow."""
 
@@ -178,22 +196,70 @@ class _Order:
     on_lost: OnLost
     json_lines: bool
     quiet: bool
+    own_host: bool = False
+    """The server is a lite host that ends with the command."""
+
+    job: Job | None = None
+    """The job that was submitted last."""
+
+    begun: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def in_time(self) -> Generator[None, None, None]:
+        """JobTimeout once the command has taken longer than its --timeout."""
+        try:
+            with time_limit(None if self.timeout is None else self.timeout - (time.monotonic() - self.begun)):
+                yield
+        except TimeUp as error:
+            raise self._too_late() from error
+        except (JobTimeout, OutputError, ServerUnreachable) as error:
+            # What the timer could not interrupt ends a moment later by itself.
+            if self.timeout is None or time.monotonic() - self.begun < self.timeout:
+                raise
+            raise self._too_late() from error
+
+    def reach(self, reach: Reach, stack: ExitStack) -> Client:
+        """The client of the server that is meant, until `stack` is closed."""
+        require_writable(self.out)
+        found = reach.resolved()
+        self.own_host = found.server == LITE
+        client = stack.enter_context(found.client())
+        left = self._seconds_left()
+        client.server.deadline = None if left is None else time.monotonic() + left
+        return client
 
     def carry_out(self, client: Client, workflow: Workflow) -> None:
         from kandiflux.attempts import run_to_the_end
         from kandiflux.outputs import Saver
 
+        self.job = None
         prompt = self._prepare(client, workflow)
         follow = partial(self._follow, client, Saver(self.out))
         run_to_the_end(client, prompt, follow, front=self.front, retry_oom=self.retry_oom, on_lost=self.on_lost.value)
 
+    def _seconds_left(self) -> float | None:
+        return None if self.timeout is None else self.begun + self.timeout + _LATE_SECONDS - time.monotonic()
+
+    def _too_late(self) -> JobTimeout:
+        took = f"{self.timeout:g} s (--timeout)"
+        hint = "Allow more time with --timeout. `kandiflux queue` lists what the server has."
+        if self.job is None:
+            return JobTimeout(f"The server did not take a job within {took}.", prompt_id="", hint=hint)
+        prompt_id = self.job.prompt_id
+        return JobTimeout(
+            f"The job {prompt_id} and its files were not done within {took}; it is cancelled if it was still running.",
+            prompt_id=prompt_id,
+            hint=hint,
+        )
+
     def _prepare(self, client: Client, workflow: Workflow) -> Prompt:
         quiet = self.quiet or self.json_lines
         if workflow.needs:
-            version = str(client.server.system_stats().get("system", {}).get("comfyui_version", ""))
+            system = as_object(client.server.system_stats().get("system"))
+            version = str(system.get("comfyui_version", ""))
             needed = workflow.too_new_for(version)
             if version and needed and not quiet:
-                typer.echo(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}", err=True)
+                print_message(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}")
         object_info = client.object_info()
         values: dict[str, Any] = dict(self.values)
         if self.seed is not None:
@@ -204,39 +270,43 @@ class _Order:
         prompt = workflow.prompt(object_info, values, preset=self.preset, upload=client.upload, check=self.check)
         for name in values:
             if values[name] == "random" and prompt.values[name] != "random" and not quiet:
-                typer.echo(f"{name}: {prompt.values[name]}", err=True)
+                print_message(f"{name}: {prompt.values[name]}")
         return prompt
 
     def _follow(self, client: Client, saver: Saver, job: Job) -> Result:
         from kandiflux.cli.follow import JsonLines, Plain, follow, live_display
 
-        show = partial(follow, job, client.server, saver, timeout=self.timeout, sidecar=self.sidecar)
+        self.job = job
+        show = partial(
+            follow, job, client.server, saver, timeout=self._seconds_left(), sidecar=self.sidecar,
+            own_host=self.own_host,
+        )  # fmt: skip
         try:
             if self.json_lines:
                 return show(JsonLines())
             if self.quiet or not sys.stderr.isatty():
+                if not self.quiet:
+                    print_message(f"queued as {job.prompt_id} on {client.url}")
                 return show(Plain(quiet=self.quiet))
             with live_display(job.prompt) as display:
                 return show(display)
-        except JobTimeout:
-            _cancel(job)
-            raise
-        except KeyboardInterrupt:
-            typer.echo("Cancelling the job on the server; Ctrl-C again leaves at once.", err=True)
-            _cancel(job)
+        except (JobTimeout, KeyboardInterrupt) as ended:
+            if isinstance(ended, Interrupted):
+                print_message("Cancelling the job on the server; a second signal (Ctrl-C) leaves at once.")
+            # The end of the job is still to be seen.
+            client.server.deadline = None
+            _cancel(job, client.url)
             raise
 
 
-def _cancel(job: Job) -> None:
-    """Cancels it and waits for the server to say so; a Ctrl-C meanwhile ends the process there and then."""
+def _cancel(job: Job, url: str) -> None:
+    """Cancels it and waits for the server to say so."""
     try:
         job.cancel()
         job.result(_CANCEL_SECONDS)
     except (JobTimeout, ServerUnreachable, ServerError) as error:
-        typer.echo(f"It may still be on the server: {error.message}", err=True)
-        typer.echo(f"Once the server answers: kandiflux cancel {job.prompt_id}", err=True)
+        print_message(f"It may still be on the server: {error.message}")
+        words = ("kandiflux", "cancel", "--server", url, "--", job.prompt_id)
+        print_message(f"Once the server answers: {shlex.join(words)}")
     except KandifluxError as error:
         logging.getLogger(__name__).debug("after cancelling: %s", error)
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kandiflux.cli.common import JsonOption, QuietOption, reporting
+from kandiflux.cli.signals import Interrupted, handling
+from kandiflux.cli.terminal import print_json, print_message, print_result
 from kandiflux.errors import ServerUnreachable, UsageError
 
 if TYPE_CHECKING:
@@ -67,23 +64,25 @@ def up(
 
     def tell(started: Running) -> None:
         if not quiet:
-            typer.echo(f"Starting ComfyUI in {started.folder}; its log is {started.log}", err=True)
+            print_message(f"Starting ComfyUI in {started.folder}; its log is {started.log}")
 
-    with reporting(as_json), _terminated_like_interrupted():
+    with reporting(as_json), handling(_interrupt, in_background=True):
         begun = time.monotonic()
         started, fresh = start(
             _folder(comfyui), *(options or ()), python=python, log=log, timeout=timeout, on_start=tell
         )
         try:
-            typer.echo(json.dumps({**started.as_dict(), "fresh": fresh}) if as_json else started.url)
-            sys.stdout.flush()
+            if as_json:
+                print_json({**started.as_dict(), "fresh": fresh})
+            else:
+                print_result(started.url)
             if not fresh:
                 if not quiet:
-                    typer.echo(f"It was running already (pid {started.pid}); its log is {started.log}", err=True)
+                    print_message(f"It was running already (pid {started.pid}); its log is {started.log}")
                 return
             if not quiet:
                 ending = "`kandiflux down` stops it." if detach else "Ctrl-C stops it."
-                typer.echo(f"Ready after {time.monotonic() - begun:.0f} s. {ending}", err=True)
+                print_message(f"Ready after {time.monotonic() - begun:.0f} s. {ending}")
             if not detach:
                 _wait(started)
         finally:
@@ -119,11 +118,11 @@ def down(
         for one in found:
             stop(one)
             if not as_json:
-                typer.echo(one.url)
+                print_result(one.url)
         if as_json:
-            typer.echo(json.dumps({"stopped": [one.as_dict() for one in found]}))
+            print_json({"stopped": [one.as_dict() for one in found]})
         elif not found and not quiet:
-            typer.echo("Nothing that `kandiflux up` started is running.", err=True)
+            print_message("Nothing that `kandiflux up` started is running.")
 
 
 def _wait(started: Running) -> None:
@@ -146,19 +145,6 @@ def _folder(given: Path | None) -> Path:
     return given or Path(os.environ.get("COMFYUI_DIR") or Path.home() / "ComfyUI")
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Generator[None, None, None]:
-    """SIGTERM, and a terminal that is closed, end the command as Ctrl-C does: with what it started."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    # Where a shell without job control starts it in the background, SIGINT would be ignored.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt(number: int) -> None:
+    """Each signal, and not only the first: what was started must not outlive the command."""
+    raise Interrupted(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kandiflux.batch.events import BatchEvent, LaneStatus
+from kandiflux.cli.terminal import print_json, print_message, print_path
+from kandiflux.safe_text import escaped, one_line, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["JsonLines", "Lines", "Show", "live"]
 
 _WINDOW = 40
+_TITLE_LIMIT = 60
+_MESSAGE_LIMIT, _MESSAGE_LINES = 2_000, 20
 _STATES = {
     "connecting": "connecting",
     "silent": "does not answer",
@@ -48,10 +51,10 @@ class JsonLines:
 
     def event(self, event: BatchEvent) -> None:
         with self._printing:
-            print(json.dumps(event.as_dict(), ensure_ascii=False, default=str), flush=True)
+            print_json(event.as_dict())
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print_message(text)
 
 
 class Lines:
@@ -69,10 +72,10 @@ class Lines:
 
     def path(self, path: str) -> None:
         """A file is there."""
-        print(path, flush=True)
+        print_path(path)
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print_message(text)
 
 
 @contextmanager
@@ -127,7 +130,7 @@ class _Live(Lines):
             super().path(path)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(escaped(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     def render(self) -> RenderableType:
         from rich.console import Group
@@ -146,7 +149,7 @@ class _Live(Lines):
             step = Text("")
             if lane.value is not None and lane.max:
                 step = Text(f"{lane.value:g}/{lane.max:g}")
-            servers.add_row(Text(lane.server, style="bold"), Text(_doing(lane)), step)
+            servers.add_row(Text(one_line(lane.server), style="bold"), Text(_doing(lane)), step)
         return Group(overall, servers)
 
     def _left(self, ended: int) -> str:
@@ -161,7 +164,7 @@ def _doing(lane: LaneStatus) -> str:
         return _STATES[lane.state]
     if lane.index is None:
         return "waiting" if not lane.queued else "starting"
-    return f"job {lane.index}" + (f": {lane.node}" if lane.node else "")
+    return f"job {lane.index}" + (f": {one_line(lane.node, _TITLE_LIMIT)}" if lane.node else "")
 
 
 def _in_words(event: BatchEvent) -> str | None:
@@ -169,7 +172,7 @@ def _in_words(event: BatchEvent) -> str | None:
     if event.kind == "planned":
         return _planned(about)
     if event.kind in ("failed", "lost"):
-        message = str(about["error"]["message"])
+        message = shortened(str(about["error"]["message"]), _MESSAGE_LIMIT, _MESSAGE_LINES)
         what = "is tried again" if about["again"] else "failed"
         return f"job {about['index']} {what}: {message}"
     if event.kind == "found":
@@ -182,7 +185,9 @@ def _in_words(event: BatchEvent) -> str | None:
             "gone": "has been gone too long; its jobs run elsewhere, if there is another",
             "unfit": "cannot be used",
         }[about["state"]]
-        reason = f": {about['reason']}" if about["state"] == "unfit" else ""
+        reason = (
+            f": {shortened(str(about['reason']), _MESSAGE_LIMIT, _MESSAGE_LINES)}" if about["state"] == "unfit" else ""
+        )
         return f"{about['server']} {words}{reason}"
     if event.kind == "written":
         return f"wrote {about['path']}"

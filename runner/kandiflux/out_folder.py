@@ -1,0 +1,40 @@
+"""Whether results can be saved in a folder, asked before anything is sent to a server."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from pathlib import Path
+
+from kandiflux.errors import OutputError, UsageError
+
+__all__ = ["require_writable"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def require_writable(folder: Path) -> None:
+    """Makes sure that files can be made in `folder`, or that it can be made. Leaves nothing behind.
+
+    UsageError if it is not a folder or cannot be written to, OutputError if the disk is full.
+    """
+    made: list[Path] = []
+    try:
+        for path in (*reversed(folder.parents), folder):
+            if not path.is_dir():
+                path.mkdir()
+                made.append(path)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".kandiflux-"):
+            pass
+    except OSError as error:
+        failure = OutputError if error.errno in _FULL else UsageError
+        raise failure(
+            f"{folder} cannot be written to: {error.strerror or error}.",
+            expected="a folder in which files can be made",
+            hint="Choose another folder with --out. Nothing was sent.",
+        ) from error
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                path.rmdir()
