@@ -5,7 +5,6 @@ Nothing here asks a server, and a file that cannot be read offers nothing: a she
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from typing import Any
 import typer
 
 from kandiflux.errors import UsageError
-from kandiflux.json_values import as_object, is_object
+from kandiflux.json_values import as_object, is_object, parse_json
+from kandiflux.paths import expanded, is_file
+from kandiflux.safe_text import UNSAFE, one_line
 
 __all__ = ["complete_preset", "complete_server", "complete_setting", "complete_workflow"]
 
@@ -32,7 +33,7 @@ def complete_workflow(incomplete: str) -> Offers:
     offers = [(name, about) for name, about in shipped if name.startswith(incomplete)]
     folder, begun = _parts(incomplete)
     try:
-        entries = sorted(Path(folder).expanduser().iterdir() if folder else Path().iterdir())
+        entries = sorted(expanded(folder).iterdir() if folder else Path().iterdir())
     except OSError:
         return offers
     for entry in entries:
@@ -42,7 +43,7 @@ def complete_workflow(incomplete: str) -> Offers:
             offers.append((f"{folder}{entry.name}/", ""))
         elif entry.suffix.lower() in _SUFFIXES:
             offers.append((f"{folder}{entry.name}", ""))
-    return offers
+    return _safe(offers)
 
 
 def complete_server(incomplete: str) -> Offers:
@@ -54,20 +55,26 @@ def complete_server(incomplete: str) -> Offers:
     except UsageError:
         servers = Config().servers
     offers = [*((name, about.url.rpartition("@")[2]) for name, about in servers.items()), (LITE, "a lite host")]
-    return [(name, about) for name, about in offers if name.startswith(incomplete)]
+    return _safe([(name, about) for name, about in offers if name.startswith(incomplete)])
 
 
 def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
     """`NAME=` for what the workflow on the line lets one set."""
     if "=" in incomplete:
         return []
-    return [(f"{name}=", about) for name, about in _settings(_named_workflow(ctx)) if name.startswith(incomplete)]
+    settings = _settings(_named_workflow(ctx))
+    return _safe([(f"{name}=", about) for name, about in settings if name.startswith(incomplete)])
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
     """The presets of the workflow on the line."""
     about = _about(_workflow_file(_named_workflow(ctx)))
-    return [(name, "") for name in as_object(about.get("presets")) if name.startswith(incomplete)]
+    return _safe([(name, "") for name in as_object(about.get("presets")) if name.startswith(incomplete)])
+
+
+def _safe(offers: Offers) -> Offers:
+    """The shell shows and inserts them as they are: words with unsafe characters are left out."""
+    return [(word, one_line(about)) for word, about in offers if not UNSAFE.search(word) and "\n" not in word]
 
 
 def _named_workflow(ctx: typer.Context) -> object:
@@ -86,7 +93,7 @@ def _settings(workflow: object) -> Iterator[tuple[str, str]]:
     for node_id, node in file.items():
         for name, value in as_object(as_object(node).get("inputs")).items():
             if not isinstance(value, (list, dict)):
-                yield f"{node_id}.{name}", str(node.get("class_type", ""))
+                yield f"{node_id}.{name}", str(as_object(node).get("class_type", ""))
 
 
 def _workflow_file(workflow: object) -> Mapping[str, Any]:
@@ -94,13 +101,13 @@ def _workflow_file(workflow: object) -> Mapping[str, Any]:
 
     if not isinstance(workflow, str):
         return {}
-    path = Path(workflow).expanduser()
-    if not path.is_file():
+    path = expanded(workflow)
+    if not is_file(path):
         path = workflows_folder() / f"{workflow.removesuffix('.json')}.json"
     try:
         if path.suffix.lower() != ".json" or path.stat().st_size > _LARGEST:
             return {}
-        return as_object(json.loads(path.read_bytes()))
+        return as_object(parse_json(path.read_bytes()))
     except (OSError, ValueError):
         return {}
 
