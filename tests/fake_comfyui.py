@@ -52,6 +52,9 @@ class FakeComfyUI:
     websocket: bool = True
     view: str = "ok"
     """ok, missing, or truncated"""
+    refused: set[str] = field(default_factory=set)
+    """Prompt ids whose pictures are answered with the status `refusal`."""
+    refusal: int = 403
     accepted: list[str] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     interrupts: list[Any] = field(default_factory=list)
@@ -350,6 +353,8 @@ class FakeComfyUI:
     async def _view(self, request: web.Request) -> web.StreamResponse:
         if self.view == "missing":
             return web.Response(status=404)
+        if any(name in request.query["filename"] for name in self.refused):
+            return web.Response(status=self.refusal)
         if self.view == "truncated":
             response = web.StreamResponse(headers={"Content-Length": str(len(PNG))})
             await response.prepare(request)

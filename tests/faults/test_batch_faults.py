@@ -18,6 +18,7 @@ from kandiflux.batch.ledger import LEDGER, Ledger
 from kandiflux.errors import OutputError, ServerUnreachable, UsageError
 
 from tests.fake_comfyui import PNG, FakeComfyUI, prompt
+from tests.faults.proxy import Fault, Proxy
 
 WAIT = 20
 WORKFLOW = Workflow.from_data(prompt(), name="picture")
@@ -74,6 +75,49 @@ def test_whatever_becomes_of_an_answer_each_job_runs_once(
     assert summary.complete
     assert pictures(tmp_path) == ["0001.png", "0002.png", "0003.png"]
     assert widths(comfy) == {1: 1, 2: 1, 3: 1}
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 418, 500])
+def test_a_file_that_is_refused_fails_its_job_alone(comfy: FakeComfyUI, tmp_path: Path, status: int) -> None:
+    """ComfyUI refuses what a node saved outside its output folder; the server is as good as before."""
+    events: list[BatchEvent] = []
+    comfy.refusal = status
+
+    def note(event: BatchEvent) -> None:
+        events.append(event)
+        if event.kind == "sent" and event.about["index"] == 2 and not comfy.refused:
+            comfy.refused.add(event.about["attempt"])
+
+    summary = batch(comfy, tmp_path, 5).run(note)
+    again = 1 if status == 404 else 0  # what is gone from the disk is made once more
+    assert (summary.done, summary.failed) == (4 + again, 1 - again)
+    assert len(pictures(tmp_path)) == 4 + again
+    assert {event.about["state"] for event in events if event.kind == "server"} == {"up"}
+    assert sum(widths(comfy).values()) == 5 + again
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_one_refusal_of_access_does_not_condemn_a_server(comfy: FakeComfyUI, tmp_path: Path, status: str) -> None:
+    with Proxy(comfy.url).serving() as proxy:
+        proxy.next_up = {"/queue": ["", "", status], "/features": [status]}
+        proxy.newcomers = lambda: [Fault(status, "/prompt")] if len(proxy.plan) == 1 else []
+        summary = Batch(
+            WORKFLOW, JobList(axes=parse_grid(["Canvas.width=1..6"])), tmp_path, servers=[proxy.url], connect=connect,
+            pages=False, terms=Terms(patience=0.5),
+        ).run()  # fmt: skip
+    assert summary.complete
+    assert set(widths(comfy).values()) == {1}
+
+
+def test_a_server_that_refuses_every_job_is_given_up(comfy: FakeComfyUI, tmp_path: Path) -> None:
+    with Proxy(comfy.url).serving() as proxy:
+        proxy.newcomers = lambda: [Fault("403", "/prompt", times=9)]
+        with pytest.raises(ServerUnreachable, match="No server is left"):
+            Batch(
+                WORKFLOW, JobList(axes=parse_grid(["Canvas.width=1..6"])), tmp_path, servers=[proxy.url],
+                connect=connect, pages=False, terms=Terms(patience=0.5),
+            ).run()  # fmt: skip
+    assert comfy.ran == []
 
 
 def test_a_restart_that_forgets_the_jobs_has_them_run_again(comfy: FakeComfyUI, tmp_path: Path) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pickle
+import pkgutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+import kandiflux
+import pytest
 from kandiflux import errors
 from kandiflux.errors import JobInterrupted, KandifluxError, NodeFailed, ParameterError, ServerUnreachable, UsageError
 
@@ -35,3 +42,53 @@ def test_errors_become_json() -> None:
     )
     as_json = json.loads(json.dumps(error.as_dict()))
     assert (as_json["error"], as_json["prompt_id"], as_json["title"]) == ("NodeFailed", "p", "T")
+
+
+def samples() -> list[KandifluxError]:
+    """One error of each class, with everything that its constructor takes."""
+    values: dict[str, object] = {
+        "message": "Wrong.", "expected": "one", "got": "two", "hint": "Do this.", "prompt_id": "p", "refused": True,
+        "still_coming": True, "node_id": "1", "title": "T", "class_type": "C", "exception_type": "E",
+        "exception_message": "m", "traceback": ("a", "b"), "inputs": {"width": [64]},
+        "problems": [errors.NodeProblem("1", "T", "C", "k", "m", "d", "width")],
+    }  # fmt: skip
+    classes = [getattr(errors, name) for name in errors.__all__ if name != "NodeProblem"]
+    return [kind(**{name: values[name] for name in inspect.signature(kind).parameters}) for kind in classes]
+
+
+@pytest.mark.parametrize("error", samples(), ids=lambda error: type(error).__name__)
+def test_an_error_survives_pickling(error: KandifluxError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (vars(copy), str(copy), copy.args) == (vars(error), str(error), error.args)
+
+
+def raise_node_failed(number: int) -> None:
+    raise NodeFailed(
+        prompt_id=str(number), node_id="1", title="T", class_type="C", exception_type="E", exception_message="m"
+    )
+
+
+def test_an_error_comes_out_of_a_process_pool() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for number in range(2):
+            with pytest.raises(NodeFailed, match="failed: E: m") as caught:
+                pool.submit(raise_node_failed, number).result(60)
+            assert caught.value.prompt_id == str(number)
+
+
+def test_every_exception_of_the_package_can_be_pickled() -> None:
+    """Those that are not in errors.py take positional arguments only."""
+    for module in pkgutil.walk_packages(kandiflux.__path__, "kandiflux."):
+        if module.name.startswith("kandiflux.pack") or module.name.endswith("__main__"):
+            continue
+        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if not issubclass(kind, Exception) or kind.__module__ != module.name or issubclass(kind, KandifluxError):
+                continue
+            try:
+                parameters = inspect.signature(kind).parameters.values()
+            except ValueError:  # it is Exception's own
+                parameters = ()
+            error = kind(*(str(at) for at, one in enumerate(parameters) if one.kind is not one.VAR_KEYWORD))
+            copy = pickle.loads(pickle.dumps(error))
+            assert (type(copy), vars(copy), copy.args) == (kind, vars(error), error.args), kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 import time
@@ -29,6 +30,8 @@ from kandiflux.job import Job
 from kandiflux.result import Result
 
 __all__ = ["Collector", "Flight"]
+
+_log = logging.getLogger(__name__)
 
 _BROKEN_DOWNLOADS = 5
 
@@ -118,6 +121,16 @@ class Collector:
         return True
 
     def _end(self, flight: Flight) -> None:
+        attempt, books = flight.attempt, self._books
+        try:
+            self._end_or_save(flight)
+        except KandifluxError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job's fault must not end the batch
+            _log.exception("what job %d has made cannot be saved", attempt.index)
+            books.failed(attempt, OutputError(f"What the job has made cannot be saved: {error!r}."))
+
+    def _end_or_save(self, flight: Flight) -> None:
         attempt, books = flight.attempt, self._books
         try:
             result = flight.job.result(0)

@@ -53,6 +53,7 @@ _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
 _AHEAD_SECONDS, _DEEPEST = 0.1, 24
 _UNSAVED = 4
 _COLLECTORS = 2
+_DENIALS = 3
 
 
 class Lane:
@@ -92,6 +93,8 @@ class Lane:
         self._abandoned: list[str] = []
         self._uploaded: dict[tuple[Path, int, int], str] = {}
         self._handing_over = False
+        self._denials = 0
+        """How many times access was refused since a job was last taken."""
         self._refusing_since: float | None = None
         self._silent_since: float | None = None
         self._closing = threading.Event()
@@ -153,7 +156,7 @@ class Lane:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - a thread that dies unseen would have the batch wait for ever
+        except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would have the batch wait for ever
             if not self._closing.is_set():
                 self._shared.stop(error)
 
@@ -235,6 +238,7 @@ class Lane:
             self._books.failed(attempt, error, at_least=RESUBMITS)
             self._trouble(error)
         else:
+            self._denials = 0
             self._books.sent(attempt)
             self._follow(Flight(attempt, job))
 
@@ -349,10 +353,17 @@ class Lane:
 
     def _trouble(self, error: KandifluxError) -> None:
         """Something went wrong with the server: nothing more is sent until it has answered the attendant."""
-        if isinstance(error, AccessDenied):
-            self._become("unfit", error)
-        elif self.state == "up":
+        if not self._is_denied(error) and self.state == "up":
             self._become("silent", error)
+
+    def _is_denied(self, error: KandifluxError) -> bool:
+        """Counts a refusal of access; True after the third in a row: the server cannot be used then."""
+        if isinstance(error, AccessDenied):
+            self._denials += 1
+            if self._denials >= _DENIALS:
+                self._become("unfit", error)
+                return True
+        return False
 
     def _probe(self) -> None:
         if self.state == "unfit":
@@ -361,9 +372,11 @@ class Lane:
             self._prober.features()
             if self.state != "up":
                 self._return()
-        except (AccessDenied, UsageError) as error:
+        except UsageError as error:
             self._become("unfit", error)
         except (ServerUnreachable, ServerError) as error:
+            if self._is_denied(error):
+                return
             # A lost answer, or a gateway that says "busy", is a connection: the server may be at work.
             if isinstance(error, ServerUnreachable) and error.refused:
                 self._refused(error)

@@ -71,14 +71,20 @@ class Refused(Exception):
     """A request that is not carried out. `status` is the HTTP status of the answer, `body` its JSON if it has one."""
 
     def __init__(self, status: int, reason: str, body: Any = None) -> None:
-        super().__init__(reason)
+        super().__init__(status, reason, body)  # all of them, so that it can be pickled
         self.status = status
         self.body = body
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer what a handler raises: a client's error with 4xx and a line in the log, ours with 500 and a traceback."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        # Nobody needs it. A few kB can unpack to gigabytes, and aiohttp leaves a handler waiting if they do not unpack.
+        return web.Response(status=415, text="Content-Encoding: expected the body as it is.")
     try:
         return await handler(request)
     except (web.HTTPException, ConnectionError):
