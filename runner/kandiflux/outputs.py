@@ -56,6 +56,8 @@ _TEXT_SUFFIXES = (".svg", ".json")
 _TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 _LONGEST_NAME = 180
+_NOT_IN_NAMES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: controls, formats, halves of characters, what is not assigned, and separators of lines."""
 
 
 class FileSource(Protocol):
@@ -200,7 +202,7 @@ def _text(value: object) -> str:
 def safe_name(name: str) -> str:
     """One path component that every file system takes: no separators, no control characters, not too long."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
-    name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char).startswith("C") else char for char in name)
+    name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char) in _NOT_IN_NAMES else char for char in name)
     name = name.strip(" .")
     # A name that begins with "-" reads as an option to most programs.
     if not name or name.startswith("-") or _RESERVED.match(name):
