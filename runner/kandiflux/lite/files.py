@@ -26,6 +26,7 @@ __all__ = ["Sent", "upload", "view"]
 _DEFAULT_QUALITY = 90
 _NO_NAME = re.compile(r"[\\\x00-\x1f\x7f]|^[A-Za-z]:|(^|/)\.{0,2}$")
 """Not in an upload's name: backslashes, control characters, a drive letter, a last part that is empty, "." or ".."."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Value = TypeVar("Value")
 
@@ -62,13 +63,14 @@ def upload(folders: Folders, form: Form, is_mask: bool) -> dict[str, str]:
 
 def _upload_path(root: Path, subfolder: str, name: str) -> Path:
     """Where an upload goes: below `root`, and never `root` itself, whose free name would lie beside it."""
-    if _NO_NAME.search(name) or (os.name == "nt" and ":" in name):
-        raise Refused(400, f"{name[:200]!r} is not a name for an uploaded file")
+    if _NO_NAME.search(name) or _CONTROL.search(subfolder) or (os.name == "nt" and ":" in name):
+        raise Refused(400, f"{name[:200]!r} in {subfolder[:200]!r} is not a name for an uploaded file")
     try:
         path = inside(root, subfolder, name)
     except OutsideFolder as error:
         raise Refused(400, str(error)) from error
-    if not path.parent.is_relative_to(root):
+    # A folder, or a named pipe: opening that would wait for its reader for ever.
+    if not path.parent.is_relative_to(root) or (path.exists() and not path.is_file() and not path.is_dir()):
         raise Refused(400, f"{name[:200]!r} is not a name for an uploaded file")
     return path
 

@@ -5,7 +5,9 @@ A prompt is {node id: {"class_type": …, "inputs": {name: constant or [node id,
 
 from __future__ import annotations
 
+import heapq
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -76,39 +78,50 @@ class Schedule:
         self._prompt = prompt
         self._classes = classes
         self._cached = cached
-        # Insertion order matters: among equals, the node that was added first runs first.
         self._waits_for: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
+        # Among equals, the node that was added first runs first.
+        self._place: dict[str, int] = {}
+        self._added = itertools.count()
+        self._ready: list[tuple[int, int, str]] = []
         self._lazy: dict[str, frozenset[str]] = {}
         for node_id in outputs:
             self._add(node_id)
+        self._find_ready()
 
     def __bool__(self) -> bool:
         return bool(self._waits_for)
 
     def pick(self) -> str:
-        """The node to run next: outputs and coroutines first, then what lies nearest before an output."""
-        ready = [node_id for node_id, waits in self._waits_for.items() if not waits]
-        if not ready:
+        """The node to run next: outputs and coroutines first, then the nodes nearest before an output."""
+        if not self._ready:
             raise GraphError("the prompt's nodes wait for each other")
-        for node_id in ready:
-            if self._is_output(node_id) or self._is_async(node_id):
-                return node_id
-        for node_id in ready:
-            if any(self._is_output(user) for user in self._users.get(node_id, ())):
-                return node_id
-        for node_id in ready:
-            if any(
-                self._is_output(last) for user in self._users.get(node_id, ()) for last in self._users.get(user, ())
-            ):
-                return node_id
-        return ready[0]
+        return heapq.heappop(self._ready)[2]
+
+    def _find_ready(self) -> None:
+        self._ready = [self._ranked(node_id) for node_id, waits in self._waits_for.items() if not waits]
+        heapq.heapify(self._ready)
+
+    def _ranked(self, node_id: str) -> tuple[int, int, str]:
+        """A ready node with its place in the order. Its users, on which it depends, do not end before it does."""
+        users = self._users.get(node_id, ())
+        if self._is_output(node_id) or self._is_async(node_id):
+            rank = 0
+        elif any(self._is_output(user) for user in users):
+            rank = 1
+        elif any(self._is_output(last) for user in users for last in self._users.get(user, ())):
+            rank = 2
+        else:
+            rank = 3
+        return rank, self._place[node_id], node_id
 
     def done(self, node_id: str) -> None:
-        """The node has run, and nothing waits for it any more."""
+        """The node that was picked has run, and nothing waits for it any more."""
         del self._waits_for[node_id]
         for user in self._users.pop(node_id, ()):
             self._waits_for[user].discard(node_id)
+            if not self._waits_for[user]:
+                heapq.heappush(self._ready, self._ranked(user))
 
     def require(self, node_id: str, input_name: str) -> None:
         """Run what is linked to this lazy input before `node_id`."""
@@ -118,6 +131,7 @@ class Schedule:
         if not is_link(inputs[input_name]):
             raise GraphError(f"Node {node_id} needs its input {input_name}, but that is a constant")
         self._wait(node_id, inputs[input_name][0])
+        self._find_ready()  # new users can change the order
 
     def _add(self, node_id: str) -> None:
         stack = [node_id]
@@ -127,6 +141,7 @@ class Schedule:
             if current in self._waits_for:
                 continue
             self._waits_for[current] = set()
+            self._place[current] = next(self._added)
             node = self._prompt[current]
             for name, value in node["inputs"].items():
                 if not is_link(value) or value[0] not in self._prompt:

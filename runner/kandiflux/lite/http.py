@@ -84,7 +84,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Answer what a handler raises: a client's error with 4xx and a line in the log, ours with 500 and a traceback."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # Nobody needs it. A few kB can unpack to gigabytes, and aiohttp leaves a handler waiting if they do not unpack.
-        return web.Response(status=415, text="Content-Encoding: expected the body as it is.")
+        answer = web.Response(status=415, text="Content-Encoding: expected the body as it is.")
+        answer.force_close()
+        return answer
     try:
         return await handler(request)
     except (web.HTTPException, ConnectionError):

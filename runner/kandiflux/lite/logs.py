@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 __all__ = ["OneLineErrors", "Sparingly", "loop_error_handler"]
 
@@ -52,13 +53,13 @@ def loop_error_handler() -> Any:
 
 
 class OneLineErrors(logging.Filter):
-    """For aiohttp's server log: a malformed HTTP message is the client's error, and one line without a traceback."""
+    """For aiohttp's server log: a malformed or cut HTTP message is the client's error, and one line, no traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record; shorten those."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.msg, record.args = "A request is not valid HTTP: %.300s", (str(error),)
+        if isinstance(error, (HttpProcessingError, RequestPayloadError, ConnectionError)):
+            record.msg, record.args = "A request cannot be read: %.300s", (" ".join(str(error).split()),)
             record.exc_info = record.exc_text = None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True

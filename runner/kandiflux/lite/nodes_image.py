@@ -56,7 +56,7 @@ class _ReadsImage:
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
         try:
-            found = cls.folders.input_file(image).exists()
+            found = cls.folders.input_file(image).is_file()  # not a named pipe, which would block
         except OutsideFolder:
             found = False
         return found or f"Invalid image file: {image}"

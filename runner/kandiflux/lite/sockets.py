@@ -46,7 +46,8 @@ class Sockets:
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
         """Send a frame of text to one client, or to all."""
-        self._post(_text(event, data), client_id)
+        if self._has(client_id):
+            self._post(_text(event, data), client_id)
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
         """Whether the client asked for previews that carry node and prompt ids."""
@@ -55,6 +56,8 @@ class Sockets:
 
     def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
         """Send a preview picture, encoded in the calling thread, so that the event loop is not blocked."""
+        if not self._has(client_id):
+            return
         image_format, picture, longest_side = preview
         encoded = _encoded(picture, image_format, longest_side)
         if metadata is None:
@@ -115,6 +118,10 @@ class Sockets:
                 connection.features = as_object(data.get("data"))
                 connection.post(_text("feature_flags", self._features))
             first = False
+
+    def _has(self, client_id: str | None) -> bool:
+        """Whether anybody gets such a frame: encoding it takes time."""
+        return client_id in self._connections if client_id is not None else bool(self._connections)
 
     def _post(self, frame: Frame, client_id: str | None) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -118,7 +118,7 @@ class UserData:
 
     def _free(self, name: str, overwrite: bool) -> Path:
         path = self._path(name)
-        if path == self.folder or path.is_dir():
+        if path == self.folder or path.is_dir() or any(ord(letter) < 32 for letter in name):
             raise Refused(400, f"{name[:200]!r} is not a name for a file")
         if path.exists() and not overwrite:
             raise Refused(409, "File already exists")
