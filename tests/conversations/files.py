@@ -137,6 +137,53 @@ def images_are_composited_alike(client: Recorder) -> None:
 
 
 @scenario
+def pictures_are_changed_alike(client: Recorder) -> None:
+    picture = Image.new("RGB", (24, 20))
+    picture.putdata([(x * 10, y * 12, (x * y) % 256) for y in range(20) for x in range(24)])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    client.quietly("POST", "/upload/image", files={"image": ("changed.png", buffer.getvalue())})
+    image: Json = {"image": ["load", 0]}
+    pad = {"left": 8, "top": 0, "right": 16, "bottom": 8}
+    changes: dict[str, Json] = {
+        "inverted": node("ImageInvert", **image),
+        "smaller": node("ImageScaleBy", **image, upscale_method="lanczos", scale_by=0.55),
+        "cropped": node("ImageCrop", **image, width=9, height=50, x=3, y=4),
+        "cropped outside": node("ImageCrop", **image, width=9, height=9, x=300, y=400),
+        "padded": node("ImagePadForOutpaint", **image, **pad, feathering=7),
+        "padded hard": node("ImagePadForOutpaint", **image, **pad, feathering=40),
+        "repeated": node("RepeatImageBatch", **image, amount=2),
+        "picked": node("ImageFromBatch", image=["repeated", 0], batch_index=7, length=3),
+        "flipped": node("ImageFlip", **image, flip_method="x-axis: vertically"),
+        "mirrored": node("ImageFlip", **image, flip_method="y-axis: horizontally"),
+        "turned": node("ImageRotate", **image, rotation="90 degrees"),
+        "turned back": node("ImageRotate", **image, rotation="270 degrees"),
+    }
+    masks: dict[str, Json] = {
+        "solid": node("SolidMask", value=0.25, width=5, height=3),
+        "inverted mask": node("InvertMask", mask=["solid", 0]),
+        "blue": node("ImageToMask", **image, channel="blue"),
+    }
+    prompt: Json = {"load": node("LoadImage", image="changed.png"), **changes, **masks}
+    shown = [[name, 0] for name in changes] + [[f"{name} shown", 0] for name in (*masks, "edge", "hard edge")]
+    for name, source in [
+        *((name, [name, 0]) for name in masks),
+        ("edge", ["padded", 1]),
+        ("hard edge", ["padded hard", 1]),
+    ]:
+        prompt[f"{name} shown"] = node("MaskToImage", mask=source)
+    for number, source in enumerate(shown):
+        prompt[f"save {number}"] = node("SaveImage", images=source, filename_prefix=f"changed/{number:02}")
+    ran = client.run(prompt)
+    assert ran.history["status"]["status_str"] == "success"
+    sizes = []
+    for number in range(len(shown)):
+        sizes += [client.picture(image).size for image in ran.history["outputs"][f"save {number}"]["images"]]
+    assert sizes[:5] == [(24, 20), (13, 11), (9, 16), (1, 1), (48, 28)]
+    client.log = [entry for entry in client.log if "picture" in entry]
+
+
+@scenario
 def masks_are_loaded_from_each_channel(client: Recorder) -> None:
     client.quietly("POST", "/upload/image", files={"image": ("channels.png", png((51, 102, 153, 204)))})
     client.quietly("POST", "/upload/image", files={"image": ("grey.png", png((90,), mode="L"))})

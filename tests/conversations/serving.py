@@ -173,7 +173,9 @@ def requests_from_other_sites_are_refused(client: Recorder) -> None:
 
 
 CORE = ["LoadImage", "LoadImageMask", "SaveImage", "PreviewImage", "ImageScale", "EmptyImage", "ImageBatch"]
-CORE += ["ImageCompositeMasked", "PreviewAny"]
+CORE += ["ImageCompositeMasked", "PreviewAny", "ImageInvert", "ImageScaleBy", "ImageCrop", "ImagePadForOutpaint"]
+CORE += ["RepeatImageBatch", "ImageFromBatch", "ImageFlip", "ImageRotate", "InvertMask", "SolidMask", "MaskToImage"]
+CORE += ["ImageToMask"]
 CORE += [f"Primitive{kind}" for kind in ("Int", "Float", "String", "StringMultiline", "Boolean")]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kandiflux.lite import nodes_image, nodes_preview, nodes_primitive, seam
+from kandiflux.lite import nodes_image, nodes_preview, nodes_primitive, nodes_transform, seam
 from kandiflux.lite.editor import Editor
 from kandiflux.lite.execute import Executor
 from kandiflux.lite.folders import Folders
@@ -56,8 +56,11 @@ class Host(seam.Seam):
         self.sockets = Sockets(self.features)
         self.interrupt = Interrupt()
         self.jobs = JobQueue(self._jobs_changed, self.interrupt)
-        classes = {**nodes_image.image_nodes(folders), **nodes_primitive.CLASSES, **nodes_preview.CLASSES}
-        titles = {**nodes_image.DISPLAY_NAMES, **nodes_primitive.DISPLAY_NAMES, **nodes_preview.DISPLAY_NAMES}
+        others = (nodes_transform, nodes_primitive, nodes_preview)
+        classes, titles = nodes_image.image_nodes(folders), dict(nodes_image.DISPLAY_NAMES)
+        for module in others:
+            classes.update(module.CLASSES)
+            titles.update(module.DISPLAY_NAMES)
         self.registry = Registry(classes, titles)
         self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
         self.packs: list[Path] = []

@@ -23,9 +23,10 @@ from kandiflux.lite.pictures import open_picture
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DISPLAY_NAMES", "image_nodes"]
+__all__ = ["DISPLAY_NAMES", "MAX_SIDE", "UPSCALE_METHODS", "image_nodes", "scale"]
 
-_MAX_SIDE = 16384
+MAX_SIDE = 16384
+UPSCALE_METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
 
 DISPLAY_NAMES = {
     "LoadImage": "Load Image",
@@ -169,11 +170,11 @@ class ImageScale:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 512, "min": 0, "max": _MAX_SIDE, "step": 1}
+        side = {"default": 512, "min": 0, "max": MAX_SIDE, "step": 1}
         return {
             "required": {
                 "image": ("IMAGE",),
-                "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],),
+                "upscale_method": (UPSCALE_METHODS,),
                 "width": ("INT", side),
                 "height": ("INT", side),
                 "crop": (["disabled", "center"],),
@@ -187,7 +188,7 @@ class ImageScale:
         # A side of 0 keeps the proportions.
         width = width or max(1, round(old_width * height / old_height))
         height = height or max(1, round(old_height * width / old_width))
-        return (_scale(image, width, height, upscale_method, crop == "center"),)
+        return (scale(image, width, height, upscale_method, crop == "center"),)
 
 
 class ImageBatch:
@@ -203,7 +204,7 @@ class ImageBatch:
         import torch
 
         if image1.shape[1:] != image2.shape[1:]:
-            image2 = _scale(image2, image1.shape[2], image1.shape[1], "bilinear", centre=True)
+            image2 = scale(image2, image1.shape[2], image1.shape[1], "bilinear", centre=True)
         return (torch.cat((image1, image2)),)
 
 
@@ -215,7 +216,7 @@ class ImageCompositeMasked:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        place = {"default": 0, "min": 0, "max": _MAX_SIDE, "step": 1}
+        place = {"default": 0, "min": 0, "max": MAX_SIDE, "step": 1}
         return {
             "required": {
                 "destination": ("IMAGE",),
@@ -264,7 +265,7 @@ class EmptyImage:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 512, "min": 1, "max": _MAX_SIDE, "step": 1}
+        side = {"default": 512, "min": 1, "max": MAX_SIDE, "step": 1}
         return {
             "required": {
                 "width": ("INT", side),
@@ -340,7 +341,7 @@ def _metadata(prompt: dict[str, Any] | None, extra: dict[str, Any] | None) -> Pn
     return info
 
 
-def _scale(image: Tensor, width: int, height: int, method: str, centre: bool) -> Tensor:
+def scale(image: Tensor, width: int, height: int, method: str, centre: bool) -> Tensor:
     """`image` [B,H,W,C] at the new size; `centre` cuts it to the new proportions first."""
     import torch
 
