@@ -35,6 +35,8 @@ MODEL_KINDS = (
 
 MODEL_SUFFIXES = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 
+_MOST_FOLDERS = 100
+
 mimetypes.add_type("image/webp", ".webp")
 
 
@@ -117,6 +119,8 @@ def inside(folder: Path, *names: str) -> Path:
         os.fsencode(path)
     except (ValueError, RuntimeError) as error:  # a null character, a lone surrogate, a loop of links
         raise OutsideFolder(f"{str(names)[:200]} is not a file name: {error}") from error
+    if len(path.parts) > len(folder.parts) + _MOST_FOLDERS:  # Path.mkdir makes them by recursion
+        raise OutsideFolder(f"{str(path)[:200]} has too many folders; the most are {_MOST_FOLDERS}")
     if not path.is_relative_to(folder):
         raise OutsideFolder(f"{str(Path(*names))!r} leads out of the folder {folder.name!r}")
     return path

@@ -115,9 +115,9 @@ class Host(seam.Seam):
         loop.set_exception_handler(loop_error_handler())
         logging.getLogger("aiohttp.server").addFilter(OneLineErrors())
         self.sockets.attach(loop)
-        runner = web.AppRunner(application(self, names, self.editor), access_log=None)
+        runner = web.AppRunner(application(self, names, self.editor), access_log=None, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, address, port, shutdown_timeout=1)
+        site = web.TCPSite(runner, address, port)
         await site.start()
         ended = threading.Event()
 
