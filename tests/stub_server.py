@@ -40,6 +40,9 @@ class StubServer:
     """What each job shows in its history."""
 
     status: dict[str, Any] = field(default_factory=lambda: {"status_str": "success", "completed": True, "messages": []})
+    holding: bool = False
+    """Jobs run, and do not end until one is interrupted."""
+
     asked: list[str] = field(default_factory=list)
     posted: dict[str, Any] = field(default_factory=dict)
     """Prompts that were taken, by id."""
@@ -72,8 +75,9 @@ class StubServer:
             if path == "/prompt":
                 self.posted[body["prompt_id"]] = body
                 return {"prompt_id": body["prompt_id"], "number": 1, "node_errors": {}}
+            self.holding = self.holding and path != "/interrupt"
             return Answer({}, 200 if path in ("/queue", "/interrupt", "/free") else 404)
-        if path.startswith("/history"):
+        if path.startswith("/history") and not self.holding:
             entries = {
                 job: {"prompt": [0, job, body["prompt"], {}, []], "outputs": self.outputs, "status": self.status}
                 for job, body in self.posted.items()
@@ -85,9 +89,12 @@ class StubServer:
             "/system_stats": {"system": {"comfyui_version": "0.3.64"}, "devices": []},
             "/features": {},
             "/embeddings": [],
-            "/queue": {"queue_running": [], "queue_pending": []},
+            "/queue": {
+                "queue_running": [[1, job, {}, {}, []] for job in self.posted if self.holding],
+                "queue_pending": [],
+            },
             "/view": Answer(PNG, content_type="image/png"),
-        }.get(path, Answer({}, 404))
+        }.get(path, Answer({}, 200 if path.startswith("/history") else 404))
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:

@@ -97,6 +97,12 @@ class Client:
         """The server's base address."""
         return self.server.url
 
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that are being submitted, or have not ended."""
+        with self._lock:
+            return list(dict.fromkeys(self._jobs.values()))
+
     def close(self) -> None:
         """Ends the connection. Jobs go on on the server; nobody follows them any more."""
         self._closed = True

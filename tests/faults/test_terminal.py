@@ -184,7 +184,8 @@ def test_a_server_that_is_not_a_comfyui_is_told_shortly_with_exit_code_3(
     "line",
     ["run plain.json", "run plain.json --json", "params plain.json", "workflows", "doctor unknown.json", "queue",
      "check unknown.json", "convert unknown.json", "prompt lint masterpiece,кот",
-     "prompt compose --subject лиса", "run кот", "batch plain.json --grid 1.width=8 --name кот_{index}", "run plain.json --out кот", "servers"],
+     "prompt compose --subject лиса", "run кот", "servers",
+     "batch plain.json --grid 1.width=8 --name кот_{index}", "run plain.json --out кот"],
 )  # fmt: skip
 def test_no_output_encoding_fails(line: str, encoding: str, stub: StubServer, files: Path) -> None:
     text = (files / "plain.json").read_text()

@@ -25,6 +25,7 @@ from kandiflux.weights.workflow_models import embeddings_in, needed_models
 from kandiflux.workflow import Workflow, shipped_workflows
 from typer.testing import CliRunner
 
+from tests.commands import default_signals
 from tests.file_server import FileServer, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,7 +267,12 @@ def test_a_folder_that_is_no_comfyui_is_exit_code_2(tmp_path: Path) -> None:
     assert pull(workflow(tmp_path), "--comfyui", tmp_path / "nowhere").exit_code == 2
 
 
-def test_ctrl_c_leaves_what_the_same_command_goes_on_from(tmp_path: Path, comfyui: Path, server: FileServer) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_what_the_same_command_goes_on_from(
+    name: str, tmp_path: Path, comfyui: Path, server: FileServer
+) -> None:
+    number = signal.Signals[name]
     content = CONTENT * 20
     file = workflow(tmp_path, loader(model("x.pt", server.add("/x", content, pace=8e5), content)))
     command = [
@@ -287,13 +293,14 @@ def test_ctrl_c_leaves_what_the_same_command_goes_on_from(tmp_path: Path, comfyu
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=default_signals,
     )
     deadline = time.monotonic() + 30
     while server.sent_so_far < 500_000 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, errors = process.communicate(timeout=20)
-    assert (process.returncode, said) == (130, ""), errors
+    assert (process.returncode, said) == (128 + number, ""), errors
     assert "Stopped" in errors
     assert "Traceback" not in errors
     server.files["/x"].pace = None

@@ -50,6 +50,7 @@ _OWN_PATIENCE = 5.0
 _TICK = 0.5
 _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
+_CLOSE_SECONDS = 10.0
 _SILENT_SECONDS = 30.0
 """How long a batch that is asked to stop waits for a server that shows no sign of having a job."""
 
@@ -296,7 +297,7 @@ class Batch:
 
     def _close_lanes(self) -> None:
         """All at once: each may wait for a request that is not answered."""
-        closing = [threading.Thread(target=lane.close, daemon=True) for lane in self._lanes]
+        closing = [threading.Thread(target=lane.close, args=(_CLOSE_SECONDS,), daemon=True) for lane in self._lanes]
         for thread in closing:
             thread.start()
         for thread in closing:

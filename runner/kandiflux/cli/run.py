@@ -235,7 +235,19 @@ class _Order:
         self.job = None
         prompt = self._prepare(client, workflow)
         follow = partial(self._follow, client, Saver(self.out))
-        run_to_the_end(client, prompt, follow, front=self.front, retry_oom=self.retry_oom, on_lost=self.on_lost.value)
+        try:
+            run_to_the_end(
+                client, prompt, follow, front=self.front, retry_oom=self.retry_oom, on_lost=self.on_lost.value
+            )
+        except (JobTimeout, KeyboardInterrupt) as ended:
+            jobs = client.jobs
+            if jobs and isinstance(ended, Interrupted):
+                print_message("Cancelling the job on the server; a second signal (Ctrl-C) leaves at once.")
+            # The end of the job is still to be seen.
+            client.server.deadline = None
+            for job in jobs:
+                _cancel(job, client.url)
+            raise
 
     def _seconds_left(self) -> float | None:
         return None if self.timeout is None else self.begun + self.timeout + _LATE_SECONDS - time.monotonic()
@@ -281,22 +293,14 @@ class _Order:
             follow, job, client.server, saver, timeout=self._seconds_left(), sidecar=self.sidecar,
             own_host=self.own_host,
         )  # fmt: skip
-        try:
-            if self.json_lines:
-                return show(JsonLines())
-            if self.quiet or not sys.stderr.isatty():
-                if not self.quiet:
-                    print_message(f"queued as {job.prompt_id} on {client.url}")
-                return show(Plain(quiet=self.quiet))
-            with live_display(job.prompt) as display:
-                return show(display)
-        except (JobTimeout, KeyboardInterrupt) as ended:
-            if isinstance(ended, Interrupted):
-                print_message("Cancelling the job on the server; a second signal (Ctrl-C) leaves at once.")
-            # The end of the job is still to be seen.
-            client.server.deadline = None
-            _cancel(job, client.url)
-            raise
+        if self.json_lines:
+            return show(JsonLines())
+        if self.quiet or not sys.stderr.isatty():
+            if not self.quiet:
+                print_message(f"queued as {job.prompt_id} on {client.url}")
+            return show(Plain(quiet=self.quiet))
+        with live_display(job.prompt) as display:
+            return show(display)
 
 
 def _cancel(job: Job, url: str) -> None:
