@@ -95,7 +95,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.info("%s %.200r: %s %.500s", request.method, request.path, refused.status, refused)
         if refused.body is not None:
             return json_answer(refused.body, refused.status)
-        return web.Response(status=refused.status, text=str(refused))
+        # A name may hold half of a surrogate pair.
+        text = str(refused).encode("utf-8", "backslashreplace").decode()
+        return web.Response(status=refused.status, text=text)
     except (HttpProcessingError, web.RequestPayloadError) as error:
         return web.Response(status=400, text=f"The body cannot be read: {error}")
     except OSError as error:
