@@ -239,4 +239,9 @@ def test_the_doctor_looks_for_what_a_workflow_needs() -> None:
     ended = kandiflux("doctor", "odd.json")
     assert ended.exit_code == 2
     assert "fail\todd" in ended.stdout
+    missing = {str(number): {"class_type": f"NoSuch{number % 2}", "inputs": {}} for number in range(9)}
+    file.write_text(json.dumps(missing))
+    lines = [line for line in kandiflux("doctor", "odd.json").stdout.splitlines() if "NoSuch" in line]
+    assert len(lines) == 1
+    assert "2 node classes are missing: NoSuch0, NoSuch1" in lines[0]
     assert kandiflux("doctor", "--server", "http://127.0.0.1:9").exit_code == 3

@@ -16,6 +16,9 @@ from kandiflux.errors import InvalidPrompt, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECT_INFO = json.loads((ROOT / "tests" / "data" / "object_info.json").read_text())
+BOMB = "jobs:\n- x0: &x0 [y]\n" + "".join(f"  x{n}: &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 60))
+"""Of 2^59 values, if it is written out."""
+
 PLAIN = Workflow.load(ROOT / "tests" / "data" / "empty_image.json")
 
 
@@ -71,6 +74,20 @@ def test_lines_of_a_file_are_values(tmp_path: Path) -> None:
         read_lines(file)
 
 
+def test_what_looks_like_the_end_of_a_line_inside_a_text_is_not_one(tmp_path: Path) -> None:
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg"
+    listed = json.dumps({"prompt": odd}, ensure_ascii=False)
+    for name, text in (
+        ("a.jsonl", f"{listed}\n"),
+        ("a.ndjson", f"{listed}\r\n{listed}"),
+        ("a.csv", f"prompt\n{odd}\n"),
+    ):
+        (tmp_path / name).write_text(text, "utf-8", newline="")
+        assert {row.values["prompt"] for row in read_jobs(tmp_path / name)} == {odd}
+    (tmp_path / "prompts.txt").write_text(f"{odd}\nsecond\n", "utf-8")
+    assert read_lines(tmp_path / "prompts.txt") == [odd, "second"]
+
+
 # Files
 
 
@@ -110,6 +127,10 @@ def test_job_files(tmp_path: Path, name: str, text: str) -> None:
         ("a.yaml", "a: [", "not valid YAML"),
         ("a.yaml", "- !!python/object/apply:os.system ['true']", "not valid YAML"),
         ("a.txt", "x", "unknown kind"),
+        ("a.jsonl", "[" * 100_000, "line 1 is not valid JSON"),
+        ("a.json", "[" * 100_000, "not valid JSON"),
+        ("a.yaml", "[" * 10_000, "nested too deep"),
+        ("a.yaml", BOMB, "no plain value"),
     ],
 )
 def test_files_that_hold_no_jobs(tmp_path: Path, name: str, text: str, said: str) -> None:

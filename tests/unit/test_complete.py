@@ -54,6 +54,14 @@ def test_parameters_of_the_workflow_on_the_line(tmp_path: Path) -> None:
     api = {"3": {"class_type": "KSampler", "inputs": {"seed": 1, "model": ["1", 0]}}}
     (tmp_path / "api.json").write_text(json.dumps(api))
     assert offered("kandiflux run api.json --set ") == ["3.seed="]
+    strange = {
+        "a\x1b]0;x\x07": {"class_type": "X\x1b", "inputs": {"b": 1}},
+        "4": {"class_type": "\x9b", "inputs": {"c": 2}},
+    }
+    (tmp_path / "api.json").write_text(json.dumps({**strange, "5": 3}))
+    assert offered("kandiflux run api.json --set ") == ["4.c="]
+    (tmp_path / "api.json").write_text("[" * 100_000)
+    assert offered("kandiflux run api.json --set ") == []
     (tmp_path / "api.json").write_text("damaged")
     assert offered("kandiflux run api.json --set ") == []
 

@@ -157,6 +157,16 @@ def test_a_state_file_that_is_damaged_is_no_state(folder: Path) -> None:
     assert not lives(one)
 
 
+def test_a_state_file_that_disappears_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process stops its ComfyUI while we look."""
+    one, _ = start(folder)
+    gone = Path(os.environ["KANDIFLUX_HOME"]) / "comfyui" / "gone.json"
+    real = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [*real(self, pattern), gone])
+    assert running() == [one]
+    stop(one)
+
+
 def test_no_comfyui_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no ComfyUI in .*"):
         start(tmp_path)

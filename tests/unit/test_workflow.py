@@ -117,6 +117,64 @@ def test_a_workflow_narrows_a_range() -> None:
         Workflow.load(FILE).prompt(OBJECT_INFO, {"width": 600})
 
 
+MULTIPLES = {
+    "said": (["INT", {"default": 512, "min": 64, "max": 4096, "step": 64, "tooltip": "In pixels, a multiple of 64."}]),
+    "rounded": (["INT", {"default": 512, "min": 0, "step": 64, "tooltip": "In pixels; rounded to a multiple of 64."}]),
+    "arrows": (["INT", {"default": 512, "min": 0, "step": 64}]),
+    "other": (["INT", {"default": 512, "step": 8, "tooltip": "Best if larger, a multiple of 64."}]),
+    "float": (["FLOAT", {"default": 1.0, "step": 0.5}]),
+}
+
+
+def sized(description: str = "") -> Workflow:
+    """A node with each kind of input; the parameter `width` sets `arrows`."""
+    editor = {
+        "nodes": [{"id": 1, "type": "Sized", "inputs": [], "outputs": [], "widgets_values": [512, 512, 512, 512, 1.0]}],
+        "links": [],
+        "extra": {"kandiflux": {"parameters": {"width": {"node": "1", "input": "arrows", "description": description}}}},
+    }
+    return Workflow.from_data(editor)
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "value", "hint"),
+    [
+        ("1.said", "", "100", "Use 64 or 128."),
+        ("1.said", "", "4095", "Use 4032 or 4096."),
+        ("width", "Width in pixels, a multiple of 64.", "100", "Use 64 or 128."),
+        ("width", "Width in pixels, a multiple of 64.", 100.0, "Use 64 or 128."),
+        ("width", "Width in pixels, a multiple of 64. 1024 is best.", 1, "Use 0 or 64."),
+        ("1.said", "", "128", None),
+        ("1.rounded", "", "100", None),
+        ("1.arrows", "", "100", None),
+        ("1.other", "", "100", None),
+        ("1.float", "", "0.3", None),
+        ("width", "Width in pixels; rounded to a multiple of 64.", "100", None),
+        ("width", "", "100", None),
+    ],
+)
+def test_a_multiple_is_required_only_if_the_workflow_or_the_node_says_so(
+    name: str, description: str, value: Any, hint: str | None
+) -> None:
+    object_info = {"Sized": {"input": {"required": MULTIPLES}, "output": [], "output_node": True}}
+    if hint is None:
+        sized(description).prompt(object_info, {name: value})
+        return
+    with pytest.raises(ParameterError, match="must be a multiple of 64") as refused:
+        sized(description).prompt(object_info, {name: value})
+    assert (refused.value.hint, refused.value.exit_code) == (hint, 2)
+
+
+@pytest.mark.parametrize("bound", [float("inf"), float("-inf"), float("nan"), 10**400, "many", None, [1], True])
+def test_bounds_that_are_not_numbers_are_not_heeded(bound: Any) -> None:
+    object_info = copy.deepcopy(OBJECT_INFO)
+    for name in ("seed", "steps"):
+        object_info["KSampler"]["input"]["required"][name][1].update(min=bound, max=bound)
+    workflow = Workflow.from_data(copy.deepcopy(SAMPLER))
+    seed = workflow.prompt(object_info, {"4.seed": "random", "4.steps": 1}, check=False).values["4.seed"]
+    assert isinstance(seed, int)
+
+
 def test_a_random_seed_is_reported() -> None:
     workflow = Workflow.from_data(copy.deepcopy(SAMPLER))
     assert workflow.seed_parameters(OBJECT_INFO) == ["4.seed"]
@@ -197,8 +255,24 @@ def test_a_png_without_a_workflow(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(WorkflowError, match="no file and no shipped workflow 'nothing_like_it'"):
+    with pytest.raises(WorkflowError, match="no file and no shipped workflow 'nothing_like_it'") as missing:
         Workflow.load("nothing_like_it")
+    assert len(str(missing.value)) < 300
+    with pytest.raises(WorkflowError, match="Did you mean 'kandinsky22_pocket_text_to_image'"):
+        Workflow.load("kandinsky22_pocket_text_to_imag")
+    for name in ("nowhere.json", "folder/flux_dev", "a" * 1000 + ".json", "a\n" * 200):
+        with pytest.raises(WorkflowError, match="There is no file"):
+            Workflow.load(name)
+
+
+def test_a_class_that_the_server_lacks_is_named_where_its_input_is_asked_for() -> None:
+    api = {"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}, "_meta": {"title": "Prompt"}}}
+    editor = {"nodes": [{"id": 6, "type": "CLIPTextEncode", "inputs": [], "widgets_values": ["a"]}], "links": [],
+              "extra": {"kandiflux": {"parameters": {"prompt": {"node": "6", "input": "text"}}}}}  # fmt: skip
+    for workflow in (Workflow.from_data({"prompt": api, "workflow": editor}), Workflow.from_data(editor)):
+        with pytest.raises(ParameterError, match="no node class CLIPTextEncode") as refused:
+            workflow.parameters({})
+        assert "--server" in str(refused.value)
 
 
 def test_what_can_be_set_is_listed() -> None:

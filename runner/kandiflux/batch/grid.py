@@ -51,7 +51,8 @@ def read_lines(path: Path) -> list[str]:
         text = path.expanduser().read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    lines = [line.strip() for line in text.splitlines()]
+    # Not splitlines, which takes U+2028 and others for the end of a line.
+    lines = [line.strip() for line in text.split("\n")]
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise UsageError(f"{path} holds no line.", expected="one value a line; lines that begin with # are left out")
