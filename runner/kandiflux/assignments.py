@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-
 from kandiflux.errors import UsageError
+from kandiflux.paths import expanded
 
 __all__ = ["parse_assignments", "parse_headers"]
 
@@ -46,7 +45,7 @@ def _value(name: str, value: str) -> str:
         return value[1:]
     if not value.startswith("@"):
         return value
-    path = Path(value[1:]).expanduser()
+    path = expanded(value[1:])
     try:
         return path.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
+from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, UsageError, WorkflowError
 from kandiflux.workflow import Workflow
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -173,6 +175,42 @@ def test_bounds_that_are_not_numbers_are_not_heeded(bound: Any) -> None:
     workflow = Workflow.from_data(copy.deepcopy(SAMPLER))
     seed = workflow.prompt(object_info, {"4.seed": "random", "4.steps": 1}, check=False).values["4.seed"]
     assert isinstance(seed, int)
+
+
+JUNK: list[Any] = [
+    None, 5, -1, 10**400, float("nan"), float("inf"), "x", "", [], {}, [[]], [{}], True, "\ud800\x1b", [5], ["INT"],
+    ["COMBO", 5], ["COMBO", {"options": 5}], ["INT", {"min": "x", "max": []}], [["a", 5, None]], {"required": []},
+]  # fmt: skip
+
+
+def with_junk(value: Any, chance: random.Random) -> Any:
+    """A copy in which one thing, at any depth, is replaced."""
+    if isinstance(value, dict) and value and chance.random() < 0.85:
+        key = chance.choice(list(value))
+        return {**value, key: with_junk(value[key], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.85:
+        at = chance.randrange(len(value))
+        return [*value[:at], with_junk(value[at], chance), *value[at + 1 :]]
+    return chance.choice(JUNK)
+
+
+@pytest.mark.parametrize("seed", range(0, 2000, 100))
+def test_a_server_that_describes_its_nodes_wrongly_gets_an_error_or_none(seed: int) -> None:
+    """Never an exception of another kind, whatever it says."""
+    small = {name: OBJECT_INFO[name] for name in ("EmptyImage", "SaveImage", "KSampler", "LoadImage")}
+    workflows = [(Workflow.load(FILE), "width"), (Workflow.from_data(copy.deepcopy(SAMPLER)), "4.steps")]
+    for number in range(seed, seed + 100):
+        chance = random.Random(number)
+        object_info = with_junk(with_junk(small, chance), chance)
+        if not isinstance(object_info, dict):
+            continue
+        for workflow, name in workflows:
+            with contextlib.suppress(KandifluxError):
+                workflow.parameters(object_info)
+            with contextlib.suppress(KandifluxError):
+                workflow.prompt(object_info, {name: "3"})
+            with contextlib.suppress(KandifluxError):
+                workflow.seed_parameters(object_info)
 
 
 def test_a_random_seed_is_reported() -> None:

@@ -83,7 +83,7 @@ class _Examination:
         pending = [
             node_id
             for node_id, node in self._nodes.items()
-            if (self._object_info.get(node["class_type"]) or {"output_node": True}).get("output_node")
+            if (as_object(self._object_info.get(node["class_type"])) or {"output_node": True}).get("output_node")
         ]
         needed: set[str] = set()
         while pending:

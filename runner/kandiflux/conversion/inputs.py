@@ -114,7 +114,8 @@ class InputSpec:
 
 def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     """Inputs by name, required before optional, each group in the order in which the editor shows it."""
-    return specs_of_groups(as_object(class_info.get("input")), as_object(class_info.get("input_order")))
+    about = as_object(class_info)  # a server may say anything
+    return specs_of_groups(as_object(about.get("input")), as_object(about.get("input_order")))
 
 
 def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:
@@ -122,7 +123,8 @@ def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None =
     specs: dict[str, InputSpec] = {}
     for group in ("required", "optional"):
         inputs = as_object(groups.get(group))
-        names = [name for name in (order or {}).get(group) or () if name in inputs]
+        listed = (order or {}).get(group)
+        names = [name for name in (listed if is_array(listed) else ()) if isinstance(name, str) and name in inputs]
         for name in [*names, *(name for name in inputs if name not in names)]:
             specs[name] = _input_spec(name, inputs[name], required=group == "required")
     return specs
@@ -136,7 +138,7 @@ def _input_spec(name: str, declared: Any, *, required: bool) -> InputSpec:
         return InputSpec(name, "COMBO", required, options, tuple(kind))
     choices = options.get("options")
     if kind == "COMBO":
-        return InputSpec(name, "COMBO", required, options, tuple(choices) if choices is not None else None)
+        return InputSpec(name, "COMBO", required, options, tuple(choices) if is_array(choices) else None)
     if kind == DYNAMIC_COMBO:
         spec = InputSpec(name, DYNAMIC_COMBO, required, options)
         return InputSpec(name, DYNAMIC_COMBO, required, options, tuple(spec.branches))
