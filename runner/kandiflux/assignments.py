@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from kandiflux.errors import UsageError
 from kandiflux.paths import expanded
 

@@ -30,6 +30,7 @@ from typing import Any
 from kandiflux.errors import ServerError, ServerUnreachable, UsageError
 from kandiflux.file_lock import held
 from kandiflux.lite.home import home
+from kandiflux.paths import expanded
 
 __all__ = ["Running", "comfyui", "find_python", "lives", "running", "start", "stop", "tail"]
 
@@ -134,7 +135,7 @@ def start(
             return present, False
         if "--tls-keyfile" in " ".join(options):
             raise UsageError("A ComfyUI with TLS cannot be started here.", hint="Start it yourself, and name its URL.")
-        file = Path(log).expanduser().absolute() if log else about.with_suffix(".log")
+        file = expanded(log).absolute() if log else about.with_suffix(".log")
         return _start(place, options, find_python(place, python), file, timeout, on_start), True
 
 
@@ -163,7 +164,7 @@ def find_python(folder: Path, python: str | Path | None = None) -> str:
     """The given one, else $COMFYUI_PYTHON, else that of the folder (.venv, venv, python_embeded), else this one."""
     named = python or os.environ.get("COMFYUI_PYTHON")
     if named:
-        found = shutil.which(str(Path(named).expanduser()))
+        found = shutil.which(str(expanded(named)))
         if found is None:
             raise UsageError(f"There is no Python at {named}.", hint="Look at --python and $COMFYUI_PYTHON.")
         return found
@@ -339,7 +340,7 @@ def _end(started: Running) -> None:
 
 
 def _comfyui_folder(folder: str | Path) -> Path:
-    place = Path(folder).expanduser().resolve()
+    place = expanded(folder).resolve()
     # The portable package is a folder around it.
     for inside in (place, place / "ComfyUI"):
         if (inside / "main.py").is_file() and (inside / "nodes.py").is_file():

@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from kandiflux.errors import UsageError
+from kandiflux.paths import expanded
 
 __all__ = ["Axis", "parse_grid", "read_lines"]
 
@@ -48,7 +49,7 @@ def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without empty ones and those that begin with #."""
     try:
-        text = path.expanduser().read_text("utf-8-sig")
+        text = expanded(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     # Not splitlines, which takes U+2028 and others for the end of a line.

@@ -14,6 +14,7 @@ from kandiflux.cli.common import JsonOption, QuietOption, reporting
 from kandiflux.cli.signals import Interrupted, handling
 from kandiflux.cli.terminal import print_json, print_message, print_result
 from kandiflux.errors import ServerUnreachable, UsageError
+from kandiflux.paths import expanded
 
 if TYPE_CHECKING:
     from kandiflux.launch import Running
@@ -108,7 +109,7 @@ def down(
     with reporting(as_json):
         found = running()
         if comfyui is not None:
-            place = comfyui.expanduser().resolve()
+            place = expanded(comfyui).resolve()
             found = [one for one in found if Path(one.folder) in (place, place / "ComfyUI")]
         elif len(found) > 1 and not everything:
             raise UsageError(
