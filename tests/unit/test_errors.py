@@ -78,7 +78,7 @@ def test_an_error_comes_out_of_a_process_pool() -> None:
 
 
 def test_every_exception_of_the_package_can_be_pickled() -> None:
-    """Those that are not in errors.py take positional arguments only."""
+    """Those that are not in errors.py, too."""
     for module in pkgutil.walk_packages(kandiflux.__path__, "kandiflux."):
         if module.name.startswith("kandiflux.pack") or module.name.endswith("__main__"):
             continue
@@ -89,6 +89,8 @@ def test_every_exception_of_the_package_can_be_pickled() -> None:
                 parameters = inspect.signature(kind).parameters.values()
             except ValueError:  # it is Exception's own
                 parameters = ()
-            error = kind(*(str(at) for at, one in enumerate(parameters) if one.kind is not one.VAR_KEYWORD))
+            positional = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+            named = {one.name: "named" for one in parameters if one.kind is one.KEYWORD_ONLY}
+            error = kind(*positional, **named)
             copy = pickle.loads(pickle.dumps(error))
             assert (type(copy), vars(copy), copy.args) == (kind, vars(error), error.args), kind
