@@ -257,11 +257,9 @@ def parse_binary(frame: bytes) -> Event:
             return NodeText(None, node_id=node_id.decode(), text=rest.decode())
         if kind == 4:
             header, image = _sized(frame, 4)
-            about = parse_json(header)
-            if not is_object(about):
-                raise ValueError("the header is not an object")
+            about: Mapping[str, Any] = parse_json(header)
             return Preview(
-                _prompt_id(about),
+                _text(about.get("prompt_id")),  # AttributeError if it is not an object
                 node_id=_text(about.get("node_id")),
                 display_node_id=_text(about.get("display_node_id") or about.get("node_id")),
                 mime=_text(about.get("image_type")) or "image/jpeg",
