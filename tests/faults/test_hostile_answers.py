@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kandiflux import Client, Job, Saver
+from kandiflux.cli.follow import Plain, follow
 from kandiflux.errors import (
     AccessDenied,
     AnswerLost,
@@ -32,6 +35,7 @@ from kandiflux.server import Server
 from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 from tests.faults.hostile import ANSWERS
 from tests.faults.proxy import Fault, Proxy
+from tests.hosts import RunningHost
 
 WAIT = 15
 QUICK = [kind for kind in ANSWERS if kind not in ("endless", "bomb", "drip")]
@@ -400,6 +404,51 @@ def test_object_info_is_read_once_for_all_threads(comfy: FakeComfyUI, client: Cl
     for thread in threads:
         thread.join()
     assert comfy.asked.count("/object_info") == 1
+
+
+# Files
+
+
+def test_a_file_that_cannot_be_fetched_keeps_no_other_from_being_saved(
+    lite_host: RunningHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {"width": 16, "height": 16, "batch_size": 1, "color": 3}
+    nodes: dict[str, object] = {"1": {"class_type": "EmptyImage", "inputs": size}}
+    for name in ("a", "b", "c"):
+        nodes[name] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": f"kept/{name}"}}
+    view = Server.view
+
+    def refuse(server: Server, filename: str, *rest: str, **options: Any) -> Iterator[bytes]:
+        if filename.startswith("b"):
+            raise OutputError("refused")
+        return view(server, filename, *rest, **options)
+
+    monkeypatch.setattr(Server, "view", refuse)
+    with Client(lite_host.url) as client:
+        job = client.submit(nodes)
+        with pytest.raises(OutputError, match="refused"):
+            follow(job, client.server, Saver(tmp_path), Plain(quiet=True), WAIT)
+    assert [path.name[0] for path in sorted(tmp_path.iterdir())] == ["a", "c"]
+
+
+@pytest.mark.parametrize("name", ["\ud800.png", "a\0b.png", "x" * 5000, "\u202egnp.exe", "..", ""])
+def test_a_name_that_is_no_file_is_an_error_of_that_file(lite_host: RunningHost, name: str) -> None:
+    with Client(lite_host.url, timeout=(5.0, 5.0)) as client:
+        with pytest.raises(OutputError):
+            list(client.server.view(name, "", "output"))
+        assert client.server.queue().running == ()
+
+
+def test_an_upload_arrives_whole_whatever_its_name(lite_host: RunningHost, tmp_path: Path) -> None:
+    content = PNG + bytes(range(256)) * 1000  # several pieces
+    with Client(lite_host.url) as client:
+        for name in ("plain.png", 'a "quoted" name.png', "имя.png", "half \ud800.png"):
+            stored = client.server.upload_image(name, io.BytesIO(b"before" + content), subfolder="uploads")
+            assert b"".join(client.server.view(stored.partition("/")[2], "uploads", "input")) == b"before" + content
+        file = io.BytesIO(b"before" + content)
+        file.seek(6)
+        stored = client.server.upload_image("rest.png", file)
+        assert b"".join(client.server.view(stored, "", "input")) == content
 
 
 # Helpers
