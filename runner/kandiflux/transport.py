@@ -229,6 +229,7 @@ class Transport:
             try:
                 content = self._read_whole(response, path, limit)
             except (HTTPError, HTTPException, OSError, ValueError) as error:
+                response.close()
                 raise self._failure(path, error, limit) from error
             if limit.expired:
                 raise self._failure(path, TimeoutError(), limit)

@@ -33,7 +33,7 @@ __all__ = ["Collector", "Flight"]
 
 _log = logging.getLogger(__name__)
 
-_BROKEN_DOWNLOADS = 5
+_BROKEN_DOWNLOADS, _BROKEN_SECONDS = 5, 60.0
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Collector:
         self._unshrunk: deque[Saved] = deque()
         """What has been saved, and has no thumbnail yet."""
         self._lock = threading.Lock()
-        self._broken: dict[str, int] = {}
-        """How many times the downloads of an attempt have broken off."""
+        self._broken: dict[str, tuple[float, int]] = {}
+        """Since when the downloads of an attempt break off, and how many times they did."""
 
     def follow(self, flight: Flight) -> None:
         """Waits for its end, whenever that comes."""
@@ -167,11 +167,14 @@ class Collector:
             books.failed(attempt, error, at_least=1)
         except ServerUnreachable as error:
             # Downloads of this job that keep breaking off are a fault of its files, not of the server.
-            failures = self._broken[attempt.id] = self._broken.get(attempt.id, 0) + 1
-            if error.refused or failures < _BROKEN_DOWNLOADS:
-                self._postpone(attempt, error)
+            since, failures = self._broken.get(attempt.id, (time.monotonic(), 0))
+            self._broken[attempt.id] = since, failures + 1
+            lasting = failures >= _BROKEN_DOWNLOADS and time.monotonic() - since >= _BROKEN_SECONDS
+            if lasting and not error.refused:
+                # The next run of the batch fetches them.
+                books.unknown(attempt, OutputError(error.message, hint=error.hint))
             else:
-                books.failed(attempt, OutputError(error.message, hint=error.hint))
+                self._postpone(attempt, error)
         except OutputError as error:
             if not isinstance(error.__cause__, OSError):
                 books.failed(attempt, error)
