@@ -201,7 +201,8 @@ def test_a_redirect_to_another_origin_takes_no_header_along(comfy: FakeComfyUI) 
 
         async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             target = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
-            writer.write(f"HTTP/1.1 307 So\r\nLocation: {elsewhere}{target}\r\nContent-Length: 0\r\n\r\n".encode())
+            address = elsewhere.replace("http", "ws", 1) if target.startswith("/ws") else elsewhere
+            writer.write(f"HTTP/1.1 307 So\r\nLocation: {address}{target}\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()
             writer.close()
 
