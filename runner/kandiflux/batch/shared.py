@@ -15,7 +15,7 @@ from kandiflux.workflow import Workflow
 __all__ = ["RESUBMITS", "Books", "Shared", "Terms"]
 
 RESUBMITS = 3
-"""A job that takes its server down, or is lost in any other way, is sent so often again."""
+"""Number of times a job is sent again that takes its server down or is lost in another way."""
 
 
 @dataclass(frozen=True)

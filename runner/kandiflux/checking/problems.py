@@ -219,7 +219,7 @@ class _Examination:
         number = as_number(value)
         if number is None or (whole and not is_whole(number)):
             hint = None if number is None else f"The nearest value is {nearest_number(number, spec, low, high)}."
-            text = "is no whole number" if whole else "is no number"
+            text = "is not a whole number" if whole else "is not a number"
             return self._finding("wrong_type", node_id, text, spec.name, expected=expected, got=shown(value), hint=hint)
         if (low is not None and number < low) or (high is not None and number > high):
             hint = f"The nearest value is {nearest_number(number, spec, low, high)}."

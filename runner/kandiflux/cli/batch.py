@@ -76,7 +76,7 @@ def batch(
             "Drawn seeds are kept for the next run. Default: fixed; increment with --repeat.",
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Run each job so often.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Number of times to run each job.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many jobs.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results, ledger and report.")] = Path("batch"),
     name: Annotated[
@@ -96,7 +96,7 @@ def batch(
         ),
     ] = None,
     backlog: Annotated[int, typer.Option(min=1, help="Jobs on a server at a time: one runs, the others wait.")] = 2,
-    retry: Annotated[int, typer.Option(min=0, help="Run a failed job again so often, after the others.")] = 0,
+    retry: Annotated[int, typer.Option(min=0, help="Retry a failed job up to N times, after all others.")] = 0,
     on_lost: Annotated[
         OnLost, typer.Option(help="A job that its server has lost: resubmit (at most three times) or fail.")
     ] = OnLost.resubmit,
