@@ -28,6 +28,7 @@ from kandiflux.batch.ledger import LEDGER
 from kandiflux.errors import InvalidPrompt, ServerUnreachable, UsageError
 from PIL import Image
 
+from tests.commands import default_signals
 from tests.hosts import ROOT, RunningHost, running_lite
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
@@ -302,7 +303,9 @@ def environment() -> dict[str, str]:
 
 
 def started(line: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), preexec_fn=default_signals
+    )
 
 
 def kandiflux(*words: str) -> subprocess.CompletedProcess[str]:

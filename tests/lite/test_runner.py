@@ -23,6 +23,7 @@ from kandiflux.events import NodeProgress, Preview, ProgressState
 from kandiflux.local import is_comfyui
 from PIL import Image
 
+from tests.commands import default_signals
 from tests.hosts import ROOT, RunningHost, running_lite
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
@@ -198,7 +199,9 @@ def test_progress_goes_to_the_terminal_and_the_paths_still_to_the_pipe(lite_host
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "kandiflux", "run", str(PLAIN), "--out", str(tmp_path), "--server", lite_host.url]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "runner"), "TERM": "xterm"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=theirs, text=True, env=environment, preexec_fn=default_signals
+    ) as process:
         os.close(theirs)
         shown = b""
         # Reading a pseudo-terminal whose other end is gone is an error on Linux, and the end elsewhere.
@@ -259,6 +262,7 @@ def test_ctrl_c_cancels_the_job_and_exits_130(lite_host: RunningHost, tmp_path: 
     file.write_text(json.dumps(steps(0.05, count=1000)))
     process = subprocess.Popen(
         [sys.executable, "-m", "kandiflux", "run", str(file), "--json", "--server", lite_host.url],
+        preexec_fn=default_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
