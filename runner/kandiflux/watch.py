@@ -261,6 +261,7 @@ class Watcher:
             return True
         asked = time.monotonic()
         since, failures = self._troubled.get(job.marker, (asked, 0))
+        unreadable: ProtocolError | None = None
         within = min(_HISTORY_SECONDS, max(_LAST_TRIES_SECONDS, self._patience - (asked - since)))
         try:
             entry = read if is_object(read) else self._server.history(job.prompt_id, again=False, within=within)
@@ -270,7 +271,7 @@ class Watcher:
         except KandifluxError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the server may say anything, and other jobs are followed here, too
-            failure = _unreadable(job, error)
+            failure = unreadable = _unreadable(job, error)
         else:
             self._troubled.pop(job.marker, None)
             if ended is not None:
@@ -283,7 +284,7 @@ class Watcher:
         seconds = time.monotonic() - since
         if isinstance(failure, AccessDenied):
             given_up = seconds >= _ACCESS_SECONDS
-        elif failure.__cause__ is not None and isinstance(failure, ProtocolError):
+        elif failure is unreadable:
             given_up = failures > _TROUBLES  # the entry is there, and unreadable
         else:
             # The time between two attempts may have gone into the histories of other jobs.
