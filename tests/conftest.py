@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from kandiflux import Client
 
-pytest.register_assert_rewrite("tests.recorder", "tests.conversations")
+pytest.register_assert_rewrite("tests.support.recorder", "tests.conversations")
 
-from tests.hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
+from tests.support.fake_comfyui import FakeComfyUI  # noqa: E402
+from tests.support.hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,17 @@ def comfy_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost
         pytest.skip(reason)
     with running_comfyui(tmp_path_factory.mktemp("comfyui")) as host:
         yield host
+
+
+@pytest.fixture
+def comfy() -> Iterator[FakeComfyUI]:
+    """A ComfyUI that misbehaves as a test wants."""
+    with FakeComfyUI().serving() as server:
+        yield server
+
+
+@pytest.fixture
+def client(comfy: FakeComfyUI) -> Iterator[Client]:
+    """A client of `comfy` that is quick to notice."""
+    with Client(comfy.url, timeout=(1.0, 0.4), poll_seconds=0.2, patience=1.5) as client:
+        yield client

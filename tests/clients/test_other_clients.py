@@ -29,7 +29,8 @@ from PIL import Image
 from tests.clients.environments import environment
 from tests.conversations.common import png
 from tests.faults.campaign import colour_of, picture
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
 
 WAIT = 60
 COLOUR = 0x3366CC

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.recorder import Json, Recorder
+from tests.support.recorder import Json, Recorder
 
 Scenario = Callable[[Recorder], None]
 SCENARIOS: list[Scenario] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conversations.common import PICTURE, SLOW, forget, node, scenario, show, without_progress
-from tests.recorder import Json, Recorder
+from tests.support.recorder import Json, Recorder
 
 CHOICE = {"short": "a", "long": "choice 1", "number": 0.5, "whole": 1, "flag": True}
 INVALID: dict[str, Json] = {

@@ -9,7 +9,7 @@ import requests
 from PIL import Image
 
 from tests.conversations.common import PICTURE, node, png, scenario, show
-from tests.recorder import Json, Recorder
+from tests.support.recorder import Json, Recorder
 
 
 @scenario

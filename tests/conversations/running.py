@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.conversations.common import forget, node, scenario, show
-from tests.recorder import Recorder
+from tests.support.recorder import Recorder
 
 WHOLE_RUN = ["execution_start", "execution_cached"]
 

@@ -9,7 +9,7 @@ import pytest
 import websocket
 
 from tests.conversations.common import SLOW, node, scenario, show, without_progress
-from tests.recorder import Recorder
+from tests.support.recorder import Recorder
 
 
 @scenario

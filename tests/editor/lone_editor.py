@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import comfyui_python
+from tests.support.hosts import comfyui_python
 
 playwright = pytest.importorskip("playwright.sync_api")
 

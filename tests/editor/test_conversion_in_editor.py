@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kandiflux.conversion.convert import convert
 
-from tests.conversion_cases import CASES, OBJECT_INFO, STAND_APART
 from tests.editor.lone_editor import LoneEditor, lone_editor
+from tests.support.conversion_cases import CASES, OBJECT_INFO, STAND_APART
+from tests.support.places import DATA
 
 _RECORDED_FROM = "1.27.10"
 
@@ -45,7 +45,7 @@ def _record() -> None:
             for name, workflow in CASES.items()
         }
     lines = [f" {json.dumps(name)}: {json.dumps(prompt, ensure_ascii=False)}" for name, prompt in recorded.items()]
-    target = Path(__file__).resolve().parents[1] / "data" / "conversions.json"
+    target = DATA / "conversions.json"
     target.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
 
 

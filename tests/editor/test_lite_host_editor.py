@@ -14,7 +14,7 @@ from pocket.judge import judge
 from pocket.subjects import Triple
 
 from tests.editor.browser import APP, browse_templates, editor_at, find_template
-from tests.hosts import RunningHost, running_lite
+from tests.support.hosts import RunningHost, running_lite
 
 EXPECTED_404 = ("user.css", "userdata")
 """What the editor looks for and does not need: a ComfyUI that was just installed does not have it either."""

@@ -13,9 +13,9 @@ import requests
 from kandiflux import Workflow, open_client
 
 from tests.editor.browser import APP, browse_templates, editor_at, find_template
-from tests.hosts import RunningHost, running_comfyui, why_no_comfyui
-from tests.kandinsky_runs import save_repositories
-from tests.placeholders import ROOT, WORKFLOWS, models_of, save_placeholders
+from tests.support.hosts import RunningHost, running_comfyui, why_no_comfyui
+from tests.support.kandinsky_runs import save_repositories
+from tests.support.placeholders import ROOT, WORKFLOWS, models_of, save_placeholders
 
 OPEN = f"""async (workflow) => {{
     await {APP}.loadGraphData(workflow, true, false, null, {{

@@ -16,7 +16,7 @@ from kandiflux.batch.ledger import LEDGER
 
 from tests.faults.campaign import ON_FRAME, ON_HISTORY, ON_POST, ON_VIEW, SEED, batch_of, colour_of, runs
 from tests.faults.proxy import Fault, Proxy
-from tests.hosts import RunningHost
+from tests.support.hosts import RunningHost
 
 COUNT, WAYS = 96, 16
 

@@ -37,7 +37,7 @@ from tests.faults.campaign import (
     some_jobs,
 )
 from tests.faults.proxy import Fault, Proxy
-from tests.hosts import RunningHost, running_lite
+from tests.support.hosts import RunningHost, running_lite
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from kandiflux.batch.ledger import LEDGER
 from kandiflux.cli import app
 from typer.testing import CliRunner
 
-from tests.commands import Ended, default_signals, environment, kandiflux, started
-from tests.fake_comfyui import FakeComfyUI
-from tests.stub_server import PNG, Answer, StubServer, drip, hang, html, prompt, until
+from tests.support.commands import Ended, default_signals, environment, kandiflux, started
+from tests.support.fake_comfyui import FakeComfyUI
+from tests.support.stub_server import PNG, Answer, StubServer, drip, hang, html, prompt
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent to processes")
 

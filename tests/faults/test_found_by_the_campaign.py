@@ -19,12 +19,12 @@ from kandiflux.cli import app
 from kandiflux.errors import AnswerLost, JobLost, KandifluxError
 from typer.testing import CliRunner
 
-from tests import fake_comfyui
-from tests.fake_comfyui import FakeComfyUI, prompt
 from tests.faults.campaign import BOUND, batch_of, client_of, picture, require_all_done, run_all, runs, some_jobs
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.test_hosts_killed import Killable
-from tests.hosts import PROTOCOL_PACK, RunningHost
+from tests.support import fake_comfyui
+from tests.support.fake_comfyui import FakeComfyUI, prompt
+from tests.support.hosts import PROTOCOL_PACK, RunningHost
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from kandiflux.batch.ledger import Ledger, Saved
 from kandiflux.errors import OutputError
 
 from tests.faults.campaign import BOUND, batch_of, colour_of, runs
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
 
 resource = pytest.importorskip("resource", reason="no limits of file sizes there")
 

@@ -32,10 +32,11 @@ from kandiflux.events import ExecutionStarted, JobFinished, NodeExecuted, Unknow
 from kandiflux.prompt import Prompt
 from kandiflux.server import Server
 
-from tests.fake_comfyui import PNG, FakeComfyUI, prompt
 from tests.faults.hostile import ANSWERS
 from tests.faults.proxy import Fault, Proxy
-from tests.hosts import RunningHost
+from tests.support.fake_comfyui import PNG, FakeComfyUI, prompt
+from tests.support.hosts import RunningHost
+from tests.support.waiting import until
 
 WAIT = 15
 # urllib3 leaves the socket of an answer with two different lengths to the garbage collector.
@@ -55,13 +56,6 @@ def hostile(proxy: Proxy) -> Iterator[Client]:
     """A client of a server whose answers the proxy changes."""
     with Client(proxy.url, timeout=(1.0, 0.4), poll_seconds=0.1, patience=3.0) as client:
         yield client
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def thread_of(name: str) -> threading.Thread:

@@ -18,14 +18,14 @@ import pytest
 from tests.faults.campaign import BOUND, SEED, runs, some_jobs
 from tests.faults.hostile import ANSWERS
 from tests.faults.proxy import Proxy
-from tests.hosts import running_lite
+from tests.support.hosts import running_lite
+from tests.support.places import ROOT
 
 JOBS = 2000
 SHARE = {"/prompt": 0.15, "/queue": 0.3, "/history": 0.3, "/view": 0.2, "/ws": 0.2}
 RARE = ("endless", "bomb", "drip")
 """These take time; each of the others comes eight times as often."""
 MAX_BYTES = 200 * 10**6
-ROOT = Path(__file__).parents[2]
 
 
 def kinds() -> tuple[str, ...]:

@@ -34,12 +34,12 @@ from kandiflux.weights.remote_files import RemoteFiles, Token, Trouble
 from kandiflux.weights.web_address import parse_address, shown_address
 from typer.testing import CliRunner
 
-from tests.file_server import FileServer, serving, serving_raw
+from tests.support.file_server import FileServer, serving, serving_raw
+from tests.support.places import shared
 
 RUNNER = CliRunner()
 CONTENT = random.Random(4).randbytes(300_000)
 QUICK = Patience(attempts=2, first_pause=0.01, longest_pause=0.01, longest_wait=5.0)
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "51-models-pull"
 
 
 @pytest.fixture
@@ -236,13 +236,14 @@ def test_a_model_at_the_top_of_the_file_goes_where_a_node_looks_and_nowhere_else
     assert files_in(comfyui) == ["models/loras/sub/m.bin"]
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
 @pytest.mark.parametrize("case", ["slash", "backslash", "stale_name", "stale_name_backslash", "good"])
 def test_the_shared_cases(case: str, comfyui: Path, server: FileServer) -> None:
     header = json.dumps({"w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
     server.add("/good/m.safetensors", struct.pack("<Q", len(header)) + header + b"abcd")
     file = comfyui.parent / "w.json"
-    file.write_text((CASES / f"{case}.json").read_text("utf-8").replace("http://127.0.0.1:10330", server.url))
+    file.write_text(
+        shared(f"cases/51-models-pull/{case}.json").read_text("utf-8").replace("http://127.0.0.1:10330", server.url)
+    )
     assert RUNNER.invoke(app, ["models", "pull", str(file), "--comfyui", str(comfyui)]).exit_code == 0
     sub = "" if case == "good" else "sub/"
     assert files_in(comfyui) == [f"models/checkpoints/{sub}m.safetensors"]

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from kandiflux import Prompt, run_to_the_end
 from kandiflux.errors import AnswerLost, JobLost
 
 from tests.faults.campaign import BOUND, SEED, client_of, colour_of, picture, require_bounded, run_all, runs, some_jobs
-from tests.hosts import PROTOCOL_PACK, RunningHost, running_lite
+from tests.support.hosts import PROTOCOL_PACK, RunningHost, running_lite
+from tests.support.waiting import until
 
 KEEPER = Path(__file__).parent / "history_keeper"
 
@@ -119,10 +120,3 @@ def test_the_job_that_runs_then(killable: Killable) -> None:
         killing.result()
         assert colour_of(result.images[0].read()) == second
     assert runs(killable.notes) == {first: 1, second: 2}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

@@ -20,7 +20,8 @@ import pytest
 from kandiflux.batch.ledger import LEDGER
 
 from tests.faults.campaign import BOUND, SEED, batch_of, colour_of, runs
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
 
 COUNT, KILLS = 500, 12
 LONGEST_LIFE = COUNT // (KILLS + 1)

@@ -14,8 +14,8 @@ from kandiflux.cli import app
 from kandiflux.safe_text import UNSAFE
 from typer.testing import CliRunner
 
-from tests.commands import Ended, kandiflux, on_a_terminal
-from tests.stub_server import HTML, Answer, StubServer, html
+from tests.support.commands import Ended, kandiflux, on_a_terminal
+from tests.support.stub_server import HTML, Answer, StubServer, html
 
 PAYLOADS = {
     "title": "\x1b]0;owned\x07",

@@ -13,7 +13,8 @@ import requests
 from kandiflux.batch import Batch, BatchEvent, JobList, parse_grid
 from PIL import Image
 
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 WAIT = 60

@@ -17,8 +17,9 @@ from pocket.judge import judge
 from pocket.subjects import Triple
 from safetensors.torch import load_file, save_file
 
-from tests.hosts import ROOT, RunningHost
-from tests.pocket_runs import Runner
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
+from tests.support.pocket_runs import Runner
 
 POCKET = ROOT / "weights" / "pocket" / "kandinsky-2-2-pocket-decoder"
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"

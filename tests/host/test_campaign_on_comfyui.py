@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,7 +32,8 @@ from tests.faults.campaign import (
     some_jobs,
 )
 from tests.faults.proxy import Proxy
-from tests.hosts import PROTOCOL_PACK, RunningHost, running_comfyui, why_no_comfyui
+from tests.support.hosts import PROTOCOL_PACK, RunningHost, running_comfyui, why_no_comfyui
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -151,10 +152,3 @@ def require_batch(events: list[BatchEvent], folder: Path) -> None:
     assert set(ran) == set(numbers)
     assert {number for number, times in ran.items() if times > 1} <= lost
     assert max(ran.values()) <= 2
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts import RunningHost
 from tests.lite.test_editor_routes import (
     api,
     test_lists_that_are_asked_for_wrongly,
@@ -17,6 +16,7 @@ from tests.lite.test_editor_routes import (
     test_translations_and_scripts_are_answered,
     test_workflows_are_saved_listed_moved_and_deleted,
 )
+from tests.support.hosts import RunningHost
 
 __all__ = [
     "api",

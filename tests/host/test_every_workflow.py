@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import RunningHost, running_comfyui, why_no_comfyui
-from tests.kandinsky_runs import WORKFLOWS, run, save_repositories
-from tests.pocket_runs import Runner
+from tests.support.hosts import RunningHost, running_comfyui, why_no_comfyui
+from tests.support.kandinsky_runs import WORKFLOWS, run, save_repositories
+from tests.support.pocket_runs import Runner
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from nodes.conditioning import load_conditioning, save_conditioning
 from nodes.flux_guidance import Schedule
-from tests.hosts import RunningHost
-from tests.small_runs import draw, small_comfyui
+from tests.support.hosts import RunningHost
+from tests.support.small_runs import draw, small_comfyui
 
 WORKFLOWS: dict[str, tuple[dict[str, Any], list[float]]] = {
     "flux_fill_inpaint": ({}, [30.0, 30.0]),

@@ -14,8 +14,8 @@ import pytest
 from kandiflux import Client, Prompt, Workflow
 from kandiflux.errors import InvalidPrompt
 
-from tests.hosts import RunningHost, running_comfyui, why_no_comfyui
-from tests.placeholders import FLUX_AND_SD15, ROOT, WORKFLOWS, save_placeholders
+from tests.support.hosts import RunningHost, running_comfyui, why_no_comfyui
+from tests.support.placeholders import FLUX_AND_SD15, ROOT, WORKFLOWS, save_placeholders
 
 BLOCKER = {
     "1": {"class_type": "ProbeSteps", "inputs": {"steps": 1000, "delay": 0.5, "preview": "none"}},

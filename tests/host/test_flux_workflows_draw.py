@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.hosts import RunningHost
-from tests.kandinsky_runs import a_picture
-from tests.small_runs import draw, small_comfyui
+from tests.support.hosts import RunningHost
+from tests.support.kandinsky_runs import a_picture
+from tests.support.small_runs import draw, small_comfyui
 
 SIZES = {
     "flux_fill_outpaint": (192, 192),

@@ -10,8 +10,8 @@ from pocket.captions import canonical
 from pocket.judge import judge
 from pocket.subjects import Triple
 
-from tests.hosts import running_comfyui, why_no_comfyui
-from tests.pocket_runs import Runner
+from tests.support.hosts import running_comfyui, why_no_comfyui
+from tests.support.pocket_runs import Runner
 
 WANTED = Triple("circle", "red", "white")
 

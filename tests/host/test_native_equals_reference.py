@@ -43,11 +43,12 @@ from nodes.sampling.kandinsky3 import FLASH_TIMESTEPS, sample, sample_flash
 from nodes.sampling.noise import Noise
 from nodes.sampling.schedulers import DecoderScheduler
 from nodes.sampling.steps import steps_for_strength
-from tests.hosts import ROOT, comfyui_folder, comfyui_python, why_no_comfyui
 from tests.parity.test_pipelines import as_image, as_mask, decoder21_parts, decoder_parts, generator, silent
 from tests.parity.tiny import GENTLE as GENTLE_BETAS
 from tests.parity.tiny import WIDTH, ddim, ddpm, save_decoder21_folder, save_decoder_folder
 from tests.parity.tiny3 import save_kandinsky3_folder
+from tests.support.hosts import comfyui_folder, comfyui_python, why_no_comfyui
+from tests.support.places import ROOT
 
 GENTLE = 2.0
 """A guidance that does not multiply rounding errors so much: random networks have no x0 to agree on."""

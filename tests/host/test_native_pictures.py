@@ -11,8 +11,8 @@ from pocket.captions import canonical
 from pocket.judge import judge
 from pocket.subjects import COLOURS, Triple
 
-from tests.hosts import RunningHost
-from tests.pocket_runs import Pixels, Runner, drawn, with_a_hole
+from tests.support.hosts import RunningHost
+from tests.support.pocket_runs import Pixels, Runner, drawn, with_a_hole
 
 WANTED = Triple("star", "yellow", "purple")
 

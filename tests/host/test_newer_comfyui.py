@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.hosts import ROOT, comfyui_folder, comfyui_python, why_no_comfyui
 from tests.parity.test_pipelines import generator
 from tests.parity.tiny import WIDTH, save_decoder21_folder, save_decoder_folder
 from tests.parity.tiny3 import save_kandinsky3_folder
+from tests.support.hosts import comfyui_folder, comfyui_python, why_no_comfyui
+from tests.support.places import ROOT
 
 CASE: dict[str, Any] = {
     "seed": 7,

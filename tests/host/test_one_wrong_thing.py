@@ -13,8 +13,8 @@ import pytest
 from kandiflux import Client, Workflow
 from kandiflux.workflow import shipped_workflows
 
-from tests.hosts import RunningHost
-from tests.one_wrong_thing import (
+from tests.support.hosts import RunningHost
+from tests.support.one_wrong_thing import (
     Broken,
     breakages,
     require_one_message,

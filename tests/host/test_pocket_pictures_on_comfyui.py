@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import RunningHost
-from tests.pocket_runs import CHECKS, Runner
+from tests.support.hosts import RunningHost
+from tests.support.pocket_runs import CHECKS, Runner
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

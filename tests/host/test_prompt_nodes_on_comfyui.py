@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts import RunningHost
-from tests.prompt_runs import graph, texts
+from tests.support.hosts import RunningHost
+from tests.support.prompt_runs import graph, texts
 
 
 @pytest.mark.parametrize("target", ["flux-dev", "sd15", "kandinsky-2.2"])

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from kandiflux import Client, Saver
 
-from tests.hosts import RunningHost
 from tests.lite.test_runner import (
     WAIT,
     test_a_cached_prompt_has_its_outputs_too,
@@ -20,6 +19,7 @@ from tests.lite.test_runner import (
     test_many_jobs_at_once,
     test_steps_and_previews_arrive,
 )
+from tests.support.hosts import RunningHost
 
 __all__ = [
     "test_a_cached_prompt_has_its_outputs_too",

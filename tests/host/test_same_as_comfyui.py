@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.conversations import SCENARIOS, Scenario, forget
-from tests.hosts import RunningHost
-from tests.recorder import Recorder
+from tests.support.hosts import RunningHost
+from tests.support.recorder import Recorder
 
 
 def conversation(scenario: Scenario, host: RunningHost) -> list[Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import ROOT, RunningHost
-from tests.small_runs import draw, small_comfyui
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
+from tests.support.small_runs import draw, small_comfyui
 
 FILES = [*(ROOT / "workflows").glob("sd15_*.json"), ROOT / "workflows" / "upscale.json"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.hosts import RunningHost
-from tests.single_files import cut_files, draw_the_same, from_files, run
+from tests.support.hosts import RunningHost
+from tests.support.single_files import cut_files, draw_the_same, from_files, run
 
 COMFYUI_WORDS = 49408
 

@@ -22,7 +22,8 @@ from kandiflux.launch import comfyui, lives, running, start, stop
 from kandiflux.local import is_comfyui, named_server
 from kandiflux.result import Result
 
-from tests.hosts import ROOT, comfyui_folder, why_no_comfyui
+from tests.support.hosts import comfyui_folder, why_no_comfyui
+from tests.support.places import ROOT
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 WAIT = 180

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from kandiflux.batch.ledger import LEDGER
 from kandiflux.errors import InvalidPrompt, ServerUnreachable, UsageError
 from PIL import Image
 
-from tests.commands import default_signals
-from tests.hosts import ROOT, RunningHost, running_lite
+from tests.support.commands import default_signals
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.places import ROOT
+from tests.support.waiting import until
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 POCKET = "kandinsky22_pocket_text_to_image"
@@ -387,7 +389,7 @@ def test_a_second_ctrl_c_cancels_what_runs(lite_host: RunningHost, tmp_path: Pat
         for text in run.stdout or ():
             if json.loads(text)["event"] == "sent":
                 break
-        _until(lambda: requests.get(f"{lite_host.url}/queue", timeout=5).json()["queue_running"])
+        until(lambda: requests.get(f"{lite_host.url}/queue", timeout=5).json()["queue_running"])
         run.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert run.poll() is None, "one Ctrl-C waits for the job that runs"
@@ -482,10 +484,3 @@ def test_the_examples_of_the_documentation(lite_host: RunningHost, tmp_path: Pat
 def ledger_of(folder: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(folder / LEDGER)) as ledger:
         yield ledger
-
-
-def _until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

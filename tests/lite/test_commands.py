@@ -15,8 +15,10 @@ from kandiflux.errors import JobInterrupted, JobLost, OutputMissing
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.hosts import ROOT, RunningHost
 from tests.lite.test_runner import steps
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
+from tests.support.waiting import until
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 WAIT = 30
@@ -42,13 +44,6 @@ def told(*words: str) -> Any:
     ended = kandiflux(*words, "--json")
     assert ended.exit_code == 0, ended.output
     return json.loads(ended.stdout)
-
-
-def until(true: Any) -> None:
-    deadline = time.monotonic() + WAIT
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # The queue

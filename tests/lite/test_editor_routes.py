@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.hosts import ROOT, RunningHost, running_lite
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.places import ROOT
 
 NO_EDITOR = "the graph editor's package is not installed (comfyui-frontend-package)"
 

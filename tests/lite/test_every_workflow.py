@@ -12,10 +12,10 @@ import pytest
 from kandiflux import Client, Workflow
 from kandiflux.errors import InvalidPrompt
 
-from tests.hosts import RunningHost, running_lite
-from tests.kandinsky_runs import NATIVE, WORKFLOWS, run, save_repositories
-from tests.placeholders import FLUX_AND_SD15
-from tests.pocket_runs import ROOT, Runner
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.kandinsky_runs import NATIVE, WORKFLOWS, run, save_repositories
+from tests.support.placeholders import FLUX_AND_SD15
+from tests.support.pocket_runs import ROOT, Runner
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from kandiflux.lite.origin import HostNames
 from PIL import Image
 
 from tests.conversations.common import SLOW, node, png, show
-from tests.hosts import PROTOCOL_PACK, RunningHost, running_lite
 from tests.lite.rude_nodes import RAISED, RETURNED, Unreadable
-from tests.recorder import Recorder
+from tests.support.hosts import PROTOCOL_PACK, RunningHost, running_lite
+from tests.support.recorder import Recorder
 
 GOOD = {"1": node("PrimitiveInt", value=1), "2": show("1", 0)}
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.hosts import RunningHost, running_lite
 from tests.lite.hostile_requests import CANARY, GOOD, UNFINISHED, Sender
 from tests.lite.hostile_requests import requests as hostile
+from tests.support.hosts import RunningHost, running_lite
 
 COUNT = 10_000
 SEED = 20260911

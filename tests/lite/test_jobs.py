@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from tests.conversations.common import PICTURE, SLOW, node, show
-from tests.hosts import RunningHost
-from tests.recorder import Recorder
+from tests.support.hosts import RunningHost
+from tests.support.recorder import Recorder
 
 GOOD = {"1": node("PrimitiveInt", value=1), "2": show("1", 0)}
 FAILING = {"1": node("ProbeFail", message="broken", kind="value", after=5), "2": show("1", 0)}

@@ -16,15 +16,19 @@ import pytest
 from kandiflux import Client, Workflow
 from kandiflux.workflow import shipped_workflows
 
-from tests.hosts import ROOT, RunningHost
-from tests.one_wrong_thing import breakages, require_one_message, require_one_message_on_setting, with_every_file
-
-SAVED = ROOT.parent / "shared" / "comfyui" / "object_info-0.3.64.json"
+from tests.support.hosts import RunningHost
+from tests.support.one_wrong_thing import (
+    breakages,
+    require_one_message,
+    require_one_message_on_setting,
+    with_every_file,
+)
+from tests.support.places import ROOT, shared, why_no_shared
 
 
 @pytest.fixture(scope="module")
 def known(lite_host: RunningHost) -> dict[str, Any]:
-    comfyui = json.loads(SAVED.read_text("utf-8")) if SAVED.is_file() else {}
+    comfyui = {} if why_no_shared() else json.loads(shared("comfyui/object_info-0.3.64.json").read_text("utf-8"))
     with Client(lite_host.url) as client:
         return comfyui | client.object_info()
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.hosts import ROOT, RunningHost, running_lite
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.places import shared
 
 schemathesis = pytest.importorskip("schemathesis")
 
-SHARED = Path(os.environ.get("KANDIFLUX_SHARED") or ROOT.parent / "shared")
-DESCRIPTION = SHARED / "comfyui" / "openapi-0.33.0.yaml"
 EXAMPLES = 80
 
 OURS = """/api/embeddings /api/experiment/models /api/experiment/models/{folder} /api/extensions /api/features /api/free
@@ -27,12 +24,11 @@ OURS = """/api/embeddings /api/experiment/models /api/experiment/models/{folder}
 
 
 def operations() -> dict[str, Any]:
-    """The described operations on them, by method and path; empty without the description."""
-    if not DESCRIPTION.is_file():
-        return {}
+    """The described operations on them, by method and path."""
+    description = shared("comfyui/openapi-0.33.0.yaml")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries below
-        schema = schemathesis.openapi.from_path(DESCRIPTION)
+        schema = schemathesis.openapi.from_path(description)
         found = [result.ok() for result in schema.get_all_operations()]
     return {f"{one.method.upper()} {one.path}": one for one in found if one.path in OURS.split()}
 
@@ -48,7 +44,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
         yield host
 
 
-@pytest.mark.skipif(not OPERATIONS, reason=f"no {DESCRIPTION.name} in {SHARED}")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("mode", ["positive", "negative"])

@@ -11,7 +11,7 @@ import websocket
 from kandiflux.lite.origin import HostNames, refusal
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.hosts import RunningHost, running_lite
+from tests.support.hosts import RunningHost, running_lite
 
 HERE = "127.0.0.1:8188"
 ORIGIN = f"http://{HERE}"

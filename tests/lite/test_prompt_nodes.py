@@ -8,8 +8,8 @@ from kandiflux.errors import NodeFailed
 from nodes import prompt
 from nodes.text.layers import KINDS, RELATIONS
 from nodes.text.targets import TARGETS
-from tests.hosts import RunningHost
-from tests.prompt_runs import graph, texts
+from tests.support.hosts import RunningHost
+from tests.support.prompt_runs import graph, texts
 
 
 def test_flux(lite_host: RunningHost) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.conversations import SCENARIOS, Scenario, forget
-from tests.hosts import RunningHost
-from tests.recorder import Recorder
+from tests.support.hosts import RunningHost
+from tests.support.recorder import Recorder
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
 from tests.conversations.common import png
 from tests.conversations.serving import CORE
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import shared
 
 RECORDED = "comfyui/object_info-0.3.64.json"
 
@@ -30,18 +29,8 @@ def example(lite_host: RunningHost) -> Iterator[None]:
     aside.rename(lite_host.input)
 
 
-def recorded() -> Path:
-    """The recording: in $KANDIFLUX_SHARED, or in a folder "shared" in the checkout or beside it."""
-    named = os.environ.get("KANDIFLUX_SHARED")
-    folders = [Path(named)] if named else [ROOT / "shared", ROOT.parent / "shared"]
-    for folder in folders:
-        if (folder / RECORDED).is_file():
-            return folder / RECORDED
-    pytest.skip(f"no recorded {RECORDED} (set KANDIFLUX_SHARED)")
-
-
 @pytest.mark.usefixtures("example")
 @pytest.mark.parametrize("name", CORE)
 def test_object_info_equals_the_recorded(name: str, lite_host: RunningHost) -> None:
-    expected = json.loads(recorded().read_text())[name]
+    expected = json.loads(shared(RECORDED).read_text())[name]
     assert requests.get(f"{lite_host.url}/object_info/{name}", timeout=10).json() == {name: expected}

@@ -17,8 +17,9 @@ import pytest
 import requests
 
 from tests.conversations.common import PICTURE, SLOW, node, png, show
-from tests.hosts import ROOT, RunningHost, running_lite
-from tests.recorder import Recorder
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.places import ROOT
+from tests.support.recorder import Recorder
 
 BROKEN_PACK = "raise RuntimeError('this pack is broken')\n"
 RUDE_PACK = """

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 from PIL import Image
 
-from tests.hosts import RunningHost
+from tests.support.hosts import RunningHost
 
 
 def finished(url: str, prompt_id: str) -> dict[str, Any]:

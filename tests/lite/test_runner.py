@@ -23,8 +23,9 @@ from kandiflux.events import NodeProgress, Preview, ProgressState
 from kandiflux.local import is_comfyui
 from PIL import Image
 
-from tests.commands import default_signals
-from tests.hosts import ROOT, RunningHost, running_lite
+from tests.support.commands import default_signals
+from tests.support.hosts import RunningHost, running_lite
+from tests.support.places import ROOT
 
 PLAIN = ROOT / "tests" / "data" / "empty_image.json"
 WAIT = 30

@@ -11,7 +11,8 @@ from kandiflux.cli import app
 from kandiflux.config import load_config
 from typer.main import get_command
 
-from tests.hosts import ROOT, RunningHost
+from tests.support.hosts import RunningHost
+from tests.support.places import ROOT
 
 PAGE = (ROOT / "docs" / "runner.md").read_text("utf-8")
 

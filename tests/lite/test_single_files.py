@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.hosts import RunningHost
-from tests.single_files import cut_files, draw_the_same, from_files, run
+from tests.support.hosts import RunningHost
+from tests.support.single_files import cut_files, draw_the_same, from_files, run
 
 
 def test_single_files(lite_host: RunningHost, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 
 from nodes.models.loader import load_decoder, load_prior
 from nodes.pipelines import embeds_to_latents, latents_to_image, text_to_embeds
+from tests.support.places import ROOT
 
-POCKET = Path(__file__).resolve().parents[2] / "weights" / "pocket"
+POCKET = ROOT / "weights" / "pocket"
 LARGEST = 25e6
 PROMPTS = [
     "a red circle on a blue background",

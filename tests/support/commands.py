@@ -1,0 +1,93 @@
+"""The command `kandiflux` as a process of its own: with pipes or on a terminal, and asked to end by signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.places import ROOT
+
+__all__ = ["Ended", "kandiflux", "on_a_terminal", "started"]
+
+WAIT = 60
+
+
+@dataclass
+class Ended:
+    """How a command ended, with what it wrote."""
+
+    code: int
+    out: bytes
+    said: bytes
+    seconds: float
+
+
+def environment(**changes: str) -> dict[str, str]:
+    dropped = {"NO_COLOR", "FORCE_COLOR", "KANDIFLUX_SERVER", "PYTHONIOENCODING", "http_proxy", "HTTP_PROXY"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "PYTHONPATH": str(ROOT / "runner"), "PYTHONDONTWRITEBYTECODE": "1", "TERM": "xterm-256color",
+            "COLUMNS": "200", **changes}  # fmt: skip
+
+
+def default_signals() -> None:
+    """A test run in the background ignores Ctrl-C, and would have its children ignore it, too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def started(*words: str | bytes, folder: Path | None = None, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, running; killed at the end of the block if it still does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "kandiflux", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=environment(**changes),
+        preexec_fn=default_signals,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def kandiflux(*words: str | bytes, folder: Path | None = None, wait: float = WAIT, **changes: str) -> Ended:
+    """Runs it to its end, with pipes."""
+    begun = time.monotonic()
+    with started(*words, folder=folder, **changes) as process:
+        out, said = process.communicate(timeout=wait)
+    return Ended(process.returncode, out, said, time.monotonic() - begun)
+
+
+def on_a_terminal(*words: str | bytes, folder: Path | None = None, **changes: str) -> Ended:
+    """Runs it to its end, on a pseudo-terminal; `out` is all that came to the screen."""
+    import pty
+
+    begun = time.monotonic()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "kandiflux", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=folder,
+        env=environment(**changes),
+        preexec_fn=default_signals,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # Reading a pseudo-terminal whose other end is gone is an error on Linux, and the end elsewhere.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        process.wait(WAIT)
+    return Ended(process.returncode, shown, b"", time.monotonic() - begun)

@@ -1,0 +1,259 @@
+"""The ledger holds what was committed, whenever its process ends; one process a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
+from kandiflux.batch.lock import held_folder
+from kandiflux.batch.pictures import thumbnail
+from kandiflux.errors import OutputError, UsageError
+from PIL import Image
+
+from tests.support.places import ROOT
+
+LOST = {"error": "JobLost", "message": "gone"}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        list_jobs(ledger, "abc")
+        yield ledger
+
+
+def list_jobs(ledger: Ledger, keys: str) -> None:
+    with ledger.listing({"workflow": "w", "name": "n"}) as listing:
+        for position, key in enumerate(keys, 1):
+            if not listing.relist(key, position, [0, 0]):
+                listing.add(key, position, [0, 0], {"letter": key}, key)
+
+
+def begun(ledger: Ledger) -> Attempt:
+    attempt = ledger.begin("http://a")
+    assert attempt is not None
+    return attempt
+
+
+def state(ledger: Ledger) -> str:
+    return " ".join(f"{entry.name}:{entry.state}" for entry in ledger.entries())
+
+
+def test_an_attempt_is_written_down_before_it_is_sent(ledger: Ledger) -> None:
+    attempt = begun(ledger)
+    assert (attempt.index, attempt.values, attempt.name) == (1, {"letter": "a"}, "a")
+    assert state(ledger) == "a:sent b:waiting c:waiting"
+    with contextlib.closing(Ledger(ledger.path)) as other:
+        assert [found.id for found in other.open_attempts()] == [attempt.id]
+
+
+def test_failures_come_again_after_the_others(ledger: Ledger) -> None:
+    first = begun(ledger)
+    assert ledger.failed(first, {"message": "no"}, retries=1)
+    second, third, again = begun(ledger), begun(ledger), begun(ledger)
+    assert [attempt.name for attempt in (second, third, again)] == ["b", "c", "a"]
+    assert not ledger.failed(again, {"message": "no"}, retries=1)
+    assert ledger.begin("http://a") is None
+    assert next(ledger.entries("failed")).error == {"message": "no"}
+
+
+def test_a_job_is_lost_so_often_and_no_more(ledger: Ledger) -> None:
+    assert [ledger.lost(begun(ledger), LOST, resubmits=2) for _ in range(3)] == [True, True, False]
+    assert state(ledger) == "a:failed b:waiting c:waiting"
+
+
+def test_what_is_withdrawn_waits_as_before(ledger: Ledger) -> None:
+    ledger.withdrawn(begun(ledger))
+    assert begun(ledger).name == "a"
+
+
+def test_resuming(ledger: Ledger, tmp_path: Path) -> None:
+    done, failed, unknown = begun(ledger), begun(ledger), begun(ledger)
+    (tmp_path / "a.png").write_bytes(b"12345")
+    ledger.done(done, [Saved("a.png", "image", "Result", 5)], texts=["said"], seconds=2.0)
+    ledger.failed(failed, {"message": "no"})
+    ledger.unknown(unknown, {"message": "no answer"})
+    assert state(ledger) == "a:done b:failed c:failed"
+    assert ledger.resume(tmp_path) == 0
+    assert state(ledger) == "a:done b:waiting c:sent", "what a server may have is looked for first"
+    entry = next(ledger.entries("done"))
+    assert (entry.texts, entry.seconds, entry.files) == (["said"], 2.0, [Saved("a.png", "image", "Result", 5)])
+    (tmp_path / "a.png").write_bytes(b"1234")
+    assert ledger.resume(tmp_path) == 1, "a file that was cut short is no file"
+    assert state(ledger) == "a:waiting b:waiting c:sent"
+
+
+def test_another_list(ledger: Ledger) -> None:
+    ledger.done(begun(ledger), [])
+    list_jobs(ledger, "ca")
+    assert state(ledger) == "c:waiting a:done"
+    assert ledger.unlisted() == 1
+    with pytest.raises(OutputError), ledger.listing({}) as listing:
+        listing.add("z", 1, [], {}, "a")
+    assert state(ledger) == "c:waiting a:done", "half a list is no list"
+
+
+def test_no_two_servers_get_the_same_job(ledger: Ledger) -> None:
+    list_jobs(ledger, "abcdefghijklmnopqrstuvwxyz")
+    taken: list[str] = []
+
+    def take(server: str) -> None:
+        while (attempt := ledger.begin(server)) is not None:
+            taken.append(attempt.name)
+
+    threads = [threading.Thread(target=take, args=(f"http://{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list("abcdefghijklmnopqrstuvwxyz")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from typing import Any
+from kandiflux.batch.ledger import Ledger, Saved
+ledger = Ledger(Path(sys.argv[1]))
+while (attempt := ledger.begin("http://a")) is not None:
+    print("sent", attempt.name, flush=True)
+    ledger.done(attempt, [Saved(f"{attempt.name}.png", "image", "", 1)])
+    print("done", attempt.name, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_a_killed_writer_leaves_all_it_said(tmp_path: Path) -> None:
+    path = tmp_path / LEDGER
+    names = [f"{number:04}" for number in range(600)]
+    with contextlib.closing(Ledger(path)) as ledger, ledger.listing({}) as listing:
+        for position, name in enumerate(names, 1):
+            listing.add(name, position, [], {}, name)
+    said: dict[str, set[str]] = {"sent": set(), "done": set()}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runner")}
+    rng = random.Random(20261128)
+    for _ in range(8):
+        lines = rng.randrange(1, 120)
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True,
+                              env=environment) as writer:  # fmt: skip
+            for line in writer.stdout or ():
+                if not line.endswith("\n"):
+                    break  # it was killed while writing it
+                kind, name = line.split()
+                said[kind].add(name)
+                lines -= 1
+                if lines == 0:
+                    writer.send_signal(signal.SIGKILL)
+        with contextlib.closing(Ledger(path)) as ledger:
+            states = {entry.name: entry.state for entry in ledger.entries()}
+            opened = {attempt.name for attempt in ledger.open_attempts()}
+            assert said["done"] <= {name for name, state in states.items() if state == "done"}
+            assert said["sent"] - said["done"] <= opened | {name for name, found in states.items() if found == "done"}
+            assert opened == {name for name, found in states.items() if found == "sent"}
+            assert len(opened) <= 8
+
+
+def test_thumbnails_are_made_once(ledger: Ledger, tmp_path: Path) -> None:
+    Image.new("RGB", (600, 300), "red").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    saved = [Saved(name, "image", "", (tmp_path / name).stat().st_size) for name in ("a.png", "b.png")]
+    made = [thumbnail(ledger, tmp_path, file) for file in saved]
+    assert made[0] is not None
+    with Image.open(io.BytesIO(made[0])) as small:
+        assert (small.format, small.size) == ("WEBP", (256, 128))
+    assert made[1] is None
+    (tmp_path / "a.png").unlink()
+    assert thumbnail(ledger, tmp_path, saved[0]) == made[0]
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"", b"SQLite format 3\0"])
+def test_a_file_that_is_not_a_ledger_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / LEDGER).write_bytes(content)
+    with pytest.raises(UsageError, match=r"not the ledger|is empty") as refused:
+        Ledger(tmp_path / LEDGER)
+    assert "--restart" in str(refused.value)
+    assert (tmp_path / LEDGER).read_bytes() == content, "it may still be worth something"
+
+
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(UsageError, match="not the ledger"):
+        Ledger(tmp_path / LEDGER)
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("recipes",)]
+
+
+def test_a_ledger_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that is killed at any moment while it makes one leaves none, and the next run begins anew."""
+    seen: list[bool] = []
+    real = sqlite3.connect
+
+    class Watched(sqlite3.Connection):
+        def execute(self, *words: Any) -> sqlite3.Cursor:
+            seen.append((tmp_path / LEDGER).exists())
+            return super().execute(*words)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *words, **named: real(*words, factory=Watched, **named))
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert seen.index(True) > 10, "all tables were made before"
+        assert ledger.counts().total == 0
+    (tmp_path / LEDGER).unlink()
+    (tmp_path / f"{LEDGER}.new").write_bytes(b"half of one")
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert ledger.counts().total == 0
+    assert not (tmp_path / f"{LEDGER}.new").exists()
+
+
+def test_what_is_left_of_a_deleted_ledger_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / LEDGER)
+    list_jobs(first, "abc")
+    left = (tmp_path / f"{LEDGER}-wal").read_bytes()
+    first.close()
+    (tmp_path / LEDGER).unlink()
+    (tmp_path / f"{LEDGER}-wal").write_bytes(left)
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        assert ledger.counts().total == 0
+
+
+def test_text_that_no_encoding_has_is_kept(ledger: Ledger) -> None:
+    broken = "\ud800"
+    attempt = begun(ledger)
+    ledger.done(attempt, [Saved("a.png", "image", f"a{broken}", 3)], texts=[broken])
+    ledger.failed(begun(ledger), {"message": broken}, retries=0)
+    with ledger.listing({"name": broken}) as listing:
+        listing.add("new", 1, (0,), {"prompt": broken}, "x")
+    assert next(ledger.entries("waiting")).values == {"prompt": broken}
+
+
+def test_a_newer_ledger(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(UsageError, match="another version"):
+        Ledger(tmp_path / LEDGER)
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    ours = rf"process {os.getpid()}"
+    with held_folder(tmp_path / "new"), pytest.raises(UsageError, match=ours), held_folder(tmp_path / "new"):
+        pass
+    with held_folder(tmp_path / "new"):
+        pass
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"), held_folder(tmp_path / "file"):
+        pass

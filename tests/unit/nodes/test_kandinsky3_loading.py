@@ -1,0 +1,276 @@
+"""Kandinsky 3's text encoder is read shard by shard, in hardly more memory than it takes, and strictly; its tokenizer
+from the one file the official repository has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kandiflux.weights import kandinsky3 as models
+from safetensors.torch import load_file, save_file
+
+from nodes.models.loader import WeightsError
+from nodes.models.loader3 import SCHEDULER, load_text_encoder, load_tokenizer, shards
+from nodes.models.spiece import tokenizer_json
+from nodes.models.t5 import T5Config, T5Encoder
+from nodes.sampling.schedulers import DecoderScheduler
+from tests.parity.tiny3 import PIECES, spiece_model
+from tests.support.places import ROOT
+
+SIZES = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 6, "vocab_size": 64}
+SHARDS = 5
+
+# RssAnon leaves out mapped files; the highest is sampled while loading.
+MEASURE = """
+import sys, threading, time
+from pathlib import Path
+import torch
+from nodes.models.loader3 import load_text_encoder, load_tokenizer
+
+def anonymous():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) * 1024
+
+dtype = getattr(torch, sys.argv[2])
+# What torch sets up for itself the first time is no part of it.
+from nodes.models.t5 import T5Config, T5Encoder, to_fp8
+T5Encoder(T5Config(d_model=8, d_ff=8, num_layers=1, vocab_size=8), device="meta")
+to_fp8(torch.ones(8, 8).to(dtype))
+load_tokenizer(Path(sys.argv[1]) / "tokenizer")
+highest = before = anonymous()
+done = False
+
+def watch():
+    global highest
+    while not done:
+        highest = max(highest, anonymous())
+        time.sleep(0.001)
+
+watcher = threading.Thread(target=watch)
+watcher.start()
+loaded = load_text_encoder(Path(sys.argv[1]), dtype)
+done = True
+watcher.join()
+print(max(highest, anonymous()) - before, sum(w.numel() * dtype.itemsize for w in loaded.encoder.parameters()))
+"""
+
+
+def save_encoder(folder: Path, dtype: torch.dtype, sizes: dict[str, int], count: int = SHARDS) -> Path:
+    """A text encoder as published: a half-precision variant, in shards, `wo` in float32."""
+    weights = T5Encoder(T5Config(**sizes)).state_dict()
+    torch.manual_seed(0)
+    weights = {
+        key: torch.randn(value.shape).mul_(0.05).to(torch.float32 if "wo" in key else dtype)
+        for key, value in weights.items()
+    }
+    encoder = folder / "text_encoder"
+    encoder.mkdir(parents=True)
+    names = list(weights)
+    each = -(-len(names) // count)
+    places: dict[str, str] = {}
+    for i in range(count):
+        file = f"model.fp16-{i + 1:05}-of-{count:05}.safetensors"
+        part = names[i * each : (i + 1) * each]
+        save_file({name: weights[name] for name in part}, encoder / file)
+        places |= dict.fromkeys(part, file)
+    (encoder / "model.safetensors.index.fp16.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (encoder / "config.json").write_text(json.dumps({"model_type": "t5", "feed_forward_proj": "gated-silu", **sizes}))
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "spiece.model").write_bytes(spiece_model(PIECES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("t5")
+    return {name: save_encoder(root / name, getattr(torch, name), SIZES) for name in ("float32", "float16")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        ("float32", "float32"),
+        ("float16", "float32"),
+        ("float16", "float16"),
+        ("float32", "bfloat16"),
+        ("float16", "float8_e4m3fn"),
+    ],
+)
+def test_peak_memory(big: dict[str, Path], stored: str, dtype: str) -> None:
+    command = [sys.executable, "-c", MEASURE, str(big[stored]), dtype]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    peak, size = map(int, done.stdout.split())
+    assert size > 25e6, "too small to tell from noise"
+    assert peak <= 1.15 * size
+    if stored == dtype == "float32":
+        assert peak <= 0.15 * size, "what needs no cast is used where it lies"
+
+
+SMALL = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_heads": 2, "num_layers": 2, "vocab_size": 40}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return save_encoder(tmp_path / "kandinsky-3", torch.float16, SMALL, count=3)
+
+
+def change(file: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    weights = load_file(file)
+    edit(weights)
+    save_file(weights, file)
+
+
+LAST = "model.fp16-00003-of-00003.safetensors"
+
+
+def test_all_shards_are_read(small: Path) -> None:
+    loaded = load_text_encoder(small)
+    assert [path.name for path in shards(small / "text_encoder")][-1] == LAST
+    assert not any(parameter.is_meta or parameter.requires_grad for parameter in loaded.encoder.parameters())
+    assert {parameter.dtype for parameter in loaded.encoder.parameters()} == {torch.float32}
+    stored = load_file(small / "text_encoder" / LAST)
+    assert all(torch.equal(loaded.encoder.state_dict()[key], value.float()) for key, value in stored.items())
+
+
+def test_a_missing_shard_is_named(small: Path) -> None:
+    (small / "text_encoder" / LAST).unlink()
+    with pytest.raises(WeightsError, match=rf"names 3 files; of these {LAST} is not in .* 7 of 21 tensors"):
+        load_text_encoder(small)
+
+
+def test_a_cut_shard_is_named(small: Path) -> None:
+    file = small / "text_encoder" / LAST
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match=rf"{LAST} is not a whole safetensors file"):
+        load_text_encoder(small)
+    file.write_bytes(b"")
+    with pytest.raises(WeightsError, match=rf"{LAST} is not a whole safetensors file"):
+        load_text_encoder(small)
+
+
+def test_wrong_tensors_are_named_with_their_shapes(small: Path) -> None:
+    file = small / "text_encoder" / LAST
+    name = "encoder.final_layer_norm.weight"
+    change(file, lambda weights: weights.update({name: torch.zeros(9), "intruder": torch.zeros(2, 3)}))
+    with pytest.raises(WeightsError) as raised:
+        load_text_encoder(small)
+    assert f"{LAST}: {name}: expected [8], got [9]" in str(raised.value)
+    assert f"{LAST}: unexpected intruder [2, 3]" in str(raised.value)
+    change(file, lambda weights: (weights.pop("intruder"), weights.pop(name)))
+    with pytest.raises(WeightsError, match=rf"missing {name}: expected \[8\] in model\.fp16-00001.*{LAST}"):
+        load_text_encoder(small)
+
+
+def test_a_tensor_in_two_shards(small: Path) -> None:
+    change(small / "text_encoder" / LAST, lambda weights: weights.update({"shared.weight": torch.zeros(40, 8)}))
+    with pytest.raises(WeightsError, match=r"shared\.weight is in model\.fp16-00001-of-00003\.safetensors too"):
+        load_text_encoder(small)
+
+
+def test_the_embeddings_second_name_is_passed_over(small: Path) -> None:
+    name = "encoder.embed_tokens.weight"
+    change(small / "text_encoder" / LAST, lambda weights: weights.update({name: torch.zeros(40, 8)}))
+    assert load_text_encoder(small).encoder.shared.weight.any()
+
+
+def test_a_broken_index_and_another_kind_of_network(small: Path) -> None:
+    config = small / "text_encoder" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"feed_forward_proj": "gated-gelu"}))
+    with pytest.raises(WeightsError, match="expected feed_forward_proj = 'gated-silu', got 'gated-gelu'"):
+        load_text_encoder(small)
+    config.write_text(json.dumps(values))
+    (small / "text_encoder" / "model.safetensors.index.fp16.json").write_text("{}")
+    with pytest.raises(WeightsError, match="expected JSON with a weight_map"):
+        load_text_encoder(small)
+
+
+def test_pickled_weights_are_not_read(small: Path) -> None:
+    for file in (small / "text_encoder").glob("model*"):
+        file.unlink()
+    (small / "text_encoder" / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin, which is not read"):
+        load_text_encoder(small)
+
+
+def test_the_published_configs_are_read() -> None:
+    """As they stand in the official repository, in what matters to us."""
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "squaredcos_cap_v2",
+        "beta_start": 0.00085,
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "dynamic_thresholding_ratio": 0.995,
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "sample_max_value": 1.0,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "thresholding": False,
+        "timestep_spacing": "leading",
+        "trained_betas": None,
+        "variance_type": "fixed_small",
+    }
+    assert DecoderScheduler.from_json(scheduler) == SCHEDULER
+    assert DecoderScheduler.from_json(models.SCHEDULER) == SCHEDULER
+    text_encoder = {
+        "architectures": ["T5EncoderModel"],
+        "d_ff": 16384,
+        "d_kv": 256,
+        "d_model": 4096,
+        "dense_act_fn": "silu",
+        "feed_forward_proj": "gated-silu",
+        "is_encoder_decoder": True,
+        "layer_norm_epsilon": 1e-06,
+        "model_type": "t5",
+        "n_positions": 512,
+        "num_heads": 16,
+        "num_layers": 32,
+        "relative_attention_max_distance": 128,
+        "relative_attention_num_buckets": 32,
+        "vocab_size": 32128,
+    }
+    assert T5Config.from_json(text_encoder) == T5Config()
+
+
+# The tokenizer
+
+
+def test_tokenizer_of_spiece_model(small: Path) -> None:
+    tokenizer = load_tokenizer(small / "tokenizer")
+    assert tokenizer.tokenize("  a red   star ") == ["▁", "a", "▁red", "▁star"]
+    got = tokenizer("red", padding="max_length", max_length=5)
+    assert got.input_ids == [PIECES.index("▁red"), 1, 0, 0, 0]
+    assert got.attention_mask == [1, 1, 0, 0, 0]
+    assert tokenizer("ж").input_ids == [3, 2, 1], "what is unknown"
+    assert tokenizer.model_max_length == 128
+
+
+def test_tokenizer_json_is_preferred(small: Path) -> None:
+    pieces = [*PIECES, "▁whole"]
+    (small / "tokenizer" / "tokenizer.json").write_text(json.dumps(tokenizer_json(spiece_model(pieces))))
+    assert load_tokenizer(small / "tokenizer").tokenize("whole") == ["▁whole"]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200])
+def test_a_cut_vocabulary_says_so(small: Path, cut: int) -> None:
+    file = small / "tokenizer" / "spiece.model"
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(WeightsError, match=r"spiece\.model is not a whole SentencePiece vocabulary"):
+        load_tokenizer(small / "tokenizer")
+
+
+def test_no_vocabulary_says_what_is_expected(small: Path) -> None:
+    (small / "tokenizer" / "spiece.model").unlink()
+    with pytest.raises(WeightsError, match=r"Expected tokenizer\.json or spiece\.model in"):
+        load_tokenizer(small / "tokenizer")
