@@ -70,11 +70,13 @@ def demo(prompt: str | None) -> int:
 
 def test(pytest_options: list[str]) -> int:
     python = str(environment("test"))
+    # Tests wait as much as they compute: one process more than there are processors.
+    parallel = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadgroup", "--no-loadscope-reorder"]
     checks = [
         [python, "-m", "ruff", "check", "."],
         [python, "-m", "ruff", "format", "--check", "."],
         [python, "-m", "pyright", "--pythonpath", python],
-        [python, "-m", "pytest", *pytest_options],
+        [python, "-m", "pytest", *parallel, *pytest_options],
     ]
     failed = []
     for command in checks:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from kandiflux import Client
 
+pytest_plugins = ["tests.support.plugin"]
 pytest.register_assert_rewrite("tests.support.recorder", "tests.conversations")
 
 from tests.support.fake_comfyui import FakeComfyUI  # noqa: E402

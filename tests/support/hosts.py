@@ -22,6 +22,7 @@ import requests
 
 from tests.support.places import ROOT
 
+NO_COMFYUI = "no ComfyUI"
 PROTOCOL_PACK = ROOT / "tests" / "protocol_pack"
 _START_PATIENCE = 180.0
 _STOP_PATIENCE = 20.0
@@ -121,9 +122,9 @@ def comfyui_python() -> Path:
 def why_no_comfyui() -> str | None:
     """Why tests against a real ComfyUI cannot run here; None if they can."""
     if not (comfyui_folder() / "main.py").is_file():
-        return f"no ComfyUI at {comfyui_folder()} (set COMFYUI_DIR)"
+        return f"{NO_COMFYUI} at {comfyui_folder()} (set COMFYUI_DIR)"
     if shutil.which(str(comfyui_python())) is None:
-        return f"no Python for ComfyUI at {comfyui_python()} (set COMFYUI_PYTHON)"
+        return f"{NO_COMFYUI} that can start: no Python at {comfyui_python()} (set COMFYUI_PYTHON)"
     return None
 
 

@@ -1,0 +1,109 @@
+"""What this test suite adds to pytest: its options, which tests share a worker, and how skipped tests are told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.hosts import NO_COMFYUI
+from tests.support.places import NO_SHARED
+
+LEFT_OUT = ("slow", "bench", "memory")
+"""Marks of tests that run only with --campaign=full."""
+
+_ORDER = ("host", "editor", "faults", "clients", "lite", "parity")
+"""Folders whose tests take longest, first: the many short ones then fill what is left of both processors' time."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("kandiflux")
+    group.addoption(
+        "--campaign",
+        choices=["small", "full"],
+        default="small",
+        help="small (the default): fault campaigns with fewer jobs, no slow, bench and memory tests; full: everything",
+    )
+    group.addoption("--require-comfyui", action="store_true", help="a test that lacks a ComfyUI fails")
+    group.addoption("--require-shared", action="store_true", help="a test that lacks the shared data fails")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, about in {
+        "slow": "takes many seconds; a faster test of the same behaviour runs always",
+        "bench": "runs the benchmarks",
+        "memory": "measures memory",
+    }.items():
+        config.addinivalue_line("markers", f"{mark}: {about}. Runs only with --campaign=full.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--campaign") == "small":
+        for item in items:
+            for mark in (mark for mark in LEFT_OUT if item.get_closest_marker(mark)):
+                item.add_marker(pytest.mark.skip(reason=f"marked {mark}: runs with --campaign=full"))
+    items.sort(key=_rank)
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _rank(item: pytest.Item) -> int:
+    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Which tests must run in the same process: those that share a ComfyUI, or a fixture of their module."""
+    if marker := item.get_closest_marker("xdist_group"):
+        return str(marker.args[0])
+    fixtures = getattr(item, "_fixtureinfo", None)
+    if fixtures is None:
+        return None
+    if "comfy_host" in fixtures.names_closure:
+        return "comfy_host"
+    shared = any(found[-1].scope in ("module", "class") for found in fixtures.name2fixturedefs.values() if found)
+    return item.path.relative_to(item.config.rootpath).as_posix() if shared else None
+
+
+# Skipped tests
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    _require(item.config, outcome.get_result())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    outcome: Any = yield
+    _require(collector.config, outcome.get_result())
+
+
+def _require(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Makes a failure of a test that was skipped for lack of what an option says is there."""
+    reason = _why_skipped(report)
+    for option, lack in (("--require-comfyui", NO_COMFYUI), ("--require-shared", NO_SHARED)):
+        if reason.startswith(lack) and config.getoption(option):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, in spite of {option}: {reason}"
+
+
+def _why_skipped(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The reason; empty if it was not skipped."""
+    if not report.skipped or not isinstance(report.longrepr, tuple):
+        return ""
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reasons = Counter(_why_skipped(report) for report in terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} skipped")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5}  {reason}")
