@@ -6,7 +6,7 @@ As the server does, only what an output needs is looked at: a leftover node that
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kandiflux.checking.findings import Finding, Pack
@@ -80,18 +80,21 @@ class _Examination:
 
     def _needed(self) -> set[str]:
         """What runs: the outputs and all that feeds them. A class nobody knows may be an output."""
-        pending = [
+        return self._with_sources(
             node_id
             for node_id, node in self._nodes.items()
             if (as_object(self._object_info.get(node["class_type"])) or {"output_node": True}).get("output_node")
-        ]
-        needed: set[str] = set()
+        )
+
+    def _with_sources(self, node_ids: Iterable[str]) -> set[str]:
+        """These nodes and all that feeds them."""
+        pending, found = list(node_ids), set[str]()
         while pending:
             node_id = pending.pop()
-            if node_id not in needed:
-                needed.add(node_id)
+            if node_id not in found:
+                found.add(node_id)
                 pending += [source for source in self._sources(node_id) if source in self._nodes]
-        return needed
+        return found
 
     def _sources(self, node_id: str) -> list[str]:
         return [
@@ -146,7 +149,7 @@ class _Examination:
         hint = f"Unmute {came_from!r}, which feeds it, or connect another." if came_from else None
         return self._finding(
             "not_connected", node_id, "is not connected", spec.name, expected=f"{kind_text(spec)} from another node",
-            hint=hint or self._offers(spec),
+            hint=hint or self._offers(node_id, spec),
         )  # fmt: skip
 
     def _of_input(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
@@ -191,7 +194,7 @@ class _Examination:
             return None
         return wrong(
             "is linked to the wrong kind of output", expected=kind_text(spec),
-            got=f"{'a choice' if isinstance(given, list) else given} from {title!r}", hint=self._offers(spec),
+            got=f"{'a choice' if isinstance(given, list) else given} from {title!r}", hint=self._offers(node_id, spec),
         )  # fmt: skip
 
     def _muted_source(self, node_id: str, input_name: str) -> str | None:
@@ -199,10 +202,12 @@ class _Examination:
         source = self._places.source(node_id, input_name)
         return source.title if source is not None and source.node.get("mode") in (2, 4) else None
 
-    def _offers(self, spec: InputSpec) -> str | None:
-        """Which nodes of this workflow make what the input takes."""
+    def _offers(self, node_id: str, spec: InputSpec) -> str:
+        """Which nodes of this workflow make what the input takes, without those that depend on this node."""
         makers = [
-            self._title(node_id) for node_id, node in self._nodes.items() if spec.type in (self._outputs(node) or ())
+            self._title(maker)
+            for maker, node in self._nodes.items()
+            if spec.type in (self._outputs(node) or ()) and node_id not in self._with_sources([maker])
         ]
         return f"Connect it; {' or '.join(map(repr, makers[:3]))} makes one." if makers else "Connect it."
 
