@@ -31,6 +31,12 @@ def comfy_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost
         yield host
 
 
+@pytest.fixture(scope="session")
+def full_campaign(pytestconfig: pytest.Config) -> bool:
+    """Whether fault campaigns run with all their jobs: --campaign=full."""
+    return pytestconfig.getoption("--campaign") == "full"
+
+
 @pytest.fixture
 def comfy() -> Iterator[FakeComfyUI]:
     """A ComfyUI that misbehaves as a test wants."""

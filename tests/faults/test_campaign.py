@@ -1,4 +1,6 @@
-"""The campaign: two thousand jobs on a real host, each of them with faults of its own, from a seed.
+"""The campaign: hundreds of jobs on a real host, each of them with faults of its own, from a seed.
+
+There are two thousand with --campaign=full.
 
 Whatever befalls a job, it runs once and its picture arrives; or, where the host truly never took it or forgot it, the
 job ends with a typed error. Nothing hangs: every wait is bounded. What ran is known from the nodes themselves.
@@ -57,13 +59,13 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 
 
-def test_two_thousand_jobs(proxy: Proxy, notes: Path) -> None:
-    campaign(proxy, some_jobs(2000, 1), notes, clients=16)
+def test_jobs_with_faults_of_their_own(proxy: Proxy, notes: Path, full_campaign: bool) -> None:
+    campaign(proxy, some_jobs(2000 if full_campaign else 400, 1), notes, clients=16)
     kinds = {f"/prompt {kind}" for kind in ON_POST + NEVER_TAKEN} | {f"/history {kind}" for kind in ON_HISTORY}
     kinds |= {f"/view {kind}" for kind in ON_VIEW} | {f"frame {kind}" for kind in ON_FRAME}
     kinds |= {f"/queue {kind}" for kind in EVERYWHERE["/queue"][1]}
-    assert all(proxy.met[kind] >= 5 for kind in kinds), proxy.met
-    assert sum(proxy.met[f"/ws {kind}"] for kind in EVERYWHERE["/ws"][1]) >= 10
+    assert all(proxy.met[kind] >= (5 if full_campaign else 1) for kind in kinds), proxy.met
+    assert sum(proxy.met[f"/ws {kind}"] for kind in EVERYWHERE["/ws"][1]) >= (10 if full_campaign else 1)
 
 
 def test_every_fault_at_every_frame(proxy: Proxy, notes: Path) -> None:

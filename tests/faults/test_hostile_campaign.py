@@ -1,4 +1,4 @@
-"""Two thousand jobs, any answer of which may be one that no ComfyUI gives, from a seed.
+"""Hundreds of jobs, any answer to which may be one that no ComfyUI gives, from a seed (--campaign=full: thousands).
 
 Every job ends in time, with its own picture or a typed error; none runs twice, no thread dies, and the runner's memory
 stays small.
@@ -21,7 +21,6 @@ from tests.faults.proxy import Proxy
 from tests.support.hosts import running_lite
 from tests.support.places import ROOT
 
-JOBS = 2000
 SHARE = {"/prompt": 0.15, "/queue": 0.3, "/history": 0.3, "/view": 0.2, "/ws": 0.2}
 RARE = ("endless", "bomb", "drip")
 """These take time; each of the others comes eight times as often."""
@@ -33,8 +32,8 @@ def kinds() -> tuple[str, ...]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_two_thousand_jobs_with_hostile_answers(tmp_path: Path) -> None:
-    jobs, notes = some_jobs(JOBS, 71), tmp_path / "notes"
+def test_jobs_with_hostile_answers(tmp_path: Path, full_campaign: bool) -> None:
+    jobs, notes = some_jobs(2000 if full_campaign else 400, 71), tmp_path / "notes"
     with running_lite(tmp_path) as host, Proxy(host.url, SEED).serving() as proxy:
         proxy.everywhere = {path: (share, kinds()) for path, share in SHARE.items()}
         ended = subprocess.run(
@@ -52,7 +51,7 @@ def test_two_thousand_jobs_with_hostile_answers(tmp_path: Path) -> None:
         max(r["seconds"] for r in results.values()),
         report["peak_bytes"],
     )
-    assert len(results) == JOBS
+    assert len(results) == len(jobs)
     for number, result in results.items():
         assert result["seconds"] < BOUND, result
         assert (result["colour"] == int(number)) != (result["error"] is not None), result
@@ -63,8 +62,9 @@ def test_two_thousand_jobs_with_hostile_answers(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr, ended.stderr[-5000:]
     assert report["peak_bytes"] < MAX_BYTES
     done = sum(result["error"] is None for result in results.values())
-    assert done > JOBS // 2
+    assert done > len(jobs) // 2
     missing = {
         f"{path} hostile {kind}" for path in SHARE if path != "/ws" for kind in ANSWERS if kind not in RARE
     } - set(met)
-    assert not missing
+    assert not (full_campaign and missing)
+    assert len(missing) < len(ANSWERS)

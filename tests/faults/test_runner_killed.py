@@ -23,10 +23,6 @@ from tests.faults.campaign import BOUND, SEED, batch_of, colour_of, runs
 from tests.support.hosts import RunningHost
 from tests.support.places import ROOT
 
-COUNT, KILLS = 500, 12
-LONGEST_LIFE = COUNT // (KILLS + 1)
-"""Results that a life may see: so it is killed often enough, however quick the machine."""
-
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 
 
@@ -48,13 +44,16 @@ def live(line: list[str], results: int, seconds: float) -> tuple[int, int]:
     return seen + len(printed.splitlines()), run.returncode
 
 
-def test_a_batch_of_five_hundred_killed_a_dozen_times(lite_host: RunningHost, tmp_path: Path) -> None:
+def test_a_batch_whose_runner_is_killed(lite_host: RunningHost, tmp_path: Path, full_campaign: bool) -> None:
+    count, kills = (500, 12) if full_campaign else (120, 4)
+    # Results that a life may see: so it is killed often enough, however quick the machine.
+    longest_life = count // (kills + 1)
     chance, out, notes = random.Random(SEED), tmp_path / "out", tmp_path / "notes"
-    workflow, jobs = batch_of(COUNT, notes, tmp_path, seconds=0.01)
+    workflow, jobs = batch_of(count, notes, tmp_path, seconds=0.01)
     line = [sys.executable, "-m", "kandiflux", "batch", str(workflow), "--jobs", str(jobs), "--out", str(out)]
     line += ["--server", lite_host.url]
-    for kill in range(KILLS):
-        results = chance.choice((0, chance.randrange(1, LONGEST_LIFE)))
+    for kill in range(kills):
+        results = chance.choice((0, chance.randrange(1, longest_life)))
         seconds = chance.uniform(0.0, 0.02) if results else chance.uniform(0.05, 0.9)
         _, status = live(line, results, seconds)
         assert status == -signal.SIGKILL, f"it had ended before kill {kill + 1}"
@@ -63,12 +62,12 @@ def test_a_batch_of_five_hundred_killed_a_dozen_times(lite_host: RunningHost, tm
         env={**os.environ, "PYTHONPATH": str(ROOT / "runner")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    require_whole(out, notes)
+    require_whole(out, notes, count)
 
 
-def require_whole(out: Path, notes: Path) -> None:
+def require_whole(out: Path, notes: Path, count: int) -> None:
     """Each job's own picture is there, each ran once, and ledger and report say so."""
-    numbers = range(1, COUNT + 1)
+    numbers = range(1, count + 1)
     assert [colour_of((out / f"{number:04}.png").read_bytes()) for number in numbers] == [*numbers]
     assert sorted(path.name for path in out.glob("*.png") if path.stem.isdigit()) == [f"{n:04}.png" for n in numbers]
     assert list(out.glob(".*.part")) == []
@@ -76,12 +75,12 @@ def require_whole(out: Path, notes: Path) -> None:
     assert {number: times for number, times in ran.items() if times > 1} == {}
     assert set(ran) == set(numbers)
     with contextlib.closing(sqlite3.connect(out / LEDGER)) as ledger:
-        assert ledger.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall() == [("done", COUNT)]
+        assert ledger.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall() == [("done", count)]
         attempts = Counter(dict(ledger.execute("SELECT state, count(*) FROM attempts GROUP BY state").fetchall()))
         # An attempt that was written down and never sent is lost, too; one that ran is done.
-        assert attempts["done"] == COUNT
+        assert attempts["done"] == count
         assert attempts["open"] == attempts["failed"] == 0
     report = (out / "batch-report.html").read_text()
-    assert report.count('<li class="job">') == COUNT
-    assert f"<b>{COUNT}</b> done" in report
-    assert len(set(re.findall(r'href="(\d{4}\.png)"', report))) == COUNT
+    assert report.count('<li class="job">') == count
+    assert f"<b>{count}</b> done" in report
+    assert len(set(re.findall(r'href="(\d{4}\.png)"', report))) == count
