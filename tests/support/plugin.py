@@ -1,7 +1,9 @@
-"""What this test suite adds to pytest: its options, which tests share a worker, and how skipped tests are told."""
+"""What this test suite adds to pytest: options, seeds, which tests share a process, and an account of skipped ones."""
 
 from __future__ import annotations
 
+import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -26,8 +28,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="small",
         help="small (the default): fault campaigns with fewer jobs, no slow, bench and memory tests; full: everything",
     )
+    group.addoption("--seed", type=int, default=20261121, help="of random numbers and tensors in tests (%(default)s)")
     group.addoption("--require-comfyui", action="store_true", help="a test that lacks a ComfyUI fails")
     group.addoption("--require-shared", action="store_true", help="a test that lacks the shared data fails")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"campaign: {config.getoption('--campaign')}, seed: {config.getoption('--seed')}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Each test sees the same random numbers in any order of tests, and in any process."""
+    random.seed(item.config.getoption("--seed"))
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(item.config.getoption("--seed"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
