@@ -46,7 +46,7 @@ def test_a_node_with_all_that_conversion_needs_of_it() -> None:
     assert [(one.name, one.type) for one in read.outputs] == [("OUT", "IMAGE")]
     assert (read.stored, read.named) == ([1], {"b": 1})
     assert read.proxies == [("-1", "w"), ("27", "5")]
-    assert (read["title"], dict(read), len(read)) == ("Mine", about, 9)
+    assert (read["title"], dict(read), len(read)) == ("Mine", about, 10)
 
 
 @pytest.mark.parametrize("odd", [None, "x", [], {}])
