@@ -129,7 +129,8 @@ class _Keys:
         if self._depends_on_id(node["class_type"]):
             own.append(node_id)
         for name, value in sorted(node["inputs"].items()):
-            own.append((name, ("link", self._source(value[0]), value[1]) if is_link(value) else _hashable(value)))
+            # A link has one part more than a constant, so that none equals the other.
+            own.append((name, self._source(value[0]), value[1]) if is_link(value) else (name, _hashable(value)))
         whole = tuple(own)
         key = self._before.get(whole) or self.known.get(whole)
         if key is None:
@@ -173,15 +174,15 @@ class _Keys:
 
 def _hashable(value: Any) -> Any:
     """`value` as part of a key. NaN, and what cannot be compared, equals nothing: never cached."""
-    made = attempt(partial(_as_tuples, value))
+    made = attempt(partial(_as_key, value))
     return object() if isinstance(made, Failure) else made.value
 
 
-def _as_tuples(value: Any) -> Any:
+def _as_key(value: Any) -> Any:
     if isinstance(value, (int, float, str, bool, type(None))):
         return value
     if is_object(value):
-        return tuple((name, _as_tuples(item)) for name, item in sorted(value.items()))
+        return frozenset((name, _as_key(item)) for name, item in value.items())
     if isinstance(value, Sequence):
-        return tuple(map(_as_tuples, cast("Sequence[object]", value)))
+        return tuple(map(_as_key, cast("Sequence[object]", value)))
     return object()
