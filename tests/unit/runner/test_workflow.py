@@ -359,3 +359,145 @@ def test_a_value_set_over_a_link_takes_its_place() -> None:
     assert prompt.nodes["1"]["inputs"]["width"] == 9
     assert prompt.workflow is not None
     assert Workflow.from_data(prompt.workflow).prompt(OBJECT_INFO).nodes["1"]["inputs"]["width"] == 9
+
+
+def one_node(**inputs: list[Any]) -> dict[str, Any]:
+    """object_info with one class, `One`."""
+    return {"One": {"input": {"required": inputs}, "output": [], "output_node": True}}
+
+
+def api(**inputs: Any) -> Workflow:
+    return Workflow.from_data({"1": {"class_type": "One", "inputs": inputs}})
+
+
+def test_a_list_is_written_as_a_value_and_not_as_a_link() -> None:
+    object_info = one_node(names=["COMBO", {"multi_select": True, "remote": {"route": "/x"}}], text=["STRING"])
+    prompt = api(names="", text="").prompt(object_info, {"1.names": ["a", 0], "1.text": "b"})
+    assert prompt.nodes["1"]["inputs"] == {"names": {"__value__": ["a", 0]}, "text": "b"}
+    assert prompt.values == {"1.names": ["a", 0], "1.text": "b"}
+
+
+def test_links_whose_node_is_a_number_are_written_with_texts() -> None:
+    data = {"1": {"class_type": "One", "inputs": {"a": [2, 0], "b": [2, 0, 1], "c": [True, 0], "d": ["2", 0]}}}
+    found = Workflow.from_data(data).nodes({})["1"]
+    assert found["inputs"] == {"a": ["2", 0], "b": [2, 0, 1], "c": [True, 0], "d": ["2", 0]}
+
+
+def test_a_node_is_called_by_its_title_or_by_what_the_server_calls_it() -> None:
+    info = {"One": {**one_node()["One"], "display_name": "The One"}}
+    editor = {"nodes": [{"id": 2, "type": "One", "title": "Mine"}], "links": []}
+    node = {"class_type": "One", "inputs": {}}
+    data = {"1": {**node, "_meta": {"title": "Written"}}, "2": node, "3": node, "4": {**node, "class_type": "Two"}}
+    found = Workflow.from_data({"prompt": data, "workflow": editor}).nodes(info)
+    assert [about["_meta"]["title"] for about in found.values()] == ["Written", "Mine", "The One", "Two"]
+
+
+def test_where_a_workflow_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Workflow.load("kandinsky22_pocket_text_to_image")
+    assert Workflow.load("kandinsky22_pocket_text_to_image.json") == shipped
+    assert (shipped.name, Path(shipped.origin).name) == (
+        "kandinsky22_pocket_text_to_image", "kandinsky22_pocket_text_to_image.json",
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("kandinsky22_pocket_text_to_image").write_text(json.dumps(SAMPLER))
+    assert Workflow.load("kandinsky22_pocket_text_to_image").api == SAMPLER, "a file goes first"
+    monkeypatch.setattr("kandiflux.workflow._LARGEST_FILE", 10)
+    with pytest.raises(WorkflowError, match="too large"):
+        Workflow.load("kandinsky22_pocket_text_to_image")
+    Path("exact").write_text('{"1": {}} ')
+    with pytest.raises(WorkflowError, match="is not a workflow"):
+        Workflow.load("exact")
+
+
+def test_what_is_said_of_a_workflow() -> None:
+    about = {"title": "T", "description": "D", "presets": {"a": {"x": 1}}, "needs": {"comfyui": ">= 0.3.60"}}
+    editor = {"nodes": [], "links": [], "extra": {"kandiflux": about}}
+    told = Workflow.from_data(editor, name="n", origin="o")
+    assert (told.title, told.description, told.presets, told.name, told.origin) == ("T", "D", {"a": {"x": 1}}, "n", "o")
+    bare = Workflow.from_data({"nodes": [], "links": []}, name="n")
+    assert (bare.title, bare.description, bare.presets, bare.needs) == ("n", "", {}, {})
+    assert [told.too_new_for(version) for version in ("0.3.59", "0.3.60", "0.3", "0.3.60.1", "0.4", "")] == [
+        "0.3.60", None, "0.3.60", None, None, "0.3.60",
+    ]  # fmt: skip
+    both = Workflow.from_data({"prompt": SAMPLER, "workflow": editor}, name="n", origin="o")
+    assert (both.title, both.origin, both.api, both.editor) == ("T", "o", SAMPLER, editor)
+    alone = Workflow.from_data({"prompt": SAMPLER, "workflow": {"x": 1}}, name="n")
+    assert (alone.title, alone.editor) == ("n", None)
+
+
+def test_the_parameter_seed_goes_before_all_seed_inputs() -> None:
+    info = one_node(seed=["INT", {}], noise_seed=["INT", {}], steps=["INT", {}])
+    assert api(seed=1, noise_seed=["2", 0]).seed_parameters(info) == ["1.seed"]
+    assert api(steps=1).seed_parameters(info) == ["1.seed", "1.noise_seed"]
+    nodes = [{"id": 1, "type": "One", "widgets_values": [1, 2, 3]}]
+    declared = {"parameters": {"seed": {"node": 1, "input": "noise_seed"}, "x": {"node": 1, "input": "seed"}}}
+    named = Workflow.from_data({"nodes": nodes, "links": [], "extra": {"kandiflux": declared}})
+    assert named.seed_parameters(info) == ["seed"]
+
+
+def test_what_can_be_set_is_told_with_its_range_and_choices() -> None:
+    info = one_node(
+        steps=["INT", {"min": 1, "max": 9, "default": 4}], name=[["a", "b"], {}], link=["MODEL"], on=["BOOLEAN", {}]
+    )
+    first, second, third = api(name="b", on=True).parameters(info)
+    assert vars(first) == {
+        "name": "1.steps", "type": "INT", "value": 4, "description": "One", "min": 1, "max": 9, "choices": None,
+    }  # fmt: skip
+    assert (second.name, second.value, second.choices, second.min) == ("1.name", "b", ("a", "b"), None)
+    assert (third.name, third.value) == ("1.on", True)
+    assert [found.name for found in api(steps=["2", 0], name="a", on=True).parameters(info)] == ["1.name", "1.on"]
+    about = {"steps": {"node": 1, "input": "steps", "description": "How many.", "max": 0}}
+    nodes = [{"id": 1, "type": "One", "widgets_values": [7, "a", True]}]
+    editor = {"nodes": nodes, "links": [], "extra": {"kandiflux": {"parameters": about}}}
+    (declared,) = Workflow.from_data(editor).parameters(info)
+    assert (declared.name, declared.value, declared.description, declared.min, declared.max) == (
+        "steps", 7, "How many.", 1, 0,
+    )  # fmt: skip
+
+
+def test_a_file_is_uploaded_last_and_once_for_all_that_it_sets(tmp_path: Path) -> None:
+    picture = tmp_path / "mine.png"
+    picture.touch()
+    choices: list[Any] = [["x.png"], {"image_upload": True}]
+    info = one_node(a=choices, b=choices, c=["INT", {"max": 3}])
+    sent: list[Path] = []
+
+    def upload(path: Path) -> str:
+        sent.append(path)
+        return f"stored-{len(sent)}.png"
+
+    both = {"1.a": str(picture), "1.b": str(picture)}
+    workflow = api(a="x.png", b="x.png", c=1)
+    with pytest.raises(ParameterError, match="out of range"):
+        workflow.prompt(info, {**both, "1.c": 4}, upload=upload)
+    assert sent == [], "nothing is sent for a workflow that is not going to run"
+    prompt = workflow.prompt(info, both, upload=upload)
+    assert prompt.nodes["1"]["inputs"] == {"a": "stored-1.png", "b": "stored-1.png", "c": 1}
+    assert prompt.values == {"1.a": "stored-1.png", "1.b": "stored-1.png"}
+    assert sent == [picture]
+    with pytest.raises(ParameterError, match="neither a file here"):
+        workflow.prompt(info, both)
+
+
+def test_what_the_file_itself_says_is_checked_unless_it_is_set_or_not_wanted() -> None:
+    info = one_node(a=["INT", {"max": 3}], b=["INT", {"max": 3}])
+    with pytest.raises(InvalidPrompt, match="would not run") as refused:
+        api(a=9, b=9).prompt(info, {"1.b": 1})
+    assert [(problem.input_name, refused.value.exit_code) for problem in refused.value.problems] == [("a", 2)]
+    assert "--no-check" in str(refused.value.hint)
+    assert api(a=9, b=9).prompt(info, {"1.b": 1}, check=False).nodes["1"]["inputs"] == {"a": 9, "b": 1}
+    assert api(a=9, b=9).prompt(info, {"1.a": 3, "1.b": 1}).nodes["1"]["inputs"] == {"a": 3, "b": 1}
+
+
+def test_a_node_that_does_not_run_cannot_be_set() -> None:
+    info = one_node(a=["INT", {}])
+    about = {"parameters": {"a": {"node": 1, "input": "a"}, "b": {"node": 5, "input": "a"}}}
+    nodes = [{"id": 1, "type": "One", "title": "Off", "mode": 2, "widgets_values": [1]},
+             {"id": 2, "type": "One", "widgets_values": [1]}]  # fmt: skip
+    workflow = Workflow.from_data({"nodes": nodes, "links": [], "extra": {"kandiflux": about}})
+    with pytest.raises(ParameterError, match=r"'Off' \(node 1\) does not run") as refused:
+        workflow.prompt(info, {"a": 1})
+    assert "muted or bypassed" in str(refused.value.hint)
+    with pytest.raises(ParameterError, match="there is no node 5") as refused:
+        workflow.prompt(info, {"b": 1})
+    assert refused.value.hint is None
