@@ -13,6 +13,7 @@ import json
 import struct
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,8 @@ class FakeComfyUI:
     """Each request's path, without its query."""
     lists_history: bool = True
     """Else GET /history is answered with an error, that of one job is not."""
+    absences: int = 0
+    """For so many looks each job that has ended is in neither the queue nor the history."""
 
     def __post_init__(self) -> None:
         self.history: dict[str, Any] = {}
@@ -73,6 +76,7 @@ class FakeComfyUI:
         self.running: list[list[Any]] = []
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self.released = asyncio.Event()
+        self._looks: Counter[str] = Counter()
         self._stop_running = False
         self._number = 0
         self._runner: web.AppRunner | None = None
@@ -302,6 +306,11 @@ class FakeComfyUI:
             if fault == "cut, accept later":
                 self._loop.call_later(0.5, self._accept, body)
             return web.Response()
+        if fault == "hang, accept later":
+            # Later than anybody looks for a request whose connection broke.
+            self._loop.call_later(2.0, self._accept, body)
+            await asyncio.sleep(2.5)
+            return web.Response(status=504)
         if fault == "gateway, not accepted":
             return web.Response(status=502)
         prompt_id = self._accept(body)
@@ -338,6 +347,9 @@ class FakeComfyUI:
 
     async def _one_history(self, request: web.Request) -> web.StreamResponse:
         prompt_id = request.match_info["id"]
+        self._looks[prompt_id] += prompt_id in self.history
+        if self._looks[prompt_id] <= self.absences:
+            return web.json_response({})
         return web.json_response({prompt_id: self.history[prompt_id]} if prompt_id in self.history else {})
 
     async def _interrupt(self, request: web.Request) -> web.StreamResponse:

@@ -40,9 +40,7 @@ def test_a_socket_cut_at_any_frame(comfy: FakeComfyUI, client: Client, position:
 def test_events_come_again_after_a_reconnection(comfy: FakeComfyUI, client: Client) -> None:
     client.submit(prompt()).result(WAIT)
     comfy.call(comfy.cut())
-    deadline = time.monotonic() + WAIT
-    while len(comfy.sockets) == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: comfy.sockets)
     assert "executed" in [event.kind for event in client.submit(prompt())]
 
 
@@ -100,6 +98,19 @@ def test_a_history_that_was_cleared_and_no_events(comfy: FakeComfyUI, client: Cl
     comfy.ending, comfy.silent = "vanish", True
     with pytest.raises(JobLost, match="neither the queue nor the history"):
         client.submit(prompt()).result(WAIT)
+
+
+@pytest.mark.parametrize("ending", ["success", "error"])
+def test_a_job_that_is_for_one_look_in_neither_queue_nor_history(
+    comfy: FakeComfyUI, client: Client, ending: str
+) -> None:
+    comfy.silent, comfy.absences, comfy.ending = True, 1, ending
+    job = client.submit(prompt())
+    if ending == "success":
+        assert job.result(WAIT).images
+    else:
+        with pytest.raises(NodeFailed):
+            job.result(WAIT)
 
 
 def test_a_failing_node_is_named(comfy: FakeComfyUI, client: Client) -> None:

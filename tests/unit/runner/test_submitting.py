@@ -42,6 +42,15 @@ def test_a_lost_answer_does_not_run_the_prompt_twice(comfy: FakeComfyUI, client:
     assert len(comfy.ran) == 1
 
 
+def test_a_request_that_arrives_after_its_answer_was_given_up_runs_once(comfy: FakeComfyUI) -> None:
+    """A gateway may hold it back for longer than one looks for a job after a broken connection."""
+    comfy.posts = ["hang, accept later"]
+    with Client(comfy.url, timeout=(5.0, 0.4), poll_seconds=0.2, patience=30.0) as client:
+        job = client.submit(prompt())
+        assert job.result(WAIT).images
+    assert comfy.ran == comfy.accepted == [job.prompt_id]
+
+
 @pytest.mark.parametrize("fault", ["cut after", "stall"])
 def test_the_same_where_the_server_makes_the_ids(comfy: FakeComfyUI, client: Client, fault: str) -> None:
     comfy.posts, comfy.own_ids = [fault], True
