@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.checking.check import check
+from kandiflux.checking.check import Report, check
+from kandiflux.checking.findings import Finding
 from kandiflux.checking.problems import find_problems
 from kandiflux.cli import app
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
@@ -98,6 +99,119 @@ def test_an_embedding_that_a_prompt_names() -> None:
     assert (finding.title, finding.input_name) == ("Negative", "text")
     assert "'EasyNegative'" in str(finding)
     assert check(workflow, OBJECT_INFO, embeddings=["here", "EasyNegative"]).findings == ()
+
+
+def test_an_embedding_that_lies_on_this_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "embeddings" / "sub"
+    folder.mkdir(parents=True)
+    nodes = api()
+    nodes["3"]["inputs"]["text"] = "embedding:sub/Mine, embedding:Other"
+    workflow, folders = Workflow.from_data(nodes), ModelFolders(tmp_path)
+    said = [finding.message for finding in check(workflow, OBJECT_INFO, folders=folders).findings]
+    assert said == [f"names the embedding {name!r}, which is not there" for name in ("sub/Mine", "Other")]
+    (folder / "Mine.pt").touch()
+    (finding,) = check(workflow, OBJECT_INFO, folders=folders).findings
+    assert finding.models == (ModelFile("Other.safetensors", "embeddings"),)
+    assert finding.hint == "Put it into models/embeddings, or take it out of the text."
+    assert check(workflow, OBJECT_INFO, folders=folders, embeddings=["Other"]).findings == ()
+    (finding,) = check(workflow, OBJECT_INFO, embeddings=["sub\\Mine"]).findings
+    assert "'Other'" in finding.message
+
+
+def test_an_embedding_that_the_workflow_says_the_source_of() -> None:
+    about = {"name": "Mine.pt", "directory": "embeddings", "url": "https://a/b"}
+    text = {"id": 1, "type": "CLIPTextEncode", "title": "Words", "widgets_values": ["embedding:Mine"],
+            "outputs": [{"name": "C", "type": "CONDITIONING", "links": [1]}]}  # fmt: skip
+    shown = {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 1}]}
+    for of_node, of_file in (([about], []), ([], [about])):
+        node_of = {**text, "properties": {"models": of_node}}
+        data = {"nodes": [node_of, shown], "links": [[1, 1, 0, 2, 0, "*"]], "models": of_file}
+        findings = check(Workflow.from_data(data), OBJECT_INFO, embeddings=[]).findings
+        (finding,) = [one for one in findings if one.kind == "missing_model"]
+        assert (finding.title, finding.input_name) == ("Words", "text")
+        assert (finding.models, finding.hint) == (
+            (ModelFile("Mine.pt", "embeddings", "https://a/b"),), "Get it with `kandiflux models pull`.",
+        )  # fmt: skip
+
+
+def test_of_several_missing_files_those_on_the_disk_are_left_out(tmp_path: Path) -> None:
+    """As with a published folder, of which each file is named."""
+    models = [{"name": f"sub/{name}", "directory": "checkpoints", "url": "https://a/b"} for name in ("a.pt", "b.pt")]
+    workflow, folders = editor(values=["sub"], models=models), ModelFolders(_comfyui(tmp_path))
+    (finding,) = check(workflow, OBJECT_INFO, folders=folders, live=False).findings
+    assert [model.name for model in finding.models] == ["sub/a.pt", "sub/b.pt"]
+    place = tmp_path / "models" / "checkpoints" / "sub"
+    place.mkdir(parents=True)
+    (place / "a.pt").touch()
+    report = check(workflow, OBJECT_INFO, folders=folders, live=False)
+    assert [model.name for model in report.models] == ["sub/b.pt"]
+    (place / "b.pt").touch()
+    (finding,) = check(workflow, OBJECT_INFO, folders=folders).findings
+    assert (
+        finding.hint == f"It lies in {place / 'a.pt'}, {place / 'b.pt'}: is the server this ComfyUI's? Then restart it."
+    )
+    assert finding.models == ()
+
+
+def _comfyui(folder: Path) -> Path:
+    (folder / "models").mkdir()
+    return folder
+
+
+def test_sizes_are_asked_for_once_and_only_if_they_are_not_known() -> None:
+    known = ModelFile("known.pt", "loras", "https://a/known", size=5)
+    unknown, sourceless = ModelFile("x.pt", "loras", "https://a/x"), ModelFile("y.pt", "loras")
+    asked: list[str] = []
+
+    def size_of(model: ModelFile) -> int | None:
+        asked.append(model.name)
+        return 7
+
+    findings = [
+        Finding("missing_model", "gone", models=(known, unknown)),
+        Finding("missing_model", "gone", models=(unknown, sourceless)),
+    ]
+    report = Report(tuple(findings)).with_sizes(size_of)
+    assert asked == ["x.pt"]
+    assert [(model.name, model.size) for model in report.models] == [("known.pt", 5), ("x.pt", 7), ("y.pt", None)]
+
+
+@pytest.mark.parametrize("version", [None, ""])
+def test_without_a_version_nothing_is_too_old(version: str | None) -> None:
+    workflow = editor(["dreamshaper_8.safetensors"])
+    assert workflow.editor is not None
+    needy = Workflow.from_data({**workflow.editor, "extra": {"kandiflux": {"needs": {"comfyui": ">=99"}}}})
+    assert check(needy, OBJECT_INFO, comfyui_version=version).findings == ()
+
+
+def test_a_folder_that_is_converted_and_not_downloaded() -> None:
+    (finding,) = check(editor(values=["kandinsky-3-flash"]), OBJECT_INFO).findings
+    assert finding.kind == "missing_model"
+    assert str(finding.hint).startswith("Make it of the original weights with `kandiflux models convert`")
+    assert finding.models == (ModelFile("kandinsky-3-flash", "kandinsky"),)
+
+
+def test_a_file_that_another_node_or_the_top_of_the_file_declares() -> None:
+    about = {"name": "mine.safetensors", "directory": "checkpoints", "url": "https://a/b", "size": 5}
+    workflow = editor(values=["mine.safetensors"])
+    assert workflow.editor is not None
+    other = {"id": 7, "type": "CheckpointLoaderSimple", "widgets_values": ["dreamshaper_8.safetensors"],
+             "properties": {"models": [about]}}  # fmt: skip
+    for data in ({"models": [about]}, {"nodes": [*workflow.editor["nodes"], other]}):
+        (finding,) = check(Workflow.from_data({**workflow.editor, **data}), OBJECT_INFO).findings
+        assert finding.models == (ModelFile("mine.safetensors", "checkpoints", "https://a/b", size=5),)
+        assert (
+            finding.hint == "Get it with `kandiflux models pull`. Or choose one that is there: 'SDXL/base.safetensors'."
+            or (str(finding.hint).startswith("Get it with `kandiflux models pull`."))
+        )
+
+
+def test_a_declared_file_without_a_folder_gets_its_loaders() -> None:
+    about = {"name": "mine.safetensors", "url": "https://a/b"}
+    (finding,) = check(
+        editor(values=["mine.safetensors"], models=[about, {**about, "url": "https://c/d"}]), OBJECT_INFO
+    ).findings
+    assert finding.models == (ModelFile("mine.safetensors", "checkpoints", "https://a/b"),)
 
 
 # Nodes in the editor's file
