@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import comfy.clip_model
 import comfy.clip_vision
@@ -21,7 +23,15 @@ from .shared import STORED, UNMADE, Weights, clip_l, flux_vae, random
 def flux(in_channels: int) -> Weights:
     sizes = {"in_channels": in_channels, "out_channels": 16, "vec_in_dim": 768, "context_in_dim": 4096}
     sizes |= {"hidden_size": 3072, "num_heads": 24, "depth": 1, "depth_single_blocks": 1, "patch_size": 2}
-    rest = {"mlp_ratio": 4.0, "axes_dim": [16, 56, 56], "theta": 10000, "qkv_bias": True, "guidance_embed": True}
+    rest: dict[str, Any] = {
+        "mlp_ratio": 4.0,
+        "axes_dim": [16, 56, 56],
+        "theta": 10000,
+        "qkv_bias": True,
+        "guidance_embed": True,
+    }
+    if "txt_ids_dims" in (field.name for field in dataclasses.fields(comfy.ldm.flux.model.FluxParams)):
+        rest["txt_ids_dims"] = []  # required by ComfyUI since FLUX.2; FLUX.1 has none
     return random(comfy.ldm.flux.model.Flux(**sizes, **rest, **UNMADE))
 
 
