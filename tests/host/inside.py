@@ -69,7 +69,6 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     """
     import comfy.model_management
     import comfy.sample
-    import comfy.samplers
 
     import nodes as core
 
@@ -114,7 +113,7 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         )
 
     def picture() -> Any:
-        sampler = comfy.samplers.sampler_object(case["sampler"])
+        sampler = sampler_with_noise(case["sampler"], case["seed"], noise)
         options = {"seed": case["seed"], "noise_mask": mask, "disable_pbar": True}
         latents = comfy.sample.sample_custom(
             model, noise, case["cfg"], sampler, sigmas, positive, negative, start, **options
@@ -130,6 +129,22 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         picture()
         comfy.model_management.unload_all_models()
     return picture()
+
+
+def sampler_with_noise(name: str, seed: int, like: Any) -> Any:
+    """ComfyUI's sampler `name`; ddpm and lcm draw the noise between steps from `seed`, as diffusers' generator does.
+
+    Left to itself, ComfyUI draws it from another seed on a CPU than on a GPU, since 2025-12-26: seed + 1.
+    """
+    import comfy.samplers
+    import torch
+
+    if name not in ("ddpm", "lcm"):
+        return comfy.samplers.sampler_object(name)
+    generator = torch.Generator().manual_seed(seed)
+    return comfy.samplers.ksampler(
+        name, {"noise_sampler": lambda sigma, sigma_next: torch.randn(like.shape, generator=generator)}
+    )
 
 
 def preview(run: Any, name: str, image: Any) -> Any:
