@@ -71,6 +71,8 @@ class Proxy:
     """The same by job."""
     frames: Counter[str] = field(default_factory=Counter)
     """How many frames the host sent of each job."""
+    posting: int = 0
+    """How many POST /prompt are under way, the late ones that nobody waits for too."""
     dead: bool = False
     """Refuses all: as a host that is gone."""
     websockets: int = 0
@@ -172,8 +174,13 @@ class Proxy:
                 if re.search(rb"(?i)\r\nupgrade: *websocket", head):
                     await self._websocket(head, reader, writer)
                     return
-                if not await self._request(head, body, writer):
-                    return
+                posted = head.startswith(b"POST /prompt ")
+                self.posting += posted
+                try:
+                    if not await self._request(head, body, writer):
+                        return
+                finally:
+                    self.posting -= posted
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass
         finally:
