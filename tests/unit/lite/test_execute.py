@@ -337,7 +337,7 @@ def test_a_job_that_cannot_be_scheduled_blames_no_node(host: Host) -> None:
 # Progress, previews, interrupts
 
 
-STEPS = {"1": node("ProbeSteps", steps=3, delay=0, preview="none"), "2": show("1", 0)}
+STEPS = {"1": node("ProbeSteps", steps=3, delay=0, preview="PNG"), "2": show("1", 0)}
 
 
 def test_progress_step_by_step(host: Host) -> None:
