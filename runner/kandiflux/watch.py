@@ -240,11 +240,11 @@ class Watcher:
     def _in_queue(self, job: Job, queue: Queue) -> bool:
         running = sum(entry.is_job(job.prompt_id, job.marker) for entry in queue.running)
         places = [at for at, entry in enumerate(queue.pending) if entry.is_job(job.prompt_id, job.marker)]
-        if running + len(places) > 1:
+        if surplus := places if running else places[1:]:
             # A prompt that was posted again after a lost answer, and then came through twice after all.
             _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
             with contextlib.suppress(KandifluxError):  # the next look sees it again
-                self._server.delete_pending(queue.pending[places[-1]].prompt_id)
+                self._server.delete_pending(queue.pending[surplus[-1]].prompt_id)
         if running:
             job.running()
         elif places:
