@@ -6,12 +6,13 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.hosts import NO_COMFYUI
-from tests.support.places import NO_SHARED
+from tests.support.places import NO_SHARED, ROOT
 
 LEFT_OUT = ("slow", "bench", "memory")
 """Marks of tests that run only with --campaign=full."""
@@ -52,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "memory": "measures memory",
     }.items():
         config.addinivalue_line("markers", f"{mark}: {about}. Runs only with --campaign=full.")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Takes the checkout for a folder: as the package that it is, too, it would be imported, and torch with it."""
+    return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
 @pytest.hookimpl(tryfirst=True)
