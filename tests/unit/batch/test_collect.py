@@ -277,7 +277,7 @@ def test_thumbnails_are_made_if_there_is_nothing_to_collect_and_there_will_be_sh
     Image.new("RGB", (4, 4)).save(tmp_path / "source.png")
     output = Output("image", "2", "Result", "x.png", data=(tmp_path / "source.png").read_bytes())
     bench.shared.pages = pages
-    (file,) = bench.end(result(output)).files
+    file, other = bench.end(result(output, output)).files
     assert bench.ledger.thumbnail(file) is None, "it was asked to end at once"
     thread = threading.Thread(target=bench.collector.run)
     thread.start()
@@ -286,7 +286,7 @@ def test_thumbnails_are_made_if_there_is_nothing_to_collect_and_there_will_be_sh
     job.finish(result(output))
     until(lambda: bench.collector.done == 2)
     if pages:
-        until(lambda: bench.ledger.thumbnail(file))
+        until(lambda: bench.ledger.thumbnail(file) and bench.ledger.thumbnail(other))
     bench.collector.stop(1)
     thread.join()
     assert (bench.ledger.thumbnail(file) is not None) == pages
