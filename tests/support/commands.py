@@ -1,8 +1,9 @@
-"""The command `kandiflux` as a process of its own: with pipes or on a terminal, and asked to end by signals."""
+"""The command `kandiflux`: in this process, or as one of its own, with pipes or on a terminal, and ended by signals."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -12,9 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer.testing
+
 from tests.support.places import ROOT
 
-__all__ = ["Ended", "kandiflux", "on_a_terminal", "started"]
+__all__ = ["RUNNER", "Ended", "default_signals", "kandiflux", "on_a_terminal", "started"]
+
+# typer builds all commands anew for each call, which takes six times as long as most calls: once is enough.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
+RUNNER = typer.testing.CliRunner()
+"""`RUNNER.invoke(app, words)` runs the command in this process."""
 
 WAIT = 60
 

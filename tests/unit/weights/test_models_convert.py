@@ -19,15 +19,14 @@ from kandiflux.cli import app
 from kandiflux.errors import OutputError, UsageError
 from kandiflux.weights import kandinsky3 as models
 from safetensors import safe_open
-from typer.testing import CliRunner
 
 from nodes.models.loader3 import is_kandinsky3_folder, load_kandinsky3
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.unet3 import UNet3, UNet3Config
 from tests.parity.tiny import randomise
+from tests.support.commands import RUNNER
 from tests.support.places import ROOT
 
-RUNNER = CliRunner()
 # 32 groups and heads of 64: what the tensors do not tell, and the original repository always has.
 UNET = UNet3Config(
     time_embedding_dim=64,

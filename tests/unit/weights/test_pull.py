@@ -23,15 +23,13 @@ from kandiflux.weights.model_folders import ModelFolders
 from kandiflux.weights.pull import make_plan, read_tokens
 from kandiflux.weights.workflow_models import embeddings_in, needed_models
 from kandiflux.workflow import Workflow, shipped_workflows
-from typer.testing import CliRunner
 
-from tests.support.commands import default_signals
+from tests.support.commands import RUNNER, default_signals
 from tests.support.file_server import FileServer, serving
 from tests.support.places import ROOT
 
 CONTENT = random.Random(2).randbytes(200_000)
 OTHER = random.Random(3).randbytes(100_000)
-RUNNER = CliRunner()
 
 
 @pytest.fixture
