@@ -4,7 +4,6 @@ from the one file the official repository has."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,48 +17,13 @@ from safetensors.torch import load_file, save_file
 from nodes.models.loader import WeightsError
 from nodes.models.loader3 import SCHEDULER, load_text_encoder, load_tokenizer, shards
 from nodes.models.spiece import tokenizer_json
-from nodes.models.t5 import T5Config, T5Encoder
+from nodes.models.t5 import T5Config, T5Encoder, to_fp8
 from nodes.sampling.schedulers import DecoderScheduler
 from tests.parity.tiny3 import PIECES, spiece_model
-from tests.support.places import ROOT
+from tests.support.memory import peak_of
 
 SIZES = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 6, "vocab_size": 64}
 SHARDS = 5
-
-# RssAnon leaves out mapped files; the highest is sampled while loading.
-MEASURE = """
-import sys, threading, time
-from pathlib import Path
-import torch
-from nodes.models.loader3 import load_text_encoder, load_tokenizer
-
-def anonymous():
-    for line in open("/proc/self/status"):
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-
-dtype = getattr(torch, sys.argv[2])
-# What torch sets up for itself the first time is no part of it.
-from nodes.models.t5 import T5Config, T5Encoder, to_fp8
-T5Encoder(T5Config(d_model=8, d_ff=8, num_layers=1, vocab_size=8), device="meta")
-to_fp8(torch.ones(8, 8).to(dtype))
-load_tokenizer(Path(sys.argv[1]) / "tokenizer")
-highest = before = anonymous()
-done = False
-
-def watch():
-    global highest
-    while not done:
-        highest = max(highest, anonymous())
-        time.sleep(0.001)
-
-watcher = threading.Thread(target=watch)
-watcher.start()
-loaded = load_text_encoder(Path(sys.argv[1]), dtype)
-done = True
-watcher.join()
-print(max(highest, anonymous()) - before, sum(w.numel() * dtype.itemsize for w in loaded.encoder.parameters()))
-"""
 
 
 def save_encoder(folder: Path, dtype: torch.dtype, sizes: dict[str, int], count: int = SHARDS) -> Path:
@@ -105,9 +69,12 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ],
 )
 def test_peak_memory(big: dict[str, Path], stored: str, dtype: str) -> None:
-    command = [sys.executable, "-c", MEASURE, str(big[stored]), dtype]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
-    peak, size = map(int, done.stdout.split())
+    kept = getattr(torch, dtype)
+    # What torch sets up for itself the first time is no part of it.
+    to_fp8(torch.ones(8, 8).to(kept))
+    load_tokenizer(big[stored] / "tokenizer")
+    peak, loaded = peak_of(lambda: load_text_encoder(big[stored], kept))
+    size = sum(weight.numel() * kept.itemsize for weight in loaded.encoder.parameters())
     assert size > 25e6, "too small to tell from noise"
     assert peak <= 1.15 * size
     if stored == dtype == "float32":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import bench_kandinsky as bench
@@ -25,16 +26,34 @@ def _left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_every_row_is_measured_and_the_sides_agree(capsys: pytest.CaptureFixture[str]) -> None:
-    code = bench.main(QUICK)
+@pytest.mark.parametrize(
+    "rows", [bench.STEPS_ROWS, pytest.param(tuple(bench.ROWS), marks=pytest.mark.slow)], ids=["here", "all"]
+)
+def test_every_row_is_measured_and_the_sides_agree(rows: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = bench.main([*QUICK, "--rows", *rows])
     printed = capsys.readouterr()
     assert code in (0, 1)
     table = printed.out.splitlines()
-    assert [line.split("|")[1].strip() for line in table[2:]] == list(bench.ROWS.values())
+    assert {line.split("|")[1].strip() for line in table[2:]} == {bench.ROWS[row] for row in rows}
     assert all(float(line.split("|")[4]) > 0 for line in table[2:])
     apart = re.findall(r"differ by (\S+) of the largest", printed.err)
     assert len(apart) == len(bench.STEPS_ROWS)
     assert max(map(float, apart)) < 1e-4
+
+
+def test_a_fresh_process_reports_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the rows of fresh processes come from, run in this one."""
+    pocket = host.PACK / "weights" / "pocket"
+    job = bench.Job(
+        pocket / "kandinsky-2-2-pocket-prior",
+        pocket / "kandinsky-2-2-pocket-decoder",
+        size=64, prior_steps=2, steps=1, device="cpu", threads=1,
+    )  # fmt: skip
+    assert bench.main(["--probe", "ours", json.dumps(asdict(job), default=str)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == set(bench.PROBED_ROWS)
+    assert 0 < found["load"] < found["first"]
+    assert found["memory"] > 2**20
 
 
 def test_json_carries_every_measurement(capsys: pytest.CaptureFixture[str]) -> None:

@@ -301,7 +301,16 @@ def soiled(picture: Picture, rng: np.random.Generator) -> Picture:
     return np.asarray(Image.open(file))
 
 
-@pytest.mark.parametrize(("size", "count"), [(64, 400), (128, 120), (256, 12)])
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        (64, 60),
+        (128, 10),
+        pytest.param(64, 400, marks=pytest.mark.slow),
+        pytest.param(128, 120, marks=pytest.mark.slow),
+        pytest.param(256, 12, marks=pytest.mark.slow),
+    ],
+)
 def test_the_judge_knows_drawn_scenes_even_soiled(size: int, count: int) -> None:
     scenes = sample_scenes(count, generator(size), TRIPLES, jitter=0.02)
     rng = np.random.default_rng(0)
