@@ -91,7 +91,6 @@ class Saved:
 class Entry:
     """A job of the list as it stands."""
 
-    id: int
     index: int
     place: tuple[int, ...]
     values: Mapping[str, Any]
@@ -365,7 +364,6 @@ class Ledger:
     def _entry(self, row: Sequence[Any]) -> Entry:
         files = self._all("SELECT path, kind, title, size FROM files WHERE job = ? ORDER BY path", row[0])
         return Entry(
-            id=row[0],
             index=row[1],
             place=tuple(json.loads(row[2])),
             values=json.loads(row[3]),

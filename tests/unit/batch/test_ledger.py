@@ -303,7 +303,7 @@ def test_how_an_attempt_ends(ledger: Ledger) -> None:
     first, second, third = ledger.entries()
     assert (first.server, second.server, third.server) == ("http://a",) * 3
     assert (first.error, second.error, third.error) == (None, {"message": "no"}, {"message": "silence"})
-    assert (first.id, first.index, first.place, first.texts) == (1, 1, (0, 0), ())
+    assert (first.index, first.place, first.texts) == (1, (0, 0), ())
     with contextlib.closing(sqlite3.connect(ledger.path)) as database:
         states = database.execute("SELECT state, ended IS NULL FROM attempts ORDER BY begun").fetchall()
     assert states == [("done", 0), ("failed", 0), ("open", 1)]
@@ -331,6 +331,23 @@ def test_failures_and_losses_are_counted_by_themselves_and_anew_by_each_run(ledg
     ledger.resume(tmp_path)
     assert next(ledger.entries()).error is None
     assert [ledger.failed(begun(ledger), {}, retries=1) for _ in range(2)] == [True, False]
+
+
+def test_a_job_whose_files_are_gone_runs_again(ledger: Ledger, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"1")
+        ledger.done(begun(ledger), [Saved(f"{name}.png", "image", "", 1)], texts=[name])
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "c.png").write_bytes(b"12")
+    assert ledger.resume(tmp_path) == 2
+    assert state(ledger) == "a:waiting b:done c:waiting"
+    assert [(entry.name, len(entry.files), entry.texts) for entry in ledger.entries("done")] == [("b", 1, ["b"])]
+    assert [entry.files for entry in ledger.entries("waiting")] == [[], []]
+    list_jobs(ledger, "b")
+    (tmp_path / "b.png").unlink()
+    assert ledger.resume(tmp_path) == 1
+    list_jobs(ledger, "ab")
+    assert ledger.resume(tmp_path) == 0
 
 
 def test_counts(ledger: Ledger) -> None:

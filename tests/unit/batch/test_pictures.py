@@ -157,7 +157,7 @@ def test_a_sheet_with_pictures_of_every_sort(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     long: dict[str, Any] = {"prompt": "word " * 200_000, "odd": "\ud800\u202e\x00\n" * 50}
     entries = [
-        Entry(number, number, (0,), long, name, "done", None, None, 1.0, (), [Saved(name, "image", "", 1)])
+        Entry(number, (0,), long, name, "done", None, None, 1.0, (), [Saved(name, "image", "", 1)])
         for number, name in enumerate([*contents, "gone.png"])
     ]
     ledger = cast(Ledger, _Ledger(entries))

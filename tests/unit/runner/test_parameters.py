@@ -119,8 +119,9 @@ def test_a_choice_keeps_its_type(value: Any, choices: tuple[Any, ...] | None, fo
 
 
 def test_a_choice_that_is_not_there() -> None:
-    error = refused("eular", spec("COMBO", ("heun", "euler", "euler_a")))
-    assert (error.expected, error.hint) == ("heun, euler, euler_a", "Did you mean 'euler' or 'euler_a'?")
+    error = refused("eular", spec("COMBO", ("heun", "euler", "euler_a", "euler_b", "euler_cd")))
+    assert error.expected == "heun, euler, euler_a, euler_b, euler_cd"
+    assert (error.hint or "").count("'euler") == 3
     assert refused("zzz", spec("COMBO", ("heun",))).hint is None
     assert refused("zzz", spec("COMBO", ())).expected == "(no choices)"
 

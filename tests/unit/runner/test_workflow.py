@@ -238,8 +238,9 @@ def test_a_local_picture_is_uploaded_once(tmp_path: Path) -> None:
 
 def test_missing_node_classes_are_named_before_anything_is_sent() -> None:
     data = {"1": {"class_type": "Riddle", "inputs": {}, "_meta": {"title": "Puzzle"}}}
-    with pytest.raises(InvalidPrompt, match=r"(?s)lacks node classes.*Riddle.*'Puzzle'"):
-        Workflow.from_data(data).prompt(OBJECT_INFO)
+    for check in (True, False):
+        with pytest.raises(InvalidPrompt, match=r"(?s)lacks node classes.*Riddle.*'Puzzle'"):
+            Workflow.from_data(data).prompt(OBJECT_INFO, check=check)
 
 
 def test_what_a_workflow_needs() -> None:
