@@ -24,6 +24,8 @@ class Answer:
     content: Any
     status: int = 200
     content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    """More of them; a Content-Length here may lie."""
 
 
 Reaction = Any
@@ -43,6 +45,9 @@ class StubServer:
     """Jobs run, and do not end until one is interrupted."""
 
     asked: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """What came with each request, names in small letters."""
+    bodies: list[bytes] = field(default_factory=list)
     posted: dict[str, Any] = field(default_factory=dict)
     """Prompts that were taken, by id."""
 
@@ -130,6 +135,8 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
             stub.asked.append(request)
             length = int(self.headers.get("Content-Length") or 0)
             raw = self.rfile.read(length) if length else b""
+            stub.headers.append({name.lower(): value for name, value in self.headers.items()})
+            stub.bodies.append(raw)
             reaction = next((react for begin, react in stub.reactions.items() if request.startswith(begin)), None)
             if reaction is None:
                 reaction = stub.usual(self.command, path, json.loads(raw) if raw[:1] == b"{" else None)
@@ -147,9 +154,12 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
                 content = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
-            self.send_header("Content-Length", str(len(content)))
+            for name, value in {"Content-Length": str(len(content)), **answer.headers}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
+            # What was announced and does not come must not be waited for.
+            self.close_connection = self.close_connection or "Content-Length" in answer.headers
 
         do_GET = do_POST = react
 

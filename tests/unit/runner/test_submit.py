@@ -117,6 +117,9 @@ def test_a_prompt_that_is_taken_is_posted_once_and_not_looked_for(clock: Clock) 
     script = Script(clock)
     assert submit(script) == Accepted("j")
     assert (len(script.posted), script.looked, clock.slept) == (1, 0, [])
+    assert "front" not in script.posted[0]
+    submit_prompt(cast(Server, script), PROMPT, "j", "c", front=True)
+    assert script.posted[1]["front"] is True
 
 
 # Lost answers
@@ -257,6 +260,11 @@ def test_a_look_is_repeated_until_all_are_found(clock: Clock) -> None:
     script = Script(clock, has_it=lambda now: True)
     assert find_prompts(cast(Server, script), {"j": "j", "k": "k"}, 1.0, 0.0) == ({"j": "j"}, True)
     assert script.looked == 4
+
+
+def test_a_job_is_found_by_the_servers_own_id(clock: Clock) -> None:
+    script = Script(clock, has_it=lambda now: True, where="running")
+    assert find_prompts(cast(Server, script), {"ours": "j"}, 0.0, 0.0) == ({"ours": "j"}, True)
 
 
 def test_it_is_looked_for_twice_at_least(clock: Clock) -> None:
