@@ -213,3 +213,65 @@ def test_links_that_lead_nowhere_are_left_out() -> None:
 def test_what_is_no_workflow_is_refused_in_words(broken: dict[str, Any], said: str) -> None:
     with pytest.raises(WorkflowError, match=said):
         convert(broken, OBJECT_INFO)
+
+
+def test_numbers_come_first_by_their_size_and_then_the_other_ids() -> None:
+    nodes = [node(one, "EmptyImage", []) for one in ("b", "999999999", "07", "a", "5", "٣", "-1", "60")]
+    numbered = [{**about, "order": at} for at, about in enumerate(nodes)]
+    assert list(convert(file(numbered), OBJECT_INFO).prompt) == ["5", "07", "60", "999999999", "b", "a", "٣", "-1"]
+
+
+def test_nodes_are_sent_in_the_order_in_which_they_run_and_muted_ones_are_not() -> None:
+    nodes = [
+        node(one, "EmptyImage", [], order=at, mode=mode) for one, at, mode in (("b", 2, 0), ("a", 1, 0), ("c", 0, 2))
+    ]
+    assert list(convert(file(nodes), OBJECT_INFO).prompt) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("%Twin.width%", "1"),  # the first of two of one title
+        ("%Named.width%", "3"),  # the name given for this purpose, before a title
+        ("%Deep.width%", "5"),
+        ("%Blank.text%", ""),
+        ("%Blank.gone%", "%Blank.gone%"),
+        ("%Loaded.on%", "true"),
+        ("%Loaded.ratio%", "2"),
+    ],
+)
+def test_widgets_in_names_of_files(pattern: str, name: str) -> None:
+    definition = subgraph("s", [node(7, "EmptyImage", [5, 6], title="Deep")], [], [], [])
+    nodes = [
+        node(1, "EmptyImage", [1, 2], title="Twin"), node(2, "EmptyImage", [2, 2], title="Twin"),
+        node(3, "EmptyImage", [3, 2], title="Twin", properties={"Node name for S&R": "Named"}),
+        node(4, "EmptyImage", [4, 2], title="Named"), node(5, "s"),
+        node(6, "Nobody", {"text": None}, title="Blank"), node(8, "Nobody", {"on": True, "ratio": 2.0}, title="Loaded"),
+        node(9, "SaveImage", [pattern]), node(10, "Text", [pattern]),
+    ]  # fmt: skip
+    made = inputs(file(nodes, definitions={"subgraphs": [definition]}))
+    assert made["9"]["filename_prefix"] == name
+    assert made["10"]["value"] == pattern, "only what is saved has such a name"
+
+
+def test_values_that_are_lists_and_curves_are_wrapped() -> None:
+    info = {"Some": {"input": {"required": {"curve": ["CURVE"], "kinds": [["a"], {"multi_select": True}]}}}}
+    sent = convert(file([node(1, "Some", [[[0, 1]], ["a"]]), node(2, "Some", [None, []])]), info).prompt
+    assert sent["1"]["inputs"] == {"curve": {"__type__": "CURVE", "__value__": [[0, 1]]}, "kinds": {"__value__": ["a"]}}
+    assert sent["2"]["inputs"] == {"curve": None, "kinds": {"__value__": []}}
+
+
+def test_lots_are_drawn_for_dynamic_prompts_only() -> None:
+    made = inputs(file([node(1, "CLIPTextEncode", ["{a|a}"]), node(2, "Text", ["{a|a}"])]), draw=random.Random(1))
+    assert (made["1"]["text"], made["2"]["value"]) == ("a", "{a|a}")
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "sent"), [(0, 0, True), (4, 0, False), (0, 4, False), (4, 4, False), (0, 2, False)]
+)
+def test_outputs_in_subgraphs_within_subgraphs(outer: int, inner: int, sent: bool) -> None:
+    deep = subgraph("deep", [node(7, "SaveImage", ["x"]), node(8, "EmptyImage", [])], [], [], [])
+    around = subgraph("around", [node(6, "deep", mode=inner)], [], [], [])
+    made = inputs(file([node(5, "around", mode=outer)], definitions={"subgraphs": [deep, around]}))
+    assert ("5:6:7" in made) is sent
+    assert ("5:6:8" in made) is (inner != 2)

@@ -234,3 +234,11 @@ def test_group_nodes_in_group_nodes() -> None:
 @pytest.mark.parametrize(("mode", "sent"), [(0, True), (2, False), (4, False), (1, True)])
 def test_a_group_node_that_does_not_run_is_not_expanded(mode: int, sent: bool) -> None:
     assert bool(expanded(group([image()]), (1, 2), mode=mode)) is sent
+
+
+def test_an_inner_node_need_not_list_its_inputs() -> None:
+    inner = [node(0, "Blur", [1], [], [["IMAGE"]]), node(0, "Blur", [1], [["mask", "MASK", None]], [["IMAGE"]])]
+    listed = [["mask", "MASK", None], ["image", "IMAGE", 7], ["Blur mask", "MASK", None], ["Blur image", "IMAGE", 7]]
+    made = expanded(group(inner), (3, 4), listed, [image() | {"id": 1}], [[7, 1, 0, 5, 1, "IMAGE"]])
+    assert made["5:0"] == {"radius": 3, "image": ["1", 0]}
+    assert made["5:1"] == {"radius": 4, "image": ["1", 0]}

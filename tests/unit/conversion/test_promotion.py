@@ -141,3 +141,14 @@ def test_an_instance_finds_its_links_by_name_and_keeps_inputs_of_its_own() -> No
     data = file([number, use], [[4, 1, 0, 5, 1, "INT"]], definitions={"subgraphs": [sized()]})
     inside = convert(data, OBJECT_INFO).prompt["5:21"]["inputs"]
     assert inside == {"width": 99, "height": ["1", 0]}
+
+
+def test_a_shown_widget_that_is_gone_sets_nothing() -> None:
+    """Its value must not go to another input, whatever the place of that."""
+    inner = node(21, "EmptyImage", [11, 22], [["width", "INT", 1, True], ["height", "INT", 3, True]], [])
+    ends = [slot("a", "INT", [1]), slot("b", "INT", [3])]
+    definition = subgraph("two", [inner], [link(1, -10, 0, 21, 0, "INT"), link(3, -10, 1, 21, 1, "INT")], ends, [])
+    for gone in (["-1", "gone"], ["21", "gone"], ["77", "width"]):
+        use = node(5, "two", [66], [], [], properties={"proxyWidgets": [gone]})
+        prompt = convert(file([use], definitions={"subgraphs": [definition]}), OBJECT_INFO).prompt
+        assert prompt["5:21"]["inputs"] == {"width": 11, "height": 22}

@@ -196,3 +196,23 @@ def test_a_primitive_feeds_only_what_can_hold_a_value(kind: list[Any], name: str
     info = {"Some": {"input": {"required": {"a": kind, "grows": ["COMFY_AUTOGROW_V3", {}]}}}}
     prompt = convert(file([primitive, last], [[5, 1, 0, 3, 0, "INT"]]), info).prompt
     assert prompt["3"]["inputs"].get(name) == sent
+
+
+def test_a_setter_without_a_name_is_nobodys() -> None:
+    getter = node(5, "GetNode", ["a"], [], [["IMAGE", 99]])
+    odd = [
+        node(2, "SetNode", [], [["IMAGE", "IMAGE", None]]),
+        node(3, "SetNode", {"name": "a"}, [["IMAGE", "IMAGE", None]]),
+    ]
+    links = [[1, 1, 0, 4, 0, "IMAGE"], [99, 5, 0, 9, 0, "IMAGE"]]
+    assert saved([*odd, setter("a", node_id=4), getter], links) == ["1", 0]
+
+
+def test_an_inner_link_from_an_input_that_the_definition_does_not_have() -> None:
+    inner = node(7, "EmptyImage", [1], [["in0", "INT", 3, True], ["in1", "IMAGE", 4]], [["IMAGE"]])
+    links = [link(3, -10, 1, 7, 0, "INT"), link(4, -10, -1, 7, 1, "IMAGE")]
+    definition = subgraph("s", [inner], links, [slot("a", "IMAGE", [])], [])
+    use = node(5, "s", [], [["a", "IMAGE", 1], ["more", "IMAGE", 1]])
+    data = file([IMAGE, use], [[1, 1, 0, 5, 0, "IMAGE"]], definitions={"subgraphs": [definition]})
+    info = {**INFO, "EmptyImage": declared("INT", "IMAGE", outputs=["IMAGE"])}
+    assert convert(data, info).prompt["5:7"]["inputs"] == {"in0": 1}
