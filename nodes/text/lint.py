@@ -40,6 +40,7 @@ RULES = (
     rules_words.unread_language,
 )
 _SENTENCE_END = re.compile(r"[.!?]\s+|[。！？]\s*|\n+")
+_MARKS = ".!?。！？,，"
 _TIMES = 8
 """Mending one thing may show another; no prompt takes this many turns."""
 
@@ -96,12 +97,12 @@ def _stressed(sentence: str, spoken: Language) -> str:
     names = list(dict.fromkeys(spoken.name(SUBJECT, words) for words in stressed))
     if not parts or not names:
         return plain if parts else sentence
-    body = plain.rstrip(" .。,，\n")
+    body = plain.rstrip(_MARKS + "\n ")
     end = plain[len(body) :]
     first, *rest = spoken.stressed([body], names)
     if not rest:  # a clause of the sentence
         return first + end
-    return spoken.space.join([spoken.ended(first), *(spoken.sentence(each) for each in rest)]) + end.lstrip(".。,，")
+    return spoken.space.join([spoken.ended(first), *(spoken.sentence(each) for each in rest)]) + end.lstrip(_MARKS)
 
 
 def count_tokens(text: str, target: str = "flux-dev", tokenizers: Mapping[str, Tokenize] | None = None) -> list[Count]:

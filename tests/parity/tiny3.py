@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ from diffusers import DDPMScheduler, Kandinsky3UNet
 from transformers import T5Config, T5EncoderModel
 
 from tests.parity.tiny import randomise, tiny_movq
+from tests.support.spiece import PIECES, spiece_model
 
 STATES, CONTEXT, TIME = 12, 20, 24
-PIECES = ["<pad>", "</s>", "<unk>", "▁", *string.ascii_lowercase, "▁red", "▁star", "▁blue", "ed"]
 
 
 def tiny_unet3(**changes: Any) -> Kandinsky3UNet:
@@ -42,20 +40,6 @@ def tiny_t5(layers: int = 3) -> T5EncoderModel:
         feed_forward_proj="gated-silu",
     )
     return randomise(T5EncoderModel(config), 7)
-
-
-def spiece_model(pieces: list[str]) -> bytes:
-    """A SentencePiece vocabulary as protobuf; longer pieces are likelier."""
-
-    def field(number: int, value: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(value)]) + value
-
-    made = b""
-    for i, piece in enumerate(pieces):
-        kind = {0: 3, 1: 3, 2: 2}.get(i, 1)  # control, control, unknown, normal
-        score = b"\x15" + struct.pack("<f", -8.0 / len(piece))
-        made += field(1, field(1, piece.encode()) + score + bytes([3 << 3, kind]))
-    return made + field(2, bytes([3 << 3, 1]))  # a trainer spec, which is passed over
 
 
 def save_kandinsky3_folder(folder: Path, shard: str = "20KB", variant: str | None = "fp16", **changes: Any) -> Path:

@@ -19,8 +19,8 @@ from nodes.models.loader3 import SCHEDULER, load_text_encoder, load_tokenizer, s
 from nodes.models.spiece import tokenizer_json
 from nodes.models.t5 import T5Config, T5Encoder, to_fp8
 from nodes.sampling.schedulers import DecoderScheduler
-from tests.parity.tiny3 import PIECES, spiece_model
 from tests.support.memory import peak_of
+from tests.support.spiece import PIECES, spiece_model
 
 SIZES = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 6, "vocab_size": 64}
 SHARDS = 5

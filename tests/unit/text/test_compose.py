@@ -225,6 +225,19 @@ def test_articles(text: str, with_article: str) -> None:
     assert article(text) == with_article
 
 
+# What the language is told by
+
+
+def test_text_to_be_drawn_does_not_tell_the_language() -> None:
+    drawn = layer(TEXT, "Магазин свежих овощей и фруктов")
+    assert compose([layer(SUBJECT, "a sign"), drawn]).language == "en"
+    assert (
+        compose([layer(SUBJECT, "вывеска"), layer(TEXT, "Fresh fruit and vegetables, open all day")]).language == "ru"
+    )
+    assert compose([drawn]).language == "ru"  # if there is nothing else
+    assert compose([drawn], language="de").language == "de"
+
+
 # What cannot be understood
 
 WRONG = [

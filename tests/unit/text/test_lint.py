@@ -16,7 +16,7 @@ import pytest
 
 from nodes.text import rules, rules_words, weights
 from nodes.text.detect import HAN
-from nodes.text.lint import RULES, count_tokens, fix, lint, report
+from nodes.text.lint import RULES, count_tokens, fix, lint, report, say_weights
 from nodes.text.targets import TARGETS
 from nodes.text.tokens import Tokenize, comfyui_tokenizers, load_tokenizers
 from tests.support.hosts import comfyui_folder
@@ -97,6 +97,34 @@ def test_mending_leaves_nothing_that_could_be_mended(case: dict[str, Any]) -> No
     assert "weights" not in [each.code for each in lint(mended, case["target"])]
 
 
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        # The doubled word and the doubled spaces lie over each other: one is mended, then the other.
+        ("a fox  in  in snow", "a fox in snow"),
+        ("a fox ,, in in the  snow", "a fox, in the snow"),
+        ("masterpiece, best quality, a fox sits in the snow", "a fox sits in the snow"),
+    ],
+)
+def test_mends_that_overlap_are_made_one_after_the_other(text: str, mended: str) -> None:
+    assert fix(text) == mended
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("A fox (runs:1.3)! It is cold.", "A fox runs, with emphasis on runs! It is cold."),
+        ("Is it (red:1.01)?\nNo.", "Is it red, with emphasis on red?\nNo."),
+        ("A (red:1.0) fox.", "A red fox."),
+        ("A (red:0.9) fox.", "A red fox."),
+        ("(masterpiece:1.4), a (fox:1.2).", "masterpiece, a fox, with emphasis on the fox."),
+        ("A (red fox:1.2) and a (red fox:1.3).", "A red fox and a red fox, with emphasis on the red fox."),
+    ],
+)
+def test_weights_are_said_in_words_within_their_sentence(text: str, mended: str) -> None:
+    assert say_weights(text) == mended
+
+
 def test_what_is_to_be_drawn_is_no_prompt() -> None:
     drawn = 'A poster with the words "NO the the smoking,,  8k, masterpiece AND [more] не курить" in red.'
     assert codes(drawn) == []
@@ -109,6 +137,28 @@ def test_a_report_says_the_tokens_and_that_they_are_estimated() -> None:
     )
     long = "A red fox in the snow. " * 20
     assert "of which it reads the first 77 (give it a short text of its own)" in report([], count_tokens(long), "flux")
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("A red fox.", "nothing to mend"),
+        ("A red fox, no people.", "1 warning"),
+        ("A the the fox, no people.", "2 warnings"),
+        ("A red fox  sits.", "1 hint"),
+        ("A  red  fox, no people.", "1 warning, 2 hints"),
+    ],
+)
+def test_a_report_counts_warnings_and_hints(text: str, summary: str) -> None:
+    last = report(lint(text), count_tokens(text), "flux-dev").splitlines()[-1]
+    assert last.startswith(f"FLUX.1 dev: {summary}; T5 about ")
+
+
+def test_a_report_has_a_line_for_each_finding_and_says_where() -> None:
+    text = "A fox, no people."
+    assert report(lint(text), [], "flux").splitlines()[0].startswith("warning negation at 8: “no people”: ")
+    # What concerns the whole prompt has no place in it.
+    assert report(lint(""), [], "flux").startswith("hint empty: The prompt is empty. Say ")
 
 
 def test_unknown_targets_and_languages() -> None:
