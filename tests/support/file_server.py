@@ -24,8 +24,9 @@ _SETTLED = 5.0
 class Fault:
     """What goes wrong with one request.
 
-    status: answered with it instead of the file. cut, stall: after so many bytes of the body the connection ends, or
-    nothing comes for `seconds`. length: what Content-Length says instead of the truth. whole: Range is not looked at.
+    status: answered with it instead of the file. headers: say this instead of the truth. cut, stall: after so many
+    bytes of the body the connection ends, or nothing comes for `seconds`. length: what Content-Length says instead of
+    the truth. whole: Range is not looked at.
     """
 
     status: int | None = None
@@ -210,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Transfer-Encoding"] = "chunked"
         else:
             headers["Content-Length"] = str(len(body) if fault.length is None else fault.length)
-        self._head(status, headers)
+        self._head(status, {**headers, **fault.headers})
         self._body(body, file, fault)
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:

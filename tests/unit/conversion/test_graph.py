@@ -114,11 +114,12 @@ def test_types_of_slots(declared: Any, kind: str) -> None:
 
 
 def test_what_feeds_an_input() -> None:
-    nodes = [node(2, "Blur", [], [["mask", "MASK", None], ["image", "IMAGE", 3], ["gone", "IMAGE", 77]])]
-    graph = Graph.read({"nodes": nodes, "links": [[3, 1, 0, 2, 1, "IMAGE"]]})
+    nodes = [node(2, "Blur", [], [["image", "IMAGE", 3], ["mask", "MASK", None], ["gone", "IMAGE", 77]])]
+    graph = Graph.read({"nodes": nodes, "links": [[3, 1, 0, 2, 0, "IMAGE"]]})
     blur = graph.nodes["2"]
     found = [graph.input_link(blur, number) for number in (-1, 0, 1, 2, 3)]
-    assert [one and one.id for one in found] == [None, None, "3", None, None]
+    assert [one and one.id for one in found] == [None, "3", None, None, None]
+    assert graph.input_link(Graph.read({"nodes": [node(1, "X")]}).nodes["1"], 0) is None
 
 
 def _definition(order: list[int], outputs: list[int] | None = None) -> Graph:
