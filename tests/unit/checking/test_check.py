@@ -155,6 +155,15 @@ def _comfyui(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_what_lies_on_the_disk_settles_nothing_else(tmp_path: Path, live: bool) -> None:
+    nodes = api()
+    nodes["5"]["inputs"]["steps"] = 0
+    folders = ModelFolders(_comfyui(tmp_path))
+    found = check(Workflow.from_data(nodes), OBJECT_INFO, folders=folders, live=live).findings
+    assert [finding.kind for finding in found] == ["out_of_range"]
+
+
 def test_sizes_are_asked_for_once_and_only_if_they_are_not_known() -> None:
     known = ModelFile("known.pt", "loras", "https://a/known", size=5)
     unknown, sourceless = ModelFile("x.pt", "loras", "https://a/x"), ModelFile("y.pt", "loras")

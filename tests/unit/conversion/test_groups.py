@@ -242,3 +242,10 @@ def test_an_inner_node_need_not_list_its_inputs() -> None:
     made = expanded(group(inner), (3, 4), listed, [image() | {"id": 1}], [[7, 1, 0, 5, 1, "IMAGE"]])
     assert made["5:0"] == {"radius": 3, "image": ["1", 0]}
     assert made["5:1"] == {"radius": 4, "image": ["1", 0]}
+
+
+@pytest.mark.parametrize(("kind", "sent"), [(["INT"], 30), (["IMAGE"], 3), ([], 3)])
+def test_a_primitive_inside_that_feeds_a_class_nobody_knows_goes_by_its_link(kind: list[str], sent: int) -> None:
+    inner = [node(0, "PrimitiveNode", [3], [], [["INT"]]), node(0, "Riddle", [7], [["n", "INT", None, True]])]
+    made = expanded(group(inner, [[0, 0, 1, 0, 4, *kind]]), (30, "fixed"))
+    assert made == {"5:1": {"n": sent}}
