@@ -93,6 +93,19 @@ def test_some_questions_are_asked_once(stub: StubServer, server: Server, failure
     assert stub.asked == ["GET /history/a", "GET /history"]
 
 
+def test_a_history_is_asked_for_again_unless_told_otherwise(stub: StubServer, server: Server, clock: Clock) -> None:
+    paths: list[str] = []
+
+    def note(handler: BaseHTTPRequestHandler) -> Any:
+        paths.append(handler.path)
+        return Answer(PAGE, 503) if len(paths) % 2 else {}
+
+    stub.reactions["GET /history"] = note
+    assert server.history("a") is None
+    assert server.recent_history() == {}
+    assert paths == ["/history/a"] * 2 + ["/history?max_items=100"] * 2
+
+
 @pytest.mark.parametrize(("within", "attempts"), [(0.1, 1), (0.15, 2), (0.5, 2), (0.6, 3), (30.0, 3)])
 def test_all_attempts_have_to_fit_into_the_time(
     stub: StubServer, server: Server, clock: Clock, within: float, attempts: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -142,6 +143,28 @@ def test_hints_end_after_a_while(told: Told, watch: Watch, monkeypatch: pytest.M
     until(lambda: told.asked.count("k") == 3)
     assert told.asked.count("j") == 3
     assert not job.finished
+
+
+def test_between_the_looks_after_a_hint_there_are_growing_pauses(told: Told, watch: Watch) -> None:
+    told.histories = {"j": [None, None, None, SUCCESS]}
+    job = a_job()
+    begun = time.monotonic()
+    watch(job).hint(job)
+    assert job.result(WAIT).images
+    assert time.monotonic() - begun >= 0.02 + 0.04 + 0.08
+
+
+def test_a_hint_for_a_job_that_has_ended_meanwhile_is_forgotten(told: Told, watch: Watch) -> None:
+    told.queues = [([], ["k"])]
+    told.histories = {"j": [SUCCESS], "k": [SUCCESS]}
+    job, other = a_job(), a_job("k")
+    watcher = watch(job, other)
+    watcher.hint(job, 0.1)
+    watcher.sweep_now()
+    assert job.result(WAIT).images
+    watcher.hint(other, 0.2)
+    assert other.result(WAIT).images
+    assert told.asked.count("j") == 1
 
 
 def test_a_hint_for_a_job_that_is_not_followed_is_nothing(told: Told, watch: Watch) -> None:
