@@ -81,8 +81,26 @@ def test_embeds_of_another_version_are_refused() -> None:
 
 
 def test_nan_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="dtype fp32 or bf16"):
-        ImageEmbeds(torch.tensor([[float("nan")]]), {})
+    for wrong in ("nan", "inf", "-inf"):
+        values = torch.zeros(3, 8)
+        values[1, 5] = float(wrong)  # one of many
+        with pytest.raises(ValueError, match="dtype fp32 or bf16"):
+            ImageEmbeds(values, {})
+
+
+def test_embeds_have_a_batch_and_a_width() -> None:
+    for shape in ((8,), (1, 2, 8)):
+        with pytest.raises(ValueError, match=r"Expected image embeds of shape \[batch, width\]"):
+            ImageEmbeds(torch.zeros(shape), {})
+
+
+def test_one_embed_serves_every_row() -> None:
+    assert torch.equal(ImageEmbeds(A, {}).rows(3), A.repeat(3, 1))
+    both = ImageEmbeds(torch.cat([A, B]), {})
+    assert torch.equal(both.rows(2), both.values)
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=f"Expected 1 or {count} image embeds, got a batch of 2"):
+            both.rows(count)
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -127,3 +145,22 @@ def test_load_node_lists_and_names_what_is_there(tmp_path: Path, monkeypatch: py
     assert torch.equal(node.run(path.name)[0].values, A)
     with pytest.raises(FileNotFoundError, match=r"There are: mine_00001\.safetensors"):
         node.run("../mine_00001.safetensors")
+
+
+def test_a_file_in_two_folders_is_the_first_folder_s_and_a_change_of_it_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = module.host.Host()
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second, tmp_path / "not there"):
+        host.add_model_folder("kandinsky_embeds", folder)
+    monkeypatch.setattr(module.host, "current", lambda: host)
+    save_embeds(second, "mine", ImageEmbeds(B, {}), None)
+    node, name = module.KandinskyLoadEmbeds(), "mine_00001.safetensors"
+    before = node.IS_CHANGED(name)
+    assert torch.equal(node.run(name)[0].values, B)
+    save_embeds(first, "mine", ImageEmbeds(torch.cat([A, A]), {}), ImageEmbeds(B, {}))
+    assert torch.equal(node.run(name)[0].values, torch.cat([A, A]))
+    assert torch.equal(node.run(name)[1].values, B)
+    assert before != node.IS_CHANGED(name) == node.IS_CHANGED(name)
+    assert node.IS_CHANGED("other.safetensors") == ""

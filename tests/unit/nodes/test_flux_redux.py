@@ -39,6 +39,14 @@ class Eye:
         return SimpleNamespace(last_hidden_state=torch.cat([tokens[:, : self.extra], tokens], dim=1))
 
 
+class Recorder(Eye):
+    """Keeps the picture it is shown."""
+
+    def encode_image(self, image: Tensor, crop: bool = True) -> Any:
+        self.shown = image
+        return super().encode_image(image, crop)
+
+
 class Style:
     """A STYLE_MODEL that leaves the tokens as they are; `width` is what it says it takes."""
 
@@ -300,6 +308,33 @@ def test_crop_to_a_mask_wider_than_the_picture_is_high() -> None:
     picture, mask = plain(RED).repeat(1, 1, 2, 1), torch.ones(1, SIZE, 2 * SIZE)
     tokens, _ = redux(Picture("image_1", picture, mask=mask), crop="mask")
     torch.testing.assert_close(tokens, RED.expand(8, 3))  # two rows of grey above and below are not kept
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "top", "left"), [(60, 120, 30, 0), (60, 121, 30, 0), (120, 60, 0, 30), (121, 60, 0, 30)]
+)
+def test_what_lacks_to_a_square_is_grey_at_both_sides(height: int, width: int, top: int, left: int) -> None:
+    eye, side = Recorder(), max(height, width)
+    redux(
+        Picture("image_1", RED.expand(1, height, width, 3), mask=torch.ones(1, height, width)),
+        clip_vision=eye,
+        crop="mask",
+    )
+    expected = torch.full((1, side, side, 3), 0.5)
+    expected[:, top : top + height, left : left + width] = RED
+    assert torch.equal(eye.shown, expected)
+
+
+def test_a_cell_of_which_exactly_half_is_masked_stays() -> None:
+    for columns, count in ((14, 0), (15, 2)):
+        mask = torch.zeros(1, SIZE, SIZE)
+        mask[:, :, :columns] = 1
+        picture = Picture("image_1", quarters(), mask=mask)
+        if count:
+            assert len(redux(picture, clip_vision=Eye(side=2))[0]) == count
+            continue
+        with pytest.raises(ValueError, match=r"at least one of 4 cells of the picture by half"):
+            redux(picture, clip_vision=Eye(side=2))
 
 
 def test_crop_to_the_mask_without_one_is_the_middle() -> None:

@@ -157,7 +157,8 @@ def test_decoder_draws_from_saved_conditioning(
 def test_a_row_of_a_batch_is_the_picture_of_its_seed(here: Recording, model: Kandinsky3) -> None:
     _, both = decode(model, batch_size=2, seed=7)
     _, second = decode(model, seed=8)
-    torch.testing.assert_close(both[1:], second, atol=1e-3, rtol=1e-3)
+    # Sums of a batch are taken in another order: a few roundings of float32, grown by two steps.
+    torch.testing.assert_close(both[1:], second, atol=1e-4, rtol=1e-4)
     assert decode(model, positive=text(rows=2), batch_size=2)[0].shape == (4, 64, 64, 3)
 
 
