@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import typer.testing
 
 from tests.support.places import ROOT
 
-__all__ = ["RUNNER", "Ended", "default_signals", "kandiflux", "on_a_terminal", "started"]
+__all__ = ["RUNNER", "Ended", "default_signals", "kandiflux", "on_a_terminal", "read_until", "started"]
 
 # typer builds all commands anew for each call, which takes six times as long as most calls: once is enough.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
@@ -51,15 +51,26 @@ def default_signals() -> None:
 
 
 @contextlib.contextmanager
-def started(*words: str | bytes, folder: Path | None = None, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, running; killed at the end of the block if it still does."""
+def started(
+    *words: str | bytes, folder: Path | None = None, prepare: Callable[[], None] | None = None, **changes: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The command, running; killed at the end of the block if it still does. Its signals are those of a terminal.
+
+    prepare: called in the new process before the command begins.
+    """
+
+    def begin() -> None:
+        default_signals()
+        if prepare is not None:
+            prepare()
+
     with subprocess.Popen(
         [sys.executable, "-m", "kandiflux", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=folder,
         env=environment(**changes),
-        preexec_fn=default_signals,
+        preexec_fn=begin,
     ) as process:
         try:
             yield process
@@ -67,10 +78,27 @@ def started(*words: str | bytes, folder: Path | None = None, **changes: str) -> 
             process.kill()
 
 
-def kandiflux(*words: str | bytes, folder: Path | None = None, wait: float = WAIT, **changes: str) -> Ended:
+def read_until(process: subprocess.Popen[bytes], text: bytes) -> bytes:
+    """Reads the command's standard error up to the line that holds `text`; what it read. Fails if there is none."""
+    assert process.stderr is not None
+    said = b""
+    for line in process.stderr:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"it ended and did not say {text!r}: {said!r}")
+
+
+def kandiflux(
+    *words: str | bytes,
+    folder: Path | None = None,
+    wait: float = WAIT,
+    prepare: Callable[[], None] | None = None,
+    **changes: str,
+) -> Ended:
     """Runs it to its end, with pipes."""
     begun = time.monotonic()
-    with started(*words, folder=folder, **changes) as process:
+    with started(*words, folder=folder, prepare=prepare, **changes) as process:
         out, said = process.communicate(timeout=wait)
     return Ended(process.returncode, out, said, time.monotonic() - begun)
 

@@ -12,8 +12,9 @@ import pytest
 from kandiflux import __version__
 from kandiflux.cli import app
 from kandiflux.doctor import _shipped_classes
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.support.commands import RUNNER
 from tests.support.stub_server import Answer, StubServer, prompt
 
 GPU = {"name": "cuda:0 NVIDIA", "type": "cuda", "vram_total": 24e9, "vram_free": 20e9}
@@ -38,7 +39,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StubServer
 
 
 def doctor(*words: str) -> Result:
-    return CliRunner().invoke(app, ["doctor", *words])
+    return RUNNER.invoke(app, ["doctor", *words])
 
 
 def lines() -> dict[str, tuple[str, str, str]]:
@@ -218,10 +219,10 @@ def test_servers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kandiflux.launch.running", list)
     monkeypatch.setenv("XDG_CONFIG_HOME", "none")
     monkeypatch.delenv("KANDIFLUX_CONFIG", raising=False)
-    shown = CliRunner().invoke(app, ["servers"])
+    shown = RUNNER.invoke(app, ["servers"])
     assert (shown.exit_code, shown.stdout) == (0, "")
     assert "No servers are named" in shown.stderr
-    assert json.loads(CliRunner().invoke(app, ["servers", "--json"]).stdout) == {
+    assert json.loads(RUNNER.invoke(app, ["servers", "--json"]).stdout) == {
         "file": None, "servers": [], "started": [],
     }  # fmt: skip
     Path("kandiflux.toml").write_text(
@@ -229,10 +230,10 @@ def test_servers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     started = SimpleNamespace(url="http://127.0.0.1:1", folder="/comfy", pid=7, log="/log")
     monkeypatch.setattr("kandiflux.launch.running", lambda: [started])
-    assert CliRunner().invoke(app, ["servers"]).stdout.splitlines() == [
+    assert RUNNER.invoke(app, ["servers"]).stdout.splitlines() == [
         "name\turl", "a\thttp://a", "b\thttp://b\tdefault", "\thttp://127.0.0.1:1\tstarted in /comfy, pid 7",
     ]  # fmt: skip
-    answer = json.loads(CliRunner().invoke(app, ["servers", "--json"]).stdout)
+    answer = json.loads(RUNNER.invoke(app, ["servers", "--json"]).stdout)
     assert [(one["name"], one["url"], one["default"]) for one in answer["servers"]] == [
         ("a", "http://a", False), ("b", "http://b", True),
     ]  # fmt: skip

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from kandiflux.cli import app
 from kandiflux.owner import OWNER, this_owner
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.support.commands import RUNNER
 from tests.support.fake_comfyui import FakeComfyUI
 from tests.support.stub_server import StubServer
 
@@ -30,7 +31,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubServer]:
 
 
 def kandiflux(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
+    return RUNNER.invoke(app, list(words))
 
 
 def test_a_queue_is_a_table_on_stdout(stub: StubServer) -> None:

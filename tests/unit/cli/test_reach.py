@@ -12,8 +12,9 @@ import pytest
 from kandiflux.cli import app, reach
 from kandiflux.cli.reach import Reach
 from kandiflux.errors import UsageError
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.support.commands import RUNNER
 from tests.support.stub_server import StubServer, prompt
 
 EMPTY = {"queue_running": [], "queue_pending": []}
@@ -41,7 +42,7 @@ def stub(seen: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def queue(*words: str, command: str = "queue") -> Result:
-    return CliRunner().invoke(app, [command, *words])
+    return RUNNER.invoke(app, [command, *words])
 
 
 def basic(text: str) -> str:
@@ -136,7 +137,7 @@ def test_certificates() -> None:
     "command", ["run", "rerun", "check", "queue", "cancel", "interrupt", "free", "doctor", "convert", "params", "batch"]
 )
 def test_every_command_that_talks_to_a_server_has_the_same_options(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    shown = RUNNER.invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert {word for word in HOW if word in shown.stdout} == HOW
     assert "Reaching the server" in shown.stdout
 

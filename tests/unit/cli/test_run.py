@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from kandiflux.cli import app
 from kandiflux.cli.run import OnLost
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
+from tests.support.commands import RUNNER
 from tests.support.fake_comfyui import FakeComfyUI
 from tests.support.stub_server import PNG, Answer, StubServer, prompt
 
@@ -40,7 +41,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StubServer
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
+    return RUNNER.invoke(app, list(words))
 
 
 def sent(stub: StubServer) -> list[dict[str, Any]]:
