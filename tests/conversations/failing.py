@@ -149,7 +149,7 @@ def an_interrupt_of_another_prompt_does_nothing(client: Recorder) -> None:
             client.quietly("POST", "/interrupt", json={"prompt_id": "another"})
 
     ran = client.run(
-        {"1": node("ProbeSteps", steps=3, delay=0.05, preview="none"), "2": show("1", 0)}, on_frame=interrupt
+        {"1": node("ProbeSteps", steps=3, delay=0.15, preview="none"), "2": show("1", 0)}, on_frame=interrupt
     )
     assert ran.history["status"]["status_str"] == "success"
 

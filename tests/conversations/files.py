@@ -99,11 +99,11 @@ def loaded_images_are_scaled_batched_and_saved_alike(client: Recorder) -> None:
 
 @scenario
 def images_are_composited_alike(client: Recorder) -> None:
-    for name, size, mode in (("below.png", (16, 12), "RGB"), ("above.png", (9, 7), "RGB"), ("where.png", (5, 4), "L")):
-        picture = Image.new(mode, size)
+    for name, size in (("below.png", (16, 12)), ("above.png", (9, 7)), ("where.png", (5, 4))):
+        picture = Image.new("RGB", size)
         places = [(x, y) for y in range(size[1]) for x in range(size[0])]
         values = [((x * 29 + y * 13) % 256, (x * y * 7) % 256, (len(name) * 20 + y * 9) % 256) for x, y in places]
-        picture.putdata([value[0] for value in values] if mode == "L" else values)
+        picture.putdata(values)
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         client.quietly("POST", "/upload/image", files={"image": (name, buffer.getvalue())})
@@ -186,8 +186,8 @@ def pictures_are_changed_alike(client: Recorder) -> None:
 @scenario
 def masks_are_loaded_from_each_channel(client: Recorder) -> None:
     client.quietly("POST", "/upload/image", files={"image": ("channels.png", png((51, 102, 153, 204)))})
-    client.quietly("POST", "/upload/image", files={"image": ("grey.png", png((90,), mode="L"))})
-    for name in ("channels.png", "grey.png"):
+    client.quietly("POST", "/upload/image", files={"image": ("opaque.png", png((51, 102, 153), mode="RGB"))})
+    for name in ("channels.png", "opaque.png"):
         for channel in ("alpha", "red", "green", "blue"):
             ran = client.run({"1": node("LoadImageMask", image=name, channel=channel), "2": show("1", 0)})
             assert ran.history["status"]["status_str"] == "success"

@@ -169,12 +169,17 @@ def test_a_node_that_exits_fails_like_any_other(client: Recorder) -> None:
 def test_missing_nodes_are_all_named(client: Recorder) -> None:
     prompt = {"1": node("KSampler"), "2": node("VAEDecode"), "3": node("KSampler"), "4": show("1", 0)}
     error = client.rejected(prompt)["error"]
-    assert error["type"] == "invalid_prompt"
-    assert error["message"].startswith("Cannot execute because node KSampler does not exist.")
+    assert error["type"] == "missing_node_type"
+    assert error["message"].startswith("Node 'KSampler' not found. The custom node may not be installed. ")
     assert "KSampler, VAEDecode" in error["message"]
     assert "--server" in error["message"]
     assert error["details"] == "Node ID '#1'"
-    assert error["extra_info"] == {"missing_nodes": ["KSampler", "VAEDecode"]}
+    assert error["extra_info"] == {
+        "node_id": "1",
+        "class_type": "KSampler",
+        "node_title": "KSampler",
+        "missing_nodes": ["KSampler", "VAEDecode"],
+    }
 
 
 def test_a_prompt_that_cannot_be_scheduled_leaves_the_host_alive(client: Recorder) -> None:

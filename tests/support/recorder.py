@@ -8,7 +8,7 @@ import re
 import struct
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,10 +156,10 @@ class Recorder:
         assert answer.status_code == 400, answer.text
         return answer.json()
 
-    def comparable(self) -> list[Any]:
-        """The log without what may differ between hosts: ids, times, paths, tracebacks, orders of sets."""
-        log = [_ordered(entry) for entry in self.log]
-        log = [entry for before, entry in zip([None, *log], log, strict=False) if not _repeats_status(before, entry)]
+    def comparable(self, without: Collection[str] = ()) -> list[Any]:
+        """The log without what may differ between hosts: ids, times, paths, tracebacks, orders of sets; and without
+        members of the names `without`."""
+        log = [_ordered(entry, {*_ONE_HOST_ONLY, *without}) for entry in self.log]
         text = json.dumps(log)
         for number, prompt_id in enumerate(self._prompt_ids):
             text = text.replace(prompt_id, f"prompt-{number}")
@@ -199,34 +199,39 @@ def _json_of(response: requests.Response) -> Any:
         return None
 
 
-def _repeats_status(before: Any, entry: Any) -> bool:
-    """How often the queue tells its unchanged length is no part of the protocol."""
-    return before == entry and isinstance(entry, dict) and entry.get("type") == "status"
+_ONE_HOST_ONLY = {
+    "missing_nodes",  # the lite host names all that it lacks
+    "supports_model_type_tags",  # a flag of ComfyUI's assets, which the lite host does not have
+    "extension",  # a flag of ComfyUI's manager, likewise
+    "node_replacements",  # a flag of a route, likewise
+}
 
 
-def _ordered(value: Any) -> Any:
+def _ordered(value: Any, without: Collection[str]) -> Any:
+    """`value` with each list that ComfyUI makes of a set sorted, and with a name for what differs from run to run."""
     if isinstance(value, list):
-        return [_ordered(item) for item in value]
+        return [_ordered(item, without) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        name: _part(name, _ordered(item))
-        for name, item in value.items()
-        if name not in ("missing_nodes", "create_time")
-    }
+    parts = {name: _part(name, _ordered(item, without)) for name, item in value.items() if name not in without}
+    if value.get("type") == "prompt_outputs_failed_validation":  # a line for each error
+        parts["details"] = sorted(value["details"].split("\n"))
+    return parts
 
 
 def _part(name: str, value: Any) -> Any:
-    if name in ("timestamp", "traceback", "number", "sid"):
+    if name in ("timestamp", "create_time", "traceback", "number", "sid"):
         return f"<{name}>"
-    if name in ("executed", "current_outputs", "dependent_outputs", "errors") and isinstance(value, list):
-        return sorted(value, key=json.dumps)
+    if name in ("executed", "current_outputs", "dependent_outputs") and isinstance(value, list):
+        return sorted(value)
+    if name == "errors" and isinstance(value, list):
+        # A node's inputs are checked in any order. What its class says of them comes after that, in their order.
+        own = [error for error in value if error["type"] == "custom_validation_failed"]
+        return sorted((error for error in value if error not in own), key=json.dumps) + own
     if name == "prompt" and isinstance(value, list) and len(value) == 5:
         # A history entry: the queue number, and the outputs, which ComfyUI keeps in a set.
         return ["<number>", *value[1:4], sorted(value[4])]
-    if name == "details" and isinstance(value, str):
-        return sorted(value.split("\n"))
     if name == "message" and isinstance(value, str):
         # Here the lite host says more.
-        return re.sub(r"does not exist\. .*", "does not exist.", value)
+        return re.sub(r"may not be installed\. .*", "may not be installed.", value)
     return value

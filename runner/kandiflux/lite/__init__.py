@@ -1,7 +1,7 @@
 """The lite host: a small server that speaks ComfyUI's protocol and runs a node pack without ComfyUI.
 
-It follows ComfyUI 0.3.64 frame by frame and answer by answer, and has some newer routes (/api/jobs, as in 0.33);
-tests/host compares the two. It is stricter than ComfyUI in these points, each for the host's or the user's safety:
+It follows ComfyUI 0.33 frame by frame and answer by answer; tests/host compares the two. It is
+stricter than ComfyUI in these points, each for the host's or the user's safety:
 
 - Host names other than localhost and the address it listens on need --allow-host (origin.py). `Origin: null` and
   requests from other sites get 403.

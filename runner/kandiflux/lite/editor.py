@@ -20,7 +20,7 @@ from aiohttp import web
 from PIL import Image, ImageDraw
 
 from kandiflux.json_values import as_list, as_object, is_dict, is_object, parse_json
-from kandiflux.lite.folders import OutsideFolder, inside
+from kandiflux.lite.folders import MODEL_SUFFIXES, OutsideFolder, inside
 from kandiflux.lite.http import Handler, Refused, file_answer, json_answer, read_object, shown_type
 from kandiflux.paths import pack_root
 
@@ -98,7 +98,7 @@ class Editor:
 
     async def _index(self, _: web.Request) -> web.StreamResponse:
         # Not kept by the browser: it names the scripts of one version of the package.
-        return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-cache"})
+        return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-store, must-revalidate"})
 
     # Saved workflows and other files
 
@@ -191,7 +191,10 @@ class Editor:
     async def _model_folders(self, _: web.Request) -> web.StreamResponse:
         folders = self._host.folders
         kinds = [kind for kind in folders.model_kinds() if kind != "configs"]
-        return json_answer([{"name": kind, "folders": _texts(folders.model_folders(kind))} for kind in kinds])
+        suffixes = sorted(MODEL_SUFFIXES)
+        return json_answer(
+            [{"name": kind, "folders": _texts(folders.model_folders(kind)), "extensions": suffixes} for kind in kinds]
+        )
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         kind = request.match_info["folder"]
@@ -229,11 +232,12 @@ class Editor:
         return json_answer({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
 
     async def _files(self, request: web.Request) -> web.StreamResponse:
-        """Names in the input, output or temp folder, the newest first."""
-        folder = self._host.folders.of_type(request.match_info["type"])
+        """Names in the input, output or temp folder with the folder's name, the newest first."""
+        kind = request.match_info["type"]
+        folder = self._host.folders.of_type(kind)
         if folder is None:
             return json_answer({"error": "Invalid directory type"}, status=400)
-        return await _answer(_newest_first, folder)
+        return await _answer(_newest_first, folder, kind)
 
     # Logs
 
@@ -274,9 +278,10 @@ class _LogTail(logging.Handler):
             self._send(client, {"entries": [entry], "size": _TERMINAL})
 
 
-def _newest_first(folder: Path) -> list[str]:
-    files = [(-path.stat().st_mtime, path.name) for path in folder.iterdir() if path.is_file()]
-    return [name for _, name in sorted(files)]
+def _newest_first(folder: Path, kind: str) -> list[str]:
+    visible = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = [(-path.stat().st_mtime, path.name) for path in visible]
+    return [f"{name} [{kind}]" for _, name in sorted(files)]
 
 
 def _put_example(folder: Path) -> None:

@@ -30,6 +30,12 @@ MODEL_KINDS = (
     "classifiers",
     "model_patches",
     "audio_encoders",
+    "latent_upscale_models",
+    "background_removal",
+    "frame_interpolation",
+    "geometry_estimation",
+    "optical_flow",
+    "detection",
 )
 """ComfyUI's model folder names. Packs add theirs."""
 
@@ -68,12 +74,12 @@ class Folders:
         name, folder = self.annotated(name)
         return inside(folder or self.input, name)
 
-    def input_images(self, images_only: bool) -> list[str]:
-        """File names directly in the input folder, sorted."""
-        names = [entry.name for entry in self.input.iterdir() if entry.is_file()]
-        if images_only:
-            names = [name for name in names if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")]
-        return sorted(names)
+    def input_images(self) -> list[str]:
+        """Names of the pictures directly in the input folder, sorted."""
+        names = (entry.name for entry in self.input.iterdir() if entry.is_file())
+        return sorted(
+            name for name in names if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+        )
 
     def model_kinds(self) -> list[str]:
         """ComfyUI's kinds of model folders, then those that packs added."""

@@ -52,7 +52,11 @@ class Host(seam.Seam):
         self.input_directory = folders.input
         self.output_directory = folders.output
         self.temp_directory = folders.temp
-        self.features: dict[str, Any] = {"supports_preview_metadata": True, "max_upload_size": max_upload}
+        self.features: dict[str, Any] = {
+            "supports_preview_metadata": True,
+            "max_upload_size": max_upload,
+            "assets": False,
+        }
         self.sockets = Sockets(self.features)
         self.interrupt = Interrupt()
         self.jobs = JobQueue(self._jobs_changed, self.interrupt)

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from kandiflux.lite.folders import Folders, OutsideFolder, save_path
 from kandiflux.lite.pictures import open_picture
+from kandiflux.lite.registry import V3_SCHEMA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,9 @@ DISPLAY_NAMES = {
     "SaveImage": "Save Image",
     "PreviewImage": "Preview Image",
     "ImageScale": "Upscale Image",
-    "ImageBatch": "Batch Images",
+    "EmptyImage": "Empty Image",
+    "ImageBatch": "Batch Images (DEPRECATED)",
+    "ImageCompositeMasked": "Image Composite Masked",
 }
 
 
@@ -45,10 +48,19 @@ def image_nodes(folders: Folders) -> dict[str, type]:
     return classes | {each.__name__: each for each in (ImageScale, EmptyImage, ImageBatch, ImageCompositeMasked)}
 
 
-class _ReadsImage:
-    """What LoadImage and LoadImageMask share: the file, its fingerprint and its check."""
-
+class LoadImage:
     folders: Folders
+    CATEGORY = "image"
+    ESSENTIALS_CATEGORY = "Basics"
+    SEARCH_ALIASES = [
+        "load image", "open image", "import image", "image input", "upload image", "read image", "image loader",
+    ]  # fmt: skip
+    RETURN_TYPES = ("IMAGE", "MASK")
+    FUNCTION = "load_image"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"image": (cls.folders.input_images(), {"image_upload": True})}}
 
     @classmethod
     def IS_CHANGED(cls, image: str, **_: Any) -> str:
@@ -62,52 +74,39 @@ class _ReadsImage:
             found = False
         return found or f"Invalid image file: {image}"
 
-
-class LoadImage(_ReadsImage):
-    CATEGORY = "image"
-    RETURN_TYPES = ("IMAGE", "MASK")
-    FUNCTION = "load_image"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"image": (cls.folders.input_images(images_only=True), {"image_upload": True})}}
-
     def load_image(self, image: str) -> tuple[Tensor, Tensor]:
         import torch
 
         path = self.folders.input_file(image)
         frames = _frames(path)
         same_size = [frame for frame in frames if frame.size == frames[0].size]
-        colours = torch.cat([_tensor(_eight_bits(frame).convert("RGB"))[None] for frame in same_size])
-        masks = torch.cat([_transparency(frame)[None] for frame in same_size])
-        return colours, masks
+        return torch.stack([_colours(frame) for frame in same_size]), torch.stack(list(map(_transparency, same_size)))
 
 
-class LoadImageMask(_ReadsImage):
-    CATEGORY = "mask"
+class LoadImageMask(LoadImage):
+    CATEGORY = "image"
+    ESSENTIALS_CATEGORY = "Image Tools"
+    SEARCH_ALIASES = ["import mask", "alpha mask", "channel mask"]
     RETURN_TYPES = ("MASK",)
-    FUNCTION = "load_image"
+    FUNCTION = "load_image_mask"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "image": (cls.folders.input_images(images_only=False), {"image_upload": True}),
-                "channel": (["alpha", "red", "green", "blue"],),
-            }
-        }
+        return {"required": {**super().INPUT_TYPES()["required"], "channel": (["alpha", "red", "green", "blue"],)}}
 
-    def load_image(self, image: str, channel: str) -> tuple[Tensor]:
-        picture = _eight_bits(_frames(self.folders.input_file(image))[0]).convert("RGBA")
-        mask = _tensor(picture.getchannel(channel[0].upper()))
-        return ((1.0 - mask if channel == "alpha" else mask)[None],)
+    def load_image_mask(self, image: str, channel: str) -> tuple[Tensor]:
+        colours, mask = self.load_image(image)
+        return (mask if channel == "alpha" else colours[..., ("red", "green", "blue").index(channel)],)
 
 
 class SaveImage:
     folders: Folders
     DESCRIPTION = "Saves the input images to your ComfyUI output directory."
     CATEGORY = "image"
-    RETURN_TYPES = ()
+    ESSENTIALS_CATEGORY = "Basics"
+    SEARCH_ALIASES = ["save", "save image", "export image", "output image", "write image", "download"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("images",)
     FUNCTION = "save_images"
     OUTPUT_NODE = True
     folder_type = "output"
@@ -144,10 +143,12 @@ class SaveImage:
             name = f"{stem.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
             _picture(image).save(folder / name, pnginfo=metadata, compress_level=self.compress_level)
             saved.append({"filename": name, "subfolder": subfolder, "type": self.folder_type})
-        return {"ui": {"images": saved}}
+        return {"ui": {"images": saved}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
+    DESCRIPTION = "Preview the images without saving them to the ComfyUI output directory."
+    SEARCH_ALIASES = ["preview", "preview image", "show image", "view image", "display image", "image viewer"]
     folder_type = "temp"
     compress_level = 1
 
@@ -165,6 +166,8 @@ class PreviewImage(SaveImage):
 
 class ImageScale:
     CATEGORY = "image/upscaling"
+    ESSENTIALS_CATEGORY = "Image Tools"
+    SEARCH_ALIASES = ["resize", "resize image", "scale image", "image resize", "zoom", "zoom in", "change size"]
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "upscale"
 
@@ -192,7 +195,9 @@ class ImageScale:
 
 
 class ImageBatch:
-    CATEGORY = "image"
+    CATEGORY = "image/batch"
+    DEPRECATED = True
+    SEARCH_ALIASES = ["combine images", "merge images", "stack images"]
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "batch"
 
@@ -202,7 +207,13 @@ class ImageBatch:
 
     def batch(self, image1: Tensor, image2: Tensor) -> tuple[Tensor]:
         import torch
+        import torch.nn.functional as F
 
+        if image1.shape[-1] != image2.shape[-1]:  # the one without an alpha channel gets an opaque one
+            image1, image2 = (
+                one if one.shape[-1] == max(image1.shape[-1], image2.shape[-1]) else F.pad(one, (0, 1), value=1.0)
+                for one in (image1, image2)
+            )
         if image1.shape[1:] != image2.shape[1:]:
             image2 = scale(image2, image1.shape[2], image1.shape[1], "bilinear", centre=True)
         return (torch.cat((image1, image2)),)
@@ -210,7 +221,9 @@ class ImageBatch:
 
 class ImageCompositeMasked:
     RELATIVE_PYTHON_MODULE = "comfy_extras.nodes_mask"
-    CATEGORY = "image"
+    CATEGORY = "image/compositing"
+    SCHEMA = V3_SCHEMA
+    SEARCH_ALIASES = ["overlay", "layer", "paste image", "images composition"]
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "composite"
 
@@ -219,13 +232,13 @@ class ImageCompositeMasked:
         place = {"default": 0, "min": 0, "max": MAX_SIDE, "step": 1}
         return {
             "required": {
-                "destination": ("IMAGE",),
-                "source": ("IMAGE",),
+                "destination": ("IMAGE", {}),
+                "source": ("IMAGE", {}),
                 "x": ("INT", place),
                 "y": ("INT", place),
                 "resize_source": ("BOOLEAN", {"default": False}),
             },
-            "optional": {"mask": ("MASK",)},
+            "optional": {"mask": ("MASK", {})},
         }
 
     def composite(
@@ -302,18 +315,20 @@ def _steps(file: Image.Image) -> Iterable[Image.Image]:
     return [file] if file.format == "MPO" else ImageSequence.Iterator(file)
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """32-bit grey brought to ComfyUI's range; other modes as they are."""
-    return picture.point(lambda value: value * (1 / 255)) if picture.mode == "I" else picture
+def _colours(picture: Image.Image) -> Tensor:
+    """[H,W,3]. Grey of 16 bits keeps them."""
+    if not picture.mode.startswith("I"):
+        return _tensor(picture.convert("RGB"))
+    return (_tensor(picture) * (255 / 65535)).clamp(0, 1)[..., None].repeat(1, 1, 3)
 
 
 def _transparency(picture: Image.Image) -> Tensor:
-    """[H,W], 1 where the picture is transparent; a 64 by 64 zero mask where it has no transparency."""
+    """[H,W], 1 where the picture is transparent. 64 by 64 zeros for a picture that has neither alpha nor a palette."""
     import torch
 
     if "A" in picture.getbands():
         return 1.0 - _tensor(picture.getchannel("A"))
-    if picture.mode == "P" and "transparency" in picture.info:
+    if picture.mode == "P":
         return 1.0 - _tensor(picture.convert("RGBA").getchannel("A"))
     return torch.zeros(64, 64)
 

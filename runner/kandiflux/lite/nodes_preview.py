@@ -22,10 +22,12 @@ _UNSHOWABLE = "source exists, but could not be serialized."
 
 
 class PreviewAny:
-    RETURN_TYPES = ()
+    DESCRIPTION = "Preview any input value as text."
+    SEARCH_ALIASES = ["show output", "inspect", "debug", "print value", "show text"]
+    RETURN_TYPES = ("STRING",)
     FUNCTION = "main"
     OUTPUT_NODE = True
-    CATEGORY = "utils"
+    CATEGORY = "utilities"
     RELATIVE_PYTHON_MODULE = "comfy_extras.nodes_preview_any"
 
     @classmethod
@@ -33,7 +35,8 @@ class PreviewAny:
         return {"required": {"source": (_AnyKind("*"), {})}}
 
     def main(self, source: Any = None) -> dict[str, Any]:
-        return {"ui": {"text": (_shown(source),)}}
+        text = _shown(source)
+        return {"ui": {"text": (text,)}, "result": (text,)}
 
 
 def _shown(value: Any) -> str:
@@ -42,7 +45,7 @@ def _shown(value: Any) -> str:
         return value
     if value is None or isinstance(value, (int, float)):  # bool is an int, and shown as True
         return str(value)
-    for way in (json.dumps, str):
+    for way in (partial(json.dumps, indent=4, ensure_ascii=False), str):
         shown = attempt(partial(way, value))
         if isinstance(shown, Returned):
             return str(shown.value)
@@ -51,4 +54,4 @@ def _shown(value: Any) -> str:
 
 CLASSES = {"PreviewAny": PreviewAny}
 
-DISPLAY_NAMES = {"PreviewAny": "Preview Any"}
+DISPLAY_NAMES = {"PreviewAny": "Preview as Text"}

@@ -5,21 +5,27 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from kandiflux.lite.registry import V3_SCHEMA
+
 __all__ = ["CLASSES", "DISPLAY_NAMES"]
 
-# ComfyUI writes these nodes in its newer schema, whose object_info always carries these keys.
-_NEWER_SCHEMA = {"output_tooltips": [None], "deprecated": False, "experimental": False, "api_node": False}
+_TEXT_ALIASES = ["text", "string", "text box", "prompt"]
+_MULTILINE_ALIASES = ["text", "string", "text multiline", "string multiline", "text box", "prompt"]
 
 
-def _value_node(kind: str, **options: Any) -> type:
+def _value_node(
+    kind: str, aliases: list[str] | None = None, essentials_category: str | None = None, **options: Any
+) -> type:
     """A node class that returns its one value of type `kind`."""
 
     class ValueNode:
         RETURN_TYPES = [kind]  # a list, as there: error messages show it
         FUNCTION = "execute"
-        CATEGORY = "utils/primitive"
+        CATEGORY = "utilities/primitive"
+        SEARCH_ALIASES = aliases
+        ESSENTIALS_CATEGORY = essentials_category
         RELATIVE_PYTHON_MODULE = "comfy_extras.nodes_primitive"
-        MORE_INFO = _NEWER_SCHEMA
+        SCHEMA = V3_SCHEMA
 
         @classmethod
         def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -32,16 +38,16 @@ def _value_node(kind: str, **options: Any) -> type:
 
 
 CLASSES = {
-    "PrimitiveString": _value_node("STRING", multiline=False),
-    "PrimitiveStringMultiline": _value_node("STRING", multiline=True),
-    "PrimitiveInt": _value_node("INT", min=-sys.maxsize, max=sys.maxsize, control_after_generate=True),
-    "PrimitiveFloat": _value_node("FLOAT", min=-sys.maxsize, max=sys.maxsize),
+    "PrimitiveString": _value_node("STRING", _TEXT_ALIASES, multiline=False),
+    "PrimitiveStringMultiline": _value_node("STRING", _MULTILINE_ALIASES, "Basics", multiline=True),
+    "PrimitiveInt": _value_node("INT", min=-sys.maxsize, max=sys.maxsize, control_after_generate="fixed"),
+    "PrimitiveFloat": _value_node("FLOAT", min=-sys.maxsize, max=sys.maxsize, step=0.1),
     "PrimitiveBoolean": _value_node("BOOLEAN"),
 }
 
 DISPLAY_NAMES = {
-    "PrimitiveString": "String",
-    "PrimitiveStringMultiline": "String (Multiline)",
+    "PrimitiveString": "Text",
+    "PrimitiveStringMultiline": "Text (Multiline)",
     "PrimitiveInt": "Int",
     "PrimitiveFloat": "Float",
     "PrimitiveBoolean": "Boolean",

@@ -1,4 +1,4 @@
-"""The nodes that change pictures and masks, as in ComfyUI 0.3.64. IMAGE is [B,H,W,C] float 0..1, MASK [B,H,W].
+"""The nodes that change pictures and masks, as in ComfyUI 0.33. IMAGE is [B,H,W,C] float 0..1, MASK [B,H,W].
 
 torch is imported when a node runs, so that the server starts quickly.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kandiflux.lite.nodes_image import MAX_SIDE, UPSCALE_METHODS, scale
+from kandiflux.lite.registry import V3_SCHEMA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +17,13 @@ __all__ = ["CLASSES", "DISPLAY_NAMES"]
 
 _SIZE = ("INT", {"default": 512, "min": 1, "max": MAX_SIDE, "step": 1})
 _PLACE = ("INT", {"default": 0, "min": 0, "max": MAX_SIDE, "step": 1})
+_IMAGE: tuple[Any, ...] = ("IMAGE", {})  # as the V3 schema has it
+_MASK: tuple[Any, ...] = ("MASK", {})
 _IMAGES, _MASKS = "comfy_extras.nodes_images", "comfy_extras.nodes_mask"
 
 
 class _Node:
-    CATEGORY = "image"
+    CATEGORY = "image/transform"
     RETURN_TYPES: tuple[str, ...] = ("IMAGE",)
     FUNCTION = "run"
     INPUTS: dict[str, Any] = {"image": ("IMAGE",)}
@@ -30,13 +33,27 @@ class _Node:
         return {"required": cls.INPUTS}
 
 
+class _V3Node(_Node):
+    SCHEMA = V3_SCHEMA
+
+
+def _choice(*options: str) -> tuple[str, dict[str, Any]]:
+    """An input of the V3 schema with a list of values."""
+    return "COMBO", {"multiselect": False, "options": list(options)}
+
+
 class ImageInvert(_Node):
+    CATEGORY = "image/color"
+    ESSENTIALS_CATEGORY = "Image Tools"
+    SEARCH_ALIASES = ["reverse colors"]
+
     def run(self, image: Tensor) -> tuple[Tensor]:
         return (1.0 - image,)
 
 
 class ImageScaleBy(_Node):
     CATEGORY = "image/upscaling"
+    ESSENTIALS_CATEGORY = "Image Tools"
     INPUTS = {
         "image": ("IMAGE",),
         "upscale_method": (UPSCALE_METHODS,),
@@ -48,10 +65,12 @@ class ImageScaleBy(_Node):
         return (scale(image, width, height, upscale_method, centre=False),)
 
 
-class ImageCrop(_Node):
+class ImageCrop(_V3Node):
     RELATIVE_PYTHON_MODULE = _IMAGES
-    CATEGORY = "image/transform"
-    INPUTS = {"image": ("IMAGE",), "width": _SIZE, "height": _SIZE, "x": _PLACE, "y": _PLACE}
+    DEPRECATED = True
+    ESSENTIALS_CATEGORY = "Image Tools"
+    SEARCH_ALIASES = ["trim"]
+    INPUTS = {"image": _IMAGE, "width": _SIZE, "height": _SIZE, "x": _PLACE, "y": _PLACE}
 
     def run(self, image: Tensor, width: int, height: int, x: int, y: int) -> tuple[Tensor]:
         x, y = min(x, image.shape[2] - 1), min(y, image.shape[1] - 1)
@@ -60,10 +79,11 @@ class ImageCrop(_Node):
 
 class ImagePadForOutpaint(_Node):
     RETURN_TYPES = ("IMAGE", "MASK")
+    SEARCH_ALIASES = ["extend canvas", "expand image"]
     INPUTS = {
         "image": ("IMAGE",),
         **{side: ("INT", {**_PLACE[1], "step": 8}) for side in ("left", "top", "right", "bottom")},
-        "feathering": ("INT", {"default": 40, "min": 0, "max": MAX_SIDE, "step": 1}),
+        "feathering": ("INT", {"default": 40, "min": 0, "max": MAX_SIDE, "step": 1, "advanced": True}),
     }
 
     def run(
@@ -90,61 +110,67 @@ class ImagePadForOutpaint(_Node):
         return padded, mask[None]
 
 
-class RepeatImageBatch(_Node):
+class RepeatImageBatch(_V3Node):
     RELATIVE_PYTHON_MODULE = _IMAGES
     CATEGORY = "image/batch"
-    INPUTS = {"image": ("IMAGE",), "amount": ("INT", {"default": 1, "min": 1, "max": 4096})}
+    SEARCH_ALIASES = ["duplicate image", "clone image"]
+    INPUTS = {"image": _IMAGE, "amount": ("INT", {"default": 1, "min": 1, "max": 4096})}
 
     def run(self, image: Tensor, amount: int) -> tuple[Tensor]:
         return (image.repeat(amount, 1, 1, 1),)
 
 
-class ImageFromBatch(_Node):
+class ImageFromBatch(_V3Node):
     RELATIVE_PYTHON_MODULE = _IMAGES
     CATEGORY = "image/batch"
+    SEARCH_ALIASES = ["select image", "pick from batch", "extract image"]
     INPUTS = {
-        "image": ("IMAGE",),
-        "batch_index": ("INT", {"default": 0, "min": 0, "max": 4095}),
+        "image": _IMAGE,
+        "batch_index": ("INT", {"default": 0, "min": -MAX_SIDE, "max": MAX_SIDE}),
         "length": ("INT", {"default": 1, "min": 1, "max": 4096}),
     }
 
     def run(self, image: Tensor, batch_index: int, length: int) -> tuple[Tensor]:
-        first = min(len(image) - 1, batch_index)
+        if batch_index < 0:  # counted from the end
+            batch_index += len(image)
+        first = max(0, min(len(image) - 1, batch_index))
         return (image[first : first + length].clone(),)
 
 
-class ImageFlip(_Node):
+class ImageFlip(_V3Node):
     RELATIVE_PYTHON_MODULE = _IMAGES
-    CATEGORY = "image/transform"
-    INPUTS = {"image": ("IMAGE",), "flip_method": (["x-axis: vertically", "y-axis: horizontally"],)}
+    SEARCH_ALIASES = ["mirror", "reflect"]
+    INPUTS = {"image": _IMAGE, "flip_method": _choice("x-axis: vertically", "y-axis: horizontally")}
 
     def run(self, image: Tensor, flip_method: str) -> tuple[Tensor]:
         return (image.flip(1 if flip_method.startswith("x") else 2),)
 
 
-class ImageRotate(_Node):
+class ImageRotate(_V3Node):
     RELATIVE_PYTHON_MODULE = _IMAGES
-    CATEGORY = "image/transform"
+    ESSENTIALS_CATEGORY = "Image Tools"
+    SEARCH_ALIASES = ["turn", "flip orientation"]
     TURNS = ["none", "90 degrees", "180 degrees", "270 degrees"]
-    INPUTS = {"image": ("IMAGE",), "rotation": (TURNS,)}
+    INPUTS = {"image": _IMAGE, "rotation": _choice(*TURNS)}
 
     def run(self, image: Tensor, rotation: str) -> tuple[Tensor]:
         return (image.rot90(self.TURNS.index(rotation), (2, 1)),)
 
 
-class InvertMask(_Node):
+class InvertMask(_V3Node):
     RELATIVE_PYTHON_MODULE = _MASKS
-    CATEGORY = "mask"
+    CATEGORY = "image/mask"
     RETURN_TYPES = ("MASK",)
-    INPUTS = {"mask": ("MASK",)}
+    SEARCH_ALIASES = ["reverse mask", "flip mask"]
+    INPUTS = {"mask": _MASK}
 
     def run(self, mask: Tensor) -> tuple[Tensor]:
         return (1.0 - mask,)
 
 
-class SolidMask(_Node):
+class SolidMask(_V3Node):
     RELATIVE_PYTHON_MODULE = _MASKS
-    CATEGORY = "mask"
+    CATEGORY = "image/mask"
     RETURN_TYPES = ("MASK",)
     INPUTS = {
         "value": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01}),
@@ -158,21 +184,23 @@ class SolidMask(_Node):
         return (torch.full((1, height, width), value),)
 
 
-class MaskToImage(_Node):
+class MaskToImage(_V3Node):
     RELATIVE_PYTHON_MODULE = _MASKS
-    CATEGORY = "mask"
-    INPUTS = {"mask": ("MASK",)}
+    CATEGORY = "image/mask"
+    SEARCH_ALIASES = ["convert mask"]
+    INPUTS = {"mask": _MASK}
 
     def run(self, mask: Tensor) -> tuple[Tensor]:
         return (mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3),)
 
 
-class ImageToMask(_Node):
+class ImageToMask(_V3Node):
     RELATIVE_PYTHON_MODULE = _MASKS
-    CATEGORY = "mask"
+    CATEGORY = "image/mask"
     RETURN_TYPES = ("MASK",)
+    SEARCH_ALIASES = ["extract channel", "channel to mask"]
     CHANNELS = ["red", "green", "blue", "alpha"]
-    INPUTS = {"image": ("IMAGE",), "channel": (CHANNELS,)}
+    INPUTS = {"image": _IMAGE, "channel": _choice(*CHANNELS)}
 
     def run(self, image: Tensor, channel: str) -> tuple[Tensor]:
         return (image[..., self.CHANNELS.index(channel)],)
@@ -182,10 +210,16 @@ _ALL = (ImageInvert, ImageScaleBy, ImageCrop, ImagePadForOutpaint, RepeatImageBa
 CLASSES = {each.__name__: each for each in (*_ALL, ImageRotate, InvertMask, SolidMask, MaskToImage, ImageToMask)}
 
 DISPLAY_NAMES = {
-    "ImageInvert": "Invert Image",
+    "ImageInvert": "Invert Image Colors",
     "ImageScaleBy": "Upscale Image By",
-    "ImageCrop": "Image Crop",
+    "ImageCrop": "Crop Image (DEPRECATED)",
     "ImagePadForOutpaint": "Pad Image for Outpainting",
+    "RepeatImageBatch": "Repeat Image Batch",
+    "ImageFromBatch": "Get Image from Batch",
+    "ImageFlip": "Flip Image",
+    "ImageRotate": "Rotate Image",
+    "InvertMask": "Invert Mask",
+    "SolidMask": "Create Solid Mask",
     "MaskToImage": "Convert Mask to Image",
     "ImageToMask": "Convert Image to Mask",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from PIL.Image import Image
@@ -33,21 +35,45 @@ _MOST_NODES = 100
 nodes that is gigabytes. Beyond this number, the nodes that finished first are left out."""
 
 
-class Progress:
-    """Progress of one prompt's nodes. Each change sends the state of those that have begun."""
+_LEAST_SECONDS = 0.1
+_LEAST_SHARE = 0.005
+"""Between two steps of a node that are sent, as in ComfyUI."""
 
-    def __init__(self, prompt_id: str, outbox: Outbox, client_id: str | None) -> None:
+
+class Progress:
+    """Progress of one prompt's nodes. Each change sends the state of those that have begun.
+
+    clock: seconds, as time.monotonic returns them.
+    """
+
+    def __init__(
+        self, prompt_id: str, outbox: Outbox, client_id: str | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._prompt_id = prompt_id
         self._outbox = outbox
         self._client_id = client_id
+        self._clock = clock
         self._nodes: dict[str, dict[str, Any]] = {}
+        self._sent: dict[str, tuple[float, float]] = {}
+        """By node: the last step that was sent, and when."""
 
     def start(self, node_id: str) -> None:
         """The node has begun."""
         self._set(node_id, 0.0, 1.0, "running")
 
     def update(self, node_id: str, value: float, total: float, preview: Preview | None) -> None:
-        """The node has done `value` steps of `total`; with a preview, that goes to its client."""
+        """The node has done `value` steps of `total`; with a preview, that goes to its client.
+
+        The first and the last step, and those with a preview, are always sent; others if enough time and enough of the
+        work has passed since.
+        """
+        value, now = min(value, total), self._clock()
+        last, when = self._sent.get(node_id, (-1.0, 0.0))
+        # A lower value than the last is the first step of something else.
+        between = 0 <= last <= value < total and preview is None
+        if between and (now - when < _LEAST_SECONDS or (value - last) / total < _LEAST_SHARE):
+            return
+        self._sent[node_id] = value, now
         self._set(node_id, value, total, "running")
         with_metadata = self._outbox.takes_preview_metadata(self._client_id)
         if preview and with_metadata:

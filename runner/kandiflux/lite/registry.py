@@ -14,12 +14,22 @@ from typing import Any
 from kandiflux.json_values import is_object
 from kandiflux.lite.guard import Failure, attempt
 
-__all__ = ["NodeClass", "Registry", "input_info", "is_output"]
+__all__ = ["V3_SCHEMA", "NodeClass", "Registry", "input_info", "is_output"]
 
 log = logging.getLogger(__name__)
 
 NodeClass = Any
 """A node class of the first schema. Foreign and duck-typed, so nothing is promised about it."""
+
+V3_SCHEMA: dict[str, Any] = {
+    "output_tooltips": [None],
+    "output_matchtypes": None,
+    "search_aliases": None,
+    "essentials_category": None,
+    "price_badge": None,
+    **dict.fromkeys(("deprecated", "experimental", "dev_only", "api_node"), False),
+}
+"""SCHEMA of the host's own nodes that ComfyUI writes in its V3 schema: the keys that /object_info then always has."""
 
 
 class Registry:
@@ -79,8 +89,10 @@ class Registry:
         inputs = node_class.INPUT_TYPES()
         outputs = node_class.RETURN_TYPES
         info: dict[str, Any] = {
+            **getattr(node_class, "SCHEMA", {}),
             "input": inputs,
             "input_order": {group: list(members) for group, members in inputs.items()},
+            "is_input_list": getattr(node_class, "INPUT_IS_LIST", False),
             "output": outputs,
             "output_is_list": getattr(node_class, "OUTPUT_IS_LIST", [False] * len(outputs)),
             "output_name": getattr(node_class, "RETURN_NAMES", outputs),
@@ -90,15 +102,16 @@ class Registry:
             "python_module": getattr(node_class, "RELATIVE_PYTHON_MODULE", "nodes"),
             "category": getattr(node_class, "CATEGORY", "sd"),
             "output_node": is_output(node_class),
+            "has_intermediate_output": getattr(node_class, "HAS_INTERMEDIATE_OUTPUT", False) is True,
         }
-        if hasattr(node_class, "OUTPUT_TOOLTIPS"):
-            info["output_tooltips"] = node_class.OUTPUT_TOOLTIPS
-        for flag in ("DEPRECATED", "EXPERIMENTAL"):
+        for flag in ("DEPRECATED", "EXPERIMENTAL", "DEV_ONLY"):
             if getattr(node_class, flag, False):
                 info[flag.lower()] = True
-        if hasattr(node_class, "API_NODE"):
-            info["api_node"] = node_class.API_NODE
-        return {**info, **getattr(node_class, "MORE_INFO", {})}
+        for name in ("OUTPUT_TOOLTIPS", "API_NODE", "SEARCH_ALIASES", "ESSENTIALS_CATEGORY"):
+            if hasattr(node_class, name):
+                info[name.lower()] = getattr(node_class, name)
+        info.setdefault("search_aliases", [])
+        return info
 
 
 def is_output(node_class: NodeClass) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["PROTOCOL_VERSION", "system_stats"]
 
-PROTOCOL_VERSION = "0.3.64"
+PROTOCOL_VERSION = "0.33.0"
 """The ComfyUI whose protocol this host speaks."""
 
 
@@ -34,16 +34,18 @@ def system_stats() -> dict[str, Any]:
         device["torch_vram_free"] = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return {
         "system": {
-            "os": os.name,
+            "os": sys.platform,
             "ram_total": total,
             "ram_free": free,
             "comfyui_version": PROTOCOL_VERSION,
             "required_frontend_version": None,
             "installed_templates_version": None,
             "required_templates_version": None,
+            "comfy_package_versions": [],
             "python_version": sys.version,
             "pytorch_version": torch.__version__,
             "embedded_python": False,
+            "deploy_environment": "kandiflux-lite",
             "argv": sys.argv,
             "kandiflux_lite": True,
         },

@@ -131,7 +131,12 @@ class UserData:
 def _about(path: Path, folder: Path) -> dict[str, Any]:
     stat = path.stat()
     name = path.relative_to(folder).as_posix()
-    return {"path": name, "size": stat.st_size, "modified": stat.st_mtime, "created": stat.st_ctime}
+    times = {"modified": _milliseconds(stat.st_mtime), "created": _milliseconds(stat.st_ctime)}
+    return {"path": name, "size": stat.st_size, **times}
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kandiflux.json_values import is_list, is_object
+from kandiflux.json_values import as_object, is_list, is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
 from kandiflux.lite.graph import Prompt
 from kandiflux.lite.guard import Failure, Returned, attempt
@@ -102,22 +102,30 @@ def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = 
 
 
 def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) -> Json | None:
-    details = f"Node ID '#{node_id}'"
-    if not isinstance(node, Mapping) or "class_type" not in node:
-        message = "Cannot execute because a node is missing the class_type property."
-        return _error("invalid_prompt", message, details, {})
-    if not isinstance(node["class_type"], str):
-        return _error("invalid_prompt", "Cannot execute because a node's class_type is not a string.", details, {})
-    if node["class_type"] in registry.classes:
+    about = as_object(node)
+    title, class_type = as_object(about.get("_meta")).get("title"), about.get("class_type")
+    if isinstance(class_type, str) and class_type in registry.classes:
         return None
-    # Beyond ComfyUI's answer: all that is missing at once, and the way out.
-    missing = [name[:_LONGEST_VALUE_TOLD] for name in registry.missing(prompt)[:_MOST_NODES_TOLD]]
-    name = node["class_type"][:_LONGEST_VALUE_TOLD]
-    message = (
-        f"Cannot execute because node {name} does not exist. The lite host lacks: {', '.join(missing)}. "
-        "Start a ComfyUI that has these nodes and name it with --server."
-    )
-    return _error("invalid_prompt", message, details, {"missing_nodes": missing})
+    extra: Json = {"node_id": node_id, "class_type": class_type, "node_title": title}
+    if isinstance(class_type, str):
+        name = str(title or class_type)[:_LONGEST_VALUE_TOLD]
+        # Beyond ComfyUI's answer: all that is missing at once, and the way out.
+        missing = [name[:_LONGEST_VALUE_TOLD] for name in registry.missing(prompt)[:_MOST_NODES_TOLD]]
+        message = (
+            f"Node '{name}' not found. The custom node may not be installed. The lite host lacks: "
+            f"{', '.join(missing)}. Start a ComfyUI that has these nodes and name it with --server."
+        )
+        class_type = class_type[:_LONGEST_VALUE_TOLD]
+        extra = {"node_id": node_id, "class_type": class_type, "node_title": name, "missing_nodes": missing}
+    elif "class_type" not in about:
+        message = (
+            f"Node '{title or f'ID #{node_id}'}' has no class_type. The workflow may be corrupted or a custom node is "
+            "missing."
+        )
+    else:
+        message = f"Node '{title or f'ID #{node_id}'}' has a class_type that is not a string."
+        extra["class_type"] = _short(class_type)
+    return _error("missing_node_type", message, f"Node ID '#{node_id}'", extra)
 
 
 class _Checks:
@@ -127,7 +135,7 @@ class _Checks:
         self._prompt = prompt
         self._classes = classes
         self._declared: dict[str, Any] = {}
-        self._open: set[str] = set()
+        self._open: dict[str, None] = {}  # the nodes being checked, from the output on
         # None: valid. []: invalid because of a node before it, which carries the errors.
         self.errors: dict[str, list[Json] | None] = {}
         self.with_errors: list[str] = []
@@ -151,22 +159,23 @@ class _Checks:
             if isinstance(moved.error, StopIteration):
                 answer = bool(moved.error.value)
             else:
-                self._open.discard(current)
+                self._open.pop(current, None)
                 answer = moved
         return False if answer is None else answer
 
     def fail(self, node_id: str, *errors: Json) -> None:
         """The node is invalid; without errors of its own, a node before it has them."""
-        self.errors[node_id] = list(errors)
-        if errors:
+        if errors and not self.errors.get(node_id):
             self.with_errors.append(node_id)
+        self.errors[node_id] = list(errors)
 
     def _steps(self, node_id: str) -> Generator[str, bool | Failure | None, bool]:
         if node_id in self.errors:
             return self.errors[node_id] is None
         if node_id in self._open:
-            return False  # a cycle; ComfyUI, too, reports no more than an invalid prompt
-        self._open.add(node_id)
+            self._fail_cycle(node_id)
+            return False
+        self._open[node_id] = None
         node = self._prompt[node_id]
         inputs = node["inputs"]
         node_class = self._classes[node["class_type"]]
@@ -199,12 +208,24 @@ class _Checks:
                 if error:
                     errors.append(error)
         errors += own_check.run(node_id, inputs, received_types, declared)
-        self._open.discard(node_id)
-        if valid and not errors:
+        self._open.pop(node_id)
+        if node_id in self.errors:  # part of a cycle
+            self.errors[node_id] = [*(self.errors[node_id] or []), *errors]
+        elif valid and not errors:
             self.errors[node_id] = None
         else:
             self.fail(node_id, *errors)
         return self.errors[node_id] is None
+
+    def _fail_cycle(self, node_id: str) -> None:
+        """Every node of the cycle that `node_id` closes is invalid."""
+        before = list(self._open)
+        cycle = before[before.index(node_id) :]
+        told = [f"{one} ({self._prompt[one]['class_type']})" for one in [*cycle, node_id]]
+        details = " -> ".join(told)[:_LONGEST_VALUE_TOLD]
+        for one in cycle[:_MOST_NODES_TOLD]:
+            extra = {"node_id": one, "cycle_nodes": cycle[:_MOST_NODES_TOLD]}
+            self.fail(one, _error("dependency_cycle", "Dependency cycle detected", details, extra))
 
     def _inputs_of(self, class_name: str) -> Any:
         if class_name not in self._declared:  # asked once per prompt: INPUT_TYPES may list folders
@@ -310,22 +331,32 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         return _error("value_smaller_than_min", f"Value {value} smaller than min of {options['min']}", name, extra)
     if "max" in options and value > options["max"]:
         return _error("value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", name, extra)
-    if is_list(kind) and value not in kind:
-        told = str(kind)
-        if len(kind) > _LONGEST_LIST_TOLD:
-            told, extra["input_config"] = f"(list of length {len(kind)})", None
-        return _error("value_not_in_list", "Value not in list", f"{name}: '{_short(value)}' not in {told}", extra)
+    allowed: Any = options.get("options", []) if kind == "COMBO" else kind
+    if is_list(allowed):
+        values: list[Any] = value if options.get("multiselect") and is_list(value) else [value]
+        wrong = [one for one in values if one not in allowed]
+        if wrong:
+            told = str(allowed)
+            if len(allowed) > _LONGEST_LIST_TOLD:
+                told, extra["input_config"] = f"(list of length {len(allowed)})", None
+            shown = ", ".join(repr(_short(one)) for one in wrong[:_LONGEST_LIST_TOLD])
+            return _error("value_not_in_list", "Value not in list", f"{name}: {shown} not in {told}", extra)
     return None
 
 
 def _types_fit(received: Any, expected: Any) -> bool:
-    """Whether "A,B" and "B,C" have a type in common."""
+    """Whether "A,B" and "B,C" have a type in common. "*" and "COMFY_MATCHTYPE_V3" fit any, a list fits "COMBO"."""
     # Not `==`: classes that accept any type override `__ne__` alone.
     if not received != expected:  # noqa: SIM202
         return True
+    if "COMFY_MATCHTYPE_V3" in (received, expected) or (is_list(received) and expected == "COMBO"):
+        return True
+    if "*" in (received, expected):
+        return True
     if not isinstance(received, str) or not isinstance(expected, str):
         return False
-    return not {one.strip() for one in received.split(",")}.isdisjoint(one.strip() for one in expected.split(","))
+    ours, theirs = ({one.strip() for one in types.split(",")} for types in (received, expected))
+    return "*" in ours | theirs or not ours.isdisjoint(theirs)
 
 
 def _short(value: Any) -> Any:
