@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kandiflux.errors import AnswerLost, KandifluxError, OutputError, OutputMissing
+from kandiflux.errors import AnswerLost, KandifluxError, OutputError, OutputMissing, ServerError
 from kandiflux.outputs import Output, Saver, collect_outputs, safe_name
+
+from tests.support.clock import Clock
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -224,3 +229,132 @@ def test_outputs_of_every_kind_are_found() -> None:
     assert (found[0].subfolder, found[0].folder) == ("s", "temp")
     assert found[5].read() == b"hello"
     assert collect_outputs("7", "Node", None, None) == []
+
+
+# Attempts
+
+
+@pytest.mark.parametrize(
+    ("error", "again", "asked", "kind"),
+    [
+        (AnswerLost("x"), True, 3, AnswerLost),
+        (AnswerLost("x"), False, 1, AnswerLost),
+        (ServerError("x", expected="e", got="g", hint="h"), True, 3, OutputError),
+        (ServerError("x", expected="e", got="g", hint="h"), False, 3, OutputError),
+        (OutputMissing("x"), True, 1, OutputMissing),
+    ],
+)
+def test_how_many_times_a_download_is_begun(
+    error: KandifluxError, again: bool, asked: int, kind: type[KandifluxError]
+) -> None:
+    source = Source(broken=[PNG] * 9, error=error)
+    with pytest.raises(kind) as caught:
+        Output("image", "1", "Save", "a.png", source=source).write(io.BytesIO(), again=again)
+    assert type(caught.value) is kind
+    assert source.asked == asked
+    assert (caught.value.expected, caught.value.got, caught.value.hint) == (error.expected, error.got, error.hint)
+    assert caught.value is error or caught.value.__cause__ is error
+
+
+def test_a_download_is_written_behind_what_is_there_and_its_size_returned() -> None:
+    file = io.BytesIO(b"before")
+    file.seek(0, io.SEEK_END)
+    source = Source(broken=[b"half"])
+    assert Output("image", "1", "Save", "a.png", source=source).write(file) == len(PNG)
+    assert file.getvalue() == b"before" + PNG
+
+
+def test_the_pauses_grow_and_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("kandiflux.outputs.time", clock)
+    monkeypatch.setattr("kandiflux.outputs._PAUSES", (2.0, 4.0, 8.0))
+    given: list[float | None] = []
+
+    class Timed(Source):
+        def view(
+            self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
+        ) -> Iterator[bytes]:
+            given.append(within)
+            return super().view(filename, subfolder, folder)
+
+    broken = Output("image", "1", "Save", "a.png", source=Timed(broken=[PNG] * 9))
+    with pytest.raises(AnswerLost):
+        broken.write(io.BytesIO())
+    assert given == [None] * 4
+    assert all(low <= slept <= 3 * low for low, slept in zip((1.0, 2.0, 4.0), clock.slept, strict=True))
+    clock.slept.clear()
+    given.clear()
+    with pytest.raises(OutputError, match=r"a\.png was not fetched in time") as caught:
+        broken.write(io.BytesIO(), timeout=3.5)
+    assert isinstance(caught.value.__cause__, AnswerLost)
+    assert given[0] == 3.5
+    assert given[1:] == [pytest.approx(3.5 - clock.slept[0])]
+    assert sum(clock.slept) == pytest.approx(3.5)
+
+
+# What an output is
+
+
+def test_an_output_as_json_and_its_content() -> None:
+    file = Output("image", "1", "Save", "a.png", "s", "temp", data=PNG)
+    text = Output("text", "2", "Show", "Show_1.txt", text="é\ud800")
+    assert file.as_dict() == {
+        "kind": "image", "node_id": "1", "title": "Save", "filename": "a.png", "subfolder": "s", "type": "temp"
+    }  # fmt: skip
+    assert text.as_dict() == {"kind": "text", "node_id": "2", "title": "Show", "text": "é\ud800"}
+    assert (file.is_file, text.is_file) == (True, False)
+    assert (file.read(), text.read()) == (PNG, "é?".encode())
+    assert Output("image", "1", "Save", "a.png").read() == b""
+
+
+def test_an_empty_text_is_saved(tmp_path: Path) -> None:
+    path = Saver(tmp_path).save(Output("text", "2", "Show", "Show_1.txt", text=""))
+    assert (path.name, path.read_bytes()) == ("Show_1.txt", b"")
+
+
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        ({"images": {"filename": "A.PNG"}}, [("image", "A.PNG", "", "output")]),
+        ({"x": [{"filename": "a.b.WEBM", "subfolder": 3, "type": 4}]}, [("video", "a.b.WEBM", "", "output")]),
+        ({"x": ({"filename": "a"}, {"filename": 3})}, [("file", "a", "", "output")]),
+        ({"string": "hi", "strings": ["a"]}, [("text", "Node_1.txt", "", "output")] * 2),
+        ({"texts": [3, "b"], "other": "no"}, [("text", "Node_2.txt", "", "output")]),
+        ([1], []),
+    ],
+)  # fmt: skip
+def test_what_a_node_shows(shown: Any, found: list[tuple[str, ...]]) -> None:
+    outputs = collect_outputs("7", "Node", shown, None)
+    assert [(one.kind, one.filename, one.subfolder, one.folder) for one in outputs] == found
+    assert all((one.node_id, one.title) == ("7", "Node") for one in outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("e\u0301.png", "\u00e9.png"),
+        ("a\u200eb.png", "a_b.png"),
+        ("LPT1.txt", "_LPT1.txt"),
+        ("com", "com"),
+        ("a" * 176 + ".png", "a" * 176 + ".png"),
+        ("a" * 177 + ".png", "a" * 176 + ".png"),
+        ("a." + "b" * 300, "a." + "b" * 178),
+    ],
+)
+def test_more_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("kind", ["video", "file", "text"])
+def test_only_a_picture_gets_another_suffix(tmp_path: Path, kind: str) -> None:
+    path = Saver(tmp_path).save(Output(kind, "1", "Save", "a.mp4", data=PNG))
+    assert path.name == "a.mp4"
+
+
+def test_a_disk_that_refuses_is_told_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OutputError, match=rf"a\.png cannot be written to {re.escape(str(tmp_path))}: No space left"):
+        Saver(tmp_path).save(output())

@@ -141,6 +141,9 @@ def test_a_netrc_does_not_take_the_place_of_what_was_asked_for(
     monkeypatch.setattr("kandiflux.proxies.is_loopback", lambda host: False)
     with Server(guard.url, headers={"Authorization": BEARER}) as server:
         server.queue()
+    with Server(guard.url) as server, pytest.raises(AccessDenied):
+        server.queue()
+    assert guard.seen == [("/queue", BEARER), ("/queue", None)]
 
 
 def test_a_named_server_is_one_everywhere(guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
