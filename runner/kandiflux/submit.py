@@ -216,7 +216,8 @@ def _summary(prompt: Prompt, error: Any) -> str:
 
 
 def _advice(error: Any) -> str | None:
-    if is_object(error) and error.get("type") == "invalid_prompt" and "--server" not in str(error):
+    kind = error.get("type") if is_object(error) else None  # ComfyUI before 0.12 says "invalid_prompt"
+    if kind in ("missing_node_type", "invalid_prompt") and "--server" not in str(error):
         return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
     return None
 

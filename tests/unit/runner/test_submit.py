@@ -331,6 +331,7 @@ def test_a_refusal_names_each_problem() -> None:
             "The server refused the prompt because of 'Canvas': There is no such class",
             True,
         ),
+        ({"type": "missing_node_type", "message": "Node 'X' not found"}, None, True),
         ({"type": "invalid_prompt", "message": "Start it with --server"}, None, False),
         ({"type": "other", "message": "m", "details": "Node #1"}, "The server refused the prompt: m", False),
     ],
