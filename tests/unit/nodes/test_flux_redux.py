@@ -255,6 +255,13 @@ def test_a_mask_is_cropped_as_its_picture_is() -> None:
     assert (squeezed[:, 0] > 0.6).all()
 
 
+def test_without_a_crop_all_of_a_picture_is_seen() -> None:
+    wide = torch.cat([plain(GREEN), plain(RED), plain(RED), plain(BLUE)], dim=2)
+    for crop, columns in (("none", [GREEN, RED, RED, BLUE]), ("center", [RED] * 4)):
+        tokens, _ = redux(Picture("image_1", wide), crop=crop)
+        torch.testing.assert_close(tokens, torch.stack(columns).repeat(4, 1))
+
+
 def test_a_mask_for_each_of_a_batch() -> None:
     masks = torch.cat([left_half(), 1 - left_half()])
     tokens, _ = redux(Picture("image_1", quarters().expand(2, -1, -1, -1), mask=masks))
@@ -402,9 +409,10 @@ def test_a_conditioning_of_another_model_is_refused() -> None:
         mix([[torch.zeros(1, 77, 768), {}]], Style(), Eye(), [Picture("image_1", plain(RED))])
 
 
-def test_an_attention_mask_that_does_not_fit_is_refused() -> None:
-    keys = {"attention_mask": torch.zeros(1, 9)}
-    with pytest.raises(ValueError, match=r"attention mask of shape \[1, 9\]: expected \[batch, 6, 6\]"):
+@pytest.mark.parametrize("shape", [(1, 9), (6, 6), (1, 6, 5), (1, 5, 6), (1, 1, 6, 6)])
+def test_an_attention_mask_that_does_not_fit_is_refused(shape: tuple[int, ...]) -> None:
+    keys = {"attention_mask": torch.zeros(shape)}
+    with pytest.raises(ValueError, match=r"attention mask of shape \[[0-9, ]+\]: expected \[batch, 6, 6\]"):
         mix([[TEXT, keys]], Style(), Eye(), [Picture("image_1", plain(RED))])
 
 
