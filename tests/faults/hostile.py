@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import json
 import random
@@ -79,7 +80,7 @@ def _pieces(kind: str, target: str, job: str | None, rng: random.Random) -> Iter
         for _ in range(64 if target.startswith("/view") else 4096):
             yield b"%x\r\n%b\r\n" % (len(piece), piece)
     elif kind == "bomb":
-        yield _answer(gzip.compress(b" " * (200 << 20), 1), more="Content-Encoding: gzip\r\n")
+        yield _answer(_bomb(), more="Content-Encoding: gzip\r\n")
     elif kind == "lines":
         yield b"HTTP/1.1 200 OK\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n"
     elif kind == "headers":
@@ -98,6 +99,12 @@ def _pieces(kind: str, target: str, job: str | None, rng: random.Random) -> Iter
         yield _answer(b'{"queue_running": [', length="1000")
     else:
         yield bytes(rng.randrange(256) for _ in range(rng.randrange(400)))
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """More than the 64 MiB that are read of an answer, once it is unpacked."""
+    return gzip.compress(b" " * (96 << 20), 1)
 
 
 def _strange_history(job: str | None, rng: random.Random) -> str:

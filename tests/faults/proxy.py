@@ -80,6 +80,7 @@ class Proxy:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self._randoms: dict[str, random.Random] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._port = 0
         self._server: asyncio.Server | None = None
@@ -213,7 +214,9 @@ class Proxy:
             if method == "POST" and self._random.random() < 0.5:
                 answer = await self._ask(head, body)
                 self.accepted[job or ""] += posted and answer.startswith(b"HTTP/1.1 200")
-            await send_hostile(kind[len("hostile ") :], target, job, writer, self._random)
+            # Of its own for each job: what others ask meanwhile must not change what it meets.
+            rng = self._randoms.setdefault(job, random.Random(f"{self.seed} {job}")) if job else self._random
+            await send_hostile(kind[len("hostile ") :], target, job, writer, rng)
             return False
         if kind is not None and kind.isdigit():
             writer.write(_answer(int(kind), b"<html>not today</html>"))
