@@ -98,3 +98,7 @@ def test_only_finite_numbers_become_floats() -> None:
 )
 def test_only_this_machine_is_loopback(host: str | None, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_numbers_that_fit_are_read_as_they_are() -> None:
+    assert parse_json('{"a": [1.5, -3, 1e308, 10]}', finite=True) == {"a": [1.5, -3, 1e308, 10]}
