@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ from typer.testing import Result
 
 from tests.support.commands import RUNNER
 from tests.support.fake_comfyui import FakeComfyUI
-from tests.support.stub_server import PNG, Answer, StubServer, prompt
+from tests.support.stub_server import PNG, Answer, StubServer, hang, prompt
+from tests.support.waiting import until
 
 SEEDED = {"Noise": {"input": {"required": {"seed": ["INT", {}], "steps": ["INT", {"max": 9}]}}, "output_node": True}}
 ABOUT = {
@@ -205,6 +209,51 @@ def test_what_becomes_of_a_lost_job_is_an_option() -> None:
     assert "resubmit" in shown.stderr
 
 
+# Ending early
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
+def test_ctrl_c_cancels_the_job(comfy: FakeComfyUI) -> None:
+    comfy.ending = "hold"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+
+    def interrupt() -> None:
+        until(lambda: comfy.running)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        shown = run("run", "plain.json", "--server", comfy.url)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+    assert (shown.exit_code, shown.stdout) == (130, "")
+    assert "Cancelling the job on the server" in shown.stderr
+    assert "may still be" not in shown.stderr
+    assert comfy.interrupts == comfy.accepted
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such timer")
+def test_a_job_that_takes_too_long_is_cancelled(comfy: FakeComfyUI) -> None:
+    comfy.ending = "hold"
+    shown = run("run", "plain.json", "--server", comfy.url, "--timeout", "1", "--json")
+    told = json.loads(shown.stdout.splitlines()[-1])
+    (job,) = comfy.accepted
+    assert (shown.exit_code, told["error"], told["prompt_id"]) == (1, "JobTimeout", job)
+    assert f"The job {job} and its files were not done within 1 s (--timeout)" in shown.stderr
+    assert "Cancelling" not in shown.stderr, "nobody asked for it"
+    assert comfy.interrupts == [job]
+
+
+def test_a_job_that_was_never_taken_is_said_to_be_that(stub: StubServer) -> None:
+    stub.reactions["GET /object_info"] = hang
+    shown = run("run", "plain.json", "--timeout", "0.1")
+    assert (shown.exit_code, stub.posted) == (1, {})
+    assert "The server did not take a job within 0.1 s (--timeout)" in shown.stderr
+    assert run("run", "plain.json", "--timeout", "-1").exit_code == 2
+
+
 # Running again
 
 
@@ -214,6 +263,7 @@ def test_pictures_are_made_again_one_after_the_other(stub: StubServer) -> None:
     assert (shown.exit_code, shown.stdout) == (0, "output/a.png\noutput/a_2.png\n")
     assert [body["prompt"]["1"]["inputs"]["width"] for body in sent(stub)] == [64, 8]
     assert {body["prompt"]["2"]["inputs"]["filename_prefix"] for body in sent(stub)} == {"x"}
+    assert not any(body.get("front") for body in sent(stub))
 
 
 def test_one_that_cannot_be_run_keeps_no_other_from_it(stub: StubServer) -> None:
@@ -230,6 +280,6 @@ def test_one_that_cannot_be_run_keeps_no_other_from_it(stub: StubServer) -> None
 
 
 def test_a_picture_that_is_not_there_is_said_before_anything_is_sent(stub: StubServer) -> None:
-    shown = run("rerun", "plain.json", "nowhere.png")
+    shown = run("rerun", "plain.json", "nowhere.png", "neither.png")
     assert (shown.exit_code, shown.stdout, stub.asked) == (2, "", [])
     assert "There is no file nowhere.png" in shown.stderr
