@@ -193,3 +193,4 @@ def test_events_as_json() -> None:
     assert Preview("p", "1", "1", "image/png", b"abc").as_dict() == {
         "event": "preview", "prompt_id": "p", "node_id": "1", "display_node_id": "1", "mime": "image/png", "bytes": 3
     }  # fmt: skip
+    assert FeatureFlags(None, {"a": 1}).as_dict() == {"event": "feature_flags", "prompt_id": None, "flags": {"a": 1}}

@@ -20,7 +20,7 @@ import pytest
 from aiohttp import web
 from kandiflux import Client, open_client
 from kandiflux.cli import app
-from kandiflux.errors import AccessDenied, ServerUnreachable, UsageError
+from kandiflux.errors import AccessDenied, ProtocolError, ServerUnreachable, UsageError
 from kandiflux.server import Server
 from typer.testing import CliRunner
 
@@ -264,6 +264,21 @@ def test_a_certificate_that_nobody_vouches_for(
         monkeypatch.setattr("kandiflux.proxies.is_loopback", lambda host: False)
         with open_client(guard.url) as client:
             assert reaches(client)
+
+
+def test_from_a_secure_address_only_another_secure_one_is_followed(certificates: Path) -> None:
+    with Guard().serving() as plain, Guard(tls=tls(certificates)).serving() as other:
+        for elsewhere in (plain, other):
+            with (
+                Guard(tls=tls(certificates), elsewhere=elsewhere.url).serving() as guard,
+                Server(guard.url, verify=str(certificates / "ca.pem"), headers={"X-Key": SECRET}) as server,
+            ):
+                if elsewhere is plain:
+                    with pytest.raises(ProtocolError, match="not from https to http"):
+                        server.queue()
+                else:
+                    server.queue()
+    assert (plain.seen, other.keys) == ([], [None])
 
 
 def test_a_server_that_asks_who_we_are(certificates: Path) -> None:

@@ -369,11 +369,14 @@ def test_another_machine_does_not_send_us_to_this_one(
     stub.reactions["GET http://comfy.test/x"] = Answer("", 302, headers={"Location": f"http://{host}:9/y"})
     stub.reactions["GET http://comfy.test/z"] = Answer("", 302, headers={"Location": "http://other.test/y"})
     stub.reactions["GET http://other.test/y"] = {"end": 1}
+    stub.reactions["GET http://comfy.test/same"] = Answer("", 302, headers={"Location": "http://comfy.test:80/end"})
+    stub.reactions["GET http://comfy.test:80/end"] = {"end": 2}
     with contextlib.closing(transport("http://comfy.test", headers={"X-Key": "k"})) as talk:
         with pytest.raises(ProtocolError, match="cannot be followed"):
             talk.send("GET", "/x")
         assert talk.send("GET", "/z").body == {"end": 1}
-    assert [sent.get("x-key") for sent in stub.headers] == ["k", "k", None]
+        assert talk.send("GET", "/same").body == {"end": 2}
+    assert [sent.get("x-key") for sent in stub.headers] == ["k", "k", None, "k", "k"]
 
 
 # Downloads
