@@ -13,7 +13,8 @@ from tests.support.places import shared
 
 schemathesis = pytest.importorskip("schemathesis")
 
-EXAMPLES = 80
+FEW, MANY = 12, 80
+"""Requests of each kind: usually, and with --campaign=full."""
 
 OURS = """/api/embeddings /api/experiment/models /api/experiment/models/{folder} /api/extensions /api/features /api/free
 /api/history /api/i18n /api/interrupt /api/jobs /api/jobs/{job_id} /api/jobs/{job_id}/cancel /api/jobs/cancel
@@ -47,14 +48,14 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("mode", ["positive", "negative"])
-def test_no_described_request_is_a_server_error(host: RunningHost, name: str, mode: str) -> None:
+def test_no_described_request_is_a_server_error(host: RunningHost, name: str, mode: str, full_campaign: bool) -> None:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable
 
     generation = schemathesis.GenerationMode(mode)
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=MANY if full_campaign else FEW,
         derandomize=True,
         database=None,
         deadline=None,

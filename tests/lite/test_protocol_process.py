@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,8 +102,8 @@ def test_it_ends_with_standard_input(tmp_path: Path) -> None:
     process = start("--exit-with-stdin", "--quiet", stdin=subprocess.PIPE, env=environment)
     assert process.stdout
     assert process.stdin
-    process.stdout.readline()
-    time.sleep(0.3)
+    url = process.stdout.readline().strip()
+    assert requests.get(f"{url}/features", timeout=10).ok
     assert process.poll() is None
     process.stdin.close()
     assert process.wait(20) == 0
@@ -117,10 +116,9 @@ def test_a_signal_interrupts_the_running_prompt(tmp_path: Path) -> None:
         client.submit(SLOW)
         while client.frame()["type"] != "progress":
             pass
-        began = time.monotonic()
         host.process.send_signal(signal.SIGINT)
         assert host.process.wait(20) == 0
-        assert time.monotonic() - began < 4
+        assert "was interrupted" in host.log.read_text()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -248,8 +246,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(host: RunningHost, client: 
             b"GET /ws?clientId=deaf HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
+        assert deaf.recv(12) == b"HTTP/1.1 101"
         prompt = {"1": node("ProbeSteps", steps=1000, delay=0, preview="PNG"), "2": show("1", 0)}
         client.history(client.submit(prompt, client_id=None).json()["prompt_id"])
-        began = time.monotonic()
         client.run({"1": node("PrimitiveInt", value=1), "2": show("1", 0)})
-        assert time.monotonic() - began < 5
