@@ -38,7 +38,7 @@ def ended(
 QUEUE = {"queue_running": [queued("run", 1, 40)], "queue_pending": [queued("wait", 2, 50), queued("late", -1, 60)]}
 HISTORY = {
     "good": ended("good", 10, "success", stop=900, extra_pnginfo={"workflow": {"id": "w"}}),
-    "bad": ended("bad", 20, "error", stop=150),
+    "bad": ended("bad", 20, "error", 1000, 1050),
     "gone": ended("gone", 30, "interrupted"),
 }
 
@@ -141,8 +141,8 @@ def test_a_job_that_ended() -> None:
 
 def test_jobs_that_failed_or_were_cancelled() -> None:
     bad, gone = (find_job(name, QUEUE, HISTORY) for name in ("bad", "gone"))
-    assert bad["execution_error"] == {"timestamp": 150, "end": "error"}
-    assert (bad["status"], bad["execution_end_time"]) == ("failed", 150)
+    assert bad["execution_error"] == {"timestamp": 1050, "end": "error"}
+    assert (bad["status"], bad["execution_end_time"]) == ("failed", 1050)
     assert (gone["status"], gone["execution_end_time"]) == ("cancelled", 200)
     assert "execution_error" not in gone
     assert "preview_output" not in gone
