@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -121,17 +123,30 @@ def movq() -> MOVQ:
     return randomise(MOVQ(VQ), 2)
 
 
-@pytest.fixture
-def weights(tmp_path: Path, unet: UNet3, movq: MOVQ) -> Path:
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory, unet: UNet3, movq: MOVQ) -> Path:
     """A folder as the original repository's `weights`, with the text-to-image UNet and the flash one."""
-    folder = tmp_path / "weights"
-    (folder / "flan_ul2_encoder").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("originals")
+    (folder / "flan_ul2_encoder").mkdir()
     saved, projection = original_unet(unet)
+    save(saved, folder / "kandinsky3.pt")
+    os.link(folder / "kandinsky3.pt", folder / "kandinsky3_flash.pt")
     for suffix in ("", "_flash"):
-        torch.save(saved, folder / f"kandinsky3{suffix}.pt")
-        torch.save(projection, folder / "flan_ul2_encoder" / f"projection{suffix}.pt")
-    torch.save(original_movq(movq), folder / "movq.pt")
+        save(projection, folder / "flan_ul2_encoder" / f"projection{suffix}.pt")
+    save(original_movq(movq), folder / "movq.pt")
     return folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path, originals: Path) -> Path:
+    """Such a folder of a test's own; the files are links, so `save` puts a new one in the place of an old one."""
+    shutil.copytree(originals, tmp_path / "weights", copy_function=os.link)
+    return tmp_path / "weights"
+
+
+def save(values: Any, path: Path | str, **options: Any) -> None:
+    Path(path).unlink(missing_ok=True)
+    torch.save(values, path, **options)
 
 
 def run(*arguments: object) -> Any:
@@ -200,8 +215,8 @@ def test_movq_alone(weights: Path) -> None:
 def test_inpainting_weights_are_told_by_their_channels(weights: Path) -> None:
     saved = torch.load(weights / "kandinsky3.pt")
     saved["unet"]["in_layer.weight"] = saved["unet"]["in_layer.weight"].repeat(1, 3, 1, 1)[:, :9]
-    torch.save(saved, weights / "kandinsky3_inpainting.pt")
-    torch.save(torch.load(weights / "flan_ul2_encoder" / "projection.pt"), weights / "projection_inpainting.pt")
+    save(saved, weights / "kandinsky3_inpainting.pt")
+    save(torch.load(weights / "flan_ul2_encoder" / "projection.pt"), weights / "projection_inpainting.pt")
     assert run(weights / "kandinsky3_inpainting.pt", "--out", weights.parent).exit_code == 0
     assert load_kandinsky3(weights.parent / "kandinsky-3-inpainting").inpaints
 
@@ -257,7 +272,7 @@ def test_what_is_not_recognised_is_refused(
     if saved is None:
         Path("x.pt").write_text("no weights")
     elif saved != "gone":
-        torch.save(saved, "x.pt")
+        save(saved, "x.pt")
     shown = run("x.pt", "--out", "models")
     assert shown.exit_code == 2
     assert re.search(message, shown.stderr), shown.stderr
@@ -300,7 +315,7 @@ def test_torchs_advice_to_run_code_is_not_passed_on(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "movq.pt"))
     with tarfile.open(tmp_path / "kandinsky3.pt", "w"):
         pass
-    torch.save({"a": Evil()}, tmp_path / "kandinsky3_flash.pt")
+    save({"a": Evil()}, tmp_path / "kandinsky3_flash.pt")
     for name in ("movq.pt", "kandinsky3.pt", "kandinsky3_flash.pt"):
         shown = run(tmp_path / name)
         assert shown.exit_code == 2
@@ -337,13 +352,13 @@ ODD: list[Any] = [5, None, "x", [], {}, torch.tensor(1.0), torch.zeros(2, 2, dty
 def test_a_movq_with_an_odd_entry_is_refused(weights: Path, name: str) -> None:
     right = torch.load(weights / "movq.pt")
     for odd in ODD:
-        torch.save(changed(right, **{name: odd}), weights / "movq.pt")
+        save(changed(right, **{name: odd}), weights / "movq.pt")
         shown = run(weights / "movq.pt", "--out", weights / "models")
         assert isinstance(shown.exception, SystemExit), (odd, repr(shown.exception))
         assert shown.exit_code == 2
         assert len(shown.stderr) < 3000
     del right["quant_conv.weight"]
-    torch.save(changed(right, **{"5": torch.zeros(1)}), weights / "movq.pt")
+    save(changed(right, **{"5": torch.zeros(1)}), weights / "movq.pt")
     assert run(weights / "movq.pt", "--out", weights / "models").exit_code == 2
     assert not (weights / "models").exists()
 
@@ -369,8 +384,8 @@ def test_a_unet_with_an_odd_entry_is_refused(weights: Path, part: str) -> None:
             made[part] = odd
         else:
             made["unet"] = {**made["unet"], part: odd}
-        torch.save(made, source)
-        torch.save(other, beside)
+        save(made, source)
+        save(other, beside)
         shown = run(source, "--out", weights / "models")
         assert isinstance(shown.exception, SystemExit), (odd, repr(shown.exception))
         assert shown.exit_code == 2
@@ -382,7 +397,7 @@ def test_random_damage_to_a_pickle_is_a_typed_error(tmp_path: Path) -> None:
     small = {"encoder.conv_in.weight": torch.zeros(4, 3), "decoder.conv_in.weight": torch.zeros(2)}
     contents: list[bytes] = []
     for new_format in (True, False):
-        torch.save(small, tmp_path / "x.pt", _use_new_zipfile_serialization=new_format)
+        save(small, tmp_path / "x.pt", _use_new_zipfile_serialization=new_format)
         contents.append((tmp_path / "x.pt").read_bytes())
     refused = 0
     for number in range(600):
@@ -417,7 +432,7 @@ def test_an_empty_folder_and_a_strange_file_in_one(weights: Path, tmp_path: Path
     shown = run(tmp_path / "empty")
     assert shown.exit_code == 2
     assert "There is nothing to convert" in shown.stderr
-    torch.save({"a": 1}, weights / "strange.pt")
+    save({"a": 1}, weights / "strange.pt")
     assert run(weights, "--out", tmp_path / "out").exit_code == 0
 
 
@@ -436,7 +451,7 @@ def test_an_empty_folder_and_a_strange_file_in_one(weights: Path, tmp_path: Path
 def test_incomplete_weights_are_refused_before_anything_is_written(weights: Path, edit: Any, message: str) -> None:
     saved = torch.load(weights / "kandinsky3.pt")
     edit(saved["unet"])
-    torch.save(saved, weights / "kandinsky3.pt")
+    save(saved, weights / "kandinsky3.pt")
     shown = run(weights / "kandinsky3.pt", "--out", weights.parent / "models")
     assert shown.exit_code == 2
     assert re.search(message, shown.stderr), shown.stderr
@@ -445,7 +460,9 @@ def test_incomplete_weights_are_refused_before_anything_is_written(weights: Path
 
 def test_a_cut_file_is_refused(weights: Path) -> None:
     file = weights / "kandinsky3.pt"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.unlink()
+    file.write_bytes(half)
     with pytest.raises(UsageError, match=r"kandinsky3\.pt cannot be read as weights"):
         models.plan(file, weights.parent)
 
@@ -466,14 +483,14 @@ def test_a_broken_off_write_leaves_nothing(weights: Path, error: BaseException) 
 
 def test_files_of_the_older_format_are_read_whole(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = weights / "movq.pt"
-    torch.save(torch.load(file), file, _use_new_zipfile_serialization=False)
+    save(torch.load(file), file, _use_new_zipfile_serialization=False)
     assert run(file, "--out", weights.parent).exit_code == 0
     assert "older format" in caplog.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_the_dtype_is_kept_and_the_library_reads_the_file(weights: Path, dtype: torch.dtype, movq: MOVQ) -> None:
-    torch.save({name: value.to(dtype) for name, value in original_movq(movq).items()}, weights / "movq.pt")
+    save({name: value.to(dtype) for name, value in original_movq(movq).items()}, weights / "movq.pt")
     (written, _) = models.convert(models.plan(weights / "movq.pt", weights.parent))
     with safe_open(written, framework="pt") as stored:
         assert stored.metadata() == {"format": "pt", "converted_from": "movq.pt"}
