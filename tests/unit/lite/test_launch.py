@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from kandiflux.errors import ServerUnreachable, UsageError
-from kandiflux.launch import comfyui, find_python, lives, running, start, stop
+from kandiflux.launch import Running, comfyui, find_python, lives, running, start, stop, tail
 
 MAIN = """
 import argparse, http.server, json, subprocess, sys, time
@@ -183,3 +183,78 @@ def test_which_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="COMFYUI_PYTHON"):
         find_python(tmp_path)
+
+
+def test_one_that_runs_with_other_options_is_not_taken_for_it(folder: Path) -> None:
+    one, fresh = start(folder, "--mode", "plain")
+    assert fresh
+    assert (one.options, Path(one.folder), one.process is not None) == (("--mode", "plain"), folder, True)
+    with pytest.raises(UsageError, match=r"already runs, at http://.*, with other options") as caught:
+        start(folder)
+    assert (caught.value.expected, caught.value.got) == ("--mode plain", "(no options)")
+    assert "kandiflux down" in (caught.value.hint or "")
+    again, fresh = start(folder, "--mode", "plain")
+    assert (again, fresh) == (one, False)
+    stop(one)
+    assert running() == []
+    stop(one)
+
+
+@pytest.mark.parametrize(
+    ("options", "url"),
+    [
+        (("--listen", "0.0.0.0", "--port", "PORT"), "http://127.0.0.1:PORT"),
+        (("--listen=::", "--port=PORT"), "http://127.0.0.1:PORT"),
+        (("--listen", "--port", "PORT"), "http://127.0.0.1:PORT"),
+        (("--listen", "::1,127.0.0.1", "--port", "PORT"), "http://[::1]:PORT"),
+        (("--listen", "localhost", "--port", "PORT"), "http://localhost:PORT"),
+    ],
+)
+def test_where_it_is_reached(folder: Path, options: tuple[str, ...], url: str) -> None:
+    """Told while it starts; whether it answers does not matter here."""
+    told: list[Running] = []
+    with pytest.raises(ServerUnreachable, match="ended while it started"):
+        start(folder, "--mode", "broken", *(word.replace("PORT", "59998") for word in options), on_start=told.append)
+    assert [(one.url, one.port) for one in told] == [(url.replace("PORT", "59998"), 59998)]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", ""])
+def test_a_port_that_is_none(folder: Path, port: str) -> None:
+    with pytest.raises(UsageError, match="from 1 to 65535"):
+        start(folder, f"--port={port or 'x'}")
+
+
+def test_tls_is_not_for_here(folder: Path) -> None:
+    with pytest.raises(UsageError, match="TLS cannot be started here"):
+        start(folder, "--tls-keyfile", "key.pem")
+
+
+def test_its_log_may_be_elsewhere_and_its_end_is_shown(folder: Path, tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "comfyui.log"
+    with pytest.raises(ServerUnreachable, match=r"exit code 1\)\. The end of .*comfyui\.log:\n    a line") as caught:
+        start(folder, "--mode", "broken", log=log)
+    assert "--python" in (caught.value.hint or "")
+    assert "this pack is broken" in log.read_text()
+    log.write_text("".join(f"line {number}\n" for number in range(30)) + "\n")
+    assert tail(log).splitlines() == [f"    line {number}" for number in range(10, 30)]
+    assert tail(log, 1) == "    line 29"
+    assert tail(tmp_path / "none.log") == ""
+
+
+def test_the_portable_package_is_a_folder_around_it(folder: Path) -> None:
+    with comfyui(folder.parent):
+        assert [Path(one.folder) for one in running()] == [folder]
+
+
+def test_the_python_of_the_portable_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMFYUI_PYTHON", raising=False)
+    comfy = tmp_path / "ComfyUI"
+    inside = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
+    # In the order from the least to the most wanted.
+    for place in (
+        tmp_path / "python_embeded" / "python.exe", comfy / "python_embeded" / "python.exe",
+        comfy / "venv" / inside, comfy / ".venv" / inside,
+    ):  # fmt: skip
+        place.parent.mkdir(parents=True)
+        place.touch()
+        assert find_python(comfy) == str(place)
