@@ -1,0 +1,127 @@
+"""The report of a batch: what it shows of each job, and that nothing in it is obeyed by a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kandiflux.batch.files import remove_partials, save_outputs
+from kandiflux.batch.ledger import LEDGER, Ledger, Saved
+from kandiflux.batch.report import REPORT, write_report
+from kandiflux.errors import OutputError, OutputMissing
+from kandiflux.outputs import Output
+from PIL import Image
+
+from tests.support.fake_comfyui import PNG
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """Four jobs: one with a picture, a file and a text, one that failed, one that waits, one on a server."""
+    Image.new("RGB", (600, 300), "red").save(tmp_path / "a&b.png")
+    (tmp_path / "a&b.wav").touch()
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        with ledger.listing({}) as listing:
+            for number, name in enumerate(("a&b", "bad_one", "third", "fourth"), 1):
+                listing.add(name, number, [0, 0], {"steps": number, "cfg": 2.50, "model": "<m>"}, name)
+        done, failed, _ = (ledger.begin("http://<gpu>") for _ in range(3))
+        assert done
+        assert failed
+        size = (tmp_path / "a&b.png").stat().st_size
+        files = [Saved("a&b.png", "image", "", size), Saved("a&b.wav", "audio", "", 1)]
+        ledger.done(done, files, texts=["<said>"], seconds=1.234)
+        error = {
+            "error": "NodeFailed",
+            "message": "no <colour>\x1b",
+            "hint": "Do it.",
+            "traceback": ["line 1\n", "<2>"],
+        }
+        ledger.failed(failed, error)
+        yield ledger
+
+
+def test_what_a_report_shows(ledger: Ledger, tmp_path: Path) -> None:
+    sheets = [tmp_path / "batch sheet.png"]
+    path = write_report(ledger, tmp_path, "A <title>", varying={"steps"}, sheets=sheets)
+    page = path.read_text("utf-8")
+    assert path == tmp_path / REPORT
+    assert "<title>A &lt;title&gt;: 1 of 4 done</title>" in page
+    counts = '<b>1</b> done</li><li class="bad"><b>1</b> failed</li><li class=""><b>2</b> not done yet</li>'
+    assert f"{counts}<li><b>4</b> in all</li>" in page
+    assert "<dl><dt>cfg</dt><dd>2.5</dd><dt>model</dt><dd>&lt;m&gt;</dd></dl></details>" in page, "the same in all"
+    row = "<td>http://&lt;gpu&gt;</td><td>1</td><td>1.23</td><td>1.23</td>"
+    assert row in page
+    assert '<a href="batch%20sheet.png">batch sheet.png</a>' in page
+    (done,) = re.findall(r'<li class="job">.*', page)
+    assert "<h3>a&amp;b</h3>" in done
+    assert done.count("data:image/webp;base64,") == done.count('<a href="a%26b.png">') == 1
+    assert 'alt="steps 1, cfg 2.5, model &lt;m&gt;"' in done
+    assert '<a href="a%26b.wav">a&amp;b.wav</a>' in done
+    assert "<pre>&lt;said&gt;</pre>" in done
+    assert done.endswith(
+        "<dl><dt>steps</dt><dd>1</dd><dt>time</dt><dd>1.23 s</dd><dt>server</dt><dd>http://&lt;gpu&gt;</dd></dl></li>"
+    )
+    failed = page[page.index('<li class="job failed">') :].partition("</li>")[0]
+    assert "<h3>bad_<wbr>one: NodeFailed</h3>" in failed
+    assert '<p class="message">no &lt;colour&gt;\\x1b\nTo do: Do it.</p>' in failed
+    assert "<pre>line 1\n&lt;2&gt;</pre>" in failed
+    assert failed.endswith("<dt>steps</dt><dd>2</dd><dt>server</dt><dd>http://&lt;gpu&gt;</dd></dl>")
+    assert '<h2 id="failed">Failed: 1</h2>' in page
+    assert '<h2 id="waiting">Not done yet: 2</h2>' in page
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+def test_what_there_is_nothing_of_is_left_out(tmp_path: Path) -> None:
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        with ledger.listing({}) as listing:
+            listing.add("a", 1, [0, 0], {"steps": 1}, "a")
+        attempt = ledger.begin("http://a")
+        assert attempt
+        ledger.done(attempt, [], seconds=100.4)
+        page = write_report(ledger, tmp_path, "T", varying={"steps"}).read_text()
+    for absent in ("In every job", 'id="failed"', 'id="waiting"', "failed</li>", "<img", '<div class="pictures">'):
+        assert absent not in page
+    assert "<td>100</td><td>100</td>" in page, "seconds without fractions"
+
+
+# The files that it links to
+
+
+def output(name: str, data: bytes = PNG) -> Output:
+    return Output("image", "2", "Result", name, data=data)
+
+
+class Gone:
+    def view(self, *_: object, **__: object) -> Iterator[bytes]:
+        raise OutputMissing("It is gone.")
+        yield b""
+
+
+def test_files_get_the_name_of_their_job(tmp_path: Path) -> None:
+    outputs = [output("x.png"), output("y.png"), output("z.webp", b"RIFF\0\0\0\0WEBP"), output("u.png")]
+    saved = save_outputs(outputs, tmp_path, "sub/7", lambda name: name == "sub/7_2")
+    assert [file.path for file in saved] == ["sub/7.png", "sub/7_3.png", "sub/7.webp", "sub/7_4.png"]
+    assert [file.size for file in saved] == [len(PNG), len(PNG), 12, len(PNG)]
+    assert (tmp_path / "sub" / "7_3.png").read_bytes() == PNG
+    assert list(tmp_path.glob(".*")) == []
+    (again,) = save_outputs([output("x.png", PNG + b"new")], tmp_path, "sub/7", lambda name: True)
+    assert (tmp_path / again.path).read_bytes() == PNG + b"new", "an earlier attempt of the same job is replaced"
+
+
+def test_one_file_that_cannot_be_had_keeps_no_other_from_being_saved(tmp_path: Path) -> None:
+    gone = Output("image", "2", "Result", "x.png", source=Gone())
+    with pytest.raises(OutputMissing, match="It is gone"):
+        save_outputs([gone, output("y.png"), output("z.png", b"")], tmp_path, "7")
+    assert [path.name for path in tmp_path.iterdir()] == ["7.png"]
+    with pytest.raises(OutputError, match=r"an empty file for z\.png"):
+        save_outputs([output("z.png", b"")], tmp_path, "8")
+
+
+def test_what_a_killed_run_was_saving_is_removed(tmp_path: Path) -> None:
+    for name in (".kandiflux-batch-1.part", "7.png", "mine.part"):
+        (tmp_path / name).touch()
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["7.png", "mine.part"]
