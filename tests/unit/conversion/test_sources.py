@@ -97,6 +97,12 @@ def test_a_getter_gives_what_the_setter_of_its_name_gets(setters: list[Any], fou
     assert saved([*setters, getter], links) == (["1", 0] if found else None)
 
 
+def test_the_first_input_of_a_setter_counts() -> None:
+    two = node(2, "SetNode", ["a"], [["IMAGE", "IMAGE", 1], ["more", "IMAGE", None]], [])
+    getter = node(5, "GetNode", ["a"], [], [["IMAGE", 99]])
+    assert saved([two, getter], [[1, 1, 0, 2, 0, "IMAGE"], [99, 5, 0, 9, 0, "IMAGE"]]) == ["1", 0]
+
+
 def test_a_getter_in_a_subgraph_finds_the_setter_around_it() -> None:
     inner = subgraph(
         "inner", [node(5, "GetNode", ["a"], [], [["IMAGE", 4]])], [link(4, 5, 0, -20, 0, "IMAGE")], [],

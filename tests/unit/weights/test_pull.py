@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 from kandiflux.cli import app
-from kandiflux.errors import UsageError
+from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, UsageError, WrongFile
+from kandiflux.weights.model_files import ModelFile
 from kandiflux.weights.model_folders import ModelFolders
-from kandiflux.weights.pull import make_plan, read_tokens
+from kandiflux.weights.pull import Wanted, make_plan, read_tokens, require_space, verify_present
+from kandiflux.weights.remote_files import RemoteFile
 from kandiflux.weights.workflow_models import embeddings_in, needed_models
 from kandiflux.workflow import Workflow, shipped_workflows
 
@@ -259,6 +261,52 @@ def test_files_that_do_not_fit_are_not_begun(
     assert "do not fit on the disk" in shown.stderr
     assert server.sent == 3, "only the sizes were asked for"
     assert pull(file, "--comfyui", comfyui, "--only", "a.pt", "--only", "b.pt").exit_code == 0
+
+
+@pytest.mark.parametrize(("free", "fits"), [(0, True), (-1, False)])
+def test_the_space_that_must_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool) -> None:
+    """64 MiB beside the files; what came of them before is there already."""
+    usage = namedtuple("usage", "total used free")
+    (tmp_path / "b.pt.part").write_bytes(b"x" * 4096)
+    kept = min(4096, (tmp_path / "b.pt.part").stat().st_blocks * 512)
+    wanted = [
+        Wanted(ModelFile("a.pt", size=1000), tmp_path / "new" / "a.pt", "A"),
+        Wanted(ModelFile("b.pt", size=9), tmp_path / "b.pt", "B", RemoteFile(10_000, True, None)),
+        Wanted(ModelFile("c.pt"), tmp_path / "c.pt", "C"),
+    ]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, (64 << 20) + 1000 + 10_000 - kept + free))
+    if fits:
+        require_space(wanted)
+    else:
+        with pytest.raises(DiskFull, match="do not fit on the disk") as caught:
+            require_space(wanted)
+        assert str(caught.value.got) == "0.07 GB"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 0))
+    require_space(wanted[2:])
+
+
+@pytest.mark.parametrize(
+    ("about", "error", "expected"),
+    [
+        ({}, None, None),
+        ({"size": 3}, None, None),
+        ({"size": 4}, WrongFile, "4 bytes"),
+        ({"hash": hashlib.sha256(b"abc").hexdigest()}, None, None),
+        ({"size": 3, "hash": "0" * 64}, WrongFile, f"sha256 {'0' * 64}"),
+        ({"hash": "0"}, DownloadError, None),
+        ({"name": "gone.pt"}, OutputError, None),
+    ],
+)
+def test_a_file_that_is_there_is_what_the_workflow_means(
+    tmp_path: Path, about: dict[str, Any], error: type[KandifluxError] | None, expected: str | None
+) -> None:
+    (tmp_path / "x.pt").write_bytes(b"abc")
+    model = ModelFile(**{"name": "x.pt", **about})
+    seen: list[Path] = []
+    found = verify_present([(model, tmp_path / model.name)], seen.append)
+    assert seen == [tmp_path / model.name]
+    assert [type(one) for one in found] == ([error] if error else [])
+    assert [one.expected for one in found] == ([expected] if error else [])
 
 
 def test_a_folder_that_is_no_comfyui_is_exit_code_2(tmp_path: Path) -> None:
