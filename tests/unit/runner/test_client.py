@@ -126,3 +126,8 @@ def test_a_server_without_a_websocket_is_asked_once_whether_it_is_there() -> Non
         assert stub.asked[: stub.asked.index("POST /prompt")].count("GET /queue") == 1
         with pytest.raises(ServerError):
             client.server.queue()
+
+
+def test_without_a_websocket_a_job_is_looked_for_at_once() -> None:
+    with StubServer().serving() as stub, Client(stub.url, poll_seconds=1000.0) as client:
+        assert client.submit(prompt()).result(WAIT).images

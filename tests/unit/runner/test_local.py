@@ -84,7 +84,7 @@ def test_a_lite_host_runs_as_long_as_the_block(
         monkeypatch.delenv("PYTHONPATH", raising=False)
     else:
         monkeypatch.setenv("PYTHONPATH", path)
-    text = 'echo "$PYTHONPATH" "$@" > $HERE/said; echo http://here; echo more; cat; echo ended >> $HERE/said'
+    text = 'sleep 0.3; echo "$PYTHONPATH" "$@" > $HERE/said; echo http://here; echo more; cat; echo ended >> $HERE/said'
     said = script(tmp_path, monkeypatch, text)
     with running_lite_host("--cpu") as url:
         assert url == "http://here"
