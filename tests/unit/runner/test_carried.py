@@ -190,10 +190,10 @@ def test_pixels_are_not_decoded(tmp_path: Path) -> None:
     bomb = zlib.compress(bytes(300 << 20), 9)
     content = text_png(pixels=bomb, size=(10_000, 10_000)).removesuffix(END)
     content += chunk(b"tEXt", b"workflow\0{}") + END
-    start = time.monotonic()
+    start = time.thread_time()
     assert costs(lambda: read(content, tmp_path)) < 8 << 20
     assert read(content, tmp_path).workflow == "{}"
-    assert time.monotonic() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize(
@@ -292,9 +292,9 @@ def test_exif_that_names_one_text_many_times_costs_little(tmp_path: Path) -> Non
     entry = struct.pack("<HHII", 0x110, 2, len(text), 10 + 12 * count)
     tiff = b"II*\0" + struct.pack("<IH", 8, count) + entry * count + text
     content = b"RIFF\0\0\0\0WEBPEXIF" + struct.pack("<I", len(tiff)) + tiff
-    start = time.monotonic()
+    start = time.thread_time()
     assert costs(lambda: read(content, tmp_path, "a.webp")) < 64 << 20
-    assert time.monotonic() - start < 3
+    assert time.thread_time() - start < 3
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:

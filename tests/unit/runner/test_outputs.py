@@ -267,7 +267,7 @@ def test_a_download_is_written_behind_what_is_there_and_its_size_returned() -> N
 def test_the_pauses_grow_and_end_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("kandiflux.outputs.time", clock)
-    monkeypatch.setattr("kandiflux.outputs._PAUSES", (2.0, 4.0, 8.0))
+    monkeypatch.setattr("kandiflux.outputs._PAUSES", (2.0, 4.0, 8.0, 16.0))
     given: list[float | None] = []
 
     class Timed(Source):
@@ -277,11 +277,11 @@ def test_the_pauses_grow_and_end_with_the_time(monkeypatch: pytest.MonkeyPatch) 
             given.append(within)
             return super().view(filename, subfolder, folder)
 
-    broken = Output("image", "1", "Save", "a.png", source=Timed(broken=[PNG] * 9))
+    broken = Output("image", "1", "Save", "a.png", source=Timed(broken=[PNG] * 20))
     with pytest.raises(AnswerLost):
         broken.write(io.BytesIO())
-    assert given == [None] * 4
-    assert all(low <= slept <= 3 * low for low, slept in zip((1.0, 2.0, 4.0), clock.slept, strict=True))
+    assert given == [None] * 5
+    assert all(low <= slept <= 3 * low for low, slept in zip((1.0, 2.0, 4.0, 8.0), clock.slept, strict=True))
     clock.slept.clear()
     given.clear()
     with pytest.raises(OutputError, match=r"a\.png was not fetched in time") as caught:
@@ -290,6 +290,10 @@ def test_the_pauses_grow_and_end_with_the_time(monkeypatch: pytest.MonkeyPatch) 
     assert given[0] == 3.5
     assert given[1:] == [pytest.approx(3.5 - clock.slept[0])]
     assert sum(clock.slept) == pytest.approx(3.5)
+    refused = Source(broken=[PNG] * 9, error=ServerError("no"))
+    with pytest.raises(OutputError):
+        Output("image", "1", "Save", "a.png", source=refused).write(io.BytesIO(), again=False)
+    assert refused.asked == 4
 
 
 # What an output is

@@ -134,6 +134,8 @@ def test_what_a_server_knows(stub: StubServer, server: Server) -> None:
     assert (server.features(), server.embeddings(), server.object_info()) == ({"a": 1}, ["x", "3"], {"N": {}})
     stub.reactions = {"GET /features": [1], "GET /embeddings": {}}
     assert (server.features(), server.embeddings()) == ({}, None)
+    stub.reactions = {"GET /features": in_turn(Answer(PAGE, 503), {"a": 1})}
+    assert server.features() == {"a": 1}
     stub.reactions = {"GET /features": Answer({"a": 1}, 404), "GET /embeddings": Answer(["x"], 404)}
     assert (server.features(), server.embeddings()) == ({}, None)
 
