@@ -49,7 +49,9 @@ def test_half_precision_is_the_choice_of_a_gpu(device: str, name: str, dtype: to
 
 
 def test_a_network_is_brought_to_a_gpu_and_stays_on_a_cpu() -> None:
-    here, brought, network = host.Host(), [], nn.Linear(1, 1)
+    here: Any = host.Host()
+    brought: list[nn.Module] = []
+    network = nn.Linear(1, 1)
     here.residents = type("Residents", (), {"bring": brought.append})()
     for device, expected in (("cpu", []), ("cuda", [network])):
         here.device = lambda device=device: torch.device(device)
