@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kandiflux.config import Config, connection, find_config, load_config, server_url
+from kandiflux.config import Config, NamedServer, connection, find_config, load_config, server_url
 from kandiflux.errors import UsageError
 
 GPU = """
@@ -205,3 +205,30 @@ def test_no_secret_is_shown(file: Path) -> None:
     shown = repr(how) + repr(config)
     for secret in ("abcdef", "ghijkl", "ecret@"):
         assert secret not in shown
+
+
+def test_headers_and_secrets_that_cannot_both_be_meant() -> None:
+    file = Config(servers={"a": NamedServer("a", "http://u:p@a", headers={"X": "file"}, insecure=True)})
+    how = connection("a", config=file, environ={"KANDIFLUX_TOKEN": "unused"}, headers={"X": "said"})
+    assert (how.url, how.name, how.verify) == ("http://a", "a", False)
+    assert how.headers == {"X": "said", "Authorization": basic("u:p")}, "the user in the URL before $KANDIFLUX_TOKEN"
+    how = connection("a", config=file, environ={}, user="other:pw", verify=True)
+    assert (how.headers["Authorization"], how.verify) == (basic("other:pw"), True)
+    stored = Config(servers={"b": NamedServer("b", "http://b", user="u", password_env="P")})
+    assert connection("b", config=stored, environ={"P": "x", "KANDIFLUX_PASSWORD": "y"}).headers == {
+        "Authorization": basic("u:x"),
+    }  # fmt: skip
+    assert connection("http://c", config=stored, environ={"KANDIFLUX_TOKEN": " "}).headers == {}
+    assert connection("http://c", config=stored, environ={}).name is None
+
+
+def test_an_address_is_not_a_name() -> None:
+    for text in ("gpu.local", "gpu:8188", "http://gpu", "localhost", "user@gpu"):
+        assert connection(text, config=Config(), environ={}).name is None
+    with pytest.raises(UsageError, match="There is no server called 'gpu'") as refused:
+        connection("gpu", config=Config(path=Path("/x.toml")), environ={})
+    assert refused.value.hint == "Define it in /x.toml; a machine of that name is http://gpu:8188."
+    for text in ("http://gpu:0", "http://gpu:70000", "gpu://x", "http://[::1"):
+        with pytest.raises(UsageError, match="address cannot be read"):
+            server_url(text)
+    assert server_url(" https://gpu/comfy// ") == "https://gpu/comfy"
