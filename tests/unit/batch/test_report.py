@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +55,9 @@ def test_what_a_report_shows(ledger: Ledger, tmp_path: Path) -> None:
     assert f"{counts}<li><b>4</b> in all</li>" in page
     assert "<dl><dt>cfg</dt><dd>2.5</dd><dt>model</dt><dd>&lt;m&gt;</dd></dl></details>" in page, "the same in all"
     row = "<td>http://&lt;gpu&gt;</td><td>1</td><td>1.23</td><td>1.23</td>"
-    assert row in page
+    assert f"{row}</tr>\n</table></div>\n" in page
+    small = base64.b64decode(re.findall(r"base64,([^\"]+)", page)[0])
+    assert Image.open(io.BytesIO(small)).size == (256, 128)
     assert '<a href="batch%20sheet.png">batch sheet.png</a>' in page
     (done,) = re.findall(r'<li class="job">.*', page)
     assert "<h3>a&amp;b</h3>" in done
@@ -80,7 +84,7 @@ def test_what_there_is_nothing_of_is_left_out(tmp_path: Path) -> None:
             listing.add("a", 1, [0, 0], {"steps": 1}, "a")
         attempt = ledger.begin("http://a")
         assert attempt
-        ledger.done(attempt, [], seconds=100.4)
+        ledger.done(attempt, [], seconds=100.0)
         page = write_report(ledger, tmp_path, "T", varying={"steps"}).read_text()
     for absent in ("In every job", 'id="failed"', 'id="waiting"', "failed</li>", "<img", '<div class="pictures">'):
         assert absent not in page
