@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,3 +116,24 @@ def test_the_pack_s_own_models_come_last(models: bool, tmp_path: Path, monkeypat
     own = [tmp_path / "kandinsky_embeds"] if models else []
     assert here.model_folders("kandinsky_embeds") == [*own, tmp_path / "output" / "kandinsky_embeds"]
     assert not host.on_comfyui()
+
+
+def test_comfyui_s_folders_are_added_to_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[str, tuple[list[str], set[str]]] = {"vae": ([str(tmp_path)], {".pt"})}
+    paths = SimpleNamespace(
+        folder_names_and_paths=known,
+        get_folder_paths=lambda kind: known[kind][0],
+        get_filename_list=lambda kind: ["a.safetensors", "b.pt"],
+        get_full_path_or_raise=lambda kind, name: str(tmp_path / name),
+        models_dir=str(tmp_path / "models"),
+        get_output_directory=lambda: str(tmp_path / "output"),
+    )
+    monkeypatch.setitem(sys.modules, "folder_paths", paths)
+    here = host.ComfyHost()
+    for folder in ("one", "two", "one"):
+        here.add_model_folder("kandinsky", tmp_path / folder)
+    assert known["kandinsky"] == ([str(tmp_path / "one"), str(tmp_path / "two")], {".safetensors"})
+    assert here.model_folders("kandinsky") == [tmp_path / "one", tmp_path / "two"]
+    assert here.model_files("vae") == {"a.safetensors": tmp_path / "a.safetensors"}
+    assert (here.model_folders("loras"), here.model_files("loras")) == ([], {})
+    assert (here.models_directory(), here.output_directory()) == (tmp_path / "models", tmp_path / "output")
