@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from kandiflux import Client
 from kandiflux.errors import (
     AnswerLost,
     KandifluxError,
@@ -376,3 +377,10 @@ def test_the_same_server_with_other_timeouts(stub: StubServer) -> None:
         with pytest.raises(ServerUnreachable, match="no time left"):
             server.queue()
     assert [(sent["x-key"], sent["authorization"]) for sent in stub.headers] == [("k", "Basic YW5uYTpzZWNyZXQ=")]
+
+
+def test_certificates_are_checked_unless_told_otherwise() -> None:
+    with Server("https://localhost") as server, Client("https://localhost") as client:
+        assert server.verify is True
+        assert client.server.verify is True
+        assert (server.cert, server.headers) == (None, {})
