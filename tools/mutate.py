@@ -93,7 +93,7 @@ ROOMS = {
 _COMPARISONS = "Eq_NotEq NotEq_Eq Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt Is_IsNot IsNot_Is"
 _ARITHMETIC = "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul BitOr_BitAnd BitAnd_BitOr"
 _OTHERS = "AddNot ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceAndWithOr ReplaceOrWithAnd ReplaceBreakWithContinue"
-_OTHERS += " ReplaceContinueWithBreak NumberReplacer ZeroIterationForLoop ExceptionReplacer"
+_OTHERS += " ReplaceContinueWithBreak NumberReplacer ZeroIterationForLoop"
 _OTHERS += " ReplaceUnaryOperator_USub_UAdd ReplaceUnaryOperator_Delete_Not"
 
 
