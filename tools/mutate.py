@@ -175,17 +175,21 @@ class Mutation:
 
 
 def mutations_of(room: str, module: Path) -> Iterator[Mutation]:
-    """All that make sense: not in annotations, docstrings, `__all__` and blocks for type checkers."""
+    """All but those in what does nothing as the program runs, or that tests should not look at."""
     source = module.read_text("utf-8")
     tree: Any = get_ast(source)
-    left_out = set(_lines_that_do_not_run(ast.parse(source)))
+    left_out = set(_lines_left_out(ast.parse(source)))
     spans = list(_annotations(ast.parse(source)))
     for name, operator in operators().items():
-        places: list[Span] = [place for node in ast_nodes(tree) for place in operator.mutation_positions(node)]
-        for occurrence, (start, _) in enumerate(places):
-            if start[0] in left_out or any(begin <= start < end for begin, end in spans):
-                continue
-            yield Mutation(room, module.relative_to(ROOT).as_posix(), name, occurrence, start[0])
+        places: list[tuple[Any, Span]] = [
+            (node, place) for node in ast_nodes(tree) for place in operator.mutation_positions(node)
+        ]
+        for occurrence, (node, (start, _)) in enumerate(places):
+            # The signs * and / between parameters are operators to the parser.
+            between_parameters = node.parent is not None and node.parent.type in ("parameters", "param")
+            annotates = any(begin <= start < end for begin, end in spans)
+            if start[0] not in left_out and not annotates and (node.type != "operator" or not between_parameters):
+                yield Mutation(room, module.relative_to(ROOT).as_posix(), name, occurrence, start[0])
 
 
 def _annotations(tree: ast.AST) -> Iterator[Span]:
@@ -196,12 +200,18 @@ def _annotations(tree: ast.AST) -> Iterator[Span]:
                 yield (found.lineno, found.col_offset), (found.end_lineno or 0, found.end_col_offset or 0)
 
 
-def _lines_that_do_not_run(tree: ast.Module) -> Iterator[int]:
+def _lines_left_out(tree: ast.Module) -> Iterator[int]:
+    """Of blocks for type checkers, `__all__`, names of types, options of dataclasses, and logs for developers."""
     for node in ast.walk(tree):
         if isinstance(node, ast.If):
             left_out = "TYPE_CHECKING" in ast.unparse(node.test) or "__main__" in ast.unparse(node.test)
         elif isinstance(node, ast.Assign):
             left_out = ast.unparse(node.targets[0]) == "__all__" or "Callable[" in ast.unparse(node.value)
+        elif isinstance(node, ast.Expr):
+            left_out = ast.unparse(node).startswith("_log.")
+        elif isinstance(node, ast.ClassDef):
+            yield from (decorator.lineno for decorator in node.decorator_list)
+            continue
         else:
             continue
         if left_out:
