@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("tests.support.recorder", "tests.conversations")
 
 from tests.support.fake_comfyui import FakeComfyUI  # noqa: E402
 from tests.support.hosts import RunningHost, running_comfyui, running_lite, why_no_comfyui  # noqa: E402
+from tests.support.places import ROOT  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,24 @@ def comfy_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost
     if reason:
         pytest.skip(reason)
     with running_comfyui(tmp_path_factory.mktemp("comfyui")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def stocked_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    """A real ComfyUI with every model and picture that a shipped workflow names: Kandinsky's tiny, the others empty."""
+    reason = why_no_comfyui()
+    if reason:
+        pytest.skip(reason)
+    from tests.support.kandinsky_runs import save_repositories  # imports diffusers
+    from tests.support.placeholders import save_placeholders
+
+    base = tmp_path_factory.mktemp("stocked")
+    (base / "models").mkdir()
+    save_repositories(base / "models")
+    save_placeholders(base / "models")
+    with running_comfyui(base) as host:
+        (host.input / "example.png").write_bytes((ROOT / "docs" / "demo.png").read_bytes())
         yield host
 
 

@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from kandiflux import Client
-from PIL import Image
 from safetensors.torch import load_file
 
-from nodes.conditioning import load_conditioning, save_conditioning
+from nodes.conditioning import load_conditioning
 from nodes.flux_guidance import Schedule
 from tests.support.hosts import RunningHost
-from tests.support.small_runs import draw, small_comfyui
+from tests.support.small_runs import WORDS, draw
 
 WORKFLOWS: dict[str, tuple[dict[str, Any], list[float]]] = {
     "flux_fill_inpaint": ({}, [30.0, 30.0]),
@@ -29,30 +27,13 @@ WORKFLOWS: dict[str, tuple[dict[str, Any], list[float]]] = {
 """Parameters of each, and the guidance its steps see. Fill comes first: flux1-dev is then loaded once."""
 
 SHIFT = 1.15
-WORDS = 4
 WAIT = 120
 Prompt = dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
-    base = tmp_path_factory.mktemp("flux")
-    for name, seed, size in (("wide", 1, (96, 64)), ("tall", 2, (64, 96))):
-        (base / "input").mkdir(exist_ok=True)
-        pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
-        Image.fromarray(pixels).resize((4 * size[0], 4 * size[1])).save(base / "input" / f"{name}.png")
-    numbers = torch.Generator().manual_seed(0)
-    prompt = [
-        [torch.randn(1, WORDS, 4096, generator=numbers), {"pooled_output": torch.randn(1, 768, generator=numbers)}]
-    ]
-    save_conditioning(base / "output" / "conditioning", "prompt", prompt)
-    with small_comfyui(base, "flux") as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
-def client(host: RunningHost) -> Iterator[Client]:
-    with Client(host.url) as client:
+def client(flux_host: RunningHost) -> Iterator[Client]:
+    with Client(flux_host.url) as client:
         yield client
 
 
@@ -77,12 +58,12 @@ def percent_of(sigma: float) -> float:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_shipped_workflow_draws(host: RunningHost, tmp_path: Path, name: str) -> None:
+def test_a_shipped_workflow_draws(flux_host: RunningHost, tmp_path: Path, name: str) -> None:
     parameters, guidance = WORKFLOWS[name]
-    seen(host)
-    (pixels,) = draw(host, tmp_path, name, **parameters)
+    seen(flux_host)
+    (pixels,) = draw(flux_host, tmp_path, name, **parameters)
     assert pixels.shape == (64, 64, 3)
-    assert [call["guidance"] for call in seen(host)] == [pytest.approx([value]) for value in guidance]
+    assert [call["guidance"] for call in seen(flux_host)] == [pytest.approx([value]) for value in guidance]
 
 
 # Flux Guidance
@@ -134,23 +115,23 @@ def sampled(positive: str, steps: int, sampler: str = "euler", scheduler: str = 
     ids=lambda value: value["schedule"] if isinstance(value, dict) else "",
 )
 def test_each_step_sees_the_guidance_of_its_schedule(
-    host: RunningHost, client: Client, schedule: dict[str, Any], expected: list[float]
+    flux_host: RunningHost, client: Client, schedule: dict[str, Any], expected: list[float]
 ) -> None:
-    seen(host)
+    seen(flux_host)
     client.submit(guided("euler", "simple", 5, **schedule)).result(WAIT)
-    calls = seen(host)
+    calls = seen(flux_host)
     assert [len(call["guidance"]) for call in calls] == [1] * 5, "one entry a step, and no mean of two"
     assert [call["guidance"][0] for call in calls] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("sampler", "scheduler"), [("euler", "normal"), ("euler", "beta"), ("dpm_2", "simple")])
 def test_other_schedulers_see_the_schedule_at_their_own_sigmas(
-    host: RunningHost, client: Client, sampler: str, scheduler: str
+    flux_host: RunningHost, client: Client, sampler: str, scheduler: str
 ) -> None:
-    seen(host)
+    seen(flux_host)
     client.submit(guided(sampler, scheduler, 4, schedule="linear")).result(WAIT)
     pieces = Schedule("linear", 5.0, 1.0, steps=4).pieces()
-    calls = seen(host)
+    calls = seen(flux_host)
     assert len(calls) == (7 if sampler == "dpm_2" else 4)
     for call in calls:
         percent = percent_of(call["sigma"][0])
@@ -182,7 +163,7 @@ def mixed(**inputs: Any) -> dict[str, Any]:
     return node("KandifluxReduxMix", **given)
 
 
-def test_one_picture_is_what_comfyui_s_own_nodes_make_of_it(host: RunningHost, client: Client) -> None:
+def test_one_picture_is_what_comfyui_s_own_nodes_make_of_it(flux_host: RunningHost, client: Client) -> None:
     prompt = dict(REDUX)
     cases = [("wide", "center", "attn_bias", 0.6), ("batch", "none", "multiply", 0.7)]
     for case in cases:
@@ -202,7 +183,7 @@ def test_one_picture_is_what_comfyui_s_own_nodes_make_of_it(host: RunningHost, c
                 "KandifluxSaveConditioning", conditioning=[f"{whose} {case}", 0], filename=f"{whose}-{image}"
             )
     client.submit(prompt).result(WAIT)
-    folder = host.output / "conditioning"
+    folder = flux_host.output / "conditioning"
     for image, _, kind, _ in cases:
         theirs, ours = (
             load_conditioning(folder / f"{whose}-{image}_00001.safetensors") for whose in ("theirs", "ours")
@@ -217,14 +198,14 @@ def test_one_picture_is_what_comfyui_s_own_nodes_make_of_it(host: RunningHost, c
             assert torch.equal(our_keys[key], value) if torch.is_tensor(value) else our_keys[key] == value, (image, key)
 
 
-def test_in_the_network_weight_2_is_the_picture_twice(host: RunningHost, client: Client) -> None:
+def test_in_the_network_weight_2_is_the_picture_twice(flux_host: RunningHost, client: Client) -> None:
     def drawn(name: str, **inputs: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         """The latents of a step with a mix, and what the network was given."""
-        seen(host)
+        seen(flux_host)
         mix = mixed(strength_type="attn_bias", strength=0.5, downsampling=3, **inputs)
         saved = node("SaveLatent", samples=["sampled", 0], filename_prefix=name)
         client.submit({**REDUX, "mix": mix, "sampled": sampled("mix", 1), "saved": saved}).result(WAIT)
-        return load_file(host.output / f"{name}_00001_.latent")["latent_tensor"], seen(host)
+        return load_file(flux_host.output / f"{name}_00001_.latent")["latent_tensor"], seen(flux_host)
 
     wide = ["wide", 0]
     once, once_seen = drawn("once", image_1=wide)

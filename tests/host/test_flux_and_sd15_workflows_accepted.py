@@ -14,8 +14,8 @@ import pytest
 from kandiflux import Client, Prompt, Workflow
 from kandiflux.errors import InvalidPrompt
 
-from tests.support.hosts import RunningHost, running_comfyui, why_no_comfyui
-from tests.support.placeholders import FLUX_AND_SD15, ROOT, WORKFLOWS, save_placeholders
+from tests.support.hosts import RunningHost
+from tests.support.placeholders import FLUX_AND_SD15, WORKFLOWS
 
 BLOCKER = {
     "1": {"class_type": "ProbeSteps", "inputs": {"steps": 1000, "delay": 0.5, "preview": "none"}},
@@ -26,24 +26,12 @@ CASES = [(name, preset) for name in FLUX_AND_SD15 for preset in (None, *PRESETS[
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def client(stocked_host: RunningHost) -> Iterator[Client]:
     """Of a ComfyUI that is busy."""
-    reason = why_no_comfyui()
-    if reason:
-        pytest.skip(reason)
-    base = tmp_path_factory.mktemp("comfyui")
-    save_placeholders(base / "models")
-    with running_comfyui(base) as host:
-        put_example(host)
-        with Client(host.url) as client:
-            blocker = client.submit(Prompt.from_api(BLOCKER))
-            yield client
-            blocker.cancel()
-
-
-def put_example(host: RunningHost) -> None:
-    """The picture every ComfyUI has in its input folder; another under its name will do."""
-    (host.input / "example.png").write_bytes((ROOT / "docs" / "demo.png").read_bytes())
+    with Client(stocked_host.url) as client:
+        blocker = client.submit(Prompt.from_api(BLOCKER))
+        yield client
+        blocker.cancel()
 
 
 @pytest.mark.parametrize(("name", "preset"), CASES, ids=lambda value: str(value))

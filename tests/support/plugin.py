@@ -78,6 +78,10 @@ def _rank(item: pytest.Item) -> int:
     return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
 
 
+_SHARED_HOSTS = ("comfy_host", "stocked_host", "flux_host")
+"""Fixtures that start a ComfyUI once in a session."""
+
+
 def _group(item: pytest.Item) -> str | None:
     """Which tests must run in the same process: those that share a ComfyUI, or a fixture of their module."""
     if marker := item.get_closest_marker("xdist_group"):
@@ -85,8 +89,9 @@ def _group(item: pytest.Item) -> str | None:
     fixtures = getattr(item, "_fixtureinfo", None)
     if fixtures is None:
         return None
-    if "comfy_host" in fixtures.names_closure:
-        return "comfy_host"
+    for name in _SHARED_HOSTS:
+        if name in fixtures.names_closure:
+            return name
     shared = any(found[-1].scope in ("module", "class") for found in fixtures.name2fixturedefs.values() if found)
     return item.path.relative_to(item.config.rootpath).as_posix() if shared else None
 
