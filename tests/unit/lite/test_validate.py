@@ -84,7 +84,7 @@ GOOD: list[Json] = [
 ]
 
 
-@pytest.mark.parametrize("inputs", GOOD, ids=str)
+@pytest.mark.parametrize("inputs", GOOD, ids=lambda inputs: "-".join(inputs))
 def test_what_is_within_the_limits_is_valid(inputs: Json) -> None:
     assert errors_of(picky(**inputs)) == []
 
