@@ -12,7 +12,15 @@ from tests.conversations import SCENARIOS, Scenario, forget
 from tests.support.hosts import RunningHost
 from tests.support.recorder import Recorder
 
-OLDER: dict[str, str] = {}
+OLDER = {
+    "invalid_prompts_are_refused_with_the_reason": "other types of error for a missing class and a cycle, other texts of lists",
+    "masks_are_loaded_from_each_channel": "the alpha of an opaque picture has its size, not 64 by 64",
+    "previews_are_plain_unless_metadata_is_negotiated": "the flags have no `assets`",
+    "feature_flags_are_answered_only_as_the_first_message": "the flags have no `assets`",
+    "nodes_are_described_alike": "nodes have other titles and categories, and no search_aliases",
+    "system_stats_have_comfyuis_keys": "another version, `os` is os.name, no comfy_package_versions",
+    "model_folders_are_listed": "fewer kinds of models",
+}
 """Conversations in which ComfyUI before 0.33 says something else, and why."""
 
 
