@@ -53,12 +53,11 @@ class LoneEditor:
 
 
 @contextlib.contextmanager
-def lone_editor(object_info: Mapping[str, Any]) -> Iterator[LoneEditor]:
-    """The editor of the installed comfyui-frontend-package, or of ComfyUI's, with these node classes. Skips without."""
+def lone_editor(object_info: Mapping[str, Any], package: Path | None) -> Iterator[LoneEditor]:
+    """The editor of a comfyui-frontend-package (see `editor_packages`), with these node classes. Skips without."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium to open the editor in")
-    package = editor_package()
     if package is None:
         pytest.skip("no comfyui-frontend-package, here or in a ComfyUI")
     answers = {**_ANSWERS, "object_info": object_info}
@@ -71,7 +70,7 @@ def lone_editor(object_info: Mapping[str, Any]) -> Iterator[LoneEditor]:
             "(window.app ?? window.comfyAPI?.app?.app)?.graph?.nodes !== undefined", timeout=_PATIENCE
         )
         page.wait_for_function(f"window.LiteGraph?.registered_node_types?.{last} !== undefined", timeout=_PATIENCE)
-        yield LoneEditor(page, _version(package))
+        yield LoneEditor(page, version_of(package))
         browser.close()
 
 
@@ -117,14 +116,14 @@ def _served(static: Path, answers: Mapping[str, Any]) -> Iterator[str]:
         server.server_close()
 
 
-def editor_package() -> Path | None:
+def editor_packages() -> list[Path]:
+    """The installed comfyui-frontend-package and ComfyUI's, if there are such; one of each version."""
     spec = importlib.util.find_spec("comfyui_frontend_package")
-    if spec is not None and spec.origin:
-        return Path(spec.origin).parent
+    installed = [Path(spec.origin).parent] if spec is not None and spec.origin else []
     beside = comfyui_python().parents[1].glob("lib/python3*/site-packages/comfyui_frontend_package")
-    return next(iter(beside), None)
+    return list({version_of(package): package for package in (*installed, *beside)}.values())
 
 
-def _version(package: Path) -> str:
+def version_of(package: Path) -> str:
     about = next(iter(package.parent.glob("comfyui_frontend_package-*.dist-info")), None)
     return about.name.removeprefix("comfyui_frontend_package-").removesuffix(".dist-info") if about else "unknown"

@@ -13,7 +13,7 @@ from PIL import Image
 from pocket.judge import judge
 from pocket.subjects import Triple
 
-from tests.editor.browser import APP, browse_templates, editor_at, find_template
+from tests.editor.browser import APP, DIALOG, browse_templates, editor_at, find_template
 from tests.support.hosts import RunningHost, running_lite
 
 EXPECTED_404 = ("user.css", "userdata")
@@ -35,7 +35,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 
 @pytest.fixture(scope="module")
 def page(host: RunningHost) -> Iterator[Any]:
-    with editor_at(host.url) as page:
+    # The graph that the editor begins with takes nodes that only a ComfyUI has.
+    with editor_at(host.url, **{"Comfy.Workflow.ShowMissingNodesWarning": False}) as page:
         page.problems = watch(page)
         page.reload()
         page.wait_for_function(f"{APP}?.graph?.nodes !== undefined", timeout=120_000)
@@ -82,7 +83,7 @@ def test_a_template_is_opened_and_run_with_the_button(page: Any, host: RunningHo
     open_template(page, "kandinsky22_pocket_text_to_image")
     picture = run(page, host)
     assert judge(np.asarray(picture) / 255.0).right(Triple("circle", "red", "blue"))
-    assert page.locator(".p-dialog").all_inner_texts() == []
+    assert page.locator(DIALOG).all_inner_texts() == []
     assert page.problems == []
 
 
@@ -112,7 +113,7 @@ def test_a_wrong_value_is_said_in_the_editor(page: Any, host: RunningHost) -> No
         }}"""
     )
     page.get_by_role("button", name="Run", exact=True).click()
-    dialog = page.locator(".p-dialog").first
+    dialog = page.locator(DIALOG).first
     dialog.wait_for(timeout=20_000)
     assert "gone.png" in dialog.inner_text()
     page.keyboard.press("Escape")

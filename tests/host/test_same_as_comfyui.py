@@ -13,7 +13,7 @@ from tests.support.hosts import RunningHost
 from tests.support.recorder import Recorder
 
 OLDER = {
-    "invalid_prompts_are_refused_with_the_reason": "other types of error for a missing class and a cycle, other texts of lists",
+    "invalid_prompts_are_refused_with_the_reason": "other errors for a missing class, a cycle, a list of values",
     "masks_are_loaded_from_each_channel": "the alpha of an opaque picture has its size, not 64 by 64",
     "previews_are_plain_unless_metadata_is_negotiated": "the flags have no `assets`",
     "feature_flags_are_answered_only_as_the_first_message": "the flags have no `assets`",
