@@ -39,6 +39,7 @@ def open_editor(page: Any, url: str, settings: Mapping[str, Any]) -> None:
     page.goto(url)
     page.wait_for_function(f"{APP}?.graph?.nodes !== undefined", timeout=_PATIENCE)
     page.wait_for_function("window.LiteGraph?.registered_node_types?.KandinskyPrior !== undefined", timeout=_PATIENCE)
+    page.wait_for_load_state("networkidle", timeout=_PATIENCE)  # it still reads lists of models
 
 
 def browse_templates(page: Any) -> Any:

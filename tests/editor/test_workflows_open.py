@@ -106,14 +106,15 @@ def test_missing_models_are_offered_for_download(page: Any, name: str) -> None:
         node["widgets_values"] = [f"not here {value}" if ".safetensors" in str(value) else value for value in chosen]
     page.evaluate(OPEN, workflow)
     models = models_of(workflow)
-    listed, details = page.get_by_text(models[0]["name"]).first, page.get_by_text(DETAILS).first
+    listed, details = (page.get_by_text(text).filter(visible=True) for text in (models[0]["name"], DETAILS))
     listed.or_(details).first.wait_for(timeout=20_000)
-    if not listed.is_visible():
-        details.click()
-        listed.wait_for(timeout=20_000)
-    shown = page.locator("body").inner_text()
+    if details.count():
+        details.first.click()
+        # Newer editors do not look for what the whole workflow names, such as an embedding in a prompt.
+        models = [model for model in models if model not in workflow.get("models", [])]
     for model in models:
-        assert any(text in shown for text in places(**model)), model
+        shows = "(texts) => texts.some((text) => document.body.innerText.includes(text))"
+        page.wait_for_function(shows, arg=places(**model), timeout=20_000)
     # Neither dialog offers what is not from where the editor would load.
     assert page.get_by_text("Only allowed").count() == 0
     assert page.get_by_test_id("missing-model-import-not-supported-section").count() == 0
