@@ -66,7 +66,7 @@ def open_template(page: Any, name: str) -> None:
     dialog = browse_templates(page)
     find_template(page, dialog, name).click()
     dialog.wait_for(state="hidden", timeout=20_000)
-    page.wait_for_function(f"{APP}.graph.nodes.some((node) => node.type === 'SaveImage')", timeout=20_000)
+    page.wait_for_function(f"{APP}.graph.nodes.some((node) => node.type === 'KandinskyPrior')", timeout=20_000)
 
 
 def run(page: Any, host: RunningHost) -> Image.Image:
@@ -88,6 +88,7 @@ def test_a_template_is_opened_and_run_with_the_button(page: Any, host: RunningHo
 
 
 def test_another_prompt_another_picture(page: Any, host: RunningHost) -> None:
+    open_template(page, "kandinsky22_pocket_text_to_image")
     page.evaluate(
         f"""() => {{
             const prompt = {APP}.graph.nodes.find((node) => node.type === 'KandinskyPrior')

@@ -197,7 +197,7 @@ def require_as_planned(
     """Each job met a fault, ran once, and its picture came; but for those that never came through to the host.
 
     A few of the others may end in AnswerLost, too: after a POST without an answer the host was silent for so long that
-    it may have been restarted. They did not run. (None to 1 % on a quiet machine, more on one that has much to do.)
+    it may have been restarted, or took it only after the client's patience. (None to 1 % on a quiet machine.)
     """
     require_bounded(ended)
     ran = runs(notes)
@@ -208,7 +208,7 @@ def require_as_planned(
             assert isinstance(end.error, AnswerLost), f"{planned[job]}: {end.error!r}"
             assert (proxy.accepted[job], ran[end.number]) == (0, 0), planned[job]
         elif isinstance(end.error, AnswerLost) and any(fault.path == "/prompt" for fault in planned[job]):
-            assert (proxy.accepted[job], ran[end.number]) == (0, 0), planned[job]
+            assert proxy.accepted[job] == ran[end.number] <= 1, planned[job]
             unknown += 1
         else:
             assert end.colour == end.number, f"{planned[job]}: {end.error!r}"

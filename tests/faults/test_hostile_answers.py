@@ -76,7 +76,7 @@ def test_a_queue_that_is_answered_with_nonsense_costs_no_job(comfy: FakeComfyUI,
         for kind in ANSWERS:
             proxy.next_up = {"/queue": [f"hostile {kind}"] * 2}
             assert [image.read() for image in client.submit(prompt()).result(60).images] == [PNG], kind
-            assert proxy.met[f"/queue hostile {kind}"] == 2
+            assert proxy.met[f"/queue hostile {kind}"] >= 1
         assert watcher.is_alive()
 
 
