@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections import Counter
@@ -11,11 +12,18 @@ from typing import Any
 
 import pytest
 
+# Of this process and of what it starts: several test processes share the processors. Read as torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.support.hosts import NO_COMFYUI
 from tests.support.places import NO_SHARED, ROOT
 
-LEFT_OUT = ("slow", "bench", "memory")
-"""Marks of tests that run only with --campaign=full."""
+MARKS = {
+    "slow": "takes many seconds, and a faster test of the same behaviour runs always: only with --campaign=full",
+    "bench": "runs the benchmarks: only with --campaign=full",
+    "memory": "measures how much memory something takes",
+}
 
 _ORDER = ("host", "editor", "faults", "clients", "lite", "parity")
 """Folders whose tests take longest, first: the many short ones then fill what is left of both processors' time."""
@@ -27,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--campaign",
         choices=["small", "full"],
         default="small",
-        help="small (the default): fault campaigns with fewer jobs, no slow, bench and memory tests; full: everything",
+        help="small (the default): fault campaigns with fewer jobs, no tests marked slow or bench; full: everything",
     )
     group.addoption("--seed", type=int, default=20261121, help="of random numbers and tensors in tests (%(default)s)")
     group.addoption("--require-comfyui", action="store_true", help="a test that lacks a ComfyUI fails")
@@ -47,12 +55,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for mark, about in {
-        "slow": "takes many seconds; a faster test of the same behaviour runs always",
-        "bench": "runs the benchmarks",
-        "memory": "measures memory",
-    }.items():
-        config.addinivalue_line("markers", f"{mark}: {about}. Runs only with --campaign=full.")
+    for mark, about in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {about}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,8 +69,9 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--campaign") == "small":
         for item in items:
-            for mark in (mark for mark in LEFT_OUT if item.get_closest_marker(mark)):
-                item.add_marker(pytest.mark.skip(reason=f"marked {mark}: runs with --campaign=full"))
+            for mark in ("slow", "bench"):
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"marked {mark}: runs with --campaign=full"))
     items.sort(key=_rank)
     for item in items:
         if group := _group(item):

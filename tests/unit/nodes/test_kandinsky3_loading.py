@@ -57,6 +57,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: save_encoder(root / name, getattr(torch, name), SIZES) for name in ("float32", "float16")}
 
 
+@pytest.mark.memory
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("stored", "dtype"),

@@ -23,6 +23,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.memory
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("dtype", "share"), [("float32", 0.0), ("float16", 0.5), ("bfloat16", 0.5)])
 def test_peak_memory(weights: Path, dtype: str, share: float) -> None:

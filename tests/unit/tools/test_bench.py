@@ -27,7 +27,7 @@ def _left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "rows", [bench.STEPS_ROWS, pytest.param(tuple(bench.ROWS), marks=pytest.mark.slow)], ids=["here", "all"]
+    "rows", [bench.STEPS_ROWS, pytest.param(tuple(bench.ROWS), marks=pytest.mark.bench)], ids=["here", "all"]
 )
 def test_every_row_is_measured_and_the_sides_agree(rows: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code = bench.main([*QUICK, "--rows", *rows])
