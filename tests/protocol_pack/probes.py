@@ -146,7 +146,15 @@ class ProbeShow(Probe):
         return {"required": {"value": (ANY,)}}
 
     def run(self, value: Any) -> dict[str, Any]:
-        return {"ui": {"text": [str(value)]}, "result": (value,)}
+        return {"ui": {"text": [_shown(value)]}, "result": (value,)}
+
+
+def _shown(value: Any) -> str:
+    """str, but of a tensor its shape and up to about a thousand values: how much str shows, other nodes change."""
+    if not hasattr(value, "flatten"):  # torch is imported only by the nodes that need it
+        return str(value)
+    some = value.flatten()[:: max(1, value.numel() // 1000)]
+    return f"{tuple(value.shape)} {some.tolist()}"
 
 
 class ProbeQuiet(Probe):
