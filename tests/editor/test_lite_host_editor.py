@@ -92,10 +92,10 @@ def test_another_prompt_another_picture(page: Any, host: RunningHost) -> None:
     page.evaluate(
         f"""() => {{
             const prompt = {APP}.graph.nodes.find((node) => node.type === 'KandinskyPrior')
-            prompt.widgets.find((widget) => widget.name === 'prompt').value = 'a yellow star on a purple background'
+            prompt.widgets.find((widget) => widget.name === 'prompt').value = 'a green square on a yellow background'
         }}"""
     )
-    assert judge(np.asarray(run(page, host)) / 255.0).right(Triple("star", "yellow", "purple"))
+    assert judge(np.asarray(run(page, host)) / 255.0).right(Triple("square", "green", "yellow"))
     assert page.problems == []
 
 
