@@ -46,7 +46,7 @@ def browse_templates(page: Any) -> Any:
     """The dialog with the templates."""
     page.evaluate(f"{APP}.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = page.locator(DIALOG)
-    dialog.first.wait_for(timeout=20_000)
+    dialog.first.wait_for(timeout=60_000)
     return dialog.first
 
 
@@ -54,7 +54,7 @@ def find_template(page: Any, dialog: Any, name: str) -> Any:
     """The picture of the template `name`, searched for and loaded."""
     dialog.get_by_placeholder("Search").first.fill(name)
     picture = dialog.locator(f'img[alt="{name}"]')
-    picture.first.wait_for(timeout=20_000)
+    picture.first.wait_for(timeout=60_000)
     loaded = "(image) => image.complete && image.naturalWidth === 400"
-    page.wait_for_function(loaded, arg=picture.first.element_handle(), timeout=20_000)
+    page.wait_for_function(loaded, arg=picture.first.element_handle(), timeout=60_000)
     return picture.first

@@ -65,8 +65,8 @@ def watch(page: Any) -> list[str]:
 def open_template(page: Any, name: str) -> None:
     dialog = browse_templates(page)
     find_template(page, dialog, name).click()
-    dialog.wait_for(state="hidden", timeout=20_000)
-    page.wait_for_function(f"{APP}.graph.nodes.some((node) => node.type === 'KandinskyPrior')", timeout=20_000)
+    dialog.wait_for(state="hidden", timeout=60_000)
+    page.wait_for_function(f"{APP}.graph.nodes.some((node) => node.type === 'KandinskyPrior')", timeout=60_000)
 
 
 def run(page: Any, host: RunningHost) -> Image.Image:
@@ -115,10 +115,10 @@ def test_a_wrong_value_is_said_in_the_editor(page: Any, host: RunningHost) -> No
     )
     page.get_by_role("button", name="Run", exact=True).click()
     dialog = page.locator(DIALOG).first
-    dialog.wait_for(timeout=20_000)
+    dialog.wait_for(timeout=60_000)
     assert "gone.png" in dialog.inner_text()
     page.keyboard.press("Escape")
-    dialog.wait_for(state="hidden", timeout=20_000)
+    dialog.wait_for(state="hidden", timeout=60_000)
 
 
 def test_what_is_saved_is_there_after_a_reload(page: Any, host: RunningHost) -> None:
