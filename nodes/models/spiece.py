@@ -19,8 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def tokenizer_json(model: bytes, end: str = "</s>", pad: str = "<pad>") -> dict[str, Any]:
-    """The tokenizer.json of T5 with the vocabulary of the spiece.model `model`: normalised as SentencePiece does it
-    by default, `end` put behind. Raises ValueError if it is no such file."""
+    """The tokenizer.json of T5, made from the bytes of a spiece.model: texts are normalised as SentencePiece does by
+    default, and `end` is appended. Raises ValueError if `model` is not a SentencePiece model."""
     pieces: list[tuple[str, float]] = []
     unknown: int | None = None
     charsmap = b""

@@ -177,7 +177,7 @@ def find_config(environ: Mapping[str, str] = os.environ, folder: Path | None = N
     if environ.get("KANDIFLUX_CONFIG"):
         named = Path(environ["KANDIFLUX_CONFIG"]).expanduser()
         if not named.is_file():
-            raise UsageError(f"$KANDIFLUX_CONFIG names {named}, and there is no such file.")
+            raise UsageError(f"$KANDIFLUX_CONFIG names {named}, which does not exist or is not a file.")
         return named
     here = (folder or Path.cwd()).absolute()
     for place in (here, *here.parents):

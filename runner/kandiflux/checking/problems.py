@@ -6,6 +6,7 @@ As the server does, only what an output needs is looked at: a leftover node that
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -204,12 +205,13 @@ class _Examination:
 
     def _offers(self, node_id: str, spec: InputSpec) -> str:
         """Which nodes of this workflow make what the input takes, without those that depend on this node."""
-        makers = [
-            self._title(maker)
+        makers = (
+            repr(self._title(maker))
             for maker, node in self._nodes.items()
             if spec.type in (self._outputs(node) or ()) and node_id not in self._with_sources([maker])
-        ]
-        return f"Connect it; {' or '.join(map(repr, makers[:3]))} makes one." if makers else "Connect it."
+        )
+        named = " or ".join(itertools.islice(makers, 3))
+        return f"Connect it; {named} makes one." if named else "Connect it."
 
     def _outputs(self, node: Mapping[str, Any]) -> Sequence[Any] | None:
         """The types of a node's outputs; None where the server does not say."""

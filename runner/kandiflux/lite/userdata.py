@@ -29,7 +29,7 @@ class UserData:
     """The files of the one user there is, in `folder` (absolute, free of links), which the first write creates.
 
     Names are relative to it, with forward slashes. Raises Refused, with the HTTP status, if a name leads out of it, if
-    there is no such file, and if one must not be overwritten.
+    the file does not exist, or if it must not be overwritten.
     """
 
     folder: Path
