@@ -277,14 +277,14 @@ def tests_of(room: str, module: str) -> list[str]:
     return [file.relative_to(ROOT).as_posix() for file in files if file.is_file()]
 
 
-def passes(copy: Path, tests: list[str], patience: float) -> bool | None:
-    """Whether they pass in `copy`; None if they take longer than `patience` seconds."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+def passes(copy: Path, tests: list[str], timeout: float, show: bool = False) -> bool | None:
+    """Whether they pass in `copy`; None if they take longer than `timeout` seconds. `show`: what failed, on stderr."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "0", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy / "runner"), "PYTHONDONTWRITEBYTECODE": "1"}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=copy, env=environment, stdout=said, stderr=said, start_new_session=True)
         try:
-            code = process.wait(patience)
+            code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -292,6 +292,9 @@ def passes(copy: Path, tests: list[str], patience: float) -> bool | None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        if code and show:
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace")[-4000:])
         if code == 5:
             raise SystemExit(f"no tests in {', '.join(tests)}")
     return None if code is None else code == 0
@@ -304,7 +307,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="how many mutations (20)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (1)")
     parser.add_argument("--jobs", type=int, default=1, help="how many at the same time (1)")
-    parser.add_argument("--patience", type=float, default=300, help="seconds after which tests count as failed (300)")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds after which tests count as failed (300)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write each mutation and its end there, too")
     parser.add_argument("--list", action="store_true", help="show the mutations, run nothing")
     parser.add_argument(
@@ -331,7 +334,7 @@ def run(sample: list[Mutation], folder: Path, arguments: argparse.Namespace) -> 
     copy = copies.take()
     for room in sorted({mutation.room for mutation in sample}):
         begun = time.monotonic()
-        if not passes(copy, tests_of(room, ""), arguments.patience * 4):
+        if not passes(copy, tests_of(room, ""), arguments.timeout * 4, show=True):
             raise SystemExit(f"the tests of {room} fail, or take too long, before anything is changed")
         print(f"{room}: its tests take {time.monotonic() - begun:.0f} s", flush=True)
     copies.give(copy)
@@ -342,7 +345,7 @@ def run(sample: list[Mutation], folder: Path, arguments: argparse.Namespace) -> 
         source = file.read_text("utf-8")
         try:
             file.write_text(mutation.code(source), "utf-8")
-            passed = passes(copy, tests_of(mutation.room, mutation.module), arguments.patience)
+            passed = passes(copy, tests_of(mutation.room, mutation.module), arguments.timeout)
         finally:
             file.write_text(source, "utf-8")
             copies.give(copy)

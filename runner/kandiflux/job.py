@@ -44,6 +44,7 @@ _T = TypeVar("_T")
 _WEBSOCKET_SAVER = "SaveImageWebsocket"
 _ENDS = ("done", "failed", "interrupted", "lost")
 _MAX_EVENTS = 20_000
+_TICK = 0.5
 _MAX_PICTURE_BYTES = 1 << 30
 """Pictures of one job that came over the websocket are kept in memory."""
 
@@ -292,7 +293,8 @@ class Job:
                 prompt_id=self.prompt_id,
                 hint="Wait longer, or cancel it.",
             )
-        self._changed.wait(left)
+        # A signal that comes just before the thread sleeps is handled once it wakes: so it must not sleep for long.
+        self._changed.wait(_TICK if left is None else min(left, _TICK))
 
     def _keep_if_saved(self, preview: Preview) -> None:
         # SaveImageWebsocket sends its pictures as previews; history does not hold them.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -249,6 +252,35 @@ def test_a_waiting_thread_is_woken_by_the_end() -> None:
 
 
 # Pictures over the websocket
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent to threads")
+@pytest.mark.parametrize("wait", [lambda job: job.result(), lambda job: list(job.events())])
+def test_a_signal_that_does_not_wake_the_main_thread_is_handled_soon(wait: Callable[[Job], Any]) -> None:
+    """As one that arrives just before it sleeps: it is noted, and nothing interrupts the sleep."""
+    job, handled = a_job(), threading.Event()
+
+    def handle(*_: object) -> None:
+        handled.set()
+        job.finish(JobLost("ended by the signal", prompt_id="p"))
+
+    def signal_to_this_thread() -> None:
+        until(lambda: job._changed._waiters)  # type: ignore[attr-defined]
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        if not handled.wait(30):
+            job.finish(JobLost("the signal was not handled", prompt_id="p"))
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        thread = threading.Thread(target=signal_to_this_thread)
+        thread.start()
+        with contextlib.suppress(JobLost):
+            wait(job)
+        with pytest.raises(JobLost, match="ended by the signal"):
+            job.result()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_only_the_previews_of_a_saver_are_pictures() -> None:
