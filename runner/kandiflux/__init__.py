@@ -11,40 +11,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kandiflux.attempts import run_to_the_end as run_to_the_end
-    from kandiflux.client import Client as Client
+    from kandiflux.api.events import Event as Event
     from kandiflux.config import Connection as Connection
     from kandiflux.config import connection as connection
-    from kandiflux.conversion.convert import convert as convert
     from kandiflux.errors import KandifluxError as KandifluxError
-    from kandiflux.events import Event as Event
-    from kandiflux.job import Job as Job
-    from kandiflux.launch import comfyui as comfyui
-    from kandiflux.local import open_client as open_client
-    from kandiflux.outputs import Output as Output
-    from kandiflux.outputs import Saver as Saver
-    from kandiflux.prompt import Prompt as Prompt
-    from kandiflux.result import Result as Result
-    from kandiflux.workflow import Workflow as Workflow
+    from kandiflux.jobs.client import Client as Client
+    from kandiflux.jobs.connect import open_client as open_client
+    from kandiflux.jobs.job import Job as Job
+    from kandiflux.jobs.outputs import Output as Output
+    from kandiflux.jobs.outputs import Saver as Saver
+    from kandiflux.jobs.result import Result as Result
+    from kandiflux.jobs.retry import run_with_retries as run_with_retries
+    from kandiflux.processes.comfyui import comfyui as comfyui
+    from kandiflux.workflow.editor_format.convert import convert as convert
+    from kandiflux.workflow.prompt import Prompt as Prompt
+    from kandiflux.workflow.workflow import Workflow as Workflow
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Client": "kandiflux.client",
+    "Client": "kandiflux.jobs.client",
     "Connection": "kandiflux.config",
-    "Event": "kandiflux.events",
-    "Job": "kandiflux.job",
+    "Event": "kandiflux.api.events",
+    "Job": "kandiflux.jobs.job",
     "KandifluxError": "kandiflux.errors",
-    "Output": "kandiflux.outputs",
-    "Prompt": "kandiflux.prompt",
-    "Result": "kandiflux.result",
-    "Saver": "kandiflux.outputs",
-    "Workflow": "kandiflux.workflow",
-    "comfyui": "kandiflux.launch",
+    "Output": "kandiflux.jobs.outputs",
+    "Prompt": "kandiflux.workflow.prompt",
+    "Result": "kandiflux.jobs.result",
+    "Saver": "kandiflux.jobs.outputs",
+    "Workflow": "kandiflux.workflow.workflow",
+    "comfyui": "kandiflux.processes.comfyui",
     "connection": "kandiflux.config",
-    "convert": "kandiflux.conversion.convert",
-    "open_client": "kandiflux.local",
-    "run_to_the_end": "kandiflux.attempts",
+    "convert": "kandiflux.workflow.editor_format.convert",
+    "open_client": "kandiflux.jobs.connect",
+    "run_with_retries": "kandiflux.jobs.retry",
 }
 
 __all__ = [
@@ -63,7 +63,7 @@ __all__ = [
     "connection",
     "convert",
     "open_client",
-    "run_to_the_end",
+    "run_with_retries",
 ]
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kandiflux.errors import UsageError
-from kandiflux.json_values import as_list, is_object
+from kandiflux.util.json_values import as_list, is_object
 
 __all__ = [
     "LITE",

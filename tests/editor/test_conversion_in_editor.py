@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.conversion.convert import convert
+from kandiflux.workflow.editor_format.convert import convert
 
 from tests.editor.lone_editor import LoneEditor, editor_packages, lone_editor, version_of
 from tests.support.conversion_cases import CASES, OBJECT_INFO, STAND_APART

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import websocket
 from kandiflux import Client
 from kandiflux.errors import AnswerLost, JobTimeout, KandifluxError, ServerUnreachable
-from kandiflux.outputs import Output
+from kandiflux.jobs.outputs import Output
 
 from tests.faults.proxy import Fault, Proxy
 

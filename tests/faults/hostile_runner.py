@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kandiflux import Client, Saver
-from kandiflux.outputs import Output
+from kandiflux.jobs.outputs import Output
 
 from tests.faults.campaign import colour_of, picture, run_job
 

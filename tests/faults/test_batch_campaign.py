@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kandiflux import Client, Workflow
-from kandiflux.batch import Batch, BatchEvent, JobList, Terms, read_jobs
+from kandiflux.batch import Batch, BatchEvent, BatchOptions, JobList, read_jobs
 from kandiflux.batch.ledger import LEDGER
 
 from tests.faults.campaign import ON_FRAME, ON_HISTORY, ON_POST, ON_VIEW, SEED, batch_of, colour_of, runs
@@ -24,9 +24,9 @@ COUNT, WAYS = 96, 16
 @pytest.fixture(autouse=True)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at quiet servers more often than it would, and is sooner content with no answer."""
-    monkeypatch.setattr("kandiflux.batch.lane._PROBE_SECONDS", 0.2)
-    monkeypatch.setattr("kandiflux.batch.lane._PROBE", (2.0, 0.8))
-    monkeypatch.setattr("kandiflux.batch.lane._LATE_SECONDS", 5.0)
+    monkeypatch.setattr("kandiflux.batch.worker._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("kandiflux.batch.worker._PROBE", (2.0, 0.8))
+    monkeypatch.setattr("kandiflux.batch.worker._LATE_SECONDS", 5.0)
 
 
 def connect(server: str, patience: float) -> Client:
@@ -54,7 +54,7 @@ def test_a_batch_over_many_bad_ways(lite_host: RunningHost, tmp_path: Path) -> N
             out,
             servers=[way.url for way in ways],
             connect=connect,
-            terms=Terms(patience=60.0),
+            terms=BatchOptions(patience=60.0),
             pages=False,
         )
 

@@ -243,7 +243,7 @@ SLOW: dict[str, dict[str, Any]] = {
 def test_timeout_is_a_deadline_of_the_whole_command(
     slow: str, command: str, stub: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_module("kandiflux.cli.run"), "_CANCEL_SECONDS", 1.0)
+    monkeypatch.setattr(import_module("kandiflux.cli.run_command"), "_CANCEL_SECONDS", 1.0)
     monkeypatch.chdir(tmp_path)
     nodes = prompt()
     if slow == "upload":

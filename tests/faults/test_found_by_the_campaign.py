@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kandiflux import Client, Prompt, Workflow, run_to_the_end
-from kandiflux.batch import Batch, BatchEvent, JobList, Terms, parse_grid, read_jobs
+from kandiflux import Client, Prompt, Workflow, run_with_retries
+from kandiflux.batch import Batch, BatchEvent, BatchOptions, JobList, parse_grid, read_jobs
 from kandiflux.cli import app
 from kandiflux.errors import AnswerLost, JobLost, OutputMissing
 from typer.testing import CliRunner
@@ -68,7 +68,7 @@ def test_a_clock_that_is_put_forward_in_a_batch(
     lite_host: RunningHost, tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prompt that a gateway hands on late is waited for as long as ever."""
-    monkeypatch.setattr("kandiflux.batch.lane._PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("kandiflux.batch.worker._PROBE_SECONDS", 0.2)
     jumped, real = 0.0, time.time
 
     def put_forward() -> float:
@@ -88,13 +88,13 @@ def test_a_clock_that_is_put_forward_in_a_batch(
             servers=[proxy.url],
             connect=client_of,
             pages=False,
-            terms=Terms(backlog=1),
+            terms=BatchOptions(backlog=1),
         )
         assert batch.run().complete
         # If the late one was sent anew, it arrives only now.
         until(lambda: proxy.posting == 0)
         with client_of(lite_host.url) as client:
-            until(lambda: not (client.server.queue().running or client.server.queue().pending))
+            until(lambda: not (client.api.queue().running or client.api.queue().pending))
         assert sum(proxy.accepted.values()) == 3
     assert runs(notes) == {1: 1, 2: 1, 3: 1}
 
@@ -120,7 +120,7 @@ def test_such_pictures_in_a_batch_are_made_again(
         servers=[comfy.url],
         connect=client_of,
         pages=False,
-        terms=Terms(patience=0.5),
+        terms=BatchOptions(patience=0.5),
     )
     events: list[BatchEvent] = []
     summary = batch.run(events.append)
@@ -170,7 +170,7 @@ def test_a_timeout_holds_where_the_server_hangs(
     killable: Killable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It connects and answers nothing; the command ends all the same, and says what may still be there."""
-    monkeypatch.setattr("kandiflux.client._BRISK", (1.0, 2.0))
+    monkeypatch.setattr("kandiflux.jobs.client._BRISK", (1.0, 2.0))
     ((job, number),) = some_jobs(1, 62).items()
     workflow = tmp_path / "workflow.json"
     workflow.write_text(json.dumps(picture(number, job, killable.notes, seconds=30.0)))
@@ -195,5 +195,5 @@ def test_a_timeout_holds_where_the_server_hangs(
 def test_pictures_that_were_lost_are_made_again_when_run(comfy: FakeComfyUI, client: Client) -> None:
     comfy.cut_after = 3
     again = Prompt.from_api(prompt(saver="SaveImageWebsocket"))
-    assert run_to_the_end(client, again, lambda job: job.result(10)).images
+    assert run_with_retries(client, again, lambda job: job.result(10)).images
     assert len(comfy.ran) == 2

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from kandiflux import Client, Job, Saver
-from kandiflux.cli.follow import Plain, follow
+from kandiflux.api.events import ExecutionStarted, JobFinished, NodeExecuted, Unknown
+from kandiflux.api.rest import ComfyApi
+from kandiflux.cli.job_display import Plain, follow
 from kandiflux.errors import (
     AccessDenied,
     AnswerLost,
@@ -30,9 +32,7 @@ from kandiflux.errors import (
     ServerUnreachable,
     UsageError,
 )
-from kandiflux.events import ExecutionStarted, JobFinished, NodeExecuted, Unknown
-from kandiflux.prompt import Prompt
-from kandiflux.server import Server
+from kandiflux.workflow.prompt import Prompt
 
 from tests.faults.hostile import ANSWERS
 from tests.faults.proxy import Fault, Proxy
@@ -113,7 +113,7 @@ def test_histories_that_stay_nonsense_end_their_jobs_alone(proxy: Proxy) -> None
 def test_a_picture_that_stays_nonsense_is_an_error_of_that_file(
     proxy: Proxy, hostile: Client, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kandiflux.outputs._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("kandiflux.jobs.outputs._PAUSES", (0.01, 0.01))
     result = hostile.submit(prompt()).result(WAIT)
     proxy.plan[result.prompt_id] = [Fault(f"hostile {kind}", "/view", times=100)]
     # What breaks off says nothing of the file; the server may have gone.
@@ -157,7 +157,7 @@ def test_what_is_asked_before_a_job_ends_in_typed_errors(proxy: Proxy) -> None:
 @pytest.mark.parametrize("kind", QUICK)
 def test_node_classes_that_are_nonsense_end_in_a_typed_error(proxy: Proxy, kind: str) -> None:
     proxy.next_up = {"/object_info": [f"hostile {kind}"] * 12}  # for three attempts, or eleven redirects
-    with Server(proxy.url, timeout=(1.0, 0.4)) as server:
+    with ComfyApi(proxy.url, timeout=(1.0, 0.4)) as server:
         if kind in ("types", "entry", "numbers", "length"):
             with contextlib.suppress(ProtocolError, AnswerLost):  # an object of any kind is not looked into here
                 assert isinstance(server.object_info(), dict)
@@ -178,7 +178,7 @@ def test_jobs_end_with_the_thread_that_follows_them(
         def die(*_: object, **__: object) -> None:
             raise SystemExit
 
-        patch.setattr(Server, "queue", die)
+        patch.setattr(ComfyApi, "queue", die)
         with pytest.raises(JobLost, match="no longer followed"):
             job.result(WAIT)
     comfy.call(comfy.release())
@@ -243,8 +243,8 @@ def test_a_redirect_to_another_origin_takes_no_header_along(comfy: FakeComfyUI) 
 
         headers = {"Authorization": "Bearer s3cr3t", "X-Key": "s3cr3t"}
         with answering(redirect) as url, Client(url, headers=headers, timeout=(1.0, 0.4)) as client:
-            assert client.server.system_stats() == {}
-            assert list(client.server.view("a.png", "", "output")) == [b"{}"]
+            assert client.api.system_stats() == {}
+            assert list(client.api.view("a.png", "", "output")) == [b"{}"]
             assert not client.listen(5)
     assert [head.split()[1] for head in seen] == ["/system_stats", "/view?filename=a.png&subfolder=&type=output"]
     assert "s3cr3t" not in str(seen)
@@ -253,7 +253,7 @@ def test_a_redirect_to_another_origin_takes_no_header_along(comfy: FakeComfyUI) 
 @pytest.mark.parametrize("value", ["a\nb", "a\r\nX: y", "a\0b", "\u20ac"])
 def test_a_header_that_cannot_be_sent_is_a_wrong_request(value: str) -> None:
     with pytest.raises(UsageError, match="'X-Key' cannot be sent") as caught:
-        Server("http://127.0.0.1:9", headers={"X-Key": value})
+        ComfyApi("http://127.0.0.1:9", headers={"X-Key": value})
     assert value not in str(caught.value)
 
 
@@ -316,7 +316,7 @@ def test_no_frame_ends_the_reader(comfy: FakeComfyUI, client: Client) -> None:
 
 def test_fragments_of_one_message_are_bounded_together(monkeypatch: pytest.MonkeyPatch, comfy: FakeComfyUI) -> None:
     """A server that never ends a message is disconnected before it fills the memory."""
-    monkeypatch.setattr("kandiflux.stream._MAX_MESSAGE", 1 << 16)
+    monkeypatch.setattr("kandiflux.api.websocket._MAX_MESSAGE", 1 << 16)
     connections = []
 
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -352,7 +352,7 @@ def test_a_message_may_come_in_fragments(comfy: FakeComfyUI) -> None:
         await reader.read()
 
     with answering(fragments) as url:
-        from kandiflux.stream import EventStream
+        from kandiflux.api.websocket import EventStream
 
         stream = EventStream(url, on_event=seen.append, on_connect=lambda: None)
         stream.start()
@@ -365,7 +365,7 @@ def test_a_message_may_come_in_fragments(comfy: FakeComfyUI) -> None:
 def test_a_handshake_that_is_nonsense_is_followed_by_polling(
     proxy: Proxy, hostile: Client, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kandiflux.stream._CONNECT_SECONDS", 0.5)  # for "drip"
+    monkeypatch.setattr("kandiflux.api.websocket._CONNECT_SECONDS", 0.5)  # for "drip"
     proxy.background = {"/ws": (1.0, (f"hostile {kind}",))}
     assert hostile.submit(prompt()).result(WAIT).images
 
@@ -416,7 +416,7 @@ def test_the_state_of_a_job_that_has_ended_stays(client: Client) -> None:
 def test_a_download_that_trickles_is_given_up(
     proxy: Proxy, hostile: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kandiflux.outputs._PAUSES", ())
+    monkeypatch.setattr("kandiflux.jobs.outputs._PAUSES", ())
     result = hostile.submit(prompt()).result(WAIT)
     proxy.plan[result.prompt_id] = [Fault("hostile drip", "/view", times=100)]
     with pytest.raises(AnswerLost, match="too slow"):
@@ -427,7 +427,7 @@ def test_a_download_that_trickles_is_given_up(
 
 
 def test_no_request_goes_on_after_the_deadline(proxy: Proxy) -> None:
-    server = Server(proxy.url, timeout=(5.0, 30.0))
+    server = ComfyApi(proxy.url, timeout=(5.0, 30.0))
     proxy.background = dict.fromkeys(("/queue", "/object_info", "/upload", "/view"), (1.0, ("hostile drip",)))
     server.deadline = time.monotonic() + 1.0
     for ask in (server.queue, server.object_info, lambda: list(server.view("a.png", "", "output"))):
@@ -458,18 +458,18 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_being_saved(
     nodes: dict[str, object] = {"1": {"class_type": "EmptyImage", "inputs": size}}
     for name in ("a", "b", "c"):
         nodes[name] = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": f"kept/{name}"}}
-    view = Server.view
+    view = ComfyApi.view
 
-    def refuse(server: Server, filename: str, *rest: str, **options: Any) -> Iterator[bytes]:
+    def refuse(server: ComfyApi, filename: str, *rest: str, **options: Any) -> Iterator[bytes]:
         if filename.startswith("b"):
             raise OutputError("refused")
         return view(server, filename, *rest, **options)
 
-    monkeypatch.setattr(Server, "view", refuse)
+    monkeypatch.setattr(ComfyApi, "view", refuse)
     with Client(lite_host.url) as client:
         job = client.submit(nodes)
         with pytest.raises(OutputError, match="refused"):
-            follow(job, client.server, Saver(tmp_path), Plain(quiet=True), WAIT)
+            follow(job, client.api, Saver(tmp_path), Plain(quiet=True), WAIT)
     assert [path.name[0] for path in sorted(tmp_path.iterdir())] == ["a", "c"]
 
 
@@ -477,17 +477,17 @@ def test_a_file_that_cannot_be_fetched_keeps_no_other_from_being_saved(
 def test_a_name_that_is_no_file_is_an_error_of_that_file(lite_host: RunningHost, name: str) -> None:
     with Client(lite_host.url, timeout=(5.0, 5.0)) as client:
         with pytest.raises(OutputError):
-            list(client.server.view(name, "", "output"))
-        assert client.server.queue().running == ()
+            list(client.api.view(name, "", "output"))
+        assert client.api.queue().running == ()
 
 
 def test_an_upload_arrives_whole_whatever_its_name(lite_host: RunningHost, tmp_path: Path) -> None:
     content = PNG + bytes(range(256)) * 1000  # several pieces
     with Client(lite_host.url) as client:
         for name in ("plain.png", 'a "quoted" name.png', "имя.png", "half \ud800.png"):
-            stored = client.server.upload_image(name, io.BytesIO(b"before" + content), subfolder="uploads")
-            assert b"".join(client.server.view(stored.partition("/")[2], "uploads", "input")) == b"before" + content
+            stored = client.api.upload_image(name, io.BytesIO(b"before" + content), subfolder="uploads")
+            assert b"".join(client.api.view(stored.partition("/")[2], "uploads", "input")) == b"before" + content
         file = io.BytesIO(b"before" + content)
         file.seek(6)
-        stored = client.server.upload_image("rest.png", file)
-        assert b"".join(client.server.view(stored, "", "input")) == content
+        stored = client.api.upload_image("rest.png", file)
+        assert b"".join(client.api.view(stored, "", "input")) == content

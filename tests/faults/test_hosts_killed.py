@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from kandiflux import Prompt, run_to_the_end
+from kandiflux import Prompt, run_with_retries
 from kandiflux.errors import AnswerLost, JobLost
 
 from tests.faults.campaign import BOUND, SEED, client_of, colour_of, picture, require_bounded, run_all, runs, some_jobs
@@ -116,7 +116,7 @@ def test_the_job_that_runs_then(killable: Killable) -> None:
             job.result(BOUND)
         killing = aside.submit(kill_it, second)
         prompt = Prompt.from_api(picture(second, wanted, killable.notes, seconds=1.0))
-        result = run_to_the_end(client, prompt, lambda job: job.result(BOUND), on_lost="resubmit")
+        result = run_with_retries(client, prompt, lambda job: job.result(BOUND), on_lost="resubmit")
         killing.result()
         assert colour_of(result.images[0].read()) == second
     assert runs(killable.notes) == {first: 1, second: 2}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kandiflux.cli import app
-from kandiflux.safe_text import UNSAFE
+from kandiflux.util.safe_text import UNSAFE
 from typer.testing import CliRunner
 
 from tests.support.commands import Ended, kandiflux, on_a_terminal

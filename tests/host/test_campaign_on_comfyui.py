@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from kandiflux import Prompt, Workflow, run_to_the_end
+from kandiflux import Prompt, Workflow, run_with_retries
 from kandiflux.batch import Batch, BatchEvent, JobList, read_jobs
 from kandiflux.errors import JobLost
 
@@ -120,7 +120,7 @@ def test_a_comfyui_that_is_killed_mid_job(tmp_path: Path, notes: Path) -> None:
         batch = aside.submit(run_batch, proxy.url, tmp_path)
         until(lambda: runs(tmp_path / "batch notes").total() >= 3)
         prompt = Prompt.from_api(picture(second, again, notes, seconds=3.0))
-        wanted = aside.submit(run_to_the_end, client, prompt, lambda job: job.result(2 * BOUND), on_lost="resubmit")
+        wanted = aside.submit(run_with_retries, client, prompt, lambda job: job.result(2 * BOUND), on_lost="resubmit")
         until(lambda: runs(notes)[second] == 1)
         waiting = client.submit(picture(third, lost, notes), job_id=lost)
         comfyui.kill()

@@ -38,10 +38,10 @@ def client(stocked_host: RunningHost) -> Iterator[Client]:
 def test_accepted(client: Client, name: str, preset: str | None) -> None:
     workflow = Workflow.load(WORKFLOWS[name])
     prompt = workflow.prompt(client.object_info(), preset=preset)
-    answer = client.server.post_prompt({"prompt": prompt.nodes, "prompt_id": str(uuid.uuid4())})
+    answer = client.api.post_prompt({"prompt": prompt.nodes, "prompt_id": str(uuid.uuid4())})
     assert answer.status == 200, answer.body
     assert isinstance(answer.body, dict)
-    client.server.delete_pending(answer.body["prompt_id"])
+    client.api.delete_pending(answer.body["prompt_id"])
     assert answer.body["node_errors"] == {}
     for parameter, value in workflow.presets.get(preset or "", {}).items():
         assert prompt.values[parameter] == value

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from kandiflux import Client, Workflow
-from kandiflux.workflow import shipped_workflows
+from kandiflux.workflow.workflow import shipped_workflows
 
 from tests.support.hosts import RunningHost
 from tests.support.one_wrong_thing import (
@@ -51,7 +51,7 @@ def test_one_wrong_thing_is_said_once(client: Client, known: dict[str, Any], nam
 
 def require_refused(client: Client, broken: Broken, full: dict[str, Any]) -> None:
     nodes = Workflow.from_data(broken.editor).nodes(full)
-    answer = client.server.post_prompt({"prompt": nodes, "prompt_id": str(uuid.uuid4())})
+    answer = client.api.post_prompt({"prompt": nodes, "prompt_id": str(uuid.uuid4())})
     assert answer.status == 400, broken
     if broken.how != "no class":
         assert isinstance(answer.body, dict)

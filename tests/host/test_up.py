@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import requests
 from kandiflux import Client, Saver, Workflow, open_client
-from kandiflux.attempts import run_to_the_end
-from kandiflux.cli.follow import Plain, follow
+from kandiflux.cli.job_display import Plain, follow
 from kandiflux.errors import ServerUnreachable, UsageError
-from kandiflux.job import Job
-from kandiflux.launch import comfyui, lives, running, start, stop
-from kandiflux.local import is_comfyui, named_server
-from kandiflux.result import Result
+from kandiflux.jobs.job import Job
+from kandiflux.jobs.result import Result
+from kandiflux.jobs.retry import run_with_retries
+from kandiflux.processes.comfyui import comfyui, lives, running, start, stop
+from kandiflux.processes.discovery import is_comfyui, named_server
 
 from tests.support.hosts import comfyui_folder, why_no_comfyui
 from tests.support.places import ROOT
@@ -120,12 +120,12 @@ def made_again_where_the_file_is_gone(client: Client, output: Path, out: Path) -
 
     def fetch(job: Job) -> Result:
         results.append(job.result(WAIT))
-        return follow(job, client.server, Saver(out), Plain(quiet=True), WAIT)
+        return follow(job, client.api, Saver(out), Plain(quiet=True), WAIT)
 
-    run_to_the_end(client, prompt, fetch)
+    run_with_retries(client, prompt, fetch)
     for file in output.glob("gone*.png"):
         file.unlink()
-    run_to_the_end(client, prompt, fetch)
+    run_with_retries(client, prompt, fetch)
     assert [set(result.cached_nodes) for result in results] == [set(), {"1", "2"}, {"1"}]
     assert len(list(output.glob("gone*.png"))) == 1
     assert len(list(out.iterdir())) == 2
@@ -145,7 +145,7 @@ def carried_by_every_kind_of_file(client: Client, out: Path) -> None:
         "5": {"class_type": "SaveLatent", "inputs": {"samples": ["4", 0], "filename_prefix": "kind"}},
     }
     prompt = Workflow.from_data(api).prompt(client.object_info())
-    run_to_the_end(client, prompt, lambda job: follow(job, client.server, Saver(out), Plain(quiet=True), WAIT))
+    run_with_retries(client, prompt, lambda job: follow(job, client.api, Saver(out), Plain(quiet=True), WAIT))
     kinds = sorted(path.suffix for path in out.iterdir())
     assert kinds == [".latent", ".png", ".webp"]
     for path in out.iterdir():

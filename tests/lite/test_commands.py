@@ -113,7 +113,7 @@ def test_all_are_cancelled(busy: list[Any], which: str) -> None:
 
 
 def test_mine_are_not_those_of_another_user(busy: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kandiflux.queued.this_owner", lambda: "somebody else")
+    monkeypatch.setattr("kandiflux.jobs.queue.this_owner", lambda: "somebody else")
     assert kandiflux("cancel", "--mine").stdout == ""
     assert busy[0].state == "running"
 
@@ -206,12 +206,12 @@ def test_a_picture_that_stays_missing_is_an_error_after_one_more_run(
 
     words = ("run", str(PLAIN), "--quiet", "--set", "name=stays", "--set", "width=34")
     assert kandiflux(*words).exit_code == 0
-    before = len(client.server.recent_history(10_000))
-    monkeypatch.setattr("kandiflux.server.Server.view", missing)
+    before = len(client.api.recent_history(10_000))
+    monkeypatch.setattr("kandiflux.api.rest.ComfyApi.view", missing)
     ended = kandiflux(*words)
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert "no longer there" in ended.stderr
-    assert len(client.server.recent_history(10_000)) == before + 2
+    assert len(client.api.recent_history(10_000)) == before + 2
 
 
 # The server itself

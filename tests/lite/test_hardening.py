@@ -18,10 +18,11 @@ import pytest
 import requests
 from kandiflux.lite.execute import Executor
 from kandiflux.lite.folders import Folders
-from kandiflux.lite.host import Host, WorkerEnded
-from kandiflux.lite.jobs import Interrupt, Job
+from kandiflux.lite.host import Host
+from kandiflux.lite.job_queue import Interrupt, LiteJob
 from kandiflux.lite.nodes_preview import PreviewAny
 from kandiflux.lite.origin import HostNames
+from kandiflux.lite.server import WorkerEnded, serve
 from PIL import Image
 
 from tests.conversations.common import SLOW, node, png, show
@@ -119,11 +120,11 @@ def _deep(levels: int) -> list[Any]:
 def test_a_job_that_cannot_be_started_ends_with_an_error(extra: Any) -> None:
     executor = Executor({"PreviewAny": PreviewAny}, Outbox(), Interrupt())
     good = {"1": {"class_type": "PreviewAny", "inputs": {"source": "x"}}}
-    outcome = executor.run(Job(0, "a", good, {"a": extra}, ["1"]))
+    outcome = executor.run(LiteJob(0, "a", good, {"a": extra}, ["1"]))
     if not isinstance(extra, Unreadable):
         assert not outcome.success
         assert [kind for kind, _ in outcome.messages] == ["execution_start", "execution_error"]
-    assert executor.run(Job(0, "b", good, {}, ["1"])).outputs == {"1": {"text": ["x"]}}
+    assert executor.run(LiteJob(0, "b", good, {}, ["1"])).outputs == {"1": {"text": ["x"]}}
 
 
 def test_a_host_whose_worker_ended_stops_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +132,11 @@ def test_a_host_whose_worker_ended_stops_and_says_so(tmp_path: Path, monkeypatch
     host = Host(folders, 1 << 20, tmp_path / "user")
     monkeypatch.setattr(host.jobs, "take", lambda: 1 / 0)
 
-    async def serve() -> None:
-        await host.serve("127.0.0.1", 0, lambda _: None, asyncio.Event(), HostNames.of("127.0.0.1"))
+    async def serve_it() -> None:
+        await serve(host, "127.0.0.1", 0, lambda _: None, asyncio.Event(), HostNames.of("127.0.0.1"))
 
     with pytest.raises(WorkerEnded):
-        asyncio.run(asyncio.wait_for(serve(), 30))
+        asyncio.run(asyncio.wait_for(serve_it(), 30))
 
 
 # Bodies.

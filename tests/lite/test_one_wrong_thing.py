@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from kandiflux import Client, Workflow
-from kandiflux.workflow import shipped_workflows
+from kandiflux.workflow.workflow import shipped_workflows
 
 from tests.support.hosts import RunningHost
 from tests.support.one_wrong_thing import (

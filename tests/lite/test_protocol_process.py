@@ -74,7 +74,7 @@ def client(host: RunningHost) -> Iterator[Recorder]:
 
 
 def start(*options: str, **keywords: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kandiflux.lite", "--port", "0", "--cpu", *options]
+    command = [sys.executable, "-m", "kandiflux", "host", "--port", "0", "--cpu", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "runner"), "OMP_NUM_THREADS": "1"}
     environment.update(keywords.pop("env", {}))
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **keywords)
@@ -138,7 +138,7 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
 
 def test_importing_it_does_not_import_torch() -> None:
     code = (
-        "import sys, kandiflux.lite, kandiflux.lite.seam, kandiflux.lite.command, kandiflux.lite.launch\n"
+        "import sys, kandiflux.lite, kandiflux.lite.seam, kandiflux.cli.host_command, kandiflux.lite.process\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "runner")}

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 from kandiflux import Client, Saver, Workflow
+from kandiflux.api.events import NodeProgress, Preview, ProgressState
 from kandiflux.errors import InvalidPrompt, JobInterrupted, NodeFailed, ServerUnreachable
-from kandiflux.events import NodeProgress, Preview, ProgressState
-from kandiflux.local import is_comfyui
+from kandiflux.processes.discovery import is_comfyui
 from PIL import Image
 
 from tests.support.commands import default_signals
@@ -279,9 +279,9 @@ def test_ctrl_c_cancels_the_job_and_exits_130(lite_host: RunningHost, tmp_path: 
     assert "Cancelling" in said
     with Client(lite_host.url) as client:
         deadline = time.monotonic() + WAIT
-        while client.server.queue().running and time.monotonic() < deadline:
+        while client.api.queue().running and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert client.server.queue().running == ()
+        assert client.api.queue().running == ()
 
 
 def test_without_a_server_a_lite_host_is_started_and_stopped(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kandiflux.checking.findings import Finding
-from kandiflux.checking.problems import find_problems
+from kandiflux.workflow.validation.findings import Finding
+from kandiflux.workflow.validation.problems import find_problems
 
 from tests.support.places import DATA
 

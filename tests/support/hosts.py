@@ -60,7 +60,7 @@ def running_lite(base: Path, *options: str, packs: tuple[Path, ...] = (PROTOCOL_
     """The lite host on a free port, with `packs` beside the repository's own."""
     for name in ("input", "output", "temp", "models"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "kandiflux.lite", "--port", "0", "--cpu"]
+    command = [sys.executable, "-m", "kandiflux", "host", "--port", "0", "--cpu"]
     for name in ("input", "output", "temp", "models"):
         command += [f"--{name}", str(base / name)]
     for pack in packs:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from kandiflux import Workflow
-from kandiflux.checking.check import check
-from kandiflux.checking.problems import find_problems
-from kandiflux.conversion.inputs import input_specs
-from kandiflux.conversion.writeback import write_back
 from kandiflux.errors import InvalidPrompt, ParameterError
+from kandiflux.workflow.editor_format.inputs import input_specs
+from kandiflux.workflow.editor_format.writeback import write_back
+from kandiflux.workflow.validation.check import check
+from kandiflux.workflow.validation.problems import find_problems
 
 __all__ = ["Broken", "breakages", "require_one_message", "require_one_message_on_setting", "with_every_file"]
 

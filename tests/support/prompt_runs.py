@@ -44,5 +44,5 @@ def texts(host: RunningHost, prompt: dict[str, Any]) -> dict[str, str]:
     with Client(host.url, poll_seconds=1.0) as client:
         job = client.submit(Workflow.from_data(prompt).prompt(client.object_info(), {}))
         job.result(WAIT)
-        outputs = (client.server.history(job.prompt_id) or {})["outputs"]
+        outputs = (client.api.history(job.prompt_id) or {})["outputs"]
     return {number.removeprefix("show "): shown["text"][0] for number, shown in outputs.items()}

@@ -15,29 +15,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kandiflux.batch.events import BatchEvent as BatchEvent
-    from kandiflux.batch.events import LaneStatus as LaneStatus
-    from kandiflux.batch.events import Summary as Summary
+    from kandiflux.batch.context import BatchOptions as BatchOptions
     from kandiflux.batch.grid import Axis as Axis
     from kandiflux.batch.grid import parse_grid as parse_grid
     from kandiflux.batch.grid import read_lines as read_lines
-    from kandiflux.batch.jobs import JobList as JobList
-    from kandiflux.batch.jobs import Row as Row
-    from kandiflux.batch.jobs import read_jobs as read_jobs
+    from kandiflux.batch.job_list import JobList as JobList
+    from kandiflux.batch.job_list import Row as Row
+    from kandiflux.batch.job_list import read_jobs as read_jobs
     from kandiflux.batch.run import Batch as Batch
-    from kandiflux.batch.shared import Terms as Terms
+    from kandiflux.batch.status import BatchEvent as BatchEvent
+    from kandiflux.batch.status import Summary as Summary
+    from kandiflux.batch.status import WorkerStatus as WorkerStatus
 
 _HOME = {
     "Axis": "grid",
     "Batch": "run",
-    "BatchEvent": "events",
-    "JobList": "jobs",
-    "LaneStatus": "events",
-    "Row": "jobs",
-    "Summary": "events",
-    "Terms": "shared",
+    "BatchEvent": "status",
+    "JobList": "job_list",
+    "WorkerStatus": "status",
+    "Row": "job_list",
+    "Summary": "status",
+    "BatchOptions": "context",
     "parse_grid": "grid",
-    "read_jobs": "jobs",
+    "read_jobs": "job_list",
     "read_lines": "grid",
 }
 
@@ -45,11 +45,11 @@ __all__ = [
     "Axis",
     "Batch",
     "BatchEvent",
+    "BatchOptions",
     "JobList",
-    "LaneStatus",
     "Row",
     "Summary",
-    "Terms",
+    "WorkerStatus",
     "parse_grid",
     "read_jobs",
     "read_lines",

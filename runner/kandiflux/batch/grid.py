@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from kandiflux.errors import UsageError
-from kandiflux.paths import expanded
+from kandiflux.util.paths import expanded
 
 __all__ = ["Axis", "parse_grid", "read_lines"]
 

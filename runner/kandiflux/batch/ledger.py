@@ -177,9 +177,11 @@ class Ledger:
         with self._transaction():
             # `sent` without an open attempt cannot be; should it be, the job would never end.
             self._db.execute(
-                "UPDATE jobs SET state = 'waiting', failures = 0, losses = 0, error = NULL WHERE position IS NOT NULL "
+                "UPDATE jobs SET state = 'waiting', error = NULL WHERE position IS NOT NULL "
                 "AND state IN ('failed', 'sent') AND id NOT IN (SELECT job FROM attempts WHERE state = 'open')"
             )
+            # A runner that is killed again and again may lose the same job each time: each run counts anew.
+            self._db.execute("UPDATE jobs SET failures = 0, losses = 0 WHERE state != 'done'")
             self._db.execute(
                 "UPDATE jobs SET state = 'sent' WHERE id IN (SELECT job FROM attempts WHERE state = 'open')"
             )

@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kandiflux.batch.check import Checked
-from kandiflux.batch.jobs import Listed
+from kandiflux.batch.file_names import NameTemplate, Unique
+from kandiflux.batch.job_list import Listed
 from kandiflux.batch.ledger import Ledger
-from kandiflux.batch.names import NameTemplate, Unique
+from kandiflux.batch.preflight import Checked
 from kandiflux.errors import UsageError
-from kandiflux.workflow import Workflow
+from kandiflux.workflow.workflow import Workflow
 
-__all__ = ["Plan", "PlannedJob", "Resumed", "plan_jobs", "require_same_workflow", "workflow_digest"]
+__all__ = ["BatchPlan", "PlannedJob", "Resumed", "plan_jobs", "require_same_workflow", "workflow_digest"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Resumed:
     files_gone: int = 0
 
 
-class Plan:
+class BatchPlan:
     """The jobs of one list, named. Iterating makes them one by one; names are free in `folder` and among them."""
 
     def __init__(
@@ -110,7 +110,7 @@ class Plan:
         return PlannedJob(index, key, (job.row, *job.place, job.repetition), values, name)
 
 
-def plan_jobs(plan: Plan, ledger: Ledger, workflow: Workflow, folder: Path) -> Resumed:
+def plan_jobs(plan: BatchPlan, ledger: Ledger, workflow: Workflow, folder: Path) -> Resumed:
     """Writes the list into the ledger. UsageError where the ledger is another workflow's."""
     require_same_workflow(ledger, workflow, folder)
     new = 0

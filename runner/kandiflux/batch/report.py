@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from kandiflux.batch.ledger import Counts, Entry, Ledger, Saved
-from kandiflux.batch.pictures import thumbnail
-from kandiflux.safe_text import escaped, shortened
+from kandiflux.batch.thumbnails import thumbnail
+from kandiflux.util.safe_text import escaped, shortened
 
 __all__ = ["REPORT", "write_report"]
 

@@ -18,16 +18,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kandiflux.batch.check import Checked, check_jobs
-from kandiflux.batch.events import BatchEvent, LaneStatus, Summary
-from kandiflux.batch.files import remove_partials
-from kandiflux.batch.jobs import JobList
-from kandiflux.batch.lane import Lane
+from kandiflux.batch.context import BatchContext, BatchOptions
+from kandiflux.batch.folder_lock import held_folder
+from kandiflux.batch.job_list import JobList
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger
-from kandiflux.batch.lock import held_folder
-from kandiflux.batch.plan import Plan, PlannedJob, plan_jobs, require_same_workflow
-from kandiflux.batch.shared import Shared, Terms
-from kandiflux.client import Client
+from kandiflux.batch.plan import BatchPlan, PlannedJob, plan_jobs, require_same_workflow
+from kandiflux.batch.preflight import Checked, check_jobs
+from kandiflux.batch.saving import remove_partials
+from kandiflux.batch.status import BatchEvent, Summary, WorkerStatus
+from kandiflux.batch.worker import ServerWorker
 from kandiflux.config import LITE, Connection, connection
 from kandiflux.errors import (
     AccessDenied,
@@ -38,9 +37,10 @@ from kandiflux.errors import (
     ServerUnreachable,
     UsageError,
 )
-from kandiflux.local import running_lite_host
-from kandiflux.out_folder import require_writable
-from kandiflux.workflow import Workflow
+from kandiflux.jobs.client import Client
+from kandiflux.processes.lite_host import running_lite_host
+from kandiflux.util.out_folder import require_writable
+from kandiflux.workflow.workflow import Workflow
 
 __all__ = ["Batch", "Connect", "client_of", "named_client"]
 
@@ -75,7 +75,7 @@ class Batch:
 
     workflow: a Workflow, a path, or the name of a shipped one. jobs: what to run. folder: where files, ledger and
     report go. servers: URLs; none, or "lite", for a lite host of the run's own. preset and seed as on the command
-    line (seed: fixed, random, increment, or a number). name: a template for file names. terms: see `Terms`. limit:
+    line (seed: fixed, random, increment, or a number). name: a template for file names. terms: `BatchOptions`. limit:
     only so many jobs of the list. restart: forget what the folder's ledger knows. pages: write sheets and a
     report at the end. connect: makes the clients.
     """
@@ -90,7 +90,7 @@ class Batch:
         preset: str | None = None,
         seed: str | int | None = None,
         name: str | None = None,
-        terms: Terms | None = None,
+        terms: BatchOptions | None = None,
         limit: int | None = None,
         restart: bool = False,
         pages: bool = True,
@@ -104,13 +104,13 @@ class Batch:
         self._preset = preset
         self._seed = seed
         self._name = name
-        self._terms = terms or Terms()
+        self._terms = terms or BatchOptions()
         self._limit = limit
         self._restart = restart
         self._pages = pages
         self._connect = connect
-        self._lanes: list[Lane] = []
-        self._shared: Shared | None = None
+        self._lanes: list[ServerWorker] = []
+        self._shared: BatchContext | None = None
         self._early: str | None = None
         self._submitting = False
         self._tell: Callable[[BatchEvent], None] = lambda event: None
@@ -119,7 +119,7 @@ class Batch:
     def preview(self) -> list[PlannedJob]:
         """The jobs as a run would have them. Contacts the servers to check them; sends nothing, changes nothing."""
         with self._clients() as clients:
-            plan = Plan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
+            plan = BatchPlan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
         path = self.folder / LEDGER
         if self._restart or not path.is_file():
             return list(plan.preview())
@@ -141,14 +141,16 @@ class Batch:
         with contextlib.ExitStack() as stack:
             clients = stack.enter_context(self._clients())
             checked = self._checked(clients)
-            plan = Plan(self.workflow, checked, self.folder, name=self._name, limit=self._limit)
+            plan = BatchPlan(self.workflow, checked, self.folder, name=self._name, limit=self._limit)
             stack.enter_context(held_folder(self.folder))
             ledger = stack.enter_context(contextlib.closing(self._open_ledger()))
             remove_partials(self.folder)
             resumed = plan_jobs(plan, ledger, self.workflow, self.folder)
             self._emit("planned", **vars(resumed))
             done_before = ledger.counts().done
-            shared = Shared(self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up, self._pages)
+            shared = BatchContext(
+                self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up, self._pages
+            )
             self._shared = shared
             self._lanes = self._make_lanes(clients, shared, ledger.open_attempts())
             if self._early is not None:
@@ -193,14 +195,14 @@ class Batch:
         """Ends what runs, too."""
         self._ask_to_end("cancel")
 
-    def status(self) -> list[LaneStatus]:
+    def status(self) -> list[WorkerStatus]:
         """Each server at this moment."""
         return [lane.status() for lane in self._lanes]
 
     def _write_pages(self, ledger: Ledger, checked: Checked) -> None:
         """Sheets and report; that they cannot be written takes nothing from the jobs that are done."""
+        from kandiflux.batch.contact_sheet import write_contact_sheets, write_xy_grids
         from kandiflux.batch.report import write_report
-        from kandiflux.batch.sheet import write_contact_sheets, write_xy_grids
 
         title = self.workflow.title or self.workflow.name
         try:
@@ -274,7 +276,9 @@ class Batch:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
         return Ledger(path)
 
-    def _make_lanes(self, clients: Mapping[str, Client], shared: Shared, attempts: Sequence[Attempt]) -> list[Lane]:
+    def _make_lanes(
+        self, clients: Mapping[str, Client], shared: BatchContext, attempts: Sequence[Attempt]
+    ) -> list[ServerWorker]:
         """A lane for each server, and for each that may still have jobs of an earlier run."""
         by_server: dict[str, list[Attempt]] = {name: [] for name in clients}
         for attempt in attempts:
@@ -283,16 +287,16 @@ class Batch:
         for attempt in by_server.get(LITE, ()):
             shared.ledger.withdrawn(attempt)
         by_server[LITE] = []
-        lanes: list[Lane] = []
+        lanes: list[ServerWorker] = []
         for name, left in by_server.items():
             client = clients.get(name)
             patience = _OWN_PATIENCE if name == LITE else self._terms.patience
             if client is not None:
-                lanes.append(Lane(name, client, shared, patience=patience, unsettled=left))
+                lanes.append(ServerWorker(name, client, shared, patience=patience, unsettled=left))
             elif left:
                 _log.warning("%d jobs of an earlier run may be on %s: they are looked for there first", len(left), name)
                 client = self._connect(name, self._silence)
-                lanes.append(Lane(name, client, shared, patience=patience, supplies=False, unsettled=left))
+                lanes.append(ServerWorker(name, client, shared, patience=patience, supplies=False, unsettled=left))
         return lanes
 
     def _close_lanes(self) -> None:
@@ -303,7 +307,7 @@ class Batch:
         for thread in closing:
             thread.join()
 
-    def _wait(self, shared: Shared, ledger: Ledger) -> None:
+    def _wait(self, shared: BatchContext, ledger: Ledger) -> None:
         deadline: float | None = None
         stopping_since: float | None = None
         while True:
@@ -321,7 +325,7 @@ class Batch:
                 raise shared.fatal
             return
 
-    def _is_over(self, shared: Shared, ledger: Ledger, stopping_since: float | None) -> bool:
+    def _is_over(self, shared: BatchContext, ledger: Ledger, stopping_since: float | None) -> bool:
         if shared.fatal is not None and not isinstance(shared.fatal, KandifluxError):
             return True
         busy = any(lane.busy for lane in self._lanes)

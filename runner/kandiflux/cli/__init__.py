@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from kandiflux import __version__
-from kandiflux.cli.batch import batch
-from kandiflux.cli.check import check
+from kandiflux.cli.batch_command import batch
+from kandiflux.cli.check_command import check
 from kandiflux.cli.common import (
     JsonOption,
     ObjectInfoOption,
@@ -23,17 +23,17 @@ from kandiflux.cli.common import (
     WorkflowArgument,
     reporting,
 )
-from kandiflux.cli.convert import convert
-from kandiflux.cli.doctor import doctor, servers
-from kandiflux.cli.models import pull
-from kandiflux.cli.prompt import prompt_app
-from kandiflux.cli.queue import cancel, free, interrupt, queue
-from kandiflux.cli.reach import Reach, reaching
-from kandiflux.cli.run import rerun, run
+from kandiflux.cli.convert_command import convert
+from kandiflux.cli.doctor_command import doctor, servers
+from kandiflux.cli.host_command import host
+from kandiflux.cli.models_command import pull
+from kandiflux.cli.prompt_command import prompt_app
+from kandiflux.cli.queue_command import cancel, free, interrupt, queue
+from kandiflux.cli.run_command import rerun, run
+from kandiflux.cli.server_options import Reach, reaching
 from kandiflux.cli.terminal import prepare, print_json, print_message, print_path, print_result, print_table
-from kandiflux.cli.up import down, up
-from kandiflux.lite.command import host
-from kandiflux.safe_text import one_line
+from kandiflux.cli.up_command import down, up
+from kandiflux.util.safe_text import one_line
 
 __all__ = ["app", "main"]
 
@@ -93,7 +93,7 @@ def params(
       kandiflux params kandinsky22_pocket_text_to_image
       kandiflux params flux.json --server http://gpu:8188 --json
     """
-    from kandiflux.workflow import Workflow
+    from kandiflux.workflow.workflow import Workflow
 
     with reporting(as_json):
         loaded = Workflow.load(workflow)
@@ -117,7 +117,7 @@ def workflows(as_json: JsonOption = False) -> None:
     Example:
       kandiflux workflows
     """
-    from kandiflux.workflow import Workflow, shipped_workflows
+    from kandiflux.workflow.workflow import Workflow, shipped_workflows
 
     with reporting(as_json):
         shipped = [Workflow.load(path) for path in shipped_workflows().values()]
@@ -155,8 +155,8 @@ def convert_models(
       kandiflux models convert kandinsky3_flash.pt --projection projection_flash.pt --force
       kandiflux models convert movq.pt --out models/kandinsky
     """
-    from kandiflux.weights.kandinsky3 import convert as write
-    from kandiflux.weights.kandinsky3 import plan
+    from kandiflux.models.kandinsky3_checkpoint import convert as write
+    from kandiflux.models.kandinsky3_checkpoint import plan
 
     with reporting(as_json):
         if not quiet and not as_json:

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from kandiflux.cli.complete import complete_workflow
+from kandiflux.cli.completion import complete_workflow
 from kandiflux.cli.signals import exit_code, interrupting
 from kandiflux.cli.terminal import print_json, print_message
 from kandiflux.errors import KandifluxError, UsageError
-from kandiflux.json_values import is_object, parse_json
-from kandiflux.safe_text import one_line, shortened
+from kandiflux.util.json_values import is_object, parse_json
+from kandiflux.util.safe_text import one_line, shortened
 
 __all__ = [
     "CaOption",

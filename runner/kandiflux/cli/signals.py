@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 
-__all__ = ["Interrupted", "TimeUp", "exit_code", "handling", "interrupting", "leave", "time_limit"]
+__all__ = ["SignalReceived", "TimeUp", "exit_code", "handling", "interrupting", "leave", "time_limit"]
 
 _SHOW_CURSOR = b"\x1b[?25h"
 """Progress bars hide it."""
 
 
-class Interrupted(KeyboardInterrupt):
+class SignalReceived(KeyboardInterrupt):
     """A signal asked the command to end."""
 
     def __init__(self, number: int) -> None:
@@ -30,7 +30,7 @@ class TimeUp(KeyboardInterrupt):
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """As shells have it: 128 and the signal's number, 130 for Ctrl-C."""
-    return 128 + (interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT)
+    return 128 + (interrupt.number if isinstance(interrupt, SignalReceived) else signal.SIGINT)
 
 
 def leave(number: int) -> None:
@@ -79,7 +79,7 @@ def interrupting() -> Generator[None, None, None]:
         begun = True
         # What is done about the signal must not be interrupted by --timeout.
         _set_alarm(0)
-        raise Interrupted(number)
+        raise SignalReceived(number)
 
     with handling(handle):
         yield

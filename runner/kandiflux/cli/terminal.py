@@ -18,10 +18,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from kandiflux.json_values import is_array, is_object
-from kandiflux.safe_text import UNSAFE, escaped, one_line, shortened
+from kandiflux.util.json_values import is_array, is_object
+from kandiflux.util.safe_text import UNSAFE, escaped, one_line, shortened
 
-__all__ = ["prepare", "print_json", "print_message", "print_parts", "print_path", "print_result", "print_table"]
+__all__ = [
+    "log_to_stderr",
+    "prepare",
+    "print_json",
+    "print_message",
+    "print_parts",
+    "print_path",
+    "print_result",
+    "print_table",
+]
 
 _MESSAGE_LIMIT, _MESSAGE_LINES = 20_000, 400
 _CELL_LIMIT = 1_000
@@ -34,9 +43,14 @@ def prepare() -> None:
     for stream, errors in ((sys.stdout, _FILE_NAMES), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
+    log_to_stderr(logging.WARNING, "%(levelname)s: %(message)s")
+
+
+def log_to_stderr(level: int, layout: str) -> None:
+    """Writes the log to standard error, escaped; instead of where it was written until now."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_SafeFormatter("%(levelname)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    handler.setFormatter(_SafeFormatter(layout))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def print_result(text: str) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-from kandiflux.json_values import is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
-from kandiflux.lite.graph import Prompt, is_link
 from kandiflux.lite.guard import Failure, attempt
+from kandiflux.lite.prompt_graph import Prompt, is_link
 from kandiflux.lite.registry import NodeClass
 from kandiflux.lite.seam import Interrupted
+from kandiflux.util.json_values import is_object
 
 __all__ = ["Cache", "Key", "Shown"]
 

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kandiflux.json_values import is_dict
-from kandiflux.lite.graph import PromptView, is_link
+from kandiflux.lite.prompt_graph import PromptView, is_link
 from kandiflux.lite.registry import NodeClass, input_info
+from kandiflux.util.json_values import is_dict
 
 __all__ = ["Lists", "call_over_lists", "gather_inputs", "merge_results"]
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kandiflux.json_values import is_list
 from kandiflux.lite.cache import Cache
 from kandiflux.lite.calls import Lists, call_over_lists, gather_inputs, merge_results
-from kandiflux.lite.graph import PromptView, Schedule
 from kandiflux.lite.guard import Failure, attempt
-from kandiflux.lite.jobs import Interrupt, Job, Outcome
+from kandiflux.lite.job_queue import Interrupt, LiteJob, Outcome
 from kandiflux.lite.jsontext import plain, text_of
 from kandiflux.lite.progress import Outbox, Preview, Progress
+from kandiflux.lite.prompt_graph import PromptView, Schedule
 from kandiflux.lite.registry import NodeClass
 from kandiflux.lite.seam import Interrupted
+from kandiflux.util.json_values import is_list
 
 __all__ = ["Executor"]
 
@@ -45,7 +45,7 @@ class Executor:
         self._cache = Cache()
         self._current: _Run | None = None
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: LiteJob) -> Outcome:
         """Run `job` to its end and return what it came to, whatever its nodes and its data raise."""
         run = _Run(job, self._classes, self._cache, self._outbox, self._interrupt)
         self._current = run
@@ -79,7 +79,7 @@ class _Run:
     """One run of one job."""
 
     def __init__(
-        self, job: Job, classes: Mapping[str, NodeClass], cache: Cache, outbox: Outbox, interrupt: Interrupt
+        self, job: LiteJob, classes: Mapping[str, NodeClass], cache: Cache, outbox: Outbox, interrupt: Interrupt
     ) -> None:
         self._job = job
         self._classes = classes

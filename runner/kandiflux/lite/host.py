@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from kandiflux.lite import nodes_image, nodes_preview, nodes_primitive, nodes_transform, seam
-from kandiflux.lite.editor import Editor
 from kandiflux.lite.execute import Executor
 from kandiflux.lite.folders import Folders
 from kandiflux.lite.guard import Failure, attempt
-from kandiflux.lite.jobs import Interrupt, Job, JobQueue, Outcome
-from kandiflux.lite.logs import OneLineErrors, loop_error_handler
-from kandiflux.lite.origin import HostNames
+from kandiflux.lite.job_queue import Interrupt, JobQueue, LiteJob, Outcome
 from kandiflux.lite.progress import Preview
 from kandiflux.lite.registry import Registry
-from kandiflux.lite.server import application
 from kandiflux.lite.sockets import Sockets
 from kandiflux.lite.userdata import UserData
 
-__all__ = ["Host", "WorkerEnded"]
+__all__ = ["Host"]
 
 log = logging.getLogger(__name__)
-
-_STOP_PATIENCE = 5.0
-"""Seconds a running node gets to notice the interrupt when the host stops."""
-
-
-class WorkerEnded(RuntimeError):
-    """The thread that runs the prompts has ended, so the host stopped: it would accept prompts and never run them."""
 
 
 class Host(seam.Seam):
@@ -68,7 +53,6 @@ class Host(seam.Seam):
         self.registry = Registry(classes, titles)
         self.executor = Executor(self.registry.classes, self.sockets, self.interrupt, self._unload)
         self.packs: list[Path] = []
-        self.editor: Editor | None = None
         self.max_upload = max_upload
         self._unloaders: list[Callable[[], None]] = []
         self._unload_asked = False
@@ -111,43 +95,15 @@ class Host(seam.Seam):
         self._forget_asked |= forget
         self.jobs.wake()
 
-    async def serve(
-        self, address: str, port: int, ready: Callable[[str], None], stop: asyncio.Event, names: HostNames
-    ) -> None:
-        """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one. WorkerEnded if prompts cannot be run."""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(loop_error_handler())
-        logging.getLogger("aiohttp.server").addFilter(OneLineErrors())
-        self.sockets.attach(loop)
-        runner = web.AppRunner(application(self, names, self.editor), access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        site = web.TCPSite(runner, address, port)
-        await site.start()
-        ended = threading.Event()
-
-        def work() -> None:
-            done = attempt(self._work)
-            if isinstance(done, Failure):
-                log.critical("%sThe worker ended: %s", done.text, done.message)
-                ended.set()
-                loop.call_soon_threadsafe(stop.set)
-
-        worker = threading.Thread(target=work, name="kandiflux-worker", daemon=True)
-        worker.start()
-        bound = runner.addresses[0][1]
-        ready(f"http://{_reachable(address)}:{bound}")
-        await stop.wait()
+    def stop(self) -> None:
+        """Interrupts the running prompt, drops the waiting ones, and ends `work`."""
         self._stopping = True
         self.interrupt.request()
         self.jobs.clear()
         self.jobs.wake()
-        await asyncio.to_thread(worker.join, _STOP_PATIENCE)
-        await self.sockets.close()
-        await runner.cleanup()
-        if ended.is_set():
-            raise WorkerEnded("The thread that runs the prompts has ended; the log says why.")
 
-    def _work(self) -> None:
+    def work(self) -> None:
+        """Runs prompts, one after the other, until `stop`."""
         # Here and not at import: the server is up while torch loads.
         import torch
 
@@ -161,7 +117,7 @@ class Host(seam.Seam):
                         self.jobs.finish(Outcome(success=False))  # unless it is in the history already
                 attempt(self._give_back)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: LiteJob) -> None:
         began = time.monotonic()
         outcome = self.executor.run(job)
         self.jobs.finish(outcome)
@@ -191,9 +147,3 @@ class Host(seam.Seam):
 
     def _jobs_changed(self) -> None:
         self.sockets.send("status", {"status": self.queue_info()})
-
-
-def _reachable(address: str) -> str:
-    """The address as it stands in a URL; for "all addresses", this machine's own."""
-    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address, address)
-    return f"[{address}]" if ":" in address else address

@@ -20,8 +20,8 @@ from typing import IO, Any
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from kandiflux.json_values import is_dict, parse_json
 from kandiflux.lite.jsontext import json_text
+from kandiflux.util.json_values import is_dict, parse_json
 
 __all__ = [
     "Form",

@@ -7,8 +7,8 @@ import math
 from functools import partial
 from typing import Any
 
-from kandiflux.json_values import MAX_DEPTH, is_array, is_dict, is_list, is_object
 from kandiflux.lite.guard import Returned, attempt
+from kandiflux.util.json_values import MAX_DEPTH, is_array, is_dict, is_list, is_object
 
 __all__ = ["json_text", "plain", "text_of"]
 

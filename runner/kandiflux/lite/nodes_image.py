@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
 from kandiflux.lite.folders import Folders, OutsideFolder, save_path
-from kandiflux.lite.pictures import open_picture
+from kandiflux.lite.image_files import open_picture
 from kandiflux.lite.registry import V3_SCHEMA
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ _MASK: tuple[Any, ...] = ("MASK", {})
 _IMAGES, _MASKS = "comfy_extras.nodes_images", "comfy_extras.nodes_mask"
 
 
-class _Node:
+class _TransformNode:
     CATEGORY = "image/transform"
     RETURN_TYPES: tuple[str, ...] = ("IMAGE",)
     FUNCTION = "run"
@@ -33,7 +33,7 @@ class _Node:
         return {"required": cls.INPUTS}
 
 
-class _V3Node(_Node):
+class _V3Node(_TransformNode):
     SCHEMA = V3_SCHEMA
 
 
@@ -42,7 +42,7 @@ def _choice(*options: str) -> tuple[str, dict[str, Any]]:
     return "COMBO", {"multiselect": False, "options": list(options)}
 
 
-class ImageInvert(_Node):
+class ImageInvert(_TransformNode):
     CATEGORY = "image/color"
     ESSENTIALS_CATEGORY = "Image Tools"
     SEARCH_ALIASES = ["reverse colors"]
@@ -51,7 +51,7 @@ class ImageInvert(_Node):
         return (1.0 - image,)
 
 
-class ImageScaleBy(_Node):
+class ImageScaleBy(_TransformNode):
     CATEGORY = "image/upscaling"
     ESSENTIALS_CATEGORY = "Image Tools"
     INPUTS = {
@@ -77,7 +77,7 @@ class ImageCrop(_V3Node):
         return (image[:, y : y + height, x : x + width],)
 
 
-class ImagePadForOutpaint(_Node):
+class ImagePadForOutpaint(_TransformNode):
     RETURN_TYPES = ("IMAGE", "MASK")
     SEARCH_ALIASES = ["extend canvas", "expand image"]
     INPUTS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kandiflux.json_values import is_object
 from kandiflux.lite.guard import Failure, attempt
+from kandiflux.util.json_values import is_object
 
 __all__ = ["V3_SCHEMA", "NodeClass", "Registry", "input_info", "is_output"]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from kandiflux.json_values import as_list, is_dict, is_list
-from kandiflux.lite import files
+from kandiflux.lite import file_routes as files
+from kandiflux.lite.editor_routes import Editor
+from kandiflux.lite.guard import Failure, attempt
+from kandiflux.lite.host import Host
 from kandiflux.lite.http import (
     Handler,
     Refused,
@@ -27,19 +31,66 @@ from kandiflux.lite.http import (
     read_json,
     read_object,
 )
-from kandiflux.lite.job_list import canonical_id, find_job, list_jobs
-from kandiflux.lite.jobs import Job
+from kandiflux.lite.job_queue import LiteJob
+from kandiflux.lite.job_routes import canonical_id, find_job, list_jobs
+from kandiflux.lite.logs import OneLineErrors, loop_error_handler
 from kandiflux.lite.origin import HostNames, same_origin
 from kandiflux.lite.stats import system_stats
 from kandiflux.lite.validate import validate
+from kandiflux.util.json_values import as_list, is_dict, is_list
 
-if TYPE_CHECKING:
-    from kandiflux.lite.editor import Editor
-    from kandiflux.lite.host import Host
+__all__ = ["WorkerEnded", "application", "serve"]
 
-__all__ = ["application"]
+log = logging.getLogger(__name__)
+
+_STOP_PATIENCE = 5.0
+"""Seconds a running node gets to notice the interrupt when the host stops."""
 
 _LARGEST_SETTINGS = 1 << 20
+
+
+class WorkerEnded(RuntimeError):
+    """The thread that runs the prompts has ended, so the host stopped: it would accept prompts and never run them."""
+
+
+async def serve(
+    host: Host,
+    address: str,
+    port: int,
+    ready: Callable[[str], None],
+    stop: asyncio.Event,
+    names: HostNames,
+    editor: Editor | None = None,
+) -> None:
+    """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one. WorkerEnded if prompts cannot be run."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(loop_error_handler())
+    logging.getLogger("aiohttp.server").addFilter(OneLineErrors())
+    host.sockets.attach(loop)
+    runner = web.AppRunner(application(host, names, editor), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, address, port)
+    await site.start()
+    ended = threading.Event()
+
+    def work() -> None:
+        done = attempt(host.work)
+        if isinstance(done, Failure):
+            log.critical("%sThe worker ended: %s", done.text, done.message)
+            ended.set()
+            loop.call_soon_threadsafe(stop.set)
+
+    worker = threading.Thread(target=work, name="kandiflux-worker", daemon=True)
+    worker.start()
+    bound = runner.addresses[0][1]
+    ready(f"http://{_reachable(address)}:{bound}")
+    await stop.wait()
+    host.stop()
+    await asyncio.to_thread(worker.join, _STOP_PATIENCE)
+    await host.sockets.close()
+    await runner.cleanup()
+    if ended.is_set():
+        raise WorkerEnded("The thread that runs the prompts has ended; the log says why.")
 
 
 def application(host: Host, names: HostNames, editor: Editor | None = None) -> web.Application:
@@ -136,7 +187,7 @@ class _Routes:
             raise Refused(400, verdict.error["message"], {"error": verdict.error, "node_errors": verdict.node_errors})
         prompt_id = prompt_id or str(uuid.uuid4())
         extra_data["create_time"] = int(time.time() * 1000)
-        self._host.jobs.put(Job(number, prompt_id, prompt, extra_data, verdict.outputs))
+        self._host.jobs.put(LiteJob(number, prompt_id, prompt, extra_data, verdict.outputs))
         return json_answer({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
 
     def _number(self, body: Mapping[str, Any]) -> float:
@@ -290,3 +341,9 @@ def _all_texts(values: list[Any]) -> bool:
 
 def _header_safe(name: str) -> str:
     return "".join(letter for letter in name if letter.isprintable() and letter not in '"\\')
+
+
+def _reachable(address: str) -> str:
+    """The address as it stands in a URL; for "all addresses", this machine's own."""
+    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"[{address}]" if ":" in address else address

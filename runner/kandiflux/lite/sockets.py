@@ -15,9 +15,9 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from PIL import Image, ImageOps
 
-from kandiflux.json_values import as_object, is_object, parse_json
 from kandiflux.lite.jsontext import json_text
 from kandiflux.lite.progress import Preview
+from kandiflux.util.json_values import as_object, is_object, parse_json
 
 __all__ = ["Sockets"]
 
@@ -37,7 +37,7 @@ class Sockets:
 
     def __init__(self, features: dict[str, Any]) -> None:
         self._features = features
-        self._connections: dict[str, _Connection] = {}
+        self._connections: dict[str, _SocketClient] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,7 +78,7 @@ class Sockets:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex
-        connection = _Connection(socket, request.transport)
+        connection = _SocketClient(socket, request.transport)
         self._connections[client_id] = connection
         sender = asyncio.create_task(connection.send_all())
         try:
@@ -100,7 +100,7 @@ class Sockets:
         for connection in list(self._connections.values()):
             await connection.socket.close()
 
-    async def _listen(self, connection: _Connection) -> None:
+    async def _listen(self, connection: _SocketClient) -> None:
         first = valid = True
         async for message in connection.socket:
             if message.type != WSMsgType.TEXT:
@@ -135,7 +135,7 @@ class Sockets:
             self._connections[client_id].post(frame)
 
 
-class _Connection:
+class _SocketClient:
     """A socket and the frames on their way to it: a client that does not read holds up nobody else."""
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:

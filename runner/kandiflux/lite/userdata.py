@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kandiflux.json_values import as_object, parse_json
 from kandiflux.lite.folders import OutsideFolder, inside
 from kandiflux.lite.http import Refused
+from kandiflux.util.json_values import as_object, parse_json
 
 __all__ = ["UserData"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kandiflux.json_values import as_object, is_list, is_object
 from kandiflux.lite.calls import call_over_lists, gather_inputs
-from kandiflux.lite.graph import Prompt
 from kandiflux.lite.guard import Failure, Returned, attempt
 from kandiflux.lite.jsontext import json_text
+from kandiflux.lite.prompt_graph import Prompt
 from kandiflux.lite.registry import NodeClass, Registry, input_info, is_output
+from kandiflux.util.json_values import as_object, is_list, is_object
 
 __all__ = ["Verdict", "validate"]
 

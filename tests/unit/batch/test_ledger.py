@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kandiflux.batch.folder_lock import held_folder
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
-from kandiflux.batch.lock import held_folder
-from kandiflux.batch.pictures import thumbnail
+from kandiflux.batch.thumbnails import thumbnail
 from kandiflux.errors import OutputError, UsageError
 from PIL import Image
 
@@ -331,6 +331,17 @@ def test_failures_and_losses_are_counted_by_themselves_and_anew_by_each_run(ledg
     ledger.resume(tmp_path)
     assert next(ledger.entries()).error is None
     assert [ledger.failed(begun(ledger), {}, retries=1) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize("left", ["waiting", "sent"])
+def test_a_job_that_each_of_many_killed_runners_lost_is_sent_again(ledger: Ledger, tmp_path: Path, left: str) -> None:
+    for _ in range(3):
+        assert ledger.lost(begun(ledger), LOST, resubmits=1)
+        sent = [begun(ledger)] if left == "sent" else []
+        ledger.resume(tmp_path)
+        assert [attempt.id for attempt in ledger.open_attempts()] == [attempt.id for attempt in sent]
+        for attempt in sent:
+            ledger.withdrawn(attempt)
 
 
 def test_a_job_whose_files_are_gone_runs_again(ledger: Ledger, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kandiflux import Workflow
 from kandiflux.batch import Axis, JobList, Row, parse_grid, read_jobs, read_lines
-from kandiflux.batch.check import check_jobs
-from kandiflux.batch.names import NameTemplate, Unique
-from kandiflux.batch.plan import Plan
+from kandiflux.batch.file_names import NameTemplate, Unique
+from kandiflux.batch.plan import BatchPlan
+from kandiflux.batch.preflight import check_jobs
 from kandiflux.errors import InvalidPrompt, UsageError
 
 from tests.support.places import ROOT
@@ -280,7 +280,7 @@ def test_seeds_that_cannot_be(seed: str | int, said: str) -> None:
 
 
 def planned(jobs: JobList, folder: Path, **options: Any) -> list[Any]:
-    return list(Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), folder, **options).preview())
+    return list(BatchPlan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), folder, **options).preview())
 
 
 def test_names_are_free_in_the_folder(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_job_is_known_by_what_it_asks_for(tmp_path: Path) -> None:
 
 def test_ten_thousand_jobs_are_planned_one_by_one(tmp_path: Path) -> None:
     jobs = JobList(axes=parse_grid(["colour=0..99999", "width=1..100"]))
-    plan = Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path)
+    plan = BatchPlan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path)
     assert len(plan) == 10_000_000
     assert next(iter(plan.preview())).values == {"colour": 0, "width": 1}
-    assert len(Plan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path, limit=3)) == 3
+    assert len(BatchPlan(PLAIN, check_jobs(PLAIN, OBJECT_INFO, jobs), tmp_path, limit=3)) == 3

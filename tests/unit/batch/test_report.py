@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kandiflux.batch.files import remove_partials, save_outputs
 from kandiflux.batch.ledger import LEDGER, Ledger, Saved
 from kandiflux.batch.report import REPORT, write_report
+from kandiflux.batch.saving import remove_partials, save_outputs
 from kandiflux.errors import OutputError, OutputMissing
-from kandiflux.outputs import Output
+from kandiflux.jobs.outputs import Output
 from PIL import Image
 
 from tests.support.fake_comfyui import PNG

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kandiflux.cli import signals
-from kandiflux.cli.signals import Interrupted, TimeUp, exit_code, handling, interrupting, time_limit
+from kandiflux.cli.signals import SignalReceived, TimeUp, exit_code, handling, interrupting, time_limit
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="Windows has other signals"),
@@ -52,17 +52,17 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_first_signal_is_raised_and_the_second_ends_the_process(number: int, left: list[int]) -> None:
     with interrupting():
-        with pytest.raises(Interrupted) as raised:
+        with pytest.raises(SignalReceived) as raised:
             signal.raise_signal(number)
         assert (raised.value.number, exit_code(raised.value), left) == (number, 128 + number, [])
-        with pytest.raises(Interrupted):
+        with pytest.raises(SignalReceived):
             signal.raise_signal(signal.SIGTERM)
         assert left == [143]
 
 
 def test_exit_codes() -> None:
     assert exit_code(KeyboardInterrupt()) == 130
-    assert exit_code(Interrupted(signal.SIGHUP)) == 129
+    assert exit_code(SignalReceived(signal.SIGHUP)) == 129
 
 
 def test_an_ignored_signal_stays_ignored(left: list[int]) -> None:
@@ -110,7 +110,7 @@ def test_a_block_that_is_quick_enough_is_not_interrupted() -> None:
 
 def test_what_is_done_about_a_signal_has_all_the_time(left: list[int]) -> None:
     with interrupting(), time_limit(60):
-        with pytest.raises(Interrupted):
+        with pytest.raises(SignalReceived):
             signal.raise_signal(signal.SIGTERM)
         assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 

@@ -10,7 +10,7 @@ import unicodedata
 
 import pytest
 from kandiflux.cli import terminal
-from kandiflux.safe_text import UNSAFE, escaped, one_line, shortened
+from kandiflux.util.safe_text import UNSAFE, escaped, one_line, shortened
 
 SURROGATE = "\ud800"
 

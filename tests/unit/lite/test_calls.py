@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kandiflux.lite.calls import call_over_lists, gather_inputs, merge_results
-from kandiflux.lite.graph import PromptView
+from kandiflux.lite.prompt_graph import PromptView
 
 Json = dict[str, Any]
 OUTPUTS = {"a": [[1, 2], ["x"]]}

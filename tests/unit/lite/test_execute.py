@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kandiflux.lite import seam
 from kandiflux.lite.execute import Executor
-from kandiflux.lite.jobs import Interrupt, Job, Outcome
+from kandiflux.lite.job_queue import Interrupt, LiteJob, Outcome
 from kandiflux.lite.nodes_primitive import CLASSES as PRIMITIVES
 
 from tests.conversations.common import node, show
@@ -117,7 +117,7 @@ class Host:
         outputs = list(prompt)[-1:] if outputs is None else outputs
         if client is not None:
             extra["client_id"] = client
-        return self.executor.run(Job(0, f"job {self.jobs}", prompt, extra, outputs))
+        return self.executor.run(LiteJob(0, f"job {self.jobs}", prompt, extra, outputs))
 
     @property
     def types(self) -> list[str]:
@@ -265,7 +265,7 @@ def test_a_lazy_input_that_is_a_constant_is_there_already(host: Host) -> None:
 def test_a_lazy_input_that_is_not_there_is_an_error(host: Host) -> None:
     outcome = host.run(lazily(["nothing"]))
     (error,) = host.sent("execution_error")
-    assert error["exception_type"] == "kandiflux.lite.graph.GraphError"
+    assert error["exception_type"] == "kandiflux.lite.prompt_graph.GraphError"
     assert error["node_id"] == "n"
     assert not outcome.success
 

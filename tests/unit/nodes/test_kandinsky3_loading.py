@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from kandiflux.weights import kandinsky3 as models
+from kandiflux.models import kandinsky3_checkpoint as models
 from safetensors.torch import load_file, save_file
 
 from nodes.models.loader import WeightsError

@@ -1,0 +1,106 @@
+"""`{index:04}_{seed}_{prompt:40}`: what each job's files are called.
+
+{name}      a value of the job: any parameter, {index} (from 1), {repeat} (from 1), {workflow}
+{name:40}   of a text, the first 40 characters; of a number, Python's format, as in {index:04} or {guidance:.1f}
+{{ and }}   braces; / begins a folder
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.errors import UsageError
+from kandiflux.jobs.outputs import safe_name
+
+__all__ = ["NameTemplate", "Unique"]
+
+_PART = re.compile(r"\{\{|\}\}|\{([^{}:]+)(?::([^{}]*))?\}|[{}]")
+_LONGEST_TEXT = 80
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    spec: str
+
+
+class NameTemplate:
+    """A template that was understood. UsageError where it cannot be, or where it names what is not known."""
+
+    def __init__(self, text: str, known: Container[str], expected: Sequence[str] = ()) -> None:
+        self.text = text
+        self._parts: list[str | _Field] = []
+        at = 0
+        for match in _PART.finditer(text):
+            self._parts.append(text[at : match.start()])
+            at = match.end()
+            if match[0] in ("{{", "}}"):
+                self._parts.append(match[0][0])
+            elif match[1] is None:
+                raise UsageError("--name has a brace without its other.", got=text, hint="Write {{ for a brace.")
+            elif match[1] not in known:
+                raise UsageError(
+                    f"--name uses {{{match[1]}}}, which no job has.", expected=", ".join(expected) or None, got=text
+                )
+            else:
+                self._parts.append(_Field(match[1], match[2] or ""))
+        self._parts.append(text[at:])
+        if not text.strip(" /."):
+            raise UsageError("--name is empty.", expected="a name such as {index:04}_{prompt:40}")
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """The path of this job's files without their extension, safe on every file system, `/` between folders."""
+        text = "".join(part if isinstance(part, str) else self._field(part, values) for part in self._parts)
+        folders = [safe_name(part) for part in text.split("/") if part.strip(" .")]
+        return "/".join(folders) or "_"
+
+    def _field(self, field: _Field, values: Mapping[str, Any]) -> str:
+        value = values.get(field.name)
+        if value is None:
+            return ""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                text = format(value, field.spec)
+            except ValueError as error:
+                raise UsageError(
+                    f"--name: {field.name} is a number, and {field.spec!r} is no format for it.",
+                    expected="as in {index:04} or {guidance:.1f}",
+                ) from error
+        else:
+            text = _shortened(str(value), field)
+        # A value never makes a folder, and never leads out of one.
+        return re.sub(r'[\s/\\<>:"|?*]+', "_", text).strip("_")
+
+
+class Unique:
+    """Gives each name once, whatever the case of its letters: the next gets `_2`, `_3`, …"""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.casefold() for name in taken}
+        self._count: dict[str, int] = {}
+
+    def block(self, name: str) -> None:
+        """Never gives this name."""
+        self._taken.add(name.casefold())
+
+    def take(self, name: str) -> str:
+        """This name, or the next one of it that is free."""
+        found, key = name, name.casefold()
+        number = self._count.get(key, 1)
+        while found.casefold() in self._taken:
+            number += 1
+            found = f"{name}_{number}"
+        self._count[key] = number
+        self._taken.add(found.casefold())
+        return found
+
+
+def _shortened(text: str, field: _Field) -> str:
+    if field.spec and not field.spec.isdecimal():
+        raise UsageError(
+            f"--name: {field.name} is a text, and {field.spec!r} is no length for it.", expected="as in {prompt:40}"
+        )
+    return text.strip()[: int(field.spec) if field.spec else _LONGEST_TEXT].strip()

@@ -1,0 +1,83 @@
+"""Saving what a job made under the job's own name."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+from kandiflux.batch.ledger import Saved
+from kandiflux.errors import OutputError
+from kandiflux.jobs.outputs import Output, safe_name, true_name
+
+__all__ = ["remove_partials", "save_outputs"]
+
+_PARTIAL = ".kandiflux-batch-{}.part"
+
+
+def save_outputs(
+    outputs: Sequence[Output], folder: Path, name: str, is_taken: Callable[[str], bool] = lambda name: False
+) -> list[Saved]:
+    """`name.png`, then `name_2.png`, …: each file complete under its name, or not there at all.
+
+    is_taken: whether a further name is another job's, and to be left out.
+
+    The name is the job's alone, so what an earlier attempt of the same job left under it is replaced.
+    OutputError if the disk refuses it, at once; if files cannot be fetched, the first one's error (as `Output.write`),
+    after all others have been saved.
+    """
+    saved: list[Saved] = []
+    taken: dict[str, int] = {}
+    failure: OutputError | None = None
+
+    def next_path(filename: str) -> str:
+        suffix = PurePosixPath(filename).suffix
+        number = taken.get(suffix, 0) + 1
+        while number > 1 and is_taken(f"{name}_{number}"):
+            number += 1
+        taken[suffix] = number
+        return f"{name}{suffix}" if number == 1 else f"{name}_{number}{suffix}"
+
+    for output in outputs:
+        try:
+            path, size = _save(output, folder, next_path)
+        except OutputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            failure = failure or error
+        else:
+            saved.append(Saved(path, output.kind, output.title, size))
+    if failure is not None:
+        raise failure
+    return saved
+
+
+def remove_partials(folder: Path) -> None:
+    """What a killed run was in the middle of."""
+    for path in folder.glob(_PARTIAL.format("*")):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _save(output: Output, folder: Path, next_path: Callable[[str], str]) -> tuple[str, int]:
+    """The path in `folder`, and the bytes. next_path: the path for a file of that name."""
+    partial = folder / _PARTIAL.format(uuid.uuid4().hex)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("xb") as file:
+            size = output.write(file, again=False)
+        if size == 0:
+            raise OutputError(f"The server sent an empty file for {output.filename}.")
+        path = next_path(true_name(safe_name(output.filename), output.kind, partial))
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(folder / path)
+    except OSError as error:
+        raise OutputError(
+            f"{output.filename} cannot be written to {folder}: {error.strerror or error}.",
+            hint="Make room there, or choose another folder with --out. Run the same again to go on.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path, size

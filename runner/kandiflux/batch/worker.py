@@ -1,0 +1,475 @@
+"""One server's part in a batch: it is kept supplied, what it makes is fetched, and its absences are borne.
+
+The supplier hands over jobs, as many as the backlog says, so that the server never waits for us and a job never waits
+on a server that may die. Two threads of the collector save what has ended. The attendant looks whether a server that
+says nothing is still there.
+
+    it answers                     up
+    it connects, and no answer     silent: it keeps its jobs, however slow it is; after `silence` seconds it is given
+                                   up, and what it has counts as failed until the next run looks for it
+    it refuses connections         away: it gets no more jobs; after `patience` seconds its jobs are lost, and run
+                                   elsewhere. Should it come back, what it still has of them is taken back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kandiflux.api.events import NodeProgress, ProgressState
+from kandiflux.batch.collector import Collector, InFlightJob
+from kandiflux.batch.context import RESUBMITS, BatchContext, LedgerWriter
+from kandiflux.batch.ledger import Attempt
+from kandiflux.batch.status import ServerState, WorkerStatus
+from kandiflux.errors import (
+    AccessDenied,
+    AnswerLost,
+    BodyTooLarge,
+    InvalidPrompt,
+    JobLost,
+    KandifluxError,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
+from kandiflux.jobs.client import Client
+from kandiflux.jobs.job import Job
+from kandiflux.jobs.queue import cancel_on_server
+from kandiflux.workflow.prompt import Prompt
+
+__all__ = ["ServerWorker"]
+
+_log = logging.getLogger(__name__)
+
+_TICK = 0.5
+_PROBE = (3.0, 5.0)
+_PROBE_SECONDS = 1.0
+_SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
+_AHEAD_SECONDS, _DEEPEST = 0.1, 24
+_UNSAVED = 4
+_COLLECTORS = 2
+_DENIALS = 3
+
+
+class ServerWorker:
+    """`name` is the server's in the ledger. supplies: it gets jobs; else only what it has is fetched.
+
+    unsettled: attempts of an earlier run that the server may have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        shared: BatchContext,
+        *,
+        patience: float,
+        supplies: bool = True,
+        unsettled: Iterable[Attempt] = (),
+    ) -> None:
+        self.name = name
+        self.client = client
+        self.supplies = supplies
+        self.state: ServerState = "connecting"
+        self.reason: KandifluxError | None = None
+        self._patience = patience
+        self._shared = shared
+        self._books = LedgerWriter(shared, name)
+        self._collector = Collector(client, shared, self._books, self._postpone_download)
+        self._flights = self._collector.flights
+        self._prober = client.api.with_timeout(_PROBE)
+        self._fits = False
+        self._lock = threading.Lock()
+        self._unsettled = list(unsettled)
+        self._late: set[str] = set()
+        self._lost_at: dict[str, float] = {}
+        """When the answer to an attempt was lost, on the monotonic clock: others may be put forward."""
+        self._troubled: dict[str, float] = {}
+        self._abandoned: list[str] = []
+        self._uploaded: dict[tuple[Path, int, int], str] = {}
+        self._handing_over = False
+        self._denials = 0
+        """How many times access was refused since a job was last taken."""
+        self._refusing_since: float | None = None
+        self._silent_since: float | None = None
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(work,), name=f"kandiflux-{word}-{name}", daemon=True)
+            for word, work in (
+                ("supply", self._supply),
+                *[("collect", self._collector.run)] * _COLLECTORS,
+                ("attend", self._attend),
+            )
+        ]
+        self._supplier = self._threads[0]
+
+    @property
+    def usable(self) -> bool:
+        """Jobs may yet be done here."""
+        return self.supplies and self.state not in ("gone", "unfit")
+
+    @property
+    def busy(self) -> bool:
+        """Something that was sent here has not been settled, and may yet be."""
+        sent = self._handing_over or bool(self._flights)
+        settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
+        return sent or bool(self._unsettled and settling)
+
+    @property
+    def last_sign(self) -> float:
+        """When the server last showed that it has one of its jobs, on the monotonic clock; 0.0 if it has none."""
+        return max((flight.job.last_seen for flight in list(self._flights.values())), default=0.0)
+
+    def start(self) -> None:
+        """Starts its threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Ends its threads. What is still on the server stays there, and open in the ledger."""
+        self._closing.set()
+        self._collector.stop(_COLLECTORS)
+        self._shared.notify()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self.client.close()
+        self._prober.close()
+
+    def status(self) -> WorkerStatus:
+        """What it does now."""
+        flights = list(self._flights.values())
+        running = next((flight for flight in flights if flight.job.state == "running"), None)
+        about: dict[str, Any] = {}
+        if running is not None:
+            job = running.job
+            about = {"index": running.attempt.index, "node": job.prompt.title(job.current_node)
+                     if job.current_node else "", **_step(job)}  # fmt: skip
+        return WorkerStatus(self.name, self.state, self._collector.done, len(flights) - (running is not None), **about)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would have the batch wait for ever
+            if not self._closing.is_set():
+                self._shared.stop(error)
+
+    # Supplying
+
+    def _supply(self) -> None:
+        while not self._closing.is_set():
+            if self.state == "up":
+                unsettled = self._unsettled[:_DEEPEST]
+                if unsettled:
+                    self._settle(unsettled)
+                    continue
+                if self._shared.stopping:
+                    self._take_back()
+                elif self.supplies and self._supply_some():
+                    continue
+            with self._shared.changed:
+                if not self._closing.is_set():
+                    self._shared.changed.wait(_TICK)
+
+    def _supply_some(self) -> bool:
+        """Sends what there is room for; False where there is none, or no job."""
+        flights = list(self._flights.values())
+        # Where the first failure ends the batch, a job counts until it is known not to have failed.
+        open_jobs = sum(self._shared.terms.fail_fast or not flight.job.finished for flight in flights)
+        # Saving may lag behind a little, and no more.
+        depth = self._depth()
+        room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(flights))
+        # Where jobs are many and small, it takes them by the dozen: each time the disk is waited for.
+        if room <= 0 or (depth > self._shared.terms.backlog and room < depth // 3):
+            return False
+        self._handing_over = True
+        try:
+            attempts = self._shared.ledger.begin_some(self.name, room)
+            for attempt in attempts:
+                if self.state == "up" and not self._shared.stopping:
+                    self._send(attempt)
+                else:
+                    self._shared.ledger.withdrawn(attempt)
+        finally:
+            self._handing_over = False  # or a full disk would have the batch wait for this lane for ever
+        if attempts:
+            self._shared.notify()
+        return bool(attempts)
+
+    def _depth(self) -> int:
+        """How many jobs the server is to have. Where they take less time than handing one over does, the backlog that
+        was asked for would have it wait: then enough for `_AHEAD_SECONDS`."""
+        asked = self._shared.terms.backlog
+        pace = self._collector.pace
+        if asked == 1 or pace is None:
+            return asked
+        return max(asked, min(_DEEPEST, math.ceil(_AHEAD_SECONDS / max(pace, 1e-3))))
+
+    def _send(self, attempt: Attempt) -> None:
+        try:
+            prompt = self._prompt(attempt)
+        except ServerUnreachable as error:
+            self._not_sent(attempt, error)
+            return
+        except KandifluxError as error:
+            self._books.failed(attempt, error)
+            return
+        try:
+            # What becomes of a lost answer is for `_settle`, which knows whether the server is gone.
+            job = self.client.submit(prompt, job_id=attempt.id, patience=0.0)
+        except AnswerLost as error:
+            _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
+            self._lost_at[attempt.id] = time.monotonic()
+            if isinstance(error.__cause__, AnswerLost) and error.__cause__.still_coming:
+                self._late.add(attempt.id)
+            self._postpone(attempt, error)
+        except (ServerUnreachable, AccessDenied) as error:
+            self._not_sent(attempt, error)
+        except (InvalidPrompt, BodyTooLarge) as error:
+            self._books.failed(attempt, error)
+        except KandifluxError as error:
+            # The server is not well (HTTP 500, 429): that may pass.
+            self._books.failed(attempt, error, at_least=RESUBMITS)
+            self._trouble(error)
+        else:
+            self._denials = 0
+            self._books.sent(attempt)
+            self._follow(InFlightJob(attempt, job))
+
+    def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
+        self._books.withdrawn(attempt)
+        self._trouble(error)
+
+    def _follow(self, flight: InFlightJob) -> None:
+        self._flights[flight.attempt.id] = flight
+        if flight.job.prompt_id not in (flight.attempt.id, flight.attempt.prompt_id):
+            self._shared.ledger.known_as(flight.attempt, flight.job.prompt_id)
+        self._collector.follow(flight)
+
+    def _settle(self, attempts: Sequence[Attempt]) -> None:
+        """Finds out which of the jobs that may have been sent to it the server has."""
+        try:
+            prompts = {attempt.id: self._prompt(attempt) for attempt in attempts}
+            known_as = {attempt.id: attempt.prompt_id for attempt in attempts if attempt.prompt_id is not None}
+            settle = max(self._settle_seconds(attempt) for attempt in attempts)
+            jobs = self.client.adopt_some(prompts, known_as=known_as, settle=settle)
+        except KandifluxError as error:
+            unreachable = isinstance(error, ServerUnreachable)
+            if len(attempts) > 1 and not unreachable:
+                # It may be only one that the server says nothing sensible of, or that cannot be made into a prompt.
+                for attempt in attempts:
+                    self._settle([attempt])
+                return
+            for attempt in filter(self._is_ours_to_settle, attempts):
+                if unreachable or isinstance(error, ServerError):
+                    self._postpone(attempt, error)
+                else:
+                    # The workflow cannot be made into a prompt here any more; what the server has is not ours to judge.
+                    self._books.unknown(attempt, error)
+            return
+        for attempt in filter(self._is_ours_to_settle, attempts):
+            if attempt.id in jobs:
+                self._books.found(attempt)
+                self._follow(InFlightJob(attempt, jobs[attempt.id]))
+            else:
+                self._books.lost(attempt, _never_arrived(attempt, self.name))
+
+    def _settle_seconds(self, attempt: Attempt) -> float:
+        """A server may be slow to take what was sent a moment ago, a gateway slower to hand it on."""
+        age = time.monotonic() - self._lost_at.get(attempt.id, time.monotonic())
+        return max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
+
+    def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
+        """What became of it is found out once the server has answered the attendant; not for ever, though."""
+        self._trouble(error)
+        self._look_later(attempt, error)
+
+    def _postpone_download(self, attempt: Attempt, error: ServerUnreachable) -> None:
+        """Its files are fetched later. Only refused connections say something about the server."""
+        if error.refused:
+            self._trouble(error)
+        self._look_later(attempt, error)
+
+    def _look_later(self, attempt: Attempt, error: KandifluxError) -> None:
+        since = self._troubled.setdefault(attempt.id, time.monotonic())
+        if self.state == "unfit" or time.monotonic() - since >= self._shared.terms.silence:
+            self._books.unknown(attempt, error)
+        else:
+            with self._lock:
+                self._unsettled.append(attempt)
+
+    def _is_ours_to_settle(self, attempt: Attempt) -> bool:
+        """Takes it from the unsettled ones; False where it was given up meanwhile."""
+        with self._lock:
+            known = attempt in self._unsettled
+            if known:
+                self._unsettled.remove(attempt)
+        return known
+
+    def _take_back(self) -> None:
+        """What waits on the server is withdrawn; what runs there goes on, unless all is to be cancelled."""
+        for flight in list(self._flights.values()):
+            ask = "cancel" if self._shared.cancelling else "withdraw" if flight.job.state == "queued" else ""
+            if flight.job.finished or ask in ("", flight.asked):
+                continue
+            flight.asked = ask
+            try:
+                if ask == "cancel":
+                    flight.job.cancel()
+                else:
+                    self.client.withdraw(flight.job)
+            except KandifluxError as error:
+                flight.asked = ""
+                self._trouble(error)
+
+    def _prompt(self, attempt: Attempt) -> Prompt:
+        object_info = self.client.object_info()
+        return self._shared.workflow.prompt(object_info, attempt.values, upload=self._upload, check=False)
+
+    def _upload(self, path: Path) -> str:
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+        key = (path, about.st_size, about.st_mtime_ns)
+        if key not in self._uploaded:
+            self._uploaded[key] = self.client.upload(path)
+        return self._uploaded[key]
+
+    # Attending
+
+    def _attend(self) -> None:
+        while not self._closing.is_set():
+            quiet = time.monotonic() - self._collector.last_sign > 2 * _PROBE_SECONDS
+            if self.state != "up" or (quiet and self.busy):
+                self._probe()
+            self._closing.wait(_PROBE_SECONDS)
+
+    def _trouble(self, error: KandifluxError) -> None:
+        """Something went wrong with the server: nothing more is sent until it has answered the attendant."""
+        if not self._is_denied(error) and self.state == "up":
+            self._become("silent", error)
+
+    def _is_denied(self, error: KandifluxError) -> bool:
+        """Counts a refusal of access; True after the third in a row: the server cannot be used then."""
+        if isinstance(error, AccessDenied):
+            self._denials += 1
+            if self._denials >= _DENIALS:
+                self._become("unfit", error)
+                return True
+        return False
+
+    def _probe(self) -> None:
+        if self.state == "unfit":
+            return
+        try:
+            self._prober.features()
+            if self.state != "up":
+                self._return()
+        except UsageError as error:
+            self._become("unfit", error)
+        except (ServerUnreachable, ServerError) as error:
+            if self._is_denied(error):
+                return
+            # A lost answer, or a gateway that says "busy", is a connection: the server may be at work.
+            if isinstance(error, ServerUnreachable) and error.refused:
+                self._refused(error)
+            else:
+                self._silent(error)
+        else:
+            self._refusing_since = self._silent_since = None
+
+    def _return(self) -> None:
+        object_info = self.client.object_info()
+        if not self._fits:
+            try:
+                self._shared.workflow.prompt(object_info, check=False)
+            except (UsageError, ServerError) as error:
+                self._become("unfit", error)
+                return
+            self._fits = True
+        while self._abandoned:
+            self._reclaim(self._abandoned[0])
+            self._abandoned.pop(0)
+        self._become("up", None)
+
+    def _reclaim(self, prompt_id: str) -> None:
+        """A job that was given up, and runs elsewhere by now: it need not run here, too."""
+        cancel_on_server(self.client.api, prompt_id)
+
+    def _silent(self, error: ServerUnreachable | ServerError) -> None:
+        now = time.monotonic()
+        self._refusing_since, self._silent_since = None, self._silent_since or now
+        if now - self._silent_since < self._shared.terms.silence:
+            self._become("silent", error)
+            return
+        self._become("gone", error)
+        for attempt in self._take_unsettled():
+            self._books.unknown(attempt, error)
+
+    def _refused(self, error: ServerUnreachable) -> None:
+        now = time.monotonic()
+        self._silent_since, self._refusing_since = None, self._refusing_since or now
+        if now - self._refusing_since < self._patience:
+            if self.state != "gone":
+                self._become("away", error)
+            return
+        self._become("gone", error)
+        # Where nobody else could run them, its jobs stay open: the next run looks for them first.
+        if self._shared.others_up(self.name):
+            self._abandon(now - self._refusing_since)
+
+    def _abandon(self, seconds: float) -> None:
+        for attempt in self._take_unsettled():
+            self._abandoned.append(attempt.prompt_id or attempt.id)
+            self._books.lost(attempt, _refusing(attempt, self.name, seconds))
+        for flight in list(self._flights.values()):
+            if not flight.job.finished:
+                self._abandoned.append(flight.job.prompt_id)
+                flight.job.finish(_refusing(flight.attempt, self.name, seconds))
+
+    def _take_unsettled(self) -> list[Attempt]:
+        with self._lock:
+            taken, self._unsettled = self._unsettled, []
+        return taken
+
+    def _become(self, state: ServerState, error: KandifluxError | None) -> None:
+        changed, self.state, self.reason = state != self.state, state, error
+        if state == "unfit" and error is not None:
+            for attempt in self._take_unsettled():
+                self._books.unknown(attempt, error)
+        if changed:
+            reason = None if error is None else error.message
+            self._shared.emit("server", server=self.name, state=state, reason=reason)
+            self._shared.notify()
+
+
+def _step(job: Job) -> Mapping[str, float]:
+    state = job.latest(ProgressState)
+    for node in state.nodes.values() if state is not None else ():
+        if node.state == "running" and node.max > 1:
+            return {"value": node.value, "max": node.max}
+    progress = job.latest(NodeProgress)
+    return {} if progress is None or progress.max <= 1 else {"value": progress.value, "max": progress.max}
+
+
+def _never_arrived(attempt: Attempt, server: str) -> JobLost:
+    return JobLost(
+        f"{server} has job {attempt.index} neither in its queue nor in its history: it never arrived there, or the "
+        "server was restarted.",
+        prompt_id=attempt.id,
+    )
+
+
+def _refusing(attempt: Attempt, server: str, seconds: float) -> JobLost:
+    return JobLost(
+        f"{server} has refused connections for {seconds:.0f} s, and job {attempt.index} was there.",
+        prompt_id=attempt.id,
+        hint="See why the server ended.",
+    )

@@ -1,0 +1,141 @@
+"""The command `kandiflux check`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kandiflux.cli.common import (
+    JsonOption,
+    ObjectInfoOption,
+    QuietOption,
+    WorkflowArgument,
+    reporting,
+    saved_object_info,
+)
+from kandiflux.cli.server_options import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message, print_result, print_table
+from kandiflux.util.json_values import as_object
+
+if TYPE_CHECKING:
+    from kandiflux.models.model_files import ModelFile
+    from kandiflux.workflow.validation.check import Report
+    from kandiflux.workflow.validation.findings import Finding
+
+__all__ = ["ComfyUIOption", "ExtraPathsOption", "check", "in_bytes"]
+
+_SOMETHING_MISSING = 2
+
+ComfyUIOption = Annotated[
+    Path | None, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder: look for model files there, too.")
+]
+ExtraPathsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--extra-model-paths", metavar="FILE", help="A file like ComfyUI's extra_model_paths.yaml, besides it."
+    ),
+]
+
+
+@reaching
+def check(
+    workflow: WorkflowArgument,
+    reach: Reach,
+    object_info: ObjectInfoOption = None,
+    comfyui: ComfyUIOption = None,
+    extra_model_paths: ExtraPathsOption = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Ask the web for the sizes of missing files where they are not known.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List what a workflow lacks on a server: node classes, model files, connections, valid values.
+
+    Exit code 0: it would run. 2: something is missing or invalid. 3: the server is not reachable.
+
+    \b
+    Examples:
+      kandiflux check flux_dev.json --server http://gpu:8188
+      kandiflux check flux_dev.json --object-info object_info.json --comfyui ~/ComfyUI
+      kandiflux check kandinsky22_text_to_image --json
+    """
+    from kandiflux.models.model_folders import ModelFolders
+    from kandiflux.models.pull import size_of
+    from kandiflux.workflow.validation.check import check as find
+    from kandiflux.workflow.workflow import Workflow
+
+    with reporting(as_json):
+        loaded = Workflow.load(workflow)
+        folders = ModelFolders(comfyui, extra_model_paths or ()) if comfyui is not None else None
+        if object_info is not None:
+            place = str(object_info)
+            report = find(loaded, saved_object_info(object_info), folders=folders, live=False)
+        else:
+            with reach.client() as client:
+                place = client.url
+                version = as_object(client.api.system_stats().get("system")).get("comfyui_version")
+                report = find(
+                    loaded,
+                    client.object_info(),
+                    comfyui_version=str(version) if version else None,
+                    embeddings=client.api.embeddings(),
+                    folders=folders,
+                )
+        if sizes:
+            report = report.with_sizes(size_of)
+        _tell(report, workflow, place, as_json=as_json, quiet=quiet)
+        if report.findings:
+            raise typer.Exit(_SOMETHING_MISSING)
+
+
+def _tell(report: Report, workflow: str, place: str, *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        found = [finding.as_dict() for finding in report.findings]
+        answer = {"workflow": workflow, "checked_against": place, "ok": not found, "findings": found}
+        print_json(answer)
+        return
+    if report.findings:
+        print_table(("what", "node", "input", "problem", "to do"), [_row(finding) for finding in report.findings])
+    if report.models:
+        print_result("")
+        print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
+    if not quiet:
+        print_message(_summary(report, workflow, place))
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    node = f"{finding.title} ({finding.node_id}, {finding.class_type})" if finding.node_id else ""
+    return finding.kind.replace("_", " "), node, finding.input_name or "", finding.said, finding.hint or ""
+
+
+def _file_row(model: ModelFile) -> tuple[str, ...]:
+    folder = f"models/{model.directory}" if model.directory else ""
+    size = in_bytes(model.size) if model.size is not None else ""
+    return model.name, folder, size, f"{model.hash_type} {model.hash}" if model.hash else "", model.url or ""
+
+
+def _summary(report: Report, workflow: str, place: str) -> str:
+    if not report.findings:
+        return f"{workflow}: nothing is missing on {place}."
+    text = f"{workflow}: {len(report.findings)} missing or invalid."
+    fetched = [model for model in report.models if model.url]
+    if fetched:
+        sizes = [model.size for model in fetched if model.size is not None]
+        more = "" if len(sizes) == len(fetched) else " and more"
+        size = f": {in_bytes(sum(sizes))}{more}" if sizes else ""
+        where = "" if "://127.0.0.1" in place or "://localhost" in place or "://" not in place else ", on its machine,"
+        pull = f"`kandiflux models pull {shlex.quote(workflow)} --comfyui PATH`"
+        text += f"\n{pull}{where} downloads {len(fetched)} of the files{size}."
+    return text
+
+
+def in_bytes(size: int) -> str:
+    """`23.8 GB`, in powers of a thousand, as download pages count."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,85 @@
+"""The command `kandiflux convert`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from kandiflux.cli.common import ObjectInfoOption, WorkflowArgument, reporting
+from kandiflux.cli.server_options import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message
+from kandiflux.errors import ConversionError
+
+__all__ = ["convert"]
+
+_TITLES_SHOWN = 5
+
+
+@reaching
+def convert(
+    file: WorkflowArgument,
+    reach: Reach,
+    object_info: ObjectInfoOption = None,
+    draw: Annotated[
+        bool,
+        typer.Option(
+            "--draw-prompts/--keep-prompts",
+            help="Draw one choice of each `{a|b}` in dynamic prompts, as the editor and `run` do whenever they queue; "
+            "kept by default.",
+        ),
+    ] = False,
+    draw_seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Draw, and for the same number the same choices.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Print nothing, and exit with 2, if a node is unknown.")
+    ] = False,
+) -> None:
+    """Print an editor-format workflow in the API format, as the editor sends it.
+
+    What nodes take is asked of a server, or read from a saved answer to
+    GET /object_info. Nodes of classes it lacks are named on standard error; they
+    are printed all the same, with their links, and with their values as far as
+    the file says which is whose. A file in the API format is printed as it is.
+
+    Exit codes: 0 printed (with --strict: and every node is known), 2 no workflow,
+    or one that cannot be converted, 3 server not reachable.
+
+    \b
+    Examples:
+      kandiflux convert flux.json --server http://gpu:8188 > flux_api.json
+      kandiflux convert flux.json --object-info object_info.json --strict
+      kandiflux convert ComfyUI_00001_.png --draw-seed 7
+    """
+    from kandiflux.workflow.editor_format.convert import convert as to_api
+    from kandiflux.workflow.workflow import Workflow
+
+    with reporting(False):
+        loaded = Workflow.load(file)
+        if loaded.editor is None:
+            print_message("This file is in the API format already.")
+            print_json(loaded.api, indent=2)
+            return
+        lots = random.Random(draw_seed) if draw or draw_seed is not None else None
+        conversion = to_api(loaded.editor, reach.object_info(object_info), draw=lots)
+        if strict and conversion.unknown:
+            raise ConversionError(
+                f"{loaded.origin} has nodes of unknown classes: {_listed(conversion.unknown)}.",
+                hint="Use the server (or its object_info) that has these nodes; without --strict the rest is printed.",
+            )
+        for class_type, titles in conversion.unknown.items():
+            print_message(f"unknown node class {_named(class_type, titles)}: values may be missing")
+        print_json(conversion.prompt, indent=2)
+
+
+def _listed(unknown: Mapping[str, list[str]]) -> str:
+    return ", ".join(_named(class_type, titles) for class_type, titles in unknown.items())
+
+
+def _named(class_type: str, titles: list[str]) -> str:
+    shown = ", ".join(dict.fromkeys(titles[:_TITLES_SHOWN]))
+    more = len(titles) - _TITLES_SHOWN
+    return f"{class_type} ({shown}{f', and {more} more' if more > 0 else ''})"

@@ -1,0 +1,221 @@
+"""The command `kandiflux models pull`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux.cli.check_command import ExtraPathsOption, in_bytes
+from kandiflux.cli.common import CaOption, JsonOption, QuietOption, print_error, reporting
+from kandiflux.cli.signals import exit_code
+from kandiflux.cli.terminal import print_json, print_message, print_path, print_table
+from kandiflux.errors import KandifluxError
+from kandiflux.util.safe_text import escaped, one_line
+
+if TYPE_CHECKING:
+    from kandiflux.models.pull import PullPlan
+
+__all__ = ["pull"]
+
+_DONE = "done"
+
+
+def pull(
+    workflows: Annotated[
+        list[str],
+        typer.Argument(metavar="WORKFLOW…", help="Paths (JSON, or PNGs made by ComfyUI), or shipped workflows."),
+    ],
+    comfyui: Annotated[Path, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder, with models in it.")],
+    extra_model_paths: ExtraPathsOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only the file of this name; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 2,
+    connections: Annotated[int, typer.Option(min=1, max=16, help="Connections for each file.")] = 6,
+    token_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[HOST=]VARIABLE",
+            help="The environment variable that holds a token for a host (default: huggingface.co=HF_TOKEN and "
+            "civitai.com=CIVITAI_API_TOKEN). It is sent to that host and to no other.",
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the size and hash of files that are there, too.")
+    ] = False,
+    ca_bundle: CaOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Download the model files that workflows need and the ComfyUI on this machine lacks.
+
+    Each file gets its name when it is whole and its hash is right. The same command takes up an interrupted download
+    where it was left. Prints one saved path a line.
+
+    \b
+    Examples:
+      kandiflux models pull flux_dev --comfyui ~/ComfyUI --dry-run
+      kandiflux models pull flux_dev flux_fill_inpaint --comfyui ~/ComfyUI
+      HF_TOKEN=hf_… kandiflux models pull flux_depth.json --comfyui ~/ComfyUI --only flux1-depth-dev.safetensors
+    """
+    from kandiflux.models import pull as work
+    from kandiflux.models.model_folders import ModelFolders
+    from kandiflux.models.remote_files import RemoteFiles
+    from kandiflux.workflow.needed_models import needed_models
+    from kandiflux.workflow.workflow import Workflow
+
+    with reporting(as_json):
+        folders = ModelFolders(comfyui, extra_model_paths or ())
+        plan = work.make_plan(
+            (needed for name in workflows for needed in needed_models(Workflow.load(name))), folders, only or ()
+        )
+        remotes = RemoteFiles(work.read_tokens(token_env or ()), verify=str(ca_bundle) if ca_bundle else True)
+        stop = threading.Event()
+        failures = work.verify_present(plan.present, lambda path: _say(f"verifying {path}", quiet)) if verify else []
+        if not only:
+            work.complete_folders(plan, folders, remotes, stop=stop)
+        work.ask_servers(plan, remotes, stop=stop)
+        failures += plan.refused
+        if dry_run:
+            _show(plan, as_json)
+        else:
+            work.require_space(plan.wanted)
+            saved: list[str] = []
+            with _display(quiet=quiet or as_json) as display:
+                try:
+                    for outcome in work.download_all(
+                        plan, remotes, display, jobs=jobs, connections=connections, stop=stop
+                    ):
+                        if isinstance(outcome, KandifluxError):
+                            failures.append(outcome)
+                            continue
+                        saved.append(str(outcome))
+                        if not as_json:
+                            display.saved(outcome)
+                except KeyboardInterrupt as interrupt:
+                    stop.set()
+                    print_message("Stopped; what has come is kept: the same command goes on from there.")
+                    raise typer.Exit(exit_code(interrupt)) from interrupt
+            if as_json:
+                errors = [failure.as_dict() for failure in failures]
+                print_json({"saved": saved, "failed": errors})
+            elif not plan.wanted and not failures:
+                _say(f"Nothing is missing: {len(plan.present)} model files are there.", quiet)
+        _end(failures)
+
+
+def _end(failures: list[KandifluxError]) -> None:
+    for failure in failures:
+        print_error(failure)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _show(plan: PullPlan, as_json: bool) -> None:
+    if as_json:
+        wanted = [
+            {**one.model.as_dict(), "size": one.size, "path": str(one.target), "node": one.title} for one in plan.wanted
+        ]
+        refused = [error.as_dict() for error in plan.refused]
+        print_json({"missing": wanted, "present": [str(path) for _, path in plan.present], "failed": refused})
+        return
+    rows = [
+        (
+            one.model.name,
+            in_bytes(one.size) if one.size is not None else "?",
+            str(one.target.parent),
+            one.model.url or "",
+        )
+        for one in plan.wanted
+    ]
+    if rows:
+        print_table(("file", "size", "folder", "from"), rows)
+    total = in_bytes(sum(one.size or 0 for one in plan.wanted))
+    print_message(f"{len(rows)} files, {total}; {len(plan.present)} are there already.")
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print_message(text)
+
+
+class _PlainPull:
+    def saved(self, path: Path) -> None:
+        print_path(path)
+
+
+class _Silent(_PlainPull):
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        pass
+
+    def state(self, name: str, text: str) -> None:
+        pass
+
+
+class _PullLines(_PlainPull):
+    """A line for each file's beginning, and for what it waits for, where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        self.state(name, f"downloading{f' {in_bytes(total)}' if total is not None else ''}")
+
+    def state(self, name: str, text: str) -> None:
+        with self._lock:
+            if (name, text) not in self._said and text != _DONE:
+                self._said.add((name, text))
+                print_message(f"{name}: {text}")
+
+
+class _Bars(_PlainPull):
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        self._progress.update(self._task(name), completed=done, total=total)
+
+    def state(self, name: str, text: str) -> None:
+        self._progress.update(self._task(name), description=one_line(name if text == _DONE else f"{name} ({text})"))
+
+    def saved(self, path: Path) -> None:
+        if sys.stdout.isatty():
+            # Results and bars share the screen.
+            self._progress.console.print(escaped(str(path)), markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            super().saved(path)
+
+    def _task(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(one_line(name), total=None)
+            return self._tasks[name]
+
+
+@contextmanager
+def _display(*, quiet: bool) -> Generator[_Silent | _PullLines | _Bars, None, None]:
+    if quiet or not sys.stderr.isatty():
+        yield _Silent() if quiet else _PullLines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield _Bars(progress)

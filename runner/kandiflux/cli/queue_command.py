@@ -1,0 +1,137 @@
+"""The commands `kandiflux queue`, `cancel`, `interrupt` and `free`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kandiflux.cli.common import JsonOption, QuietOption, reporting
+from kandiflux.cli.server_options import Reach, reaching
+from kandiflux.cli.terminal import print_json, print_message, print_result, print_table
+from kandiflux.errors import UsageError
+
+__all__ = ["cancel", "free", "interrupt", "queue"]
+
+
+@reaching
+def queue(reach: Reach, as_json: JsonOption = False) -> None:
+    """List what runs and what waits on a server.
+
+    `mine` marks what this user submitted with kandiflux from this machine.
+
+    \b
+    Examples:
+      kandiflux queue
+      kandiflux queue --server gpu --json
+    """
+    from kandiflux.jobs.queue import queued_jobs
+
+    with reporting(as_json), reach.client() as client:
+        jobs = queued_jobs(client.api)
+        if as_json:
+            print_json({"url": client.url, "jobs": [job.as_dict() for job in jobs]})
+            return
+        rows = [
+            (str(job.position or "runs"), job.prompt_id, "mine" if job.mine else "", job.title, job.text)
+            for job in jobs
+        ]
+        if rows:
+            print_table(("position", "id", "", "workflow", "prompt"), rows)
+        else:
+            print_message(f"Nothing runs or waits on {client.url}.")
+
+
+@reaching
+def cancel(
+    reach: Reach,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID…]", help="As `kandiflux queue` lists them; may be cut short.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every job on the server, whoever submitted it.")] = False,
+    mine: Annotated[
+        bool, typer.Option("--mine", help="Every job that this user submitted with kandiflux from this machine.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Take jobs from the queue; one that runs already is interrupted. Prints the ids, one a line.
+
+    \b
+    Examples:
+      kandiflux cancel 3f2b8c1e
+      kandiflux cancel --mine --server gpu
+    """
+    from kandiflux.jobs.queue import Cancelled, match_jobs, queued_jobs
+    from kandiflux.jobs.queue import cancel as take_away
+
+    with reporting(as_json):
+        if sum((bool(ids), everything, mine)) != 1:
+            raise UsageError("What to cancel is not clear.", expected="one or more ids, or --mine, or --all")
+        with reach.client() as client:
+            jobs = queued_jobs(client.api)
+            chosen = match_jobs(jobs, ids) if ids else [job for job in jobs if everything or job.mine]
+            done = take_away(client.api, chosen) if chosen else Cancelled()
+            if as_json:
+                print_json(vars(done))
+                return
+            for prompt_id in (*done.deleted, *done.interrupted):
+                print_result(prompt_id)
+            if not quiet and not (done.deleted or done.interrupted):
+                print_message("There was nothing to cancel.")
+
+
+@reaching
+def interrupt(
+    reach: Reach,
+    job: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only if this job is the one that runs; may be cut short.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Stop the job that runs; what waits goes on. Prints its id.
+
+    \b
+    Examples:
+      kandiflux interrupt
+      kandiflux interrupt 3f2b8c1e --server gpu
+    """
+    from kandiflux.jobs.queue import interrupt as stop
+
+    with reporting(as_json), reach.client() as client:
+        stopped = stop(client.api, job)
+        if as_json:
+            print_json({"interrupted": stopped})
+        elif stopped is not None:
+            print_result(stopped)
+        elif not quiet:
+            print_message(f"Nothing runs on {client.url}.")
+
+
+@reaching
+def free(
+    reach: Reach,
+    keep_results: Annotated[
+        bool, typer.Option("--keep-results", help="Unload models only: what nodes have made stays for the next run.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Have the server unload its models and forget the results of nodes that it keeps.
+
+    A running job is finished first. ComfyUI unloads the models whenever it forgets results: they alone cannot be kept.
+
+    \b
+    Examples:
+      kandiflux free
+      kandiflux free --keep-results --server gpu
+    """
+    with reporting(as_json), reach.client() as client:
+        # The queue first: only a ComfyUI has one.
+        busy = bool(client.api.queue().running)
+        client.api.free(free_memory=not keep_results)
+        if as_json:
+            print_json({"url": client.url, "results_forgotten": not keep_results, "after_the_running_job": busy})
+        elif not quiet:
+            print_message(f"{client.url} frees its memory{' once the running job has ended' if busy else ''}.")

@@ -1,0 +1,316 @@
+"""The commands `kandiflux run` and `kandiflux rerun`."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kandiflux.cli.common import JsonOption, QuietOption, WorkflowArgument, reporting, reporting_errors
+from kandiflux.cli.completion import complete_preset, complete_setting
+from kandiflux.cli.server_options import Reach, reaching
+from kandiflux.cli.signals import SignalReceived, TimeUp, time_limit
+from kandiflux.cli.terminal import print_message
+from kandiflux.config import LITE
+from kandiflux.errors import JobTimeout, KandifluxError, OutputError, ServerError, ServerUnreachable, UsageError
+from kandiflux.util.json_values import as_object
+from kandiflux.util.out_folder import require_writable
+
+if TYPE_CHECKING:
+    from kandiflux.jobs.client import Client
+    from kandiflux.jobs.job import Job
+    from kandiflux.jobs.outputs import Saver
+    from kandiflux.jobs.result import Result
+    from kandiflux.workflow.prompt import Prompt
+    from kandiflux.workflow.workflow import Workflow
+
+__all__ = ["OnLost", "rerun", "run"]
+
+_CANCEL_SECONDS = 15.0
+_LATE_SECONDS = 0.5
+"""After the deadline: for what no timer can interrupt."""
+
+_FIRST_SIGNAL = 128
+"""Exit codes above this say that a signal ended the command."""
+
+
+class OnLost(str, enum.Enum):
+    """What becomes of a job that is lost."""
+
+    fail = "fail"
+    resubmit = "resubmit"
+
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", "-s", metavar="NAME=VALUE", help="Set a parameter; may be repeated. See `params`.",
+        autocompletion=complete_setting,
+    ),
+]  # fmt: skip
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+SeedOption = Annotated[str | None, typer.Option(metavar="N", help="The seed: a number, or random.")]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="Seconds for the whole command, downloads included; then the job is cancelled."),
+]
+CheckOption = Annotated[
+    bool, typer.Option("--check/--no-check", help="Look for what the server would refuse before it is sent.")
+]
+SidecarOption = Annotated[
+    bool, typer.Option("--sidecar", help="Write FILE.json beside each file: prompt, workflow and parameters.")
+]
+RetryOption = Annotated[
+    bool, typer.Option("--retry-oom", help="Where memory runs out, have the server free it and try once more.")
+]
+FrontOption = Annotated[bool, typer.Option("--front", help="Run before everything that waits on the server.")]
+OnLostOption = Annotated[
+    OnLost, typer.Option(help="A job that the server has forgotten: fail, or resubmit it (which may run it twice).")
+]
+
+
+@reaching
+def run(
+    workflow: WorkflowArgument,
+    reach: Reach,
+    settings: SetOption = None,
+    out: OutOption = Path("output"),
+    seed: SeedOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A preset of the workflow's, under what is set.", autocompletion=complete_preset),
+    ] = None,
+    timeout: TimeoutOption = None,
+    front: FrontOption = False,
+    check: CheckOption = True,
+    sidecar: SidecarOption = False,
+    retry_oom: RetryOption = False,
+    on_lost: OnLostOption = OnLost.fail,
+    json_lines: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run a workflow and save what it makes; prints one path a line.
+
+    \b
+    Examples:
+      kandiflux run kandinsky22_pocket_text_to_image --set prompt="a red circle on a blue background"
+      kandiflux run picture.json --preset fast --seed random --out pictures
+      kandiflux run flux.json --server http://gpu:8188 --set '"Positive".text=a fox' --set 3.steps=20
+      kandiflux run edit.json --set image=photo.png --set prompt=@prompt.txt
+      kandiflux run video.json --server gpu --retry-oom --on-lost resubmit --sidecar
+    """
+    from kandiflux.cli.assignments import parse_assignments
+    from kandiflux.workflow.workflow import Workflow
+
+    with reporting(json_lines):
+        order = _Order(
+            parse_assignments(settings or ()), preset, seed, out, timeout=timeout, front=front, check=check,
+            sidecar=sidecar, retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
+        )  # fmt: skip
+        with ExitStack() as stack, order.in_time():
+            loaded = Workflow.load(workflow)
+            client = order.reach(reach, stack)
+            order.carry_out(client, loaded)
+
+
+@reaching
+def rerun(
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(metavar="PICTURE…", help="Files that carry what made them: ComfyUI's, or with a FILE.json."),
+    ],
+    reach: Reach,
+    settings: SetOption = None,
+    out: OutOption = Path("output"),
+    seed: SeedOption = None,
+    timeout: TimeoutOption = None,
+    front: FrontOption = False,
+    check: CheckOption = True,
+    sidecar: SidecarOption = False,
+    retry_oom: RetryOption = False,
+    on_lost: OnLostOption = OnLost.fail,
+    json_lines: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run again what made a picture, with the same seed and everything else the same, but for what is set.
+
+    Works for PNGs, WebPs and latents that ComfyUI saved with their metadata, and for any file with a FILE.json from
+    `kandiflux run --sidecar`. A picture that cannot be run does not keep the others from it.
+
+    \b
+    Examples:
+      kandiflux rerun ComfyUI_00001_.png
+      kandiflux rerun ComfyUI_00001_.png --set seed=7 --set steps=30
+      kandiflux rerun output/*.png --server gpu --seed random --out again
+    """
+    from kandiflux.cli.assignments import parse_assignments
+    from kandiflux.workflow.workflow import Workflow
+
+    with reporting(json_lines):
+        order = _Order(
+            parse_assignments(settings or ()), None, seed, out, timeout=timeout, front=front, check=check,
+            sidecar=sidecar, retry_oom=retry_oom, on_lost=on_lost, json_lines=json_lines, quiet=quiet,
+        )  # fmt: skip
+        missing = [picture for picture in pictures if not picture.is_file()]
+        if missing:
+            raise UsageError(f"There is no file {missing[0]}.")
+        code = 0
+        with ExitStack() as stack, order.in_time():
+            client = order.reach(reach, stack)
+            for picture in pictures:
+                try:
+                    with reporting_errors(json_lines):
+                        order.carry_out(client, Workflow.load(picture))
+                except typer.Exit as ended:
+                    code = ended.exit_code
+                    if code >= _FIRST_SIGNAL or len(pictures) == 1:
+                        raise
+                    print_message(f"{picture}: not made again.")
+        if code:
+            raise typer.Exit(code)
+
+
+@dataclass
+class _Order:
+    """What is to be done with a workflow."""
+
+    values: dict[str, str]
+    preset: str | None
+    seed: str | None
+    out: Path
+    timeout: float | None
+    front: bool
+    check: bool
+    sidecar: bool
+    retry_oom: bool
+    on_lost: OnLost
+    json_lines: bool
+    quiet: bool
+    own_host: bool = False
+    """The server is a lite host that ends with the command."""
+
+    job: Job | None = None
+    """The job that was submitted last."""
+
+    begun: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def in_time(self) -> Generator[None, None, None]:
+        """JobTimeout once the command has taken longer than its --timeout."""
+        try:
+            with time_limit(None if self.timeout is None else self.timeout - (time.monotonic() - self.begun)):
+                yield
+        except TimeUp as error:
+            raise self._too_late() from error
+        except (JobTimeout, OutputError, ServerUnreachable) as error:
+            # What the timer could not interrupt ends a moment later by itself.
+            if self.timeout is None or time.monotonic() - self.begun < self.timeout:
+                raise
+            raise self._too_late() from error
+
+    def reach(self, reach: Reach, stack: ExitStack) -> Client:
+        """The client of the server that is meant, until `stack` is closed."""
+        require_writable(self.out)
+        found = reach.resolved()
+        self.own_host = found.server == LITE
+        client = stack.enter_context(found.client())
+        left = self._seconds_left()
+        client.api.deadline = None if left is None else time.monotonic() + left
+        return client
+
+    def carry_out(self, client: Client, workflow: Workflow) -> None:
+        from kandiflux.jobs.outputs import Saver
+        from kandiflux.jobs.retry import run_with_retries
+
+        self.job = None
+        prompt = self._prepare(client, workflow)
+        follow = partial(self._follow, client, Saver(self.out))
+        try:
+            run_with_retries(
+                client, prompt, follow, front=self.front, retry_oom=self.retry_oom, on_lost=self.on_lost.value
+            )
+        except (JobTimeout, KeyboardInterrupt) as ended:
+            jobs = client.jobs
+            if jobs and isinstance(ended, SignalReceived):
+                print_message("Cancelling the job on the server; a second signal (Ctrl-C) leaves at once.")
+            # The end of the job is still to be seen.
+            client.api.deadline = None
+            for job in jobs:
+                _cancel(job, client.url)
+            raise
+
+    def _seconds_left(self) -> float | None:
+        return None if self.timeout is None else self.begun + self.timeout + _LATE_SECONDS - time.monotonic()
+
+    def _too_late(self) -> JobTimeout:
+        took = f"{self.timeout:g} s (--timeout)"
+        hint = "Allow more time with --timeout. `kandiflux queue` lists what the server has."
+        if self.job is None:
+            return JobTimeout(f"The server did not take a job within {took}.", prompt_id="", hint=hint)
+        prompt_id = self.job.prompt_id
+        return JobTimeout(
+            f"The job {prompt_id} and its files were not done within {took}; it is cancelled if it was still running.",
+            prompt_id=prompt_id,
+            hint=hint,
+        )
+
+    def _prepare(self, client: Client, workflow: Workflow) -> Prompt:
+        quiet = self.quiet or self.json_lines
+        if workflow.needs:
+            system = as_object(client.api.system_stats().get("system"))
+            version = str(system.get("comfyui_version", ""))
+            needed = workflow.too_new_for(version)
+            if version and needed and not quiet:
+                print_message(f"warning: {workflow.name} needs ComfyUI {needed}, {client.url} is {version}")
+        object_info = client.object_info()
+        values: dict[str, Any] = dict(self.values)
+        if self.seed is not None:
+            names = workflow.seed_parameters(object_info)
+            if not names:
+                raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
+            values = {**dict.fromkeys(names, self.seed), **values}
+        prompt = workflow.prompt(object_info, values, preset=self.preset, upload=client.upload, check=self.check)
+        for name in values:
+            if values[name] == "random" and prompt.values[name] != "random" and not quiet:
+                print_message(f"{name}: {prompt.values[name]}")
+        return prompt
+
+    def _follow(self, client: Client, saver: Saver, job: Job) -> Result:
+        from kandiflux.cli.job_display import JsonLines, Plain, follow, live_display
+
+        self.job = job
+        show = partial(
+            follow, job, client.api, saver, timeout=self._seconds_left(), sidecar=self.sidecar,
+            own_host=self.own_host,
+        )  # fmt: skip
+        if self.json_lines:
+            return show(JsonLines())
+        if self.quiet or not sys.stderr.isatty():
+            if not self.quiet:
+                print_message(f"queued as {job.prompt_id} on {client.url}")
+            return show(Plain(quiet=self.quiet))
+        with live_display(job.prompt) as display:
+            return show(display)
+
+
+def _cancel(job: Job, url: str) -> None:
+    """Cancels it and waits for the server to say so."""
+    try:
+        job.cancel()
+        job.result(_CANCEL_SECONDS)
+    except (JobTimeout, ServerUnreachable, ServerError) as error:
+        print_message(f"It may still be on the server: {error.message}")
+        words = ("kandiflux", "cancel", "--server", url, "--", job.prompt_id)
+        print_message(f"Once the server answers: {shlex.join(words)}")
+    except KandifluxError as error:
+        logging.getLogger(__name__).debug("after cancelling: %s", error)

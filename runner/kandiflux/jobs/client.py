@@ -1,0 +1,302 @@
+"""One ComfyUI (or lite host): submit, follow, fetch.
+
+with Client("http://127.0.0.1:8188") as client:
+    job = client.submit(workflow.prompt(client.object_info(), {"prompt": "a red circle"}))
+    for event in job:
+        ...
+    for image in job.result().images:
+        Path(image.filename).write_bytes(image.read())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kandiflux.api.events import (
+    Event,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    ExecutionStarted,
+    ExecutionSucceeded,
+    NodeStarted,
+    NodeText,
+    Preview,
+)
+from kandiflux.api.rest import ComfyApi
+from kandiflux.api.websocket import EventStream
+from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, ServerError, UsageError
+from kandiflux.jobs.job import Job
+from kandiflux.jobs.queue import cancel_on_server
+from kandiflux.jobs.submit import find_prompts, submit_prompt
+from kandiflux.jobs.tracker import JobTracker
+from kandiflux.workflow.prompt import Prompt
+
+__all__ = ["Client"]
+
+_log = logging.getLogger(__name__)
+
+_SOCKET_WAIT = 10.0
+_BEFORE_HISTORY = 0.02
+_BRISK = (5.0, 15.0)
+
+
+class Client:
+    """Follows any number of jobs on one server over one websocket. Safe to use from many threads.
+
+    poll_seconds: how often queue and history are read while events arrive. patience: seconds to wait for a server
+    that has stopped answering before its jobs are given up. headers, verify and cert as in `ComfyApi`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None,
+        timeout: tuple[float, float] = (5.0, 60.0),
+        poll_seconds: float = 5.0,
+        patience: float = 120.0,
+    ) -> None:
+        self.api = ComfyApi(url, headers=headers, verify=verify, cert=cert, timeout=timeout)
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._running: Job | None = None
+        self._object_info: dict[str, Any] | None = None
+        self._reading_object_info = threading.Lock()
+        self._closed = False
+        self._warned = False
+        self._stream = EventStream(
+            self.api.url,
+            on_event=self._route,
+            on_connect=self._on_connect,
+            headers=self.api.headers,
+            verify=verify,
+            cert=cert,
+        )
+        self._watcher = JobTracker(self.api, poll_seconds=poll_seconds, patience=patience, orphaned=self._is_orphaned)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The server's base address."""
+        return self.api.url
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that are being submitted, or have not ended."""
+        with self._lock:
+            return list(dict.fromkeys(self._jobs.values()))
+
+    def close(self) -> None:
+        """Ends the connection. Jobs go on on the server; nobody follows them any more."""
+        self._closed = True
+        self._stream.close()
+        self._watcher.close()
+        self.api.close()
+
+    def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
+        """What nodes the server has, with their inputs; read once."""
+        with self._reading_object_info:
+            if self._object_info is None or refresh:
+                self._object_info = self.api.object_info()
+            return self._object_info
+
+    def upload(self, path: Path, *, subfolder: str = "") -> str:
+        """Puts a picture into the server's input folder; the value for LoadImage's `image`."""
+        try:
+            with path.open("rb") as file:
+                return self.api.upload_image(path.name, file, subfolder=subfolder)
+        except OSError as error:
+            raise ParameterError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+    def submit(
+        self,
+        prompt: Prompt | Mapping[str, Any],
+        *,
+        strict: bool = True,
+        front: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+        job_id: str | None = None,
+        patience: float = 30.0,
+    ) -> Job:
+        """Hands a prompt to the server and follows it from there.
+
+        strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
+        front: before everything that waits there, the newest such first. on_event: called with each event of the job,
+        as `Job.add_event_callback` says.
+        job_id: a UUID, never used before, to know the job by; one is made where none is given.
+        patience: seconds to look for the job where the answer is lost, or to wait for a server that is gone meanwhile.
+        InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
+        """
+        if self._closed:
+            raise UsageError("This client is closed.", hint="Make a new one.")
+        if not isinstance(prompt, Prompt):
+            prompt = Prompt.from_api(prompt)
+        job = Job(self, prompt, job_id or str(uuid.uuid4()))
+        if on_event is not None:
+            job.add_event_callback(on_event)
+        self._open_socket()
+        if not job.has_all_pictures:
+            # They come over the websocket and no other way.
+            self._stream.wait_connected(_SOCKET_WAIT)
+        with self._lock:
+            self._jobs[job.prompt_id] = job
+        try:
+            job.client_id = self._stream.client_id
+            accepted = submit_prompt(
+                self.api, prompt, job.marker, job.client_id, front=front, patience=min(self._patience, patience)
+            )
+        except KeyboardInterrupt:
+            # It may have been taken already, and nobody would follow it.
+            with contextlib.suppress(KandifluxError):
+                self.cancel(job)
+            self._forget(job)
+            raise
+        except KandifluxError:
+            self._forget(job)
+            raise
+        if accepted.prompt_id != job.prompt_id:
+            with self._lock:
+                job.prompt_id = accepted.prompt_id
+                self._jobs[accepted.prompt_id] = job
+        job.add_done_callback(self._forget)
+        self._watcher.add(job)
+        if accepted.problems and strict:
+            job.cancel()
+            raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", accepted.problems)
+        job.queued(None)
+        # The job may have ended, or the socket changed, while the answer was on its way.
+        if self._is_orphaned(job):
+            self._watcher.sweep_now()
+        elif job.current_node is not None or job.state == "running":
+            self._watcher.hint(job)
+        return job
+
+    def adopt(
+        self,
+        prompt: Prompt | Mapping[str, Any],
+        job_id: str,
+        *,
+        prompt_id: str | None = None,
+        settle: float = 0.0,
+        patience: float = 0.0,
+    ) -> Job | None:
+        """Follows a job that was submitted earlier, by this process or another; None where the server knows none.
+
+        job_id: the `marker` of the job. prompt_id: the server's id of it, where that is another. settle: seconds to
+        look for it, where the request may have only just gone out. Posts nothing. ServerUnreachable or ServerError
+        where the server has not answered for `patience` seconds.
+        """
+        known_as = {} if prompt_id is None else {job_id: prompt_id}
+        return self.adopt_some({job_id: prompt}, known_as=known_as, settle=settle, patience=patience).get(job_id)
+
+    def adopt_some(
+        self,
+        prompts: Mapping[str, Prompt | Mapping[str, Any]],
+        *,
+        known_as: Mapping[str, str],
+        settle: float = 0.0,
+        patience: float = 0.0,
+    ) -> dict[str, Job]:
+        """`adopt` for many at once: those of the jobs that the server knows, by the id that `prompts` has them under.
+
+        known_as: the server's ids, where they are others.
+        """
+        if self._closed:
+            raise UsageError("This client is closed.", hint="Make a new one.")
+        wanted = {job_id: known_as.get(job_id, job_id) for job_id in prompts}
+        found, _ = find_prompts(self.api, wanted, settle, patience)
+        jobs: dict[str, Job] = {}
+        for job_id, prompt_id in found.items():
+            prompt = prompts[job_id]
+            job = Job(self, prompt if isinstance(prompt, Prompt) else Prompt.from_api(prompt), job_id)
+            job.prompt_id = prompt_id
+            with self._lock:
+                self._jobs[job_id] = self._jobs[prompt_id] = job
+            job.add_done_callback(self._forget)
+            self._watcher.add(job)
+            jobs[job_id] = job
+        if jobs:
+            self._watcher.sweep_now()
+        return jobs
+
+    def withdraw(self, job: Job) -> None:
+        """Takes a job from the queue; one that runs already goes on."""
+        if job.finished:
+            return
+        job.withdrawn()
+        self.api.delete_pending(job.prompt_id)
+        self._watcher.sweep_now()
+
+    def cancel(self, job: Job) -> None:
+        """Takes a job from the queue, or interrupts it if it is the one that runs."""
+        if job.finished:
+            return
+        # Who cancels does not want to wait for long.
+        with self.api.with_timeout(_BRISK) as server:
+            cancel_on_server(server, job.prompt_id)
+        self._watcher.sweep_now()
+
+    def listen(self, timeout: float = _SOCKET_WAIT) -> bool:
+        """Opens the websocket, as `submit` does where it is not open; whether it stands within `timeout` seconds."""
+        self._stream.start()
+        return self._stream.wait_first_attempt(timeout)
+
+    def _open_socket(self) -> None:
+        # Where the server (or a proxy) has no websocket, polling has to do.
+        if self.listen() or self._warned:
+            return
+        # Nothing is sent to a server that is not there; what it says does not matter here.
+        with contextlib.suppress(ServerError):
+            self.api.queue()
+        self._warned = True
+        _log.warning("no websocket to %s: following jobs by polling, without progress", self.url)
+
+    def _is_orphaned(self, job: Job) -> bool:
+        return not self._stream.connected or job.client_id != self._stream.client_id
+
+    def _on_connect(self) -> None:
+        self._watcher.sweep_now()
+
+    def _forget(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.prompt_id, None)
+            self._jobs.pop(job.marker, None)
+            if self._running is job:
+                self._running = None
+
+    def _route(self, event: Event) -> None:
+        """Called by the reader for every event."""
+        with self._lock:
+            if event.prompt_id is not None:
+                job = self._jobs.get(event.prompt_id)
+            else:
+                # Old previews and texts name no prompt: they belong to what runs.
+                job = self._running if isinstance(event, (Preview, NodeText, NodeStarted)) else None
+            if job is not None and isinstance(event, (ExecutionStarted, NodeStarted)):
+                self._running = job
+        if job is None:
+            return
+        job.deliver(event)
+        if isinstance(event, NodeStarted) and event.node_id is None:
+            self._watcher.hint(job)
+        elif isinstance(event, (ExecutionSucceeded, ExecutionInterrupted)) or (
+            isinstance(event, ExecutionFailed) and event.terminal
+        ):
+            self._watcher.hint(job, _BEFORE_HISTORY)

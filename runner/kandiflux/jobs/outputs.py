@@ -1,0 +1,297 @@
+"""The outputs of a job, and saving them to disk.
+
+Files are written under a temporary name and renamed when complete; nothing that exists is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import math
+import random
+import re
+import time
+import unicodedata
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+from kandiflux.errors import KandifluxError, OutputError, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.util.json_values import as_object, is_array, is_object
+
+__all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name", "true_name"]
+
+_log = logging.getLogger(__name__)
+
+_KINDS = {
+    "image": {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".exr"},
+    "video": {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v"},
+    "audio": {".flac", ".mp3", ".wav", ".ogg", ".opus", ".m4a", ".aac"},
+    "latent": {".latent"},
+    "embeds": {".safetensors"},
+    "model3d": {".glb", ".gltf", ".obj", ".stl", ".ply", ".fbx", ".usdz"},
+    "text": {".txt", ".json", ".csv", ".md"},
+}
+_KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", (".png", ".apng")),
+    (b"\xff\xd8\xff", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    (b"GIF8", (".gif",)),
+    (b"BM", (".bmp",)),
+)
+"""How pictures begin, and the suffixes that say so. WebP is a kind of RIFF: see `_picture_suffixes`."""
+
+_PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype\s|<html|<head|<body|<\?xml[^>]*>\s*<!doctype\s+html|[{\[])")
+_HEAD_BYTES = 256
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between the attempts at a download: a host may be gone for a moment, and what it made is worth the wait."""
+
+_FEW = 3
+_MAX_OUTPUTS = 10_000
+_BINARY_KINDS = frozenset({"image", "video", "audio", "latent", "embeds"})
+_TEXT_SUFFIXES = (".svg", ".json")
+_TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
+_LONGEST_NAME = 180
+_NOT_IN_NAMES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: controls, formats, halves of characters, what is not assigned, and separators of lines."""
+
+
+class FileSource(Protocol):
+    """Where files come from; `kandiflux.api.rest.Server` is one."""
+
+    def view(
+        self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
+    ) -> Iterator[bytes]:
+        """A stored file's bytes, in pieces; see `Server.view`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file or text of one node.
+
+    kind: image, video, audio, latent, embeds, model3d, text or file. folder: `output`, or `temp` for previews.
+    A text the node only shows has `text`; a picture that came over the websocket has `data`.
+    """
+
+    kind: str
+    node_id: str
+    title: str
+    filename: str
+    subfolder: str = ""
+    folder: str = "output"
+    text: str | None = None
+    data: bytes | None = field(default=None, repr=False)
+    source: FileSource | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_file(self) -> bool:
+        """False for a text that a node only shows."""
+        return self.text is None
+
+    def chunks(self, *, within: float | None = None) -> Iterator[bytes]:
+        """The content in pieces, once. within: seconds for all of it. Errors as `Server.view`."""
+        if self.text is not None:
+            yield self.text.encode("utf-8", "replace")
+        elif self.data is not None:
+            yield self.data
+        elif self.source is not None:
+            yield from self.source.view(self.filename, self.subfolder, self.folder, kind=self.kind, within=within)
+
+    def write(self, file: BinaryIO, *, again: bool = True, timeout: float | None = None) -> int:
+        """Writes the content into `file`, at its end; the bytes written.
+
+        A download that fails is begun again: for a quarter of a minute or so, or, if `again` is False, only if the
+        server is there, three times. timeout: seconds for all of it.
+        OutputMissing if the server no longer has it; OutputError if it does not hand it out, sends a page (HTML or
+        JSON) instead of a picture, or the time is up; ServerUnreachable if it does not answer.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        start = file.tell()
+        pauses = iter(_PAUSES if again else _PAUSES[:_FEW])
+        failure: KandifluxError | None = None
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise OutputError(
+                    f"{self.filename} was not fetched in time.", hint="It is still on the server."
+                ) from failure
+            try:
+                return self._write(file, None if math.isinf(left) else left)
+            except ServerUnreachable as error:
+                failure = error
+                pause = next(pauses, None) if again else None
+            except ServerError as error:
+                # The server is there, so this is about the file.
+                failure = OutputError(error.message, expected=error.expected, got=error.got, hint=error.hint)
+                failure.__cause__ = error
+                pause = next(pauses, None)
+            if pause is None and time.monotonic() < deadline:
+                raise failure
+            _log.info("%s is fetched again: %s", self.filename, failure.message)
+            time.sleep(max(0.0, min((pause or 0.0) * random.uniform(0.5, 1.5), deadline - time.monotonic())))
+            file.seek(start)
+            file.truncate()
+
+    def _write(self, file: BinaryIO, within: float | None) -> int:
+        size, head = 0, b""
+        for chunk in self.chunks(within=within):
+            if len(head) < _HEAD_BYTES:
+                head += chunk[: _HEAD_BYTES - len(head)]
+            size += file.write(chunk)
+        if self.kind in _BINARY_KINDS and _PAGE.match(head) and not self.filename.lower().endswith(_TEXT_SUFFIXES):
+            raise ProtocolError(
+                f"A page came instead of {self.filename}.",
+                expected=f"the {self.kind}",
+                got=head[:80].decode("utf-8", "replace"),
+                hint="A login page or a gateway's error page stands in for the file.",
+            )
+        return size
+
+    def read(self) -> bytes:
+        """The content; errors as `write`."""
+        content = io.BytesIO()
+        self.write(content)
+        return content.getvalue()
+
+    def as_dict(self) -> dict[str, Any]:
+        """What it is, as JSON; not its content."""
+        about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
+        if self.text is not None:
+            return {**about, "text": self.text}
+        return {**about, "filename": self.filename, "subfolder": self.subfolder, "type": self.folder}
+
+
+def collect_outputs(
+    node_id: str, title: str, output: Mapping[str, Any] | None, source: FileSource | None
+) -> list[Output]:
+    """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`.
+
+    Of one node 10,000 at most.
+    """
+    found: list[Output] = []
+    for key, values in as_object(output).items():
+        for number, value in enumerate(values if is_array(values) else [values]):
+            if len(found) >= _MAX_OUTPUTS:
+                return found
+            if is_object(value) and isinstance(value.get("filename"), str):
+                found.append(
+                    Output(
+                        kind=_KIND_OF.get(PurePosixPath(value["filename"]).suffix.lower(), "file"),
+                        node_id=node_id,
+                        title=title,
+                        filename=value["filename"],
+                        subfolder=_text(value.get("subfolder")),
+                        folder=_text(value.get("type")) or "output",
+                        source=source,
+                    )
+                )
+            elif isinstance(value, str) and key in _TEXT_KEYS:
+                found.append(Output("text", node_id, title, filename=f"{title}_{number + 1}.txt", text=value))
+    return found
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def safe_name(name: str) -> str:
+    """One path component that every file system takes: no separators, no control characters, not too long."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
+    name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char) in _NOT_IN_NAMES else char for char in name)
+    name = name.strip(" .")
+    # A name that begins with "-" reads as an option to most programs.
+    if not name or name.startswith("-") or _RESERVED.match(name):
+        name = f"_{name}"
+    stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
+    while len((stem + suffix).encode()) > _LONGEST_NAME and len(stem) > 1:
+        stem = stem[:-1]
+    return (stem + suffix)[:_LONGEST_NAME]
+
+
+class Saver:
+    """Writes outputs into one folder. Every call writes a file: what exists is never overwritten, nor taken for it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def save(self, output: Output, *, timeout: float | None = None) -> Path:
+        """The path written; a picture of another format than its name says gets the suffix of its own.
+
+        timeout: seconds for the download. OutputError if the disk refuses it; other errors as `Output.write`.
+        """
+        try:
+            return self._write(output, timeout)
+        except OSError as error:
+            raise OutputError(
+                f"{output.filename} cannot be written to {self.folder}: {error.strerror or error}.",
+                hint="Choose another folder with --out.",
+            ) from error
+
+    def _write(self, output: Output, timeout: float | None) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".kandiflux-{uuid.uuid4().hex}.part"
+        try:
+            with partial.open("xb") as file:
+                size = output.write(file, timeout=timeout)
+            if size == 0 and output.is_file:
+                raise OutputError(f"The server sent an empty file for {output.filename}.")
+            return _publish(partial, self.folder / true_name(safe_name(output.filename), output.kind, partial))
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def true_name(name: str, kind: str, file: Path) -> str:
+    """`name`, with the suffix of the format that the picture in `file` has, if that is another one."""
+    if kind != "image":
+        return name
+    with file.open("rb") as content:
+        suffixes = _picture_suffixes(content.read(16))
+    if not suffixes or PurePosixPath(name).suffix.lower() in suffixes:
+        return name
+    renamed = str(PurePosixPath(name).with_suffix(suffixes[0]))
+    _log.warning("%s is really a %s file; it is saved as %s", name, suffixes[0][1:].upper(), renamed)
+    return renamed
+
+
+def _picture_suffixes(head: bytes) -> tuple[str, ...]:
+    """The suffixes of the format that a picture begins as; empty if it is not one of the usual."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return (".webp",)
+    return next((suffixes for begin, suffixes in _SIGNATURES if head.startswith(begin)), ())
+
+
+def _publish(partial: Path, wanted: Path) -> Path:
+    """Gives the complete file its name, or the next free one after it."""
+    for path in _names(wanted):
+        try:
+            # A hard link fails if the name is taken, so two runs never write over each other.
+            path.hardlink_to(partial)
+        except FileExistsError:
+            continue
+        except OSError:
+            # File systems without hard links: claim the name, then rename over the claim.
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            return partial.replace(path)
+        return path
+    raise AssertionError("unreachable: the names do not end")
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    """`wanted`, then `ComfyUI_00001_.png`, `ComfyUI_00002_.png`, … as ComfyUI counts, or `a.png`, `a_2.png`, `a_3.png`.
+
+    Any other number may be a seed or a date, and is left as it is.
+    """
+    yield wanted
+    counted = re.fullmatch(r"(.*_)(\d{5,})_", wanted.stem)
+    first, begin, width, end = (int(counted[2]), counted[1], len(counted[2]), "_") if counted else (1, "", 0, "")
+    begin = begin or f"{wanted.stem}_"
+    for number in itertools.count(first + 1):
+        yield wanted.with_name(f"{begin}{number:0{width}}{end}{wanted.suffix}")

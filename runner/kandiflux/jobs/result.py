@@ -1,0 +1,176 @@
+"""Reading a history entry: how a prompt ended, and with what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.api.events import (
+    Event,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    ExecutionSucceeded,
+    NodeExecuted,
+    NodesCached,
+    execution_failed,
+)
+from kandiflux.errors import JobError, JobInterrupted, NodeFailed, OutOfMemory
+from kandiflux.jobs.outputs import FileSource, Output, collect_outputs
+from kandiflux.util.json_values import as_float, as_list, as_object, is_array, is_list, is_object
+from kandiflux.workflow.prompt import Prompt
+
+__all__ = ["Result", "node_error", "outcome", "outcome_of_events"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job. `seconds` is the server's own time for it, None where it does not say."""
+
+    prompt_id: str
+    prompt: Prompt
+    outputs: tuple[Output, ...]
+    cached_nodes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    def of_kind(self, kind: str) -> tuple[Output, ...]:
+        """The outputs of one kind; see `Output`."""
+        return tuple(output for output in self.outputs if output.kind == kind)
+
+    @property
+    def images(self) -> tuple[Output, ...]:
+        """Pictures, those that came over the websocket included."""
+        return self.of_kind("image")
+
+    @property
+    def videos(self) -> tuple[Output, ...]:
+        """Videos."""
+        return self.of_kind("video")
+
+    @property
+    def latents(self) -> tuple[Output, ...]:
+        """Files of latents."""
+        return self.of_kind("latent")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts that nodes show."""
+        return tuple(output.text for output in self.outputs if output.text is not None)
+
+    @property
+    def files(self) -> tuple[Output, ...]:
+        """What is worth keeping: saved files, or the previews where nothing was saved."""
+        files = tuple(output for output in self.outputs if output.is_file)
+        kept = tuple(output for output in files if output.folder != "temp")
+        return kept or files
+
+
+def outcome(
+    prompt_id: str,
+    prompt: Prompt,
+    entry: Mapping[str, Any],
+    source: FileSource | None,
+    over_websocket: Sequence[Output] = (),
+) -> Result | JobError:
+    """What a history entry says. ValueError if it is not as ComfyUI writes it.
+
+    The messages are asked before the status string: an interrupted prompt is an "error" there too, and a failure before
+    the first node may be called a success.
+    """
+    status, shown = entry.get("status"), entry.get("outputs")
+    if not is_object(status) or not isinstance(status.get("status_str"), str) or not is_list(status.get("messages")):
+        raise ValueError("`status` is not an object with `status_str` and `messages`")
+    if not is_object(shown):
+        raise ValueError("`outputs` is not an object")
+    messages = _messages(status["messages"])
+    if "execution_interrupted" in messages:
+        return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
+    if "execution_error" in messages:
+        return node_error(prompt_id, prompt, execution_failed(messages["execution_error"]))
+    if status["status_str"] == "error":
+        return JobError(f"The server gives the job {prompt_id} as failed and no reason.", prompt_id=prompt_id)
+    meta = as_object(entry.get("meta"))
+    outputs = _outputs(
+        prompt, shown, {node_id: as_object(about).get("display_node") for node_id, about in meta.items()}, source
+    )
+    cached = as_list(messages.get("execution_cached", {}).get("nodes"))
+    return Result(
+        prompt_id,
+        prompt,
+        (*outputs, *over_websocket),
+        cached_nodes=tuple(str(node) for node in cached),
+        seconds=_seconds(messages),
+    )
+
+
+def outcome_of_events(
+    prompt_id: str,
+    prompt: Prompt,
+    events: Sequence[Event],
+    source: FileSource | None,
+    over_websocket: Sequence[Output] = (),
+) -> Result | JobError | None:
+    """What the events of a job say of its end, where history no longer does; None where they do not reach so far."""
+    ended = False
+    outputs: dict[str, Any] = {}
+    shown_by: dict[str, str] = {}
+    cached: tuple[str, ...] = ()
+    for event in events:
+        if isinstance(event, ExecutionInterrupted):
+            return JobInterrupted(f"The job {prompt_id} was interrupted.", prompt_id=prompt_id)
+        if isinstance(event, ExecutionFailed) and event.terminal:
+            return node_error(prompt_id, prompt, event)
+        if isinstance(event, NodeExecuted):
+            outputs[event.node_id] = event.output
+            shown_by[event.node_id] = event.display_node_id
+        elif isinstance(event, NodesCached):
+            cached = event.node_ids
+        ended = ended or isinstance(event, ExecutionSucceeded)
+    if not ended:
+        return None
+    found = _outputs(prompt, outputs, shown_by, source)
+    return Result(prompt_id, prompt, (*found, *over_websocket), cached_nodes=cached)
+
+
+def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:
+    """The error that a node's failure is told as, with the title that the user knows it by."""
+    memory = "OutOfMemory" in event.exception_type or event.exception_type.endswith("MemoryError")
+    failure = OutOfMemory if memory else NodeFailed
+    return failure(
+        prompt_id=prompt_id,
+        node_id=event.node_id or "?",
+        title=prompt.title(event.node_id),
+        class_type=event.node_type or prompt.class_type(event.node_id),
+        exception_type=event.exception_type,
+        exception_message=event.exception_message,
+        traceback=event.traceback,
+        inputs=event.inputs,
+        hint="Use a smaller size or batch, or have the server free its memory." if memory else None,
+    )
+
+
+def _outputs(
+    prompt: Prompt, shown: Mapping[str, Any], shown_by: Mapping[str, object], source: FileSource | None
+) -> list[Output]:
+    """shown: what each node shows. shown_by: the node of the prompt that it was expanded from."""
+    outputs: list[Output] = []
+    for node_id, output in shown.items():
+        node = str(shown_by.get(node_id) or node_id)
+        outputs += collect_outputs(node, prompt.title(node), output, source)
+    return outputs
+
+
+def _messages(messages: Sequence[object]) -> dict[str, Mapping[str, Any]]:
+    return {
+        str(message[0]): message[1]
+        for message in messages
+        if is_array(message) and len(message) == 2 and is_object(message[1])
+    }
+
+
+def _seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
+    begin = as_float(messages.get("execution_start", {}).get("timestamp"))
+    end = as_float(messages.get("execution_success", {}).get("timestamp"))
+    if begin is None or end is None:
+        return None
+    return max(0.0, (end - begin) / 1000)

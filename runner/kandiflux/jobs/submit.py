@@ -1,0 +1,242 @@
+"""Handing a prompt to a server exactly once.
+
+ComfyUI never compares ids: the same prompt posted twice runs twice. So when an answer is lost, queue and history
+are asked before anything is posted again. Nothing is posted again where the request may still be on its way, nor where
+the server was gone meanwhile: it may have begun the job and forgotten it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.api.rest import MARKER, Answer, ComfyApi
+from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolError, ServerError, ServerUnreachable
+from kandiflux.jobs.owner import OWNER, this_owner
+from kandiflux.util.json_values import as_list, as_object, is_object
+from kandiflux.workflow.prompt import Prompt
+
+__all__ = ["Accepted", "find_prompts", "prompt_body", "submit_prompt"]
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3
+_LOOK_PAUSE = 0.25
+_RESTART_SECONDS = 1.0
+_TOO_MANY = 429
+_LONGEST_ID = 200
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """`prompt_id` as the server has it; `problems`: what it dropped from the prompt."""
+
+    prompt_id: str
+    problems: tuple[NodeProblem, ...] = ()
+
+
+def prompt_body(prompt: Prompt, job_id: str, client_id: str, *, front: bool = False) -> dict[str, Any]:
+    """The JSON of POST /prompt. The marker in `extra_data` stays with the job in queue and history."""
+    extra: dict[str, Any] = {MARKER: job_id, OWNER: this_owner()}
+    if prompt.workflow is not None:
+        # Every entry becomes a text in the pictures. (Without a workflow some nodes cannot bear there being any.)
+        extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
+    body = {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
+    return {**body, "front": True} if front else body
+
+
+def submit_prompt(
+    server: ComfyApi,
+    prompt: Prompt,
+    job_id: str,
+    client_id: str,
+    *,
+    front: bool = False,
+    settle: float = 1.0,
+    patience: float = 30.0,
+) -> Accepted:
+    """Posts the prompt once, or finds out that it already was.
+
+    front: before all that waits. settle: seconds to look for it after a broken connection. patience: seconds to look
+    where the request may still be under way, or the server is gone for the moment.
+    InvalidPrompt where the server refuses it; AnswerLost where it cannot be found out. Any other ServerUnreachable
+    means that there is no server, and that nothing was sent.
+    """
+    body = prompt_body(prompt, job_id, client_id, front=front)
+    lost: AnswerLost | None = None
+    refused: ServerError | None = None
+    steady = True
+    for attempt in range(_ATTEMPTS):
+        try:
+            answer = server.post_prompt(body)
+            if answer.status == _TOO_MANY:
+                refused = ServerError(f"{server.url} has too much to do (HTTP 429).", hint="Try again later.")
+                time.sleep(_LOOK_PAUSE * 2**attempt)
+                continue
+            if not _is_unclear(answer):
+                return _read_answer(prompt, answer)
+            refused = _as_error(answer)
+            _log.info("the answer to the prompt %s says nothing of it (%s); looking for it", job_id, answer.status)
+            still_coming = False
+        except AnswerLost as error:
+            lost = error
+            _log.info("the answer to the prompt %s was lost (%s); looking for it", job_id, error.message)
+            still_coming = error.still_coming
+        except ServerUnreachable:
+            if lost is None and refused is None:
+                raise
+            break
+        try:
+            looked_for = patience if still_coming else settle
+            found, steady = find_prompts(server, {job_id: job_id}, looked_for, patience)
+        except (ServerUnreachable, ServerError):
+            # An earlier request may have come through all the same.
+            lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
+            break
+        if job_id in found:
+            return Accepted(found[job_id])
+        if still_coming or not steady:
+            break
+    if lost is None and refused is not None and steady:
+        raise refused
+    raise AnswerLost(
+        f"Whether {server.url} took the job {job_id} cannot be found out.",
+        hint="It is neither in the queue nor in the history now. Look there again before you submit it anew.",
+    ) from lost
+
+
+def _is_unclear(answer: Answer) -> bool:
+    """Neither a yes nor a no: something failed on the way, before the prompt was taken or after."""
+    return answer.status >= 500 or (answer.status == 200 and _accepted_id(answer) is None)
+
+
+def _accepted_id(answer: Answer) -> str | None:
+    """The prompt's id that the server answers; None if it is not one that can be asked for."""
+    prompt_id = as_object(answer.body).get("prompt_id")
+    if not isinstance(prompt_id, str) or not 0 < len(prompt_id) <= _LONGEST_ID:
+        return None
+    return prompt_id if prompt_id.isascii() and prompt_id.isprintable() else None
+
+
+def _as_error(answer: Answer) -> ServerError:
+    if answer.status == 200:
+        return ProtocolError(
+            "The answer to the prompt is not ComfyUI's.", expected="a prompt_id", got=answer.text[:200]
+        )
+    return ServerError(
+        f"The server could not take the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
+    )
+
+
+def find_prompts(
+    server: ComfyApi, wanted: Mapping[str, str], seconds: float, patience: float
+) -> tuple[dict[str, str], bool]:
+    """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers;
+    and whether it was there all the time: else it may have been restarted, and have forgotten what it had.
+
+    wanted: the id that the server should know each job by, by our own id of it (often the same). Raises what the
+    server last answered where it has been silent for `patience` seconds.
+    """
+    start = time.monotonic()
+    found: dict[str, str] = {}
+    looks, unreachable_since, steady = 0, None, True
+    while looks < 2 or time.monotonic() - start < seconds:
+        missing = {job_id: prompt_id for job_id, prompt_id in wanted.items() if job_id not in found}
+        begun = time.monotonic()
+        try:
+            found |= _look(server, missing)
+        except (ServerUnreachable, ServerError) as error:
+            unreachable_since = unreachable_since or begun
+            # One that answers nonsense is there, and none is restarted in the blink of an eye.
+            if isinstance(error, ServerUnreachable):
+                silent = time.monotonic() - unreachable_since
+                steady = steady and not error.refused and silent < _RESTART_SECONDS
+            if time.monotonic() - unreachable_since > patience:
+                raise
+            _log.debug("cannot look for %s yet: %s", ", ".join(missing), error.message)
+        else:
+            if len(found) == len(wanted):
+                break
+            looks, unreachable_since = looks + 1, None
+        time.sleep(_LOOK_PAUSE)
+    return found, steady
+
+
+def _look(server: ComfyApi, wanted: Mapping[str, str]) -> dict[str, str]:
+    # The queue first: a job leaves it for the history, never the other way round.
+    queue = server.queue()
+    there = {name: entry.prompt_id for entry in (*queue.running, *queue.pending)
+             for name in (entry.prompt_id, entry.marker) if name is not None}  # fmt: skip
+    found: dict[str, str] = {}
+    for job_id, prompt_id in wanted.items():
+        if prompt_id in there or job_id in there:
+            found[job_id] = there.get(prompt_id) or there[job_id]
+        elif server.history(prompt_id) is not None:
+            found[job_id] = prompt_id
+    if len(found) < len(wanted):
+        for prompt_id, entry in server.recent_history().items():
+            marker = _marker(entry)
+            if marker is not None and marker in wanted and marker not in found:
+                found[marker] = prompt_id
+    return found
+
+
+def _marker(entry: Any) -> str | None:
+    try:
+        marker = entry["prompt"][3].get(MARKER)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    return marker if isinstance(marker, str) else None
+
+
+def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
+    body = as_object(answer.body)
+    problems = _problems(prompt, body.get("node_errors"))
+    accepted = _accepted_id(answer)
+    if answer.status == 200 and accepted is not None:
+        return Accepted(accepted, problems)
+    error = body.get("error")
+    if answer.status == 400 and error is not None:
+        raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error))
+    raise _as_error(answer)
+
+
+def _summary(prompt: Prompt, error: Any) -> str:
+    if not is_object(error):
+        return f"The server refused the prompt: {error}"
+    message, details = str(error.get("message") or error.get("type")), str(error.get("details") or "")
+    # A missing class is reported with "Node ID '#7'" only; a person knows the node by its title.
+    if details.startswith("Node ID '#"):
+        title = prompt.title(details[len("Node ID '#") :].rstrip("'"))
+        return f"The server refused the prompt because of {title!r}: {message}"
+    return f"The server refused the prompt: {message}"
+
+
+def _advice(error: Any) -> str | None:
+    kind = error.get("type") if is_object(error) else None  # ComfyUI before 0.12 says "invalid_prompt"
+    if kind in ("missing_node_type", "invalid_prompt") and "--server" not in str(error):
+        return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
+    return None
+
+
+def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
+    found: list[NodeProblem] = []
+    for node_id, told in as_object(node_errors).items():
+        about = as_object(told)
+        for error in map(as_object, as_list(about.get("errors"))):
+            input_name = as_object(error.get("extra_info")).get("input_name")
+            found.append(
+                NodeProblem(
+                    node_id=str(node_id),
+                    title=prompt.title(str(node_id)),
+                    class_type=str(about.get("class_type") or prompt.class_type(str(node_id))),
+                    kind=str(error.get("type") or ""),
+                    message=str(error.get("message") or ""),
+                    details=str(error.get("details") or ""),
+                    input_name=input_name if isinstance(input_name, str) else None,
+                )
+            )
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Starting a ComfyUI or the lite host, and finding servers that run."""

@@ -1,0 +1,1 @@
+"""Small things that every room uses: JSON from outside, paths, locks, text for a terminal."""

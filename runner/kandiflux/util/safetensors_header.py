@@ -1,0 +1,36 @@
+"""The JSON header of a safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+from kandiflux.util.json_values import is_object, parse_json
+
+__all__ = ["MAX_HEADER_BYTES", "read_header"]
+
+MAX_HEADER_BYTES = 16 << 20
+"""Headers of real files have less than 10 MB."""
+
+
+def read_header(file: BinaryIO) -> tuple[int, Mapping[str, Any]]:
+    """The header's length in bytes, and the header. `file` is read from its current position.
+
+    ValueError, in plain words, if it is too long, cut short, or not a JSON object.
+    """
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8:
+        raise ValueError("it ends before its header")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header would have {length} bytes, and at most {MAX_HEADER_BYTES} are read")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError(f"it ends after {len(text)} of its header's {length} bytes")
+    try:
+        header = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"its header is not valid JSON: {error}") from error
+    if not is_object(header):
+        raise ValueError("its header is not a JSON object")
+    return length, header

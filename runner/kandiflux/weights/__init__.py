@@ -1,1 +1,0 @@
-"""Model files: which a workflow needs, where they belong, and getting them there."""

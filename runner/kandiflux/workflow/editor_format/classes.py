@@ -1,0 +1,101 @@
+"""What the server knows of a node's class, asked the way the editor's nodes are built of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kandiflux.util.json_values import is_list, is_object
+from kandiflux.workflow.editor_format.graph import Node, Slot, slot_type
+from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.editor_format.packs import pack_values
+from kandiflux.workflow.editor_format.widgets import Widget, normal_value, widget_values
+
+__all__ = ["Classes"]
+
+_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+
+
+class Classes:
+    """The node classes of one object_info, which may be anybody's: what is not as it should be counts as absent."""
+
+    def __init__(self, object_info: Mapping[str, Any]) -> None:
+        self._object_info = object_info
+        self._specs: dict[str, dict[str, InputSpec]] = {}
+
+    def info(self, class_type: str) -> Mapping[str, Any] | None:
+        """What object_info says of a class; None where nobody knows it."""
+        found = self._object_info.get(class_type)
+        return found if is_object(found) else None
+
+    def specs(self, class_type: str) -> dict[str, InputSpec]:
+        """Its inputs by name; empty where nobody knows it."""
+        if class_type not in self._specs:
+            self._specs[class_type] = input_specs(self.info(class_type) or {})
+        return self._specs[class_type]
+
+    def is_output(self, class_type: str) -> bool:
+        """Whether a workflow runs for the sake of nodes of this class."""
+        return bool((self.info(class_type) or {}).get("output_node"))
+
+    def title(self, node: Node) -> str:
+        """The title that the editor shows."""
+        return str(node.title or (self.info(node.type) or {}).get("display_name") or node.type)
+
+    def values(self, node: Node) -> dict[str, Any]:
+        """Widget values by input name; of a class nobody knows, as far as the file says which is whose."""
+        info = self.info(node.type)
+        return {**(_values_by_name(node) if info is None else widget_values(node, info)), **pack_values(node)}
+
+    def normal(self, node: Node, name: str, value: Any) -> Any:
+        """A value as this widget of the node has it: see `normal_value`."""
+        spec = self.specs(node.type).get(name)
+        return value if spec is None else normal_value(Widget(name, spec, default=spec.default), node.type, value)
+
+    def has_widget(self, node: Node, slot: Slot) -> bool:
+        """Whether an input of this node is a widget too, or was one of the class that the file was saved with."""
+        spec = self.specs(node.type).get(slot.name)
+        return slot.widget is not None or (spec is not None and spec.is_widget)
+
+    def inputs(self, node: Node) -> tuple[Slot, ...]:
+        """The node's inputs as the editor has them: all of its class's, sockets first, and what else the file lists.
+
+        A file lists only some of them, and an old one in another order; links belong to their input by name.
+        """
+        specs = self.specs(node.type).values()
+        if not specs or any(spec.is_dynamic for spec in specs):
+            return node.inputs
+        listed = {slot.name: slot for slot in node.inputs}
+        declared = [spec for spec in specs if not spec.is_widget]
+        declared += [spec for spec in specs if spec.is_widget and not spec.options.get("socketless")]
+        slots = [_declared_slot(spec, listed.pop(spec.name, None)) for spec in declared]
+        return (*slots, *listed.values())
+
+    def output_type(self, node: Node, slot: int) -> str:
+        """The type of an output, by the class or else by the file; `*` where neither says."""
+        declared = (self.info(node.type) or {}).get("output")
+        if is_list(declared) and 0 <= slot < len(declared):
+            return slot_type(declared[slot])
+        return node.outputs[slot].type if 0 <= slot < len(node.outputs) else "*"
+
+
+def _declared_slot(spec: InputSpec, listed: Slot | None) -> Slot:
+    link = None if listed is None else listed.link
+    label = None if listed is None else listed.label
+    return Slot(spec.name, spec.type, link, spec.name if spec.is_widget else None, label)
+
+
+def _values_by_name(node: Node) -> dict[str, Any]:
+    if isinstance(node.stored, Mapping):
+        return dict(node.stored)
+    widgets = [slot.name for slot in node.inputs if slot.widget is not None]
+    if node.named is not None:
+        return {name: value for name, value in node.named.items() if name in widgets}
+    values = list(node.stored)
+    # What to do with a number after each run stands behind it, and is no input.
+    own = [value for at, value in enumerate(values) if not (at and _is_control(values[at - 1], value))]
+    return dict(zip(widgets, own, strict=True)) if len(widgets) == len(own) else {}
+
+
+def _is_control(before: Any, value: Any) -> bool:
+    return isinstance(before, int) and not isinstance(before, bool) and value in _CONTROLS

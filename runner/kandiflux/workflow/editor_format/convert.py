@@ -1,0 +1,188 @@
+"""Editor format → API format, as the editor does it: a pure function of the file and object_info.
+
+Held to the editor's own answers (frontend 1.27.10, and a current one where the format is newer). Where a file shows
+that the editor's answer is an accident, what the file means is made of it instead: values belong to the widgets they
+were saved from, a muted subgraph does not run, and nothing in a bypassed subgraph makes output.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kandiflux.errors import ConversionError, WorkflowError
+from kandiflux.util.json_values import is_list
+from kandiflux.workflow.editor_format.classes import Classes
+from kandiflux.workflow.editor_format.graph import (
+    BYPASSED,
+    MUTED,
+    Graph,
+    Node,
+    Scope,
+    Slot,
+    definitions_of,
+    is_editor_format,
+)
+from kandiflux.workflow.editor_format.groups import with_groups_expanded
+from kandiflux.workflow.editor_format.promotion import Promotion
+from kandiflux.workflow.editor_format.sources import Sources, Value, Wire
+from kandiflux.workflow.editor_format.texts import SAVING_CLASSES, as_queued, has_choices, replace_placeholders
+from kandiflux.workflow.editor_format.virtual import VIRTUAL
+from kandiflux.workflow.editor_format.widgets import javascript_text
+
+__all__ = ["Conversion", "convert"]
+
+_MOST_NODES = 10_000
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """`prompt` in the API format. `fed_by`: what each PrimitiveNode writes to, as (node id, input name).
+
+    `unknown`: classes that object_info lacks, with the titles of their nodes; their links are kept, and their
+    values only where the file itself names them.
+    """
+
+    prompt: dict[str, dict[str, Any]]
+    fed_by: dict[str, list[tuple[str, str]]] = field(default_factory=dict[str, list[tuple[str, str]]])
+    unknown: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+def convert(
+    workflow: Mapping[str, Any],
+    object_info: Mapping[str, Any],
+    *,
+    draw: random.Random | None = None,
+    now: datetime | None = None,
+) -> Conversion:
+    """The prompt that the editor would send for this file.
+
+    draw: draws the choices of dynamic prompts, `{a|b}`, as the editor does whenever it queues; without it a text with
+        choices is kept as it stands.
+    now: the time for `%date:…%` in names of files; the present by default.
+
+    ConversionError for links or subgraphs that go in circles; WorkflowError for what is no editor-format file.
+    """
+    if not is_editor_format(workflow):
+        raise WorkflowError("This is not an editor-format workflow.", expected="an object with `nodes` and `links`")
+    classes = Classes(object_info)
+    levels = {"": Graph.read(workflow), **definitions_of(workflow)}
+    levels = {key: with_groups_expanded(graph, workflow, object_info) for key, graph in levels.items()}
+    root = Scope(levels.pop(""), levels)
+    converter = _Converter(classes, root, draw, now or datetime.now())
+    for count, (scope, node) in enumerate(_running(classes, root)):
+        if count == _MOST_NODES:
+            raise ConversionError(f"With its subgraphs the workflow has more than {_MOST_NODES} nodes.")
+        converter.add(scope, node)
+    return Conversion(_without_dangling(converter.prompt), converter.fed_by, converter.unknown)
+
+
+def _running(classes: Classes, scope: Scope, bypassed: bool = False) -> Iterator[tuple[Scope, Node]]:
+    """Every node that runs, inner ones in place of their subgraph."""
+    nodes = list(scope.graph.nodes.values())
+    for node in nodes if scope.parent is not None else sorted(nodes, key=lambda node: node.order):
+        if node.mode == MUTED or (node.type in VIRTUAL and classes.info(node.type) is None):
+            continue
+        if scope.is_instance(node):
+            # The editor sends the inside of a bypassed instance too; only what it feeds is led around it.
+            yield from _running(classes, scope.enter(node), bypassed or node.mode == BYPASSED)
+        elif node.mode != BYPASSED and not (bypassed and classes.is_output(node.type)):
+            yield scope, node
+
+
+class _Converter:
+    def __init__(self, classes: Classes, root: Scope, draw: random.Random | None, now: datetime) -> None:
+        self.prompt: dict[str, dict[str, Any]] = {}
+        self.fed_by: dict[str, list[tuple[str, str]]] = {}
+        self.unknown: dict[str, list[str]] = {}
+        self._classes, self._root, self._draw, self._now = classes, root, draw, now
+        self._promotion = Promotion(classes)
+        self._sources = Sources(classes, self._promotion)
+
+    def add(self, scope: Scope, node: Node) -> None:
+        title, node_id = self._classes.title(node), scope.execution_id(node.id)
+        if self._classes.info(node.type) is None:
+            self.unknown.setdefault(node.type, []).append(title)
+        values = self._classes.values(node)
+        for name in values:
+            shown = self._promotion.override(scope, node.id, name)
+            if shown is not None:
+                values[name] = shown.value
+        sources = {slot.name: self._source(scope, node, slot) for slot in self._classes.inputs(node)}
+        for name, source in sources.items():
+            if isinstance(source, Value) and source.primitive is not None:
+                values[name] = source.value
+                self.fed_by.setdefault(source.primitive, []).append((node_id, name))
+        inputs = {name: self._sent(node, name, value) for name, value in values.items()}
+        for name, source in sources.items():
+            if isinstance(source, Wire):
+                inputs[name] = [source.node_id, source.slot]
+            elif isinstance(source, Value) and source.primitive is None:
+                inputs[name] = self._written(node, name, source.value)
+        self.prompt[node_id] = {"inputs": inputs, "class_type": node.type, "_meta": {"title": title}}
+
+    def _source(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
+        source = self._sources.of(scope, node, slot)
+        if not isinstance(source, Value) or self._classes.info(node.type) is None:
+            return source
+        specs = self._classes.specs(node.type)
+        # Inputs that a dynamic one brings along are called after it: `how.width`.
+        spec = specs.get(slot.name) or specs.get(slot.name.partition(".")[0])
+        if spec is None:
+            return None
+        # A primitive sets a widget; what a subgraph shows goes to whatever its input leads to.
+        fits = source.primitive is None or spec.is_widget or spec.is_value or spec.is_dynamic
+        return source if fits else None
+
+    def _sent(self, node: Node, name: str, value: Any) -> Any:
+        """A node's own value as it is queued."""
+        if isinstance(value, str):
+            spec = self._classes.specs(node.type).get(name)
+            if spec is not None and spec.options.get("dynamicPrompts") and (self._draw or not has_choices(value)):
+                value = as_queued(value, self._draw or random.Random(0))
+            if name == "filename_prefix" and node.type in SAVING_CLASSES:
+                value = replace_placeholders(value, self._now, self._widget_text)
+        return self._written(node, name, value)
+
+    def _written(self, node: Node, name: str, value: Any) -> Any:
+        spec = self._classes.specs(node.type).get(name)
+        if spec is not None and spec.widget_type == "CURVE" and value is not None:
+            return {"__type__": "CURVE", "__value__": value}
+        # A bare list would be read as a link.
+        return {"__value__": value} if is_list(value) else value
+
+    def _widget_text(self, name: str, widget: str) -> str | None:
+        """For `%Node.widget%`: by the name the node is given for this purpose, else by its title."""
+        nodes = [node for _, node in _everywhere(self._root)]
+        named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
+        named = named or [node for node in nodes if self._classes.title(node) == name]
+        values = self._classes.values(named[0]) if named else {}
+        if widget not in values:
+            return None
+        return "" if values[widget] is None else javascript_text(values[widget])
+
+
+def _everywhere(scope: Scope) -> Iterator[tuple[Scope, Node]]:
+    for node in scope.graph.nodes.values():
+        if scope.is_instance(node):
+            yield from _everywhere(scope.enter(node))
+        yield scope, node
+
+
+def _without_dangling(prompt: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without inputs that come from a node that does not run; in JavaScript's order, numbers first."""
+    for node in prompt.values():
+        node["inputs"] = {
+            name: value
+            for name, value in node["inputs"].items()
+            if not (isinstance(value, list) and value[0] not in prompt)
+        }
+    return {node_id: prompt[node_id] for node_id in sorted(prompt, key=_number_first)}
+
+
+def _number_first(node_id: str) -> tuple[bool, int]:
+    is_number = node_id.isascii() and node_id.isdigit() and len(node_id) < 10
+    return not is_number, int(node_id) if is_number else 0

@@ -1,0 +1,145 @@
+"""What object_info says of a node's inputs, in one form for all of its dialects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.util.json_values import as_object, is_array, is_object
+
+__all__ = ["AUTOGROW", "DYNAMIC_COMBO", "DYNAMIC_GROUP", "InputSpec", "input_specs", "specs_of_groups"]
+
+DYNAMIC_COMBO, DYNAMIC_GROUP = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3"
+AUTOGROW, _MATCH_TYPE = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
+
+_VALUE_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
+# Widgets that carry no value of the node's own, or one only the editor can make.
+_EDITOR_TYPES = frozenset(
+    {
+        "AUDIOUPLOAD", "AUDIO_RECORD", "AUDIO_UI", "BOUNDING_BOX", "BOUNDING_BOXES", "CHART", "COLOR", "COLORS",
+        "COMPOSITOR", "CURVE", "FILEUPLOAD", "GALLERIA", "IMAGECOMPARE", "IMAGEUPLOAD", "LIGHT_INFO_PREVIEW", "LOAD_3D",
+        "LOAD_3D_ANIMATION", "MARKDOWN", "MULTISELECT", "PAINTER", "PREVIEW_3D", "PREVIEW_3D_ANIMATION", "RANGE",
+        "RESOLUTION_PREVIEW", "SELECTBUTTON", "TEXTAREA", "TREESELECT", "VIDEO_EDIT", "WEBCAM",
+        DYNAMIC_COMBO, DYNAMIC_GROUP,
+    }
+)  # fmt: skip
+_SEED_NAMES = frozenset({"seed", "noise_seed"})
+_UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "animated_image_upload")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a node class. `type` is COMBO for every list of choices, `choices` that list (else None)."""
+
+    name: str
+    type: str
+    required: bool
+    options: Mapping[str, Any]
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def widget_type(self) -> str:
+        """The type of its widget, where that is not the type of its socket."""
+        declared = self.options.get("widgetType")
+        return declared if isinstance(declared, str) else self.type
+
+    @property
+    def is_value(self) -> bool:
+        """A number, text, truth value or choice that can be written into the prompt."""
+        return self.type in _VALUE_TYPES
+
+    @property
+    def is_widget(self) -> bool:
+        """Occupies a slot of the editor's `widgets_values`."""
+        return not self.forced and (self.widget_type in _VALUE_TYPES or self.widget_type in _EDITOR_TYPES)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Stands for a number of inputs that depends on what is chosen or connected."""
+        return self.type in (DYNAMIC_COMBO, DYNAMIC_GROUP, AUTOGROW, _MATCH_TYPE)
+
+    @property
+    def forced(self) -> bool:
+        """Always a socket, though its type has a widget."""
+        return bool(self.options.get("forceInput"))
+
+    @property
+    def is_seed(self) -> bool:
+        """A whole number that one may want drawn anew for each run."""
+        return self.type == "INT" and (self.name in _SEED_NAMES or self.has_control)
+
+    @property
+    def has_control(self) -> bool:
+        """The editor puts a control_after_generate widget after it."""
+        if self.widget_type not in ("INT", "COMBO"):
+            return False
+        explicit = self.options.get("control_after_generate")
+        if explicit is not None:
+            return bool(explicit)
+        return self.type == "INT" and self.name in _SEED_NAMES
+
+    @property
+    def takes_file(self) -> bool:
+        """A file of the server's input folder; the editor shows an upload button."""
+        return any(self.options.get(key) for key in _UPLOADS)
+
+    @property
+    def default(self) -> Any:
+        """What the editor fills in where a file has no value."""
+        default = self.options.get("default")
+        if self.type == "COMBO" and self.options.get("multi_select"):
+            return []
+        if self.type == "COMBO" or self.type == DYNAMIC_COMBO:
+            # As in the editor, where an empty text is no choice.
+            return default or (self.choices[0] if self.choices else None)
+        if default is not None:
+            return default
+        return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(self.widget_type)
+
+    @property
+    def branches(self) -> dict[str, Mapping[str, Any]]:
+        """What each choice of a dynamic combo adds: `required` and `optional` inputs, by the choice's key."""
+        options = self.options.get("options")
+        if self.type != DYNAMIC_COMBO or not is_array(options):
+            return {}
+        found = [option for option in options if is_object(option) and "key" in option]
+        return {str(option["key"]): as_object(option.get("inputs")) for option in found}
+
+    @property
+    def template(self) -> Mapping[str, Any]:
+        """Of inputs that repeat: the template of one row, with `required` and `optional`, `min`, `max`, `prefix`."""
+        return as_object(self.options.get("template"))
+
+
+def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
+    """Inputs by name, required before optional, each group in the order in which the editor shows it."""
+    about = as_object(class_info)  # a server may say anything
+    return specs_of_groups(as_object(about.get("input")), as_object(about.get("input_order")))
+
+
+def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:
+    """The same for `{"required": {…}, "optional": {…}}`."""
+    specs: dict[str, InputSpec] = {}
+    for group in ("required", "optional"):
+        inputs = as_object(groups.get(group))
+        listed = (order or {}).get(group)
+        names = [name for name in (listed if is_array(listed) else ()) if isinstance(name, str) and name in inputs]
+        for name in [*names, *(name for name in inputs if name not in names)]:
+            specs[name] = _input_spec(name, inputs[name], required=group == "required")
+    return specs
+
+
+def _input_spec(name: str, declared: Any, *, required: bool) -> InputSpec:
+    parts = list(declared) if is_array(declared) else [declared]
+    kind = parts[0] if parts else "*"
+    options = as_object(parts[1] if len(parts) > 1 else None)
+    if is_array(kind):
+        return InputSpec(name, "COMBO", required, options, tuple(kind))
+    choices = options.get("options")
+    if kind == "COMBO":
+        return InputSpec(name, "COMBO", required, options, tuple(choices) if is_array(choices) else None)
+    if kind == DYNAMIC_COMBO:
+        spec = InputSpec(name, DYNAMIC_COMBO, required, options)
+        return InputSpec(name, DYNAMIC_COMBO, required, options, tuple(spec.branches))
+    return InputSpec(name, str(kind), required, options)

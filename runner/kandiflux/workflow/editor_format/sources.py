@@ -1,0 +1,157 @@
+"""Where an input gets its value: links followed upstream, in and out of subgraphs, past nodes that do not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kandiflux.errors import ConversionError
+from kandiflux.workflow.editor_format.classes import Classes
+from kandiflux.workflow.editor_format.graph import BYPASSED, INPUT_NODE, MUTED, Link, Node, Scope, Slot
+from kandiflux.workflow.editor_format.promotion import Promotion, instance_inputs
+from kandiflux.workflow.editor_format.virtual import GETTERS, PASSING, PRIMITIVE, setter_of
+
+__all__ = ["Sources", "Value", "Wire"]
+
+
+@dataclass(frozen=True)
+class Wire:
+    """An output of a node that runs …"""
+
+    node_id: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """… or a value that is written into the prompt. `primitive` is the node that holds it, if one does."""
+
+    value: Any
+    primitive: str | None = None
+
+
+@dataclass(frozen=True)
+class _NodePlace:
+    """An input on the way upstream. `kind`: the type that is looked for, where that is not the input's own. `direct`:
+    nothing but edges of subgraphs lies between it and the input it was asked for; a PrimitiveNode reaches no further.
+    """
+
+    scope: Scope
+    node: Node
+    slot: Slot
+    kind: str
+    direct: bool = False
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], str, str]:
+        return (*self.scope.path,), self.node.id, self.slot.name
+
+
+class Sources:
+    """Looks for what feeds inputs, in one workflow."""
+
+    def __init__(self, classes: Classes, promotion: Promotion) -> None:
+        self._classes = classes
+        self._promotion = promotion
+
+    def of(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
+        """What feeds an input; None where nothing does, or only what is muted or leads nowhere.
+
+        ConversionError where the links go in a circle.
+        """
+        place: Wire | Value | _NodePlace | None = _NodePlace(scope, node, slot, slot.type, direct=True)
+        seen: set[tuple[tuple[str, ...], str, str]] = set()
+        while isinstance(place, _NodePlace):
+            if place.key in seen:
+                raise ConversionError(
+                    f"The links around node {place.scope.execution_id(place.node.id)} go in a circle.",
+                    hint="Open the file in the editor, and take out one of them.",
+                )
+            seen.add(place.key)
+            place = self._upstream(place)
+        return place
+
+    def inputs(self, scope: Scope, node: Node) -> tuple[Slot, ...]:
+        """The node's inputs as the editor has them; an instance has those of its definition."""
+        if not scope.is_instance(node):
+            return self._classes.inputs(node)
+        return instance_inputs(scope, node)
+
+    def _upstream(self, place: _NodePlace) -> Wire | Value | _NodePlace | None:
+        link = place.scope.graph.feeding(place.slot)
+        if link is None:
+            return None
+        if link.origin_id == INPUT_NODE and place.scope.parent is not None:
+            return self._outside(place.scope, link.origin_slot, place.direct)
+        return self._output(place.scope, link, place.kind, place.direct)
+
+    def _outside(self, scope: Scope, number: int, direct: bool) -> Value | _NodePlace | None:
+        """An input of the subgraph: what its instance gets there, by link or by its own widget."""
+        declared, outer, host = scope.graph.inputs, scope.parent, scope.instance
+        if outer is None or host is None or not 0 <= number < len(declared):
+            return None
+        for slot in self.inputs(outer, host)[number : number + 1]:
+            if outer.graph.feeding(slot) is not None:
+                return _NodePlace(outer, host, slot, slot.type, direct)
+        found = self._promotion.value(scope, number)
+        return None if found is None else Value(found.value)
+
+    def _output(self, scope: Scope, link: Link, kind: str, direct: bool) -> Wire | Value | _NodePlace | None:
+        while True:
+            node = scope.graph.nodes.get(link.origin_id)
+            if node is None:
+                return None
+            if node.mode == BYPASSED and node.type != PRIMITIVE:
+                return self._past(scope, node, link.origin_slot, kind)
+            if not scope.is_instance(node):
+                break
+            if node.mode == MUTED:
+                return None
+            inner = scope.definitions[node.type].to_output(link.origin_slot)
+            if inner is None:
+                return None
+            scope, link = scope.enter(node), inner
+            if link.origin_id == INPUT_NODE:
+                return self._outside(scope, link.origin_slot, direct)
+        if node.type in PASSING:
+            return _NodePlace(scope, node, node.inputs[0], kind) if node.inputs else None
+        if node.type in GETTERS:
+            found = setter_of(scope, node)
+            return None if found is None else _NodePlace(found[0], found[1], found[1].inputs[0], kind)
+        node_id = scope.execution_id(node.id)
+        if node.type == PRIMITIVE:
+            return self._primitive(scope, node, node_id) if direct else None
+        return Wire(node_id, link.origin_slot)
+
+    def _primitive(self, scope: Scope, node: Node, node_id: str) -> Value | None:
+        found = self._promotion.override(scope, node.id, "value")
+        if found is not None:
+            return Value(found.value, node_id)
+        values = list(node.stored.values()) if isinstance(node.stored, Mapping) else node.stored
+        return Value(values[0], node_id) if values else None
+
+    def _past(self, scope: Scope, node: Node, number: int, kind: str) -> _NodePlace | None:
+        """The input that a bypassed node passes on: the same place if its type fits, else the first that does."""
+        inputs = self.inputs(scope, node)
+        offered = self._classes.output_type(node, number)
+        chosen: Sequence[Slot]
+        if kind == "*":
+            chosen = inputs[number : number + 1] or inputs[:1]
+        else:
+            same = [slot for slot in inputs[number : number + 1] if _fits(slot.type, offered)]
+            chosen = (
+                [slot for slot in same if _fits(slot.type, kind)]
+                or [slot for slot in inputs if slot.type == kind]
+                or [slot for slot in inputs if _fits(slot.type, offered) and _fits(slot.type, kind)]
+            )
+        return _NodePlace(scope, node, chosen[0], chosen[0].type) if chosen else None
+
+
+def _fits(one: str, other: str) -> bool:
+    if not one or not other or "*" in (one, other) or one == other:
+        return True
+    one, other = one.lower(), other.lower()
+    if "," not in one and "," not in other:
+        return one == other
+    return any(_fits(a, b) for a in one.split(",") for b in other.split(","))

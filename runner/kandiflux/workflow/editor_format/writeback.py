@@ -1,0 +1,137 @@
+"""Setting a value in the editor's file as well, so that a picture carries a workflow that makes it again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kandiflux.util.json_values import as_list, as_object, is_list, is_object
+from kandiflux.workflow.editor_format.convert import convert
+from kandiflux.workflow.editor_format.widgets import widget_slots, widget_values
+
+__all__ = ["write_back"]
+
+
+def write_back(
+    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
+) -> None:
+    """Changes `editor` in place.
+
+    A value inside a subgraph or group node may stand in the definition, in the instance, or in an instance around it;
+    wherever it is written, nothing else may change by it. Where there is no such place, the file is left as it is.
+    """
+    if ":" in node_id:
+        _write_inside(editor, object_info, node_id, input_name, value)
+        return
+    node = _node(editor, node_id)
+    if node is not None:
+        _write(editor, node, object_info, input_name, value)
+
+
+def _write(
+    graph: dict[str, Any], node: dict[str, Any], object_info: Mapping[str, Any], input_name: str, value: Any
+) -> None:
+    kind = str(node.get("type"))
+    if node.get("widgets_values") is None:
+        node["widgets_values"] = list[Any]()
+    values = node["widgets_values"]
+    if isinstance(values, dict):
+        values[input_name] = value
+    elif is_list(values):
+        slots = widget_slots(kind, object_info.get(kind) or {}, values)
+        slot = 0 if kind == "PrimitiveNode" else slots.index(input_name) if input_name in slots else None
+        if slot is not None:
+            if slot >= len(values):
+                # A file of a version that had fewer: what it leaves out are defaults.
+                present = widget_values(node, object_info.get(kind) or {})
+                values += [present.get(name or "") for name in slots[len(values) : slot + 1]]
+            values[slot] = value
+    named = node.get("widgets_values_named")
+    if isinstance(named, dict) and input_name in named:
+        named[input_name] = value
+    for declared in node.get("inputs") or ():
+        if declared.get("name") == input_name and declared.get("link") is not None:
+            # A value was set over a link, and in the editor the link would win.
+            _unlink(graph, declared["link"])
+            declared["link"] = None
+
+
+def _write_inside(
+    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
+) -> None:
+    wanted = _inputs(editor, object_info)
+    if node_id not in wanted or wanted[node_id].get(input_name) == value:
+        return
+    old = wanted[node_id].get(input_name)
+    wanted[node_id] = {**wanted[node_id], input_name: value}
+    for changed in _ways(editor, object_info, node_id.split(":"), input_name, old, value):
+        if _inputs(changed, object_info) == wanted:
+            editor.clear()
+            editor.update(changed)
+            return
+
+
+def _ways(
+    editor: dict[str, Any],
+    object_info: Mapping[str, Any],
+    path: list[str],
+    input_name: str,
+    old: Any,
+    value: Any,
+) -> Iterator[dict[str, Any]]:
+    """Copies of the file with the value in each place where it might stand, the outermost first."""
+    for depth in range(1, len(path)):
+        present = _place(editor, path[:depth])
+        values = as_list(present[1].get("widgets_values")) if present is not None else []
+        for slot, shown in enumerate(values):
+            if shown == old and type(shown) is type(old):
+                changed = copy.deepcopy(editor)
+                place = _place(changed, path[:depth])
+                if place is not None:
+                    place[1]["widgets_values"][slot] = value
+                    yield changed
+    changed = copy.deepcopy(editor)
+    place = _place(changed, path)
+    if place is not None:
+        _write(*place, object_info, input_name, value)
+        yield changed
+
+
+def _place(editor: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The graph and the node that an id like 5:27:21 stands for."""
+    graph, node = editor, _node(editor, path[0])
+    for inner in path[1:]:
+        if node is None:
+            return None
+        found = next((one for one in _definitions(editor) if str(one.get("id")) == str(node["type"])), None)
+        if found is None:
+            return None
+        graph, node = found, _node(found, inner)
+    return (graph, node) if node is not None else None
+
+
+def _definitions(level: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for definition in as_list(as_object(level.get("definitions")).get("subgraphs")):
+        yield definition
+        yield from _definitions(definition)
+
+
+def _node(graph: dict[str, Any], node_id: str) -> dict[str, Any] | None:
+    return next((node for node in graph.get("nodes") or () if str(node.get("id")) == node_id), None)
+
+
+def _inputs(editor: dict[str, Any], object_info: Mapping[str, Any]) -> dict[str, Any]:
+    return {node_id: node["inputs"] for node_id, node in convert(editor, object_info).prompt.items()}
+
+
+def _unlink(graph: dict[str, Any], link_id: Any) -> None:
+    graph["links"] = [
+        link for link in graph.get("links") or () if (link.get("id") if is_object(link) else link[0]) != link_id
+    ]
+    for node in graph["nodes"]:
+        for output in node.get("outputs") or ():
+            output["links"] = [other for other in output.get("links") or () if other != link_id]
+    for shown in graph.get("inputs") or ():
+        # A subgraph's own inputs.
+        shown["linkIds"] = [other for other in shown.get("linkIds") or () if other != link_id]

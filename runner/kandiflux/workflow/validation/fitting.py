@@ -1,0 +1,94 @@
+"""Whether a value, or another node's output, fits an input, and what would."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kandiflux.util.wording import names_text
+from kandiflux.workflow.editor_format.inputs import InputSpec
+
+__all__ = [
+    "NEWER_TYPES",
+    "as_number",
+    "bound",
+    "fits",
+    "is_truth",
+    "is_whole",
+    "kind_text",
+    "nearest_number",
+    "shown",
+    "what_it_takes",
+]
+
+NEWER_TYPES = "COMFY_"
+"""Types of newer servers (growing lists of inputs, matching types) that stand for others: nothing is said of these."""
+
+
+def fits(given: Any, spec: InputSpec) -> bool:
+    """Whether an output's type can go in, as the server compares them."""
+    if isinstance(given, list) or given == "COMBO":
+        return spec.type in ("COMBO", "*") or spec.type.startswith(NEWER_TYPES)
+    if not isinstance(given, str) or "*" in (given, spec.type) or NEWER_TYPES in given or NEWER_TYPES in spec.type:
+        return True
+    return not {part.strip() for part in given.split(",")}.isdisjoint(part.strip() for part in spec.type.split(","))
+
+
+def as_number(value: Any) -> int | float | None:
+    """The number the server would make of it; None where it could not."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.strip().lstrip("+-").isdecimal() else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, int):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def is_whole(number: float) -> bool:
+    """Whether an INT takes it as it is; true of whole numbers too large for a float."""
+    return isinstance(number, int) or number.is_integer()
+
+
+def nearest_number(number: float, spec: InputSpec, low: float | None, high: float | None) -> str:
+    """The number in the range, and on the steps of the widget, that is nearest."""
+    step = bound(spec.options.get("step"))
+    base = low if low is not None else 0
+    if step is not None and step > 0 and (low is None or number >= low) and (high is None or number <= high):
+        number = base + round((number - base) / step) * step
+    number = max(number, low) if low is not None else number
+    number = min(number, high) if high is not None else number
+    return str(round(number)) if spec.type == "INT" else f"{number:.10g}"
+
+
+def bound(value: Any) -> int | float | None:
+    """A limit as object_info has it, where it is a number."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def is_truth(value: Any) -> bool:
+    """Whether on or off can be meant; the server takes anything for one of them."""
+    if isinstance(value, str):
+        return value.lower() in ("true", "false")
+    return value is None or value in (0, 1)
+
+
+def what_it_takes(spec: InputSpec) -> str:
+    """A value of the input's type, in words."""
+    if spec.type == "COMBO":
+        return "one of " + names_text([str(choice) for choice in spec.choices or ()])
+    return {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}.get(spec.type, "a text")
+
+
+def kind_text(spec: InputSpec) -> str:
+    """The type of what is linked to the input, in words."""
+    return "a choice" if spec.type == "COMBO" else spec.type
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

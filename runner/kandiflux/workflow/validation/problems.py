@@ -1,0 +1,376 @@
+"""What a ComfyUI would refuse in a prompt, found from object_info before anything is sent.
+
+As the server does, only what an output needs is looked at: a leftover node that feeds nothing is never run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kandiflux.models.known_models import CONVERTED, folder_of_input, known_model
+from kandiflux.models.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
+from kandiflux.util.json_values import as_object, is_array, is_list, is_object, text_or_none
+from kandiflux.util.wording import names_text, near_names
+from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.parameters import range_text
+from kandiflux.workflow.validation.findings import Finding, Pack
+from kandiflux.workflow.validation.fitting import (
+    NEWER_TYPES,
+    as_number,
+    bound,
+    fits,
+    is_truth,
+    is_whole,
+    kind_text,
+    nearest_number,
+    shown,
+    what_it_takes,
+)
+from kandiflux.workflow.validation.places import Places
+
+__all__ = ["find_problems"]
+
+Nodes = Mapping[str, Mapping[str, Any]]
+
+_ANYWHERE = (" [output]", " [temp]", " [input]")
+_CORE = "comfy-core"
+
+
+def find_problems(
+    nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """Everything a server with this object_info would refuse, node by node; empty where it would run.
+
+    nodes: in the API format. editor: the file they come from, for titles around subgraphs, packs and model files.
+    """
+    return list(_Examination(nodes, object_info, editor).findings())
+
+
+class _Examination:
+    def __init__(self, nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None) -> None:
+        self._nodes = nodes
+        self._object_info = object_info
+        self._places = Places(editor, object_info)
+        self._file = editor or {}
+        # A file that one node declares may be another's choice, too.
+        self._file_models = declared_models(self._file.get("models"))
+        for place in self._places.running():
+            self._file_models += declared_models(as_object(place.node.get("properties")).get("models"))
+
+    def findings(self) -> Iterator[Finding]:
+        needed = self._needed()
+        found = list(self._of_nodes(needed))
+        yield from found
+        if not any(finding.kind == "wrong_link" for finding in found):
+            yield from self._loops(needed)
+
+    def _of_nodes(self, needed: set[str]) -> Iterator[Finding]:
+        if not needed:
+            yield Finding("no_output", "The workflow has no output: nothing in it would run", hint=(
+                "Add a node that saves or shows something, such as Save Image, or unmute it."))  # fmt: skip
+        for node_id, node in self._nodes.items():
+            class_info = self._object_info.get(node["class_type"])
+            if class_info is None:
+                yield self._missing_node(node_id, node)
+            elif node_id in needed:
+                yield from self._of_node(node_id, node, class_info)
+
+    # Which nodes count
+
+    def _needed(self) -> set[str]:
+        """What runs: the outputs and all that feeds them. A class nobody knows may be an output."""
+        return self._with_sources(
+            node_id
+            for node_id, node in self._nodes.items()
+            if (as_object(self._object_info.get(node["class_type"])) or {"output_node": True}).get("output_node")
+        )
+
+    def _with_sources(self, node_ids: Iterable[str]) -> set[str]:
+        """These nodes and all that feeds them."""
+        pending, found = list(node_ids), set[str]()
+        while pending:
+            node_id = pending.pop()
+            if node_id not in found:
+                found.add(node_id)
+                pending += [source for source in self._sources(node_id) if source in self._nodes]
+        return found
+
+    def _sources(self, node_id: str) -> list[str]:
+        return [
+            str(value[0]) for value in self._nodes[node_id]["inputs"].values() if is_list(value) and len(value) == 2
+        ]
+
+    def _loops(self, needed: set[str]) -> Iterator[Finding]:
+        """One finding for the first circle that links make."""
+        state: dict[str, bool] = {}  # False while its sources are being followed
+        for start in needed:
+            path = [(start, iter(self._sources(start)))] if start not in state else []
+            state.setdefault(start, False)
+            while path:
+                node_id, sources = path[-1]
+                source = next(sources, None)
+                if source is None:
+                    state[node_id] = True
+                    path.pop()
+                elif source in self._nodes and source not in state:
+                    state[source] = False
+                    path.append((source, iter(self._sources(source))))
+                elif state.get(source) is False:
+                    ids = [step for step, _ in path]
+                    circle = [self._title(step) for step in ids[ids.index(source) :]]
+                    text = f"feeds itself, through {' ← '.join(circle)}"
+                    yield self._finding("loop", source, text, hint="Remove one of these links.")
+                    return
+
+    # One node
+
+    def _of_node(self, node_id: str, node: Mapping[str, Any], class_info: Mapping[str, Any]) -> Iterator[Finding]:
+        specs = input_specs(class_info)
+        inputs: Mapping[str, Any] = node["inputs"]
+        unknown = [name for name in inputs if name not in specs and "." not in name]
+        for name, spec in specs.items():
+            if name in inputs:
+                found = self._of_input(node_id, spec, inputs[name])
+            else:
+                found = self._absent(node_id, spec, _mistyped(spec, unknown))
+            if found is not None:
+                yield found
+
+    def _absent(self, node_id: str, spec: InputSpec, mistyped: str | None) -> Finding | None:
+        if mistyped is not None:
+            text = f"is no input of this node; {spec.name} is, and is not set"
+            return self._finding("unknown_input", node_id, text, mistyped, hint=f"Write {spec.name}.")
+        if not spec.required or spec.type.startswith(NEWER_TYPES):
+            return None
+        if spec.is_value and not spec.forced:
+            return self._finding("not_connected", node_id, "has no value", spec.name, expected=what_it_takes(spec))
+        came_from = self._muted_source(node_id, spec.name)
+        hint = f"Unmute {came_from!r}, which feeds it, or connect another." if came_from else None
+        return self._finding(
+            "not_connected", node_id, "is not connected", spec.name, expected=f"{kind_text(spec)} from another node",
+            hint=hint or self._offers(node_id, spec),
+        )  # fmt: skip
+
+    def _of_input(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        if is_list(value):
+            return self._of_link(node_id, spec, value)
+        if is_object(value) and "__value__" in value:
+            value = value["__value__"]
+        if spec.type == "COMBO":
+            return self._of_choice(node_id, spec, value)
+        if spec.type in ("INT", "FLOAT"):
+            return self._of_number(node_id, spec, value)
+        if spec.type == "BOOLEAN" and not is_truth(value):
+            return self._finding(
+                "wrong_type", node_id, "is on or off", spec.name, expected="true or false", got=shown(value)
+            )
+        if spec.type == "STRING" and isinstance(value, (list, Mapping)):
+            return self._finding("wrong_type", node_id, "takes a text", spec.name, expected="a text", got=shown(value))
+        return None
+
+    # Links
+
+    def _of_link(self, node_id: str, spec: InputSpec, link: Sequence[Any]) -> Finding | None:
+        def wrong(text: str, **more: Any) -> Finding:
+            return self._finding("wrong_link", node_id, text, spec.name, **more)
+
+        if len(link) != 2 or isinstance(link[1], bool) or not isinstance(link[1], int):
+            return wrong("has a broken link", expected="[node id, output number]", got=shown(link))
+        source = self._nodes.get(str(link[0]))
+        if source is None:
+            return wrong(f"comes from node {link[0]}, which is not there", hint="Connect it to a node that is.")
+        outputs = self._outputs(source)
+        if outputs is None:
+            return None
+        title = self._title(str(link[0]))
+        if not 0 <= link[1] < len(outputs):
+            return wrong(
+                f"comes from output {link[1]} of {title!r}, which has {len(outputs) or 'none'}",
+                hint="The node's class may have changed: connect it again.",
+            )
+        given = outputs[link[1]]
+        if fits(given, spec):
+            return None
+        return wrong(
+            "is linked to the wrong kind of output", expected=kind_text(spec),
+            got=f"{'a choice' if isinstance(given, list) else given} from {title!r}", hint=self._offers(node_id, spec),
+        )  # fmt: skip
+
+    def _muted_source(self, node_id: str, input_name: str) -> str | None:
+        """The title of the node that the file links there although it does not run."""
+        source = self._places.source(node_id, input_name)
+        return source.title if source is not None and source.node.get("mode") in (2, 4) else None
+
+    def _offers(self, node_id: str, spec: InputSpec) -> str:
+        """Which nodes of this workflow make what the input takes, without those that depend on this node."""
+        makers = (
+            repr(self._title(maker))
+            for maker, node in self._nodes.items()
+            if spec.type in (self._outputs(node) or ()) and node_id not in self._with_sources([maker])
+        )
+        named = " or ".join(itertools.islice(makers, 3))
+        return f"Connect it; {named} makes one." if named else "Connect it."
+
+    def _outputs(self, node: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The types of a node's outputs; None where the server does not say."""
+        declared = as_object(self._object_info.get(node["class_type"])).get("output")
+        return declared if is_array(declared) else None
+
+    # Values
+    def _of_number(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        whole = spec.type == "INT"
+        low, high = (bound(spec.options.get(key)) for key in ("min", "max"))
+        expected = range_text("a whole number" if whole else "a number", low, high)
+        number = as_number(value)
+        if number is None or (whole and not is_whole(number)):
+            hint = None if number is None else f"The nearest value is {nearest_number(number, spec, low, high)}."
+            text = "is not a whole number" if whole else "is not a number"
+            return self._finding("wrong_type", node_id, text, spec.name, expected=expected, got=shown(value), hint=hint)
+        if (low is not None and number < low) or (high is not None and number > high):
+            hint = f"The nearest value is {nearest_number(number, spec, low, high)}."
+            return self._finding(
+                "out_of_range", node_id, "is out of range", spec.name, expected=expected, got=shown(value), hint=hint
+            )
+        return None
+
+    def _of_choice(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
+        choices = spec.choices
+        if choices is None or spec.options.get("remote"):
+            return None
+        wrong = [one for one in (value if is_list(value) else [value]) if one not in choices]
+        if not wrong or (spec.takes_file and _is_elsewhere(wrong[0])):
+            return None
+        got, names = wrong[0], [str(choice) for choice in choices]
+        if isinstance(got, (list, Mapping)):
+            expected = names_text(names)
+            return self._finding(
+                "wrong_type", node_id, "takes one of its choices", spec.name, expected=expected, got=shown(got)
+            )
+        if spec.takes_file:
+            return self._finding(
+                "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(got),
+                expected=names_text(names) if names else None,
+                hint=f"Upload a file: --set '{node_id}.{spec.name}=PATH' does when it runs.",
+            )  # fmt: skip
+        elsewhere = same_file(got, choices) if isinstance(got, str) else None
+        if elsewhere is None:
+            models = self._models_for(node_id, spec, got)
+            if models or is_model_name(got) or got in CONVERTED:
+                return self._missing_model(node_id, spec, got, models, names)
+        near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
+        hint: str | None
+        if elsewhere:
+            hint = f"The server has it as {near}."
+        elif not names:
+            hint = "The server has nothing to choose from there: put what the node needs where it looks for it."
+        else:
+            hint = f"The nearest: {near}." if near else None
+        return self._finding(
+            "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=shown(got),
+            hint=hint,
+        )  # fmt: skip
+
+    # Model files
+
+    def _models_for(self, node_id: str, spec: InputSpec, value: Any) -> tuple[ModelFile, ...]:
+        """What the file or this program knows of the model files that a choice stands for."""
+        if not isinstance(value, str):
+            return ()
+        place = self._places.find(node_id)
+        of_node = declared_models(as_object(place.node.get("properties")).get("models")) if place else []
+        folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
+        matching = [model for model in [*of_node, *self._file_models] if stands_for(value, model.name)]
+        if matching:
+            by_name = {model.name: model for model in reversed(matching)}
+            return tuple(
+                model.filled_from(known_model(model.name, model.directory)).filled_from(ModelFile(model.name, folder))
+                for model in reversed(by_name.values())
+            )
+        known = known_model(value, folder)
+        return (known.filled_from(ModelFile(known.name, folder)),) if known else ()
+
+    def _missing_model(
+        self, node_id: str, spec: InputSpec, value: Any, models: tuple[ModelFile, ...], names: list[str]
+    ) -> Finding:
+        near = near_names(str(value), names, 3)
+        if value in CONVERTED:
+            models = (ModelFile(str(value), "kandinsky"),)
+            hint = (
+                "Make it of the original weights with `kandiflux models convert`: docs/kandinsky-weights.md says how."
+            )
+        elif not models:
+            folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
+            models = (ModelFile(str(value), folder),)
+            hint = f"Put it into models/{folder}" if folder else "Put it where the node looks for it"
+            hint += "; the workflow does not say where it comes from."
+        else:
+            hint = "Get it with `kandiflux models pull`."
+        return self._finding(
+            "missing_model", node_id, "is not among the server's files", spec.name, got=shown(value),
+            hint=hint + (f" Or choose one that is there: {near}." if near else ""), models=models,
+        )  # fmt: skip
+
+    # Node classes
+
+    def _missing_node(self, node_id: str, node: Mapping[str, Any]) -> Finding:
+        class_type = str(node["class_type"])
+        place = self._places.find(node_id)
+        pack = _pack_of(place.node if place else {}, self._file)
+        near = near_names(class_type, self._object_info, likeness=0.85)
+        if "KSampler" not in self._object_info:
+            hint = "This server is no ComfyUI, and has few nodes: start a ComfyUI and name it with --server."
+        elif pack is not None and pack.name == _CORE:
+            made = f" (the file was made with {pack.version})" if pack.version else ""
+            hint = f"It is ComfyUI's own{made}: update ComfyUI, or read in its log why it could not load this one."
+        elif pack is not None:
+            version = f", version {pack.version}" if pack.version else ""
+            at = f" (https://github.com/{pack.repository})" if pack.repository else ""
+            hint = f"Install the pack {pack.name}{version}{at} on the server, with ComfyUI-Manager."
+        elif class_type.startswith(("Kandinsky", "Kandiflux")):
+            hint = "Install this pack, kandiflux, on the server."
+        else:
+            hint = "Install the pack that has it on the server" + (f", or use {near}." if near else ".")
+        return self._finding("missing_node", node_id, "The server has no such node class", hint=hint, pack=pack)
+
+    # Words
+
+    def _title(self, node_id: str) -> str:
+        place = self._places.find(node_id)
+        if place is not None:
+            return place.title
+        node = self._nodes[node_id]
+        title = as_object(node.get("_meta")).get("title")
+        display = as_object(self._object_info.get(node["class_type"])).get("display_name")
+        return str(title or display or node["class_type"])
+
+    def _finding(self, kind: Any, node_id: str, message: str, input_name: str | None = None, **more: Any) -> Finding:
+        class_type = str(self._nodes[node_id]["class_type"])
+        return Finding(kind, message, node_id, self._title(node_id), class_type, input_name, **more)
+
+
+def _mistyped(spec: InputSpec, unknown: Sequence[str]) -> str | None:
+    """Which unknown name was meant for this input. Nodes that grow inputs, image2, image3, …, list the first only."""
+    if spec.type.startswith(NEWER_TYPES):
+        return None
+    stem = spec.name.rstrip("0123456789")
+    others = [name for name in unknown if spec.required or name.rstrip("0123456789") != stem]
+    close = difflib.get_close_matches(spec.name, others, n=1, cutoff=0.7 if spec.required else 0.85)
+    return close[0] if close else None
+
+
+def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
+    properties = as_object(node.get("properties"))
+    name, repository, version = (text_or_none(properties.get(key)) for key in ("cnr_id", "aux_id", "ver"))
+    if name is None and repository is None:
+        return None
+    name = name or str(repository).rpartition("/")[2]
+    versions = as_object(as_object(file.get("extra")).get("node_versions"))
+    return Pack(name, version or text_or_none(versions.get(name)), repository)
+
+
+def _is_elsewhere(value: Any) -> bool:
+    """A file in a subfolder, or in another of the server's folders, which its list does not show."""
+    return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))

@@ -1,0 +1,395 @@
+"""A workflow: read from wherever it is, set, and turned into a prompt.
+
+workflow = Workflow.load("kandinsky22_pocket_text_to_image")
+prompt = workflow.prompt(client.object_info(), {"prompt": "a red circle", "seed": "random"}, preset="fast")
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
+from kandiflux.util.json_values import as_list, as_object, is_list, is_object, parse_json
+from kandiflux.util.paths import is_file, workflows_folder
+from kandiflux.util.wording import near_names
+from kandiflux.workflow.editor_format.convert import Conversion, convert
+from kandiflux.workflow.editor_format.graph import is_editor_format
+from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.editor_format.writeback import write_back
+from kandiflux.workflow.metadata import Carried, read_carried
+from kandiflux.workflow.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
+from kandiflux.workflow.prompt import Prompt, is_api_format, without_again
+from kandiflux.workflow.structure import about_workflow, require_api_structure
+from kandiflux.workflow.validation.findings import Finding
+from kandiflux.workflow.validation.places import Places
+from kandiflux.workflow.validation.problems import find_problems
+
+__all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
+
+_LARGEST_FILE = 64 << 20
+
+
+def shipped_workflows() -> dict[str, Path]:
+    """The workflows that come with kandiflux, by name."""
+    return {path.stem: path for path in sorted(workflows_folder().glob("*.json"))}
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """One thing that can be set, for showing: `value` is what the file has now."""
+
+    name: str
+    type: str
+    value: Any
+    description: str
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """`editor` or `api` holds the file, in that format; after a PNG both may be there, and `api` is what runs."""
+
+    name: str
+    origin: str
+    """Where it was read from, for messages."""
+    editor: Mapping[str, Any] | None = None
+    api: Mapping[str, Any] | None = None
+    declared: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    title: str = ""
+    description: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict[str, str])
+    """`{"comfyui": ">=0.3.60"}`: what the workflow was made for."""
+
+    @classmethod
+    def load(cls, source: str | Path) -> Workflow:
+        """A path (JSON in either format, or a file that carries one), or the name of a shipped workflow."""
+        path = Path(source)
+        if not is_file(path):
+            shipped = shipped_workflows()
+            name = str(source).removesuffix(".json")
+            if name not in shipped:
+                raise _no_such_workflow(path, name, shipped)
+            path = shipped[name]
+        carried = read_carried(path)
+        if carried is not None:
+            return cls._from_carried(carried, path)
+        try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise WorkflowError(f"{path} is too large for a workflow.", expected=f"at most {_LARGEST_FILE} bytes")
+            raw = path.read_bytes()
+        except OSError as error:
+            raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
+        return cls.from_data(_parse(raw, str(path)), name=path.stem, origin=str(path))
+
+    @classmethod
+    def from_data(cls, data: Any, *, name: str = "workflow", origin: str = "the given data") -> Workflow:
+        """From parsed JSON in either format."""
+        if is_editor_format(data):
+            about = about_workflow(data, origin)
+            return cls(
+                name,
+                origin,
+                editor=data,
+                declared=declared_parameters(about),
+                presets=as_object(about.get("presets")),
+                title=str(about.get("title", name)),
+                description=str(about.get("description", "")),
+                needs=as_object(about.get("needs")),
+            )
+        if is_object(data) and is_api_format(prompt := data.get("prompt")):
+            return cls._from_both(prompt, data.get("workflow"), name, origin)
+        if is_api_format(data):
+            require_api_structure(data, origin)
+            return cls(name, origin, api=data, title=name)
+        raise WorkflowError(
+            f"{origin} is not a workflow.",
+            expected="the editor's format (nodes and links) or the API format (class_type and inputs by id)",
+            got=f"JSON beginning {json.dumps(data)[:80]}",
+        )
+
+    @classmethod
+    def _from_carried(cls, carried: Carried, path: Path) -> Workflow:
+        # The prompt is exactly what ran; the workflow is kept beside it for its parameters and to pass on.
+        editor = _parse(carried.workflow, f"the workflow in {carried.origin}") if carried.workflow else None
+        prompt = _parse(carried.prompt, f"the prompt in {carried.origin}") if carried.prompt else None
+        if prompt is None or not is_api_format(prompt):
+            if editor is not None and is_editor_format(editor):
+                return cls.from_data(editor, name=path.stem, origin=f"the workflow in {carried.origin}")
+            raise WorkflowError(
+                f"{path} carries no workflow.",
+                hint="Only files saved by ComfyUI with their metadata do; many web sites strip it.",
+            )
+        return cls._from_both(prompt, editor, path.stem, f"the prompt in {carried.origin}")
+
+    @classmethod
+    def _from_both(cls, prompt: Mapping[str, Any], editor: Any, name: str, origin: str) -> Workflow:
+        """`prompt` is what runs; `editor`, where it is a workflow, tells of it."""
+        require_api_structure(prompt, origin)
+        prompt = without_again(prompt)
+        if editor is None or not is_editor_format(editor):
+            return cls(name, origin, api=prompt, title=name)
+        return replace(cls.from_data(editor, name=name, origin=f"the workflow of {origin}"), origin=origin, api=prompt)
+
+    def prompt(
+        self,
+        object_info: Mapping[str, Any],
+        values: Mapping[str, Any] | None = None,
+        *,
+        preset: str | None = None,
+        upload: Upload | None = None,
+        check: bool = True,
+    ) -> Prompt:
+        """The prompt with `values` set over the preset's, everything checked against object_info.
+
+        Dynamic prompts in the editor's file, `{a|b}`, become one of their choices, drawn anew each time.
+        upload: called for a local file given to an input that takes one; without it such values are errors.
+        check: look at what the file itself says, too, and not only at `values`.
+        ParameterError, ConversionError; InvalidPrompt, with every problem, for what the server would refuse.
+        """
+        conversion = self._conversion(object_info, random.Random())
+        wanted = {**self._preset(preset), **(values or {})}
+        targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
+        if conversion.unknown:
+            found = find_problems(conversion.prompt, object_info, self.editor)
+            _refuse([finding for finding in found if finding.kind == "missing_node"], conversion, self.origin)
+        reached = {name: _through_primitives(targets[name], conversion) for name in wanted}
+        chosen = {
+            name: self._set(name, value, reached[name], conversion, object_info, upload is not None)
+            for name, value in wanted.items()
+        }
+        if check:
+            found = find_problems(conversion.prompt, object_info, self.editor)
+            # What was set fits, and a file that is still to be uploaded is in no list yet.
+            given = {target for name in wanted for target in reached[name]}
+            kept = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
+            _refuse(kept, conversion, self.origin)
+        if upload is not None:
+            # Last of all: nothing is sent for a workflow that is not going to run.
+            files = {value for value in chosen.values() if isinstance(value, _LocalFile)}
+            stored = {file: upload(Path(file)) for file in files}
+            for name in (name for name, value in chosen.items() if isinstance(value, _LocalFile)):
+                chosen[name] = stored[chosen[name]]
+                _write(conversion, reached[name], chosen[name])
+        if self.editor is None:
+            return Prompt(conversion.prompt, None, chosen)
+        editor = copy.deepcopy(dict(self.editor))
+        for name, value in chosen.items():
+            for node_id, input_name in targets[name]:
+                write_back(editor, object_info, node_id, input_name, value)
+        return Prompt(conversion.prompt, editor, chosen)
+
+    def _set(
+        self,
+        name: str,
+        value: Any,
+        targets: Sequence[Target],
+        conversion: Conversion,
+        object_info: Mapping[str, Any],
+        may_upload: bool,
+    ) -> Any:
+        """Writes a value into all it sets, and gives it as it was written. ParameterError."""
+        places = Places(self.editor, object_info)
+        for node_id, input_name in targets:
+            spec = self._spec(conversion, object_info, node_id, input_name, name)
+            if not isinstance(value, _LocalFile):
+                place = places.find(node_id)
+                title = place.title if place else conversion.prompt[node_id]["_meta"]["title"]
+                value = coerce(
+                    f"{name} ({title!r}, {input_name})",
+                    value,
+                    spec,
+                    declared=self.declared.get(name),
+                    upload=_LocalFile if may_upload else None,
+                )
+        _write(conversion, targets, value)
+        return value
+
+    def nodes(self, object_info: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """In the API format, as the file has them: nothing set, nothing checked. ConversionError."""
+        return self._conversion(object_info).prompt
+
+    def too_new_for(self, comfyui_version: str) -> str | None:
+        """The ComfyUI version this workflow needs, where that is newer than the given one; else None."""
+        needed = str(self.needs.get("comfyui", "")).removeprefix(">=").strip()
+        return needed if needed and _numbers(comfyui_version) < _numbers(needed) else None
+
+    def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
+        """What `--seed` sets: the parameter `seed` if the workflow has one, else every plain seed input."""
+        if "seed" in self.declared:
+            return ["seed"]
+        return [
+            f"{node_id}.{name}"
+            for node_id, node in self._conversion(object_info).prompt.items()
+            for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
+            if spec.is_seed and not isinstance(node["inputs"].get(name), list)
+        ]
+
+    def parameters(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
+        """What can be set: the workflow's own parameters, or every plain input where it names none."""
+        conversion = self._conversion(object_info)
+        named: list[tuple[str, tuple[Target, ...], Declared | None]]
+        if self.declared:
+            named = [(name, about.targets, about) for name, about in self.declared.items()]
+        else:
+            named = [
+                (f"{node_id}.{name}", ((node_id, name),), None)
+                for node_id, node in conversion.prompt.items()
+                for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
+                if spec.is_value and not isinstance(node["inputs"].get(name), list)
+            ]
+        found: list[ParameterInfo] = []
+        for name, targets, about in named:
+            node_id, input_name = _through_primitives(targets, conversion)[0]
+            spec = self._spec(conversion, object_info, node_id, input_name, name)
+            low, high = spec.options.get("min"), spec.options.get("max")
+            found.append(
+                ParameterInfo(
+                    name=name,
+                    type=spec.type,
+                    value=conversion.prompt[node_id]["inputs"].get(input_name, spec.default),
+                    description=about.description if about else Prompt(conversion.prompt).title(node_id),
+                    min=about.min if about and about.min is not None else low,
+                    max=about.max if about and about.max is not None else high,
+                    choices=spec.choices,
+                )
+            )
+        return found
+
+    def _conversion(self, object_info: Mapping[str, Any], draw: random.Random | None = None) -> Conversion:
+        if self.api is None:
+            if self.editor is None:
+                raise WorkflowError(f"{self.origin} holds no workflow.")
+            return convert(self.editor, object_info, draw=draw)
+        titles = {str(node.get("id")): node.get("title") for node in as_list((self.editor or {}).get("nodes"))}
+        prompt: dict[str, dict[str, Any]] = {}
+        for node_id, node in self.api.items():
+            title = as_object(node.get("_meta")).get("title") or titles.get(str(node_id))
+            display = as_object(object_info.get(node["class_type"])).get("display_name")
+            prompt[str(node_id)] = {
+                "class_type": node["class_type"],
+                "inputs": {name: _with_text_id(value) for name, value in node["inputs"].items()},
+                "_meta": {"title": str(title or display or node["class_type"])},
+            }
+        unknown: dict[str, list[str]] = {}
+        for node in prompt.values():
+            if node["class_type"] not in object_info:
+                unknown.setdefault(node["class_type"], []).append(node["_meta"]["title"])
+        return Conversion(prompt, self._fed_by(prompt, object_info), unknown)
+
+    def _fed_by(self, prompt: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, list[Target]]:
+        """What PrimitiveNodes wrote to, by the workflow that a prompt in the API format came from."""
+        if self.editor is None or not any(node.get("type") == "PrimitiveNode" for node in self.editor["nodes"]):
+            return {}
+        try:
+            fed_by = convert(self.editor, object_info).fed_by
+        except WorkflowError:
+            # The prompt is what runs; where its workflow cannot be made out, some names are lost and no more.
+            return {}
+        return {node_id: targets for node_id, targets in fed_by.items() if all(at in prompt for at, _ in targets)}
+
+    def _spec(
+        self, conversion: Conversion, object_info: Mapping[str, Any], node_id: str, input_name: str, label: str
+    ) -> InputSpec:
+        node = conversion.prompt.get(node_id)
+        if node is None:
+            place = Places(self.editor, object_info).find(node_id)
+            where = f"{place.title!r} (node {node_id}) does not run" if place else f"there is no node {node_id}"
+            raise ParameterError(
+                f"{label}: {where}, so its {input_name} cannot be set.",
+                hint="It is muted or bypassed: enable it in the editor." if place else None,
+            )
+        if node["class_type"] not in object_info:
+            raise ParameterError(
+                f"{label}: the server has no node class {node['class_type']}, so what can be set is not known.",
+                hint="Name a ComfyUI that has it with --server. The lite host has this pack's nodes and a few more.",
+            )
+        specs = input_specs(as_object(object_info.get(node["class_type"])))
+        if input_name not in specs:
+            settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
+            near = near_names(input_name, specs)
+            raise ParameterError(
+                f"{label}: {node['_meta']['title']!r} ({node['class_type']}) has no input {input_name!r}.",
+                expected=settable or "(nothing can be set there)",
+                hint=f"Did you mean {near}?" if near else None,
+            )
+        return specs[input_name]
+
+    def _preset(self, name: str | None) -> Mapping[str, Any]:
+        if name is None:
+            return {}
+        if name not in self.presets:
+            raise UsageError(
+                f"{self.name} has no preset {name!r}.", expected=", ".join(self.presets) or "(it has none)"
+            )
+        return self.presets[name]
+
+
+def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:
+    if path.suffix or len(path.parts) > 1:
+        return WorkflowError(f"There is no file {str(path)!r}.", expected="a path, or the name of a shipped workflow")
+    near = near_names(name, shipped, 3)
+    return WorkflowError(
+        f"There is no file and no shipped workflow {name!r}.",
+        expected="a path, or the name of a shipped workflow",
+        hint=(f"Did you mean {near}? " if near else "") + "`kandiflux workflows` lists them.",
+    )
+
+
+def _with_text_id(value: Any) -> Any:
+    """A link whose node is given as a number: ids are texts, and the server finds no other."""
+    return [str(value[0]), value[1]] if is_list(value) and len(value) == 2 and type(value[0]) is int else value
+
+
+class _LocalFile(str):
+    """The path of a file that is to be uploaded, where its name on the server will be."""
+
+
+def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> None:
+    for node_id, input_name in targets:
+        conversion.prompt[node_id]["inputs"][input_name] = {"__value__": value} if is_list(value) else value
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+
+
+def _parse(raw: bytes | str, origin: str) -> Any:
+    try:
+        return parse_json(raw)
+    except ValueError as error:
+        raise WorkflowError(f"{origin} is not valid JSON: {error}.") from error
+
+
+def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> None:
+    if not found:
+        return
+    problems = [finding.as_problem() for finding in found]
+    if conversion.unknown:
+        raise InvalidPrompt(
+            f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
+            problems,
+            hint="Start a ComfyUI that has them and name it with --server.",
+        )
+    raise InvalidPrompt(
+        f"The server would not run {origin}:",
+        problems,
+        hint="`kandiflux check` says more. Where you know that the server takes it, send it with --no-check.",
+    )
+
+
+def _through_primitives(targets: tuple[Target, ...], conversion: Conversion) -> list[Target]:
+    """A PrimitiveNode is not in the prompt; setting it sets what it feeds."""
+    reached: list[Target] = []
+    for node_id, input_name in targets:
+        reached += conversion.fed_by.get(node_id, [(node_id, input_name)])
+    return reached

@@ -1,0 +1,478 @@
+"""Requests: what goes over the wire, and which error each failure is: sent or not, answered or not."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+from kandiflux.api.transport import Answer as Got
+from kandiflux.api.transport import Transport, Upload
+from kandiflux.errors import (
+    AccessDenied,
+    AnswerLost,
+    BodyTooLarge,
+    OutputError,
+    ProtocolError,
+    ServerUnreachable,
+    UsageError,
+)
+
+from tests.support.stub_server import Answer, StubServer, drip, hang
+
+PAGE = "<html>"
+# urllib3 leaves the socket of an answer that breaks off to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def transport(url: str, timeout: tuple[float, float] = (5.0, 5.0), headers: dict[str, str] | None = None) -> Transport:
+    return Transport(url, headers=headers, verify=True, cert=None, timeout=timeout)
+
+
+@contextlib.contextmanager
+def talking(
+    stub: StubServer, timeout: tuple[float, float] = (5.0, 5.0), headers: dict[str, str] | None = None
+) -> Iterator[Transport]:
+    with contextlib.closing(transport(stub.url, timeout, headers)) as talk:
+        yield talk
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    with StubServer().serving() as stub:
+        yield stub
+
+
+def without_length(content: bytes) -> Any:
+    """An answer that ends where its connection does."""
+
+    def write(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return write
+
+
+# What is sent
+
+
+def test_a_question_has_its_query_and_our_headers(stub: StubServer) -> None:
+    paths: list[str] = []
+
+    def note(handler: BaseHTTPRequestHandler) -> dict[str, Any]:
+        paths.append(handler.path)
+        return {"a": 1}
+
+    stub.reactions["GET /x"] = note
+    with talking(stub, headers={"X-Key": "k"}) as talk:
+        answer = talk.send("GET", "/x", query={"a": "b c", "d": 1})
+        assert (answer.status, answer.body, answer.text) == (200, {"a": 1}, '{"a": 1}')
+        talk.send("GET", "/x", query={"a": "\ud800"})
+    assert paths == ["/x?a=b+c&d=1", "/x?a=%ED%A0%80"]
+    assert stub.headers[0]["x-key"] == "k"
+    assert stub.headers[0]["accept-encoding"] == "gzip, deflate"
+    assert "content-type" not in stub.headers[0]
+
+
+def test_json_is_sent_as_it_is(stub: StubServer) -> None:
+    with talking(stub) as talk:
+        talk.send("POST", "/queue", json_body={"a": [1, "é"]})
+        for strange in ({"a": float("nan")}, {"a": {1}}):
+            with pytest.raises(UsageError, match="cannot be written as JSON"):
+                talk.send("POST", "/queue", json_body=strange)
+    assert stub.headers[0]["content-type"] == "application/json"
+    assert json.loads(stub.bodies[0]) == {"a": [1, "é"]}
+    assert len(stub.asked) == 1
+
+
+def test_of_a_file_only_what_was_announced_is_sent(stub: StubServer) -> None:
+    """It may grow while it is read."""
+    stub.reactions["POST /upload"] = {}
+    content = bytes(range(256)) * 1000
+    with talking(stub) as talk:
+        talk.send("POST", "/upload", form={"b": Upload("n", io.BytesIO(content), len(content) - 1), "a": "é"})
+    body = stub.bodies[0]
+    assert int(stub.headers[0]["content-length"]) == len(body)
+    assert b"\r\n\r\n" + content[:-1] + b"\r\n--" in body
+    assert "\r\n\r\né\r\n".encode() in body
+
+
+def test_a_user_in_the_address_is_a_header_and_a_header_of_ones_own_goes_before_it() -> None:
+    talk = transport("http://anna:b@localhost:1")
+    assert (talk.url, talk.headers) == ("http://localhost:1", {"Authorization": "Basic YW5uYTpi"})
+    assert transport("http://anna:b@localhost", headers={"Authorization": "x"}).headers == {"Authorization": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("X-Key", "a b\té\xff", True),
+        ("X_1.~", "", True),
+        ("X Key", "a", False),
+        ("", "a", False),
+        ("X:", "a", False),
+        ("É", "a", False),
+        ("X", "a\nb", False),
+        ("X", "a\r", False),
+        ("X", "\0", False),
+        ("X", "€", False),
+    ],
+)
+def test_which_headers_can_be_sent(name: str, value: str, fits: bool) -> None:
+    if fits:
+        assert transport("http://localhost", headers={name: value}).headers == {name: value}
+    else:
+        with pytest.raises(UsageError, match="cannot be sent"):
+            transport("http://localhost", headers={name: value})
+
+
+def test_a_request_that_no_url_allows_is_the_callers_fault(stub: StubServer) -> None:
+    with (
+        contextlib.closing(transport("http://" + "a" * 300)) as talk,
+        pytest.raises(UsageError, match="cannot be made"),
+    ):
+        talk.send("GET", "/x")
+
+
+# Answers
+
+
+@pytest.mark.parametrize(("content", "body"), [(b"[1]", [1]), (b"{", None), (b"", None), (b"[" * 900, None)])
+def test_the_json_of_an_answer(content: bytes, body: object) -> None:
+    assert Got(200, content).body == body
+
+
+def test_the_beginning_of_an_answer_is_shown() -> None:
+    assert Got(200, b"\xff" + b"x" * 3000).text == "\ufffd" + "x" * 1999
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_access_that_is_denied(stub: StubServer, status: int) -> None:
+    stub.reactions["GET /x"] = Answer(PAGE, status)
+    with talking(stub) as talk, pytest.raises(AccessDenied, match=rf"HTTP {status}") as caught:
+        talk.send("GET", "/x")
+    assert "--token-env" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("body", "got"), [({"a": 1}, "8 bytes"), (None, None)])
+def test_a_body_that_is_too_large_for_the_server(
+    stub: StubServer, body: dict[str, Any] | None, got: str | None
+) -> None:
+    stub.reactions["POST /x"] = Answer(PAGE, 413)
+    with talking(stub) as talk, pytest.raises(BodyTooLarge, match="larger than the server takes") as caught:
+        talk.send("POST", "/x", json_body=body)
+    assert caught.value.got == got
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 402, 404, 412, 500])
+def test_any_other_status_is_an_answer(stub: StubServer, status: int) -> None:
+    stub.reactions["GET /x"] = Answer("", status)
+    with talking(stub) as talk:
+        assert talk.send("GET", "/x").status == status
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize(("size", "fits"), [(0, True), (999, True), (1000, True), (1001, False), (5000, False)])
+def test_an_answer_is_bounded(
+    stub: StubServer, monkeypatch: pytest.MonkeyPatch, size: int, announced: bool, fits: bool
+) -> None:
+    """Also beyond the size from which it is collected in a mapping."""
+    monkeypatch.setattr("kandiflux.api.transport.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("kandiflux.api.transport._LARGE_BYTES", 500)
+    monkeypatch.setattr("kandiflux.api.transport._CHUNK", 100)
+    content = bytes(number % 251 for number in range(size))
+    stub.reactions["GET /x"] = Answer(content) if announced else without_length(content)
+    with talking(stub) as talk:
+        if fits:
+            assert [talk.send("GET", "/x").content for _ in range(2)] == [content] * 2
+            return
+        with pytest.raises(ProtocolError, match="is too large") as caught:
+            talk.send("GET", "/x")
+        assert caught.value.got == (f"{size} bytes" if announced else f"more than {min(size, 1100)} bytes")
+
+
+@pytest.mark.parametrize("length", ["9" * 18, "9" * 19, "9" * 5000])
+def test_an_answer_that_announces_too_much_is_not_waited_for(stub: StubServer, length: str) -> None:
+    stub.reactions["GET /x"] = Answer("{}", headers={"Content-Length": length})
+    with talking(stub) as talk, pytest.raises((ProtocolError, AnswerLost)):
+        talk.send("GET", "/x")
+
+
+@pytest.mark.parametrize(("length", "sent"), [("5", b"{}12345"), ("x", b"{}")])
+def test_more_than_was_announced_is_not_read(stub: StubServer, length: str, sent: bytes) -> None:
+    stub.reactions["GET /x"] = Answer(sent, headers={"Content-Length": length})
+    with talking(stub) as talk:
+        assert talk.send("GET", "/x").content == (sent[:5] if length == "5" else sent)
+
+
+# Failures
+
+
+def test_where_nobody_listens_nothing_was_sent() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            contextlib.closing(transport(url)) as talk,
+            pytest.raises(ServerUnreachable, match="Nothing answers") as caught,
+        ):
+            talk.send("POST", "/x")
+    assert type(caught.value) is ServerUnreachable
+    assert caught.value.refused
+    assert "--server" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("reaction", "still_coming"),
+    [
+        (lambda handler: None, False),
+        (Answer("{}", headers={"Content-Length": "1000"}), False),
+        (hang, True),
+    ],
+)
+def test_an_answer_that_does_not_come(stub: StubServer, reaction: Any, still_coming: bool) -> None:
+    """One that is only slow may still be acted upon."""
+    stub.reactions["POST /x"] = reaction
+    with talking(stub, (5.0, 0.2)) as talk, pytest.raises(AnswerLost, match=r"No answer from http://.*/x: .") as caught:
+        talk.send("POST", "/x", json_body={})
+    assert (caught.value.still_coming, caught.value.refused) == (still_coming, False)
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize(("within", "timeout"), [(0.2, 60.0), (None, 0.15)])
+def test_a_whole_answer_is_bounded_in_time(stub: StubServer, within: float | None, timeout: float) -> None:
+    """Three read timeouts, or what the caller says: a byte now and then keeps no read timeout from starting again."""
+    stub.reactions["GET /x"] = drip
+    begun = time.monotonic()
+    with talking(stub, (5.0, timeout)) as talk, pytest.raises(AnswerLost, match="was not answered in time") as caught:
+        talk.send("GET", "/x", within=within)
+    assert caught.value.still_coming
+    assert time.monotonic() - begun >= (within or 3 * timeout)
+
+
+def test_an_answer_without_length_that_is_cut_short_by_time_is_not_whole(stub: StubServer) -> None:
+    def begin(handler: BaseHTTPRequestHandler) -> None:
+        without_length(b"{}")(handler)
+        handler.wfile.flush()
+        hang(handler)
+
+    stub.reactions["GET /x"] = begin
+    with talking(stub, (5.0, 60.0)) as talk, pytest.raises(AnswerLost, match="was not answered in time"):
+        talk.send("GET", "/x", within=0.2)
+
+
+def test_no_request_is_begun_after_the_deadline(stub: StubServer) -> None:
+    with talking(stub) as talk:
+        talk.deadline = time.monotonic()
+        for ask in (
+            lambda: talk.send("GET", "/queue"),
+            lambda: talk.download("/view", {}, "It", max_bytes=1),
+        ):
+            with pytest.raises(ServerUnreachable, match="no time left") as caught:
+                ask()
+            assert type(caught.value) is ServerUnreachable
+        with pytest.raises(ServerUnreachable, match="no time left"):
+            talk.send("GET", "/queue", within=0.0)
+        assert stub.asked == []
+        stub.reactions["GET /x"] = drip
+        talk.deadline = time.monotonic() + 0.2
+        with pytest.raises(AnswerLost, match="in time"):
+            talk.send("GET", "/x", within=60.0)
+        talk.deadline = time.monotonic() + 60.0
+        assert talk.send("GET", "/queue").status == 200
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_question_is_redirected_and_nothing_else(stub: StubServer, status: int) -> None:
+    """A redirected POST would arrive as a GET."""
+    stub.reactions = {"GET /old": Answer("", status, headers={"Location": "/new?a=1"}), "GET /new": {"new": 1}}
+    stub.reactions["POST /old"] = stub.reactions["GET /old"]
+    with talking(stub, headers={"X-Key": "k"}) as talk:
+        assert talk.send("GET", "/old").body == {"new": 1}
+        assert talk.send("POST", "/old", json_body={}).status == status
+        with contextlib.closing(talk.download("/old", {}, "It", max_bytes=99)) as download:
+            assert b"".join(download.chunks()) == b'{"new": 1}'
+    assert stub.asked == ["GET /old", "GET /new", "POST /old", "GET /old", "GET /new"]
+    assert [sent.get("x-key") for sent in stub.headers] == ["k"] * 5
+
+
+@pytest.mark.parametrize(("status", "headers"), [(300, {"Location": "/new"}), (302, {}), (200, {"Location": "/new"})])
+def test_what_is_no_redirect_is_the_answer(stub: StubServer, status: int, headers: dict[str, str]) -> None:
+    stub.reactions["GET /old"] = Answer("", status, headers=headers)
+    with talking(stub) as talk:
+        assert talk.send("GET", "/old").status == status
+    assert stub.asked == ["GET /old"]
+
+
+@pytest.mark.parametrize(("length", "fits"), [(10, True), (11, False)])
+def test_ten_redirects_are_followed(stub: StubServer, length: int, fits: bool) -> None:
+    for number in range(length):
+        stub.reactions[f"GET /{number}."] = Answer("", 302, headers={"Location": f"/{number + 1}."})
+    stub.reactions[f"GET /{length}."] = {}
+    with talking(stub) as talk:
+        if fits:
+            assert talk.send("GET", "/0.").body == {}
+        else:
+            with pytest.raises(ProtocolError, match="redirected more than 10 times"):
+                talk.send("GET", "/0.")
+    assert len(stub.asked) == 11
+
+
+def test_headers_stay_with_their_server(stub: StubServer) -> None:
+    """Another port is another server; and what came back from there is not trusted again."""
+    with StubServer().serving() as other:
+        stub.reactions = {"GET /a": Answer("", 302, headers={"Location": f"{other.url}/b"}), "GET /c": {"end": 1}}
+        other.reactions["GET /b"] = Answer("", 302, headers={"Location": f"{stub.url}/c"})
+        with talking(stub, headers={"X-Key": "k"}) as talk:
+            for _ in range(2):
+                assert talk.send("GET", "/a").body == {"end": 1}
+    assert [sent.get("x-key") for sent in stub.headers] == ["k", None] * 2
+    assert [sent.get("x-key") for sent in other.headers] == [None] * 2
+
+
+@pytest.mark.parametrize(
+    "location", ["comfy-login://sso", "file:///etc/passwd", "http://[::1", "http://127.0.0.1:99999/", "https:///x"]
+)
+def test_an_address_that_cannot_be_followed(stub: StubServer, location: str) -> None:
+    stub.reactions["GET /x"] = Answer("", 302, headers={"Location": location})
+    with talking(stub) as talk, pytest.raises(ProtocolError, match=r"/x is redirected to an address") as caught:
+        talk.send("GET", "/x")
+    assert caught.value.got == location
+    assert "Sign in" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("location", ["http://" + "a" * 300 + "/", "http://x" + "é" * 70 + "/"])
+def test_a_redirect_to_a_host_that_is_none(stub: StubServer, location: str) -> None:
+    stub.reactions["GET /x"] = Answer("", 302, headers={"Location": location.encode().decode("latin-1")})
+    with talking(stub) as talk, pytest.raises(ProtocolError, match="cannot be followed"):
+        talk.send("GET", "/x")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "a.localhost", "[::1]"])
+def test_another_machine_does_not_send_us_to_this_one(
+    stub: StubServer, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", stub.url)
+    stub.reactions["GET http://comfy.test/x"] = Answer("", 302, headers={"Location": f"http://{host}:9/y"})
+    stub.reactions["GET http://comfy.test/z"] = Answer("", 302, headers={"Location": "http://other.test/y"})
+    stub.reactions["GET http://other.test/y"] = {"end": 1}
+    stub.reactions["GET http://comfy.test/same"] = Answer("", 302, headers={"Location": "http://comfy.test:80/end"})
+    stub.reactions["GET http://comfy.test:80/end"] = {"end": 2}
+    with contextlib.closing(transport("http://comfy.test", headers={"X-Key": "k"})) as talk:
+        with pytest.raises(ProtocolError, match="cannot be followed"):
+            talk.send("GET", "/x")
+        assert talk.send("GET", "/z").body == {"end": 1}
+        assert talk.send("GET", "/same").body == {"end": 2}
+    assert [sent.get("x-key") for sent in stub.headers] == ["k", "k", None, "k", "k"]
+
+
+# Downloads
+
+
+def fetched(stub: StubServer, *, max_bytes: int = 1 << 20, timeout: float = 5.0, within: float | None = None) -> bytes:
+    with (
+        talking(stub, (5.0, timeout)) as talk,
+        contextlib.closing(talk.download("/x", {"a": 1}, "It", max_bytes=max_bytes, within=within)) as download,
+    ):
+        return b"".join(download.chunks())
+
+
+def test_what_a_download_is(stub: StubServer) -> None:
+    stub.reactions["GET /x"] = Answer(b"abc", 404, "Image/PNG ; a=b")
+    with talking(stub) as talk:
+        for _ in range(2):
+            with contextlib.closing(talk.download("/x", {}, "It", max_bytes=3)) as download:
+                about = download.status, download.reason, download.content_type
+                assert about == (404, "Not Found", "image/png")
+                assert list(download.chunks()) == [b"abc"]
+
+
+@pytest.mark.parametrize(("size", "fits"), [(3000, True), (3001, False)])
+def test_a_download_is_bounded(stub: StubServer, size: int, fits: bool) -> None:
+    stub.reactions["GET /x"] = without_length(b"x" * size)
+    if fits:
+        assert len(fetched(stub, max_bytes=3000)) == size
+    else:
+        with pytest.raises(OutputError, match="It was given up: it is larger than 0 GiB"):
+            fetched(stub, max_bytes=3000)
+
+
+def test_a_download_that_breaks_off(stub: StubServer) -> None:
+    stub.reactions["GET /x"] = Answer(b"abc", headers={"Content-Length": "5"})
+    with pytest.raises(AnswerLost, match=r"It broke off: ."):
+        fetched(stub)
+
+
+@pytest.mark.parametrize(("timeout", "within"), [(0.3, None), (60.0, 0.3), (0.3, 60.0)])
+def test_a_download_that_is_too_slow(stub: StubServer, timeout: float, within: float | None) -> None:
+    stub.reactions["GET /x"] = drip
+    with pytest.raises(AnswerLost, match="It was given up: it was too slow"):
+        fetched(stub, timeout=timeout, within=within)
+
+
+def test_a_download_without_length_that_is_cut_short_by_time_is_not_whole(stub: StubServer) -> None:
+    def begin(handler: BaseHTTPRequestHandler) -> None:
+        without_length(b"abc")(handler)
+        handler.wfile.flush()
+        hang(handler)
+
+    stub.reactions["GET /x"] = begin
+    with pytest.raises(AnswerLost, match="too slow"):
+        fetched(stub, timeout=60.0, within=0.3)
+
+
+def steady(handler: BaseHTTPRequestHandler) -> None:
+    """64 KiB every 0.1 s, eight times."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(8 << 16))
+    handler.end_headers()
+    for _ in range(8):
+        time.sleep(0.1)
+        handler.wfile.write(b"x" * (1 << 16))
+
+
+def test_a_download_may_take_as_long_as_it_makes_progress(stub: StubServer) -> None:
+    stub.reactions["GET /x"] = steady
+    assert len(fetched(stub, timeout=0.5)) == 8 << 16
+    with pytest.raises(AnswerLost, match="too slow"):
+        fetched(stub, timeout=0.5, within=0.6)
+
+
+def test_a_deadline_holds_for_a_download_too(stub: StubServer) -> None:
+    stub.reactions["GET /x"] = steady
+    with talking(stub, (5.0, 5.0)) as talk:
+        talk.deadline = time.monotonic() + 0.5
+        with (
+            contextlib.closing(talk.download("/x", {}, "It", max_bytes=1 << 30)) as download,
+            pytest.raises(AnswerLost, match="too slow"),
+        ):
+            list(download.chunks())
+
+
+def test_a_connection_is_used_again(stub: StubServer) -> None:
+    ports: set[int] = set()
+
+    def note(handler: BaseHTTPRequestHandler) -> dict[str, Any]:
+        ports.add(handler.client_address[1])
+        return {}
+
+    stub.reactions["GET /x"] = note
+    with talking(stub) as talk:
+        for _ in range(2):
+            talk.send("GET", "/x")
+            with contextlib.closing(talk.download("/x", {}, "It", max_bytes=9)) as download:
+                list(download.chunks())
+    assert len(ports) == 1

@@ -1,0 +1,248 @@
+"""What a server says of a file, in its headers, and which failures may pass."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kandiflux.errors import AccessDenied, DownloadError
+from kandiflux.models.remote_files import RemoteFile, RemoteFiles, Token, Trouble, page_of
+from kandiflux.models.web_address import parse_address
+
+from tests.support.file_server import Fault, FileServer, serving, serving_raw
+
+DIGEST = "aB" * 32
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serving() as server:
+        yield server
+
+
+def described(head: str) -> RemoteFile:
+    answer = head.replace("\n", "\r\n") + "\r\nConnection: close\r\n\r\nx"
+    with serving_raw(answer.encode()) as url:
+        return RemoteFiles(timeout=(5.0, 5.0)).describe(f"{url}/x")
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("206 P\nContent-Range: bytes 0-0/55\nContent-Length: 1", RemoteFile(55, True, None)),
+        ("206 P\nContent-Range: bytes 0-0/*\nContent-Length: 1", RemoteFile(None, False, None)),
+        ("206 P\nContent-Range: bytes 1-1/55\nContent-Length: 1", RemoteFile(55, False, None)),
+        ("206 P\nContent-Length: 1", RemoteFile(None, False, None)),
+        ("206 P\nContent-Range: bytes 0-0/1234567890123456789\nContent-Length: 1", RemoteFile(None, False, None)),
+        ("200 OK\nContent-Length: 55", RemoteFile(55, False, None)),
+        ("200 OK\nContent-Range: bytes 0-0/55", RemoteFile(None, False, None)),
+        ("416 R\nContent-Range: bytes */0\nContent-Length: 1", RemoteFile(None, False, None)),
+        ('206 P\nContent-Range: bytes 0-0/55\nETag: "t"', RemoteFile(55, True, '"t"', None, '"t"')),
+        ('206 P\nContent-Range: bytes 0-0/55\nETag: W/"t"', RemoteFile(55, True, 'W/"t"', None, None)),
+        ("206 P\nContent-Range: bytes 0-0/55\nLast-Modified: then", RemoteFile(55, True, "then", None, None)),
+        (
+            '206 P\nContent-Range: bytes 0-0/55\nETag: "t"\nLast-Modified: then',
+            RemoteFile(55, True, '"t"', None, '"t"'),
+        ),
+        (
+            f'206 P\nContent-Range: bytes 0-0/55\nX-Linked-Etag: "{DIGEST}"\nETag: "t"',
+            RemoteFile(55, True, f'"{DIGEST}"', DIGEST.lower(), None),
+        ),
+        ('206 P\nContent-Range: bytes 0-0/55\nX-Linked-Etag: "t"', RemoteFile(55, True, '"t"', None, None)),
+        (
+            f'200 OK\nContent-Length: 55\nX-Linked-Etag: "{DIGEST}"',
+            RemoteFile(55, False, f'"{DIGEST}"', DIGEST.lower()),
+        ),
+        ("200 OK\nContent-Length: 55\nContent-Encoding: identity", RemoteFile(55, False, None)),
+        ("200 OK\nContent-Length: 55\nContent-Type: text/plain", RemoteFile(55, False, None)),
+    ],
+)
+def test_what_a_server_says_of_a_file(head: str, expected: RemoteFile) -> None:
+    assert described(f"HTTP/1.1 {head}") == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("200 OK\nContent-Encoding: gzip\nContent-Length: 1", "is sent compressed although that was not asked for"),
+        ("200 OK\nContent-Type: Text/HTML; charset=x\nContent-Length: 1", "is a web page and not a file"),
+        ("404 N\nContent-Length: 1", r"is not there \(HTTP 404\)"),
+        ("410 N\nContent-Length: 1", r"is not there \(HTTP 410\)"),
+        ("418 Teapot\nContent-Length: 1", r"is answered with HTTP 418 Teapot\."),
+        ("302 Found\nContent-Length: 1", r"is answered with HTTP 302 Found\."),
+        ("204 None\nContent-Length: 0", r"is answered with HTTP 204 None\."),
+    ],
+)
+def test_answers_that_are_no_file(head: str, said: str) -> None:
+    with pytest.raises(DownloadError, match=said):
+        described(f"HTTP/1.1 {head}")
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("9" * 40, 1e9),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        (email.utils.formatdate(1.0), 0.0),
+    ],
+)
+def test_failures_that_may_pass(status: int, after: str | None, seconds: float | None) -> None:
+    told = "" if after is None else f"\nRetry-After: {after}"
+    with pytest.raises(Trouble, match=f"answers HTTP {status}") as caught:
+        described(f"HTTP/1.1 {status} Busy\nContent-Length: 1{told}")
+    assert (caught.value.after, caught.value.no_answer) == (seconds, False)
+
+
+def test_retry_after_may_be_a_date() -> None:
+    date = email.utils.formatdate(time.time() + 1000, usegmt=True)
+    with pytest.raises(Trouble) as caught:
+        described(f"HTTP/1.1 503 Busy\nContent-Length: 1\nRetry-After: {date}")
+    assert caught.value.after == pytest.approx(1000, abs=60)
+
+
+def test_no_answer_is_told_from_a_bad_one() -> None:
+    with pytest.raises(Trouble, match=r"no answer from 127\.0\.0\.1:9 \(.*refused") as caught:
+        RemoteFiles().describe("http://127.0.0.1:9/x")
+    assert caught.value.no_answer
+
+
+@pytest.mark.parametrize("times", [9, 10])
+def test_redirects_are_followed_nine_times(server: FileServer, times: int) -> None:
+    for number in range(times):
+        server.add(f"/{number}", b"", redirect=f"/{number + 1}")
+    server.add(f"/{times}", b"content")
+    if times == 9:
+        assert RemoteFiles().describe(f"{server.url}/0").size == 7
+    else:
+        with pytest.raises(DownloadError, match="more than 10 times"):
+            RemoteFiles().describe(f"{server.url}/0")
+
+
+def test_the_tag_of_a_redirects_answer_is_kept_to_the_end(server: FileServer) -> None:
+    server.add("/x", b"", redirect="/y", headers={"X-Linked-Etag": f'"{DIGEST}"'})
+    server.add("/y", b"content", headers={"X-Linked-Etag": '"other"'})
+    found = RemoteFiles().describe(f"{server.url}/x")
+    assert (found.identity, found.sha256, found.if_range) == (f'"{DIGEST}"', DIGEST.lower(), None)
+
+
+@pytest.mark.parametrize(
+    ("token", "why", "said", "got", "todo"),
+    [
+        (None, {}, "answers HTTP 403.", "no token", "Log in at {url}, and name the variable"),
+        (
+            Token("MINE", None),
+            {"X-Error-Code": "Gated"},
+            "HTTP 403 (Gated).",
+            "no token",
+            "set the environment variable MINE",
+        ),
+        (
+            Token("MINE", "t"),
+            {"X-Error-Message": "No", "X-Error-Code": "Gated"},
+            "HTTP 403 (No).",
+            "a token from MINE",
+            "with the account whose token MINE holds",
+        ),
+    ],
+)
+def test_a_file_that_is_denied(
+    server: FileServer, token: Token | None, why: dict[str, str], said: str, got: str, todo: str
+) -> None:
+    url = server.add("/x", b"", Fault(status=403, headers=why))
+    host = server.url.removeprefix("http://")
+    with pytest.raises(AccessDenied) as caught:
+        RemoteFiles({host.upper(): token} if token else {}).describe(url)
+    assert said in str(caught.value)
+    assert caught.value.got == got
+    assert todo.format(url=server.url) in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("named", "url", "sent"),
+    [
+        ("a.example", "https://a.example/x", True),
+        ("A.example", "https://a.EXAMPLE/x", True),
+        ("a.example", "https://a.example:443/x", True),
+        ("a.example", "https://a.example:8443/x", False),
+        ("a.example:8443", "https://a.example:8443/x", True),
+        ("a.example:443", "https://a.example/x", True),
+        ("a.example:80", "http://a.example/x", True),
+        ("a.example:80", "https://a.example/x", False),
+        ("a.example", "https://b.example/x", False),
+    ],
+)
+def test_the_token_for_an_address(named: str, url: str, sent: bool) -> None:
+    address = parse_address(url)
+    assert address is not None
+    found = RemoteFiles({named: Token("MINE", " t\n")}).token_for(address)
+    assert found == (Token("MINE", "t") if sent else None)
+
+
+def test_a_token_of_a_port_comes_before_that_of_its_host() -> None:
+    remotes = RemoteFiles({"a.example": Token("HOST", "h"), "a.example:443": Token("PORT", None)})
+    address = parse_address("https://a.example/x")
+    assert address is not None
+    assert remotes.token_for(address) == Token("PORT", None)
+
+
+@pytest.mark.parametrize(
+    ("url", "page"),
+    [
+        ("https://huggingface.co/a/b/resolve/main/c", "https://huggingface.co/a/b"),
+        ("https://huggingface.co/datasets/a/b/resolve/main/c", "https://huggingface.co/datasets/a/b"),
+        ("https://huggingface.co/spaces/a/b/resolve/main/c", "https://huggingface.co/spaces/a/b"),
+        ("https://civitai.com/api/x?token=t", "https://civitai.com"),
+        ("http://a.example:81/x", "http://a.example:81"),
+        ("ftp://user:pass@a/b", "ftp://a/b"),
+    ],
+)
+def test_the_page_where_a_licence_is_accepted(url: str, page: str) -> None:
+    assert page_of(url) == page
+
+
+def test_what_is_asked_with_each_request(server: FileServer) -> None:
+    RemoteFiles().describe(server.add("/x", b"abc"))
+    (request,) = server.requests
+    assert (request.range, request.headers["Accept-Encoding"]) == ((0, 0), "identity")
+    assert request.headers["User-Agent"].startswith("kandiflux/")
+    assert "Authorization" not in request.headers
+
+
+def test_a_body_in_pieces(server: FileServer) -> None:
+    with RemoteFiles().open(server.add("/x", b"abcdefg"), {}) as answer:
+        assert (answer.status, answer.length, answer.range) == (200, 7, None)
+        assert list(answer.chunks(3)) == [b"abc", b"def", b"g"]
+
+
+@pytest.mark.parametrize(
+    ("content", "value", "said"),
+    [(b'{"a": 1}', {"a": 1}, None), (b"[]", [], None), (b"<html>", None, "is not answered with valid JSON")],
+)
+def test_a_small_answer_as_json(server: FileServer, content: bytes, value: Any, said: str | None) -> None:
+    url = server.add("/x", content)
+    if said is None:
+        assert RemoteFiles().read_json(url) == value
+    else:
+        with pytest.raises(DownloadError, match=said) as caught:
+            RemoteFiles().read_json(url)
+        assert caught.value.got == content.decode()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_answer_of_more_than_16_mib_is_not_read(server: FileServer, more: int) -> None:
+    url = server.add("/x", b" " * ((16 << 20) - 1 + more) + b"5")
+    if more:
+        with pytest.raises(DownloadError, match="is too long"):
+            RemoteFiles().read_json(url)
+    else:
+        assert RemoteFiles().read_json(url) == 5

@@ -1,0 +1,137 @@
+"""Which server is used if none is named, and the lite host that is started: a small script in its place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from kandiflux.errors import ServerUnreachable
+from kandiflux.jobs.connect import open_client
+from kandiflux.processes.comfyui import Running
+from kandiflux.processes.discovery import is_comfyui, named_server
+from kandiflux.processes.lite_host import running_lite_host
+
+from tests.support.stub_server import Answer, StubServer
+
+GONE = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"system": {"comfyui_version": "0.3.64"}}, True),
+        ({"system": {"version": "1"}}, False),
+        ({"system": "comfyui_version"}, False),
+        ({}, False),
+        (Answer("no", 500), False),
+        (Answer("no", 503), False),
+    ],
+)
+def test_what_describes_itself_as_comfyui(answer: object, expected: bool) -> None:
+    with StubServer({"GET /system_stats": answer}).serving() as stub:
+        assert is_comfyui(stub.url) is expected
+    assert not is_comfyui(GONE)
+
+
+def test_which_server_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text('default_server = "http://of-the-file"\n')
+    none = {"KANDIFLUX_CONFIG": str(tmp_path / "empty.toml")}
+    (tmp_path / "empty.toml").write_text("")
+    both = {"KANDIFLUX_CONFIG": str(file), "KANDIFLUX_SERVER": "http://of-the-environment"}
+
+    def named(server: str | None, environ: Mapping[str, str]) -> str | None:
+        return named_server(server, environ)
+
+    with StubServer().serving() as usual, StubServer().serving() as started:
+        monkeypatch.setattr("kandiflux.processes.discovery._USUAL", usual.url)
+        monkeypatch.setattr("kandiflux.processes.discovery.running", lambda: [])
+        assert named("http://given", both) == "http://given"
+        assert named(None, both) == "http://of-the-environment"
+        assert named(None, {"KANDIFLUX_CONFIG": str(file)}) == "http://of-the-file"
+        assert named("lite", both) is None
+        assert named(None, none) == usual.url
+        runs = [Running("a", GONE, 1, 9, "log"), Running("b", started.url, 2, 9, "log")]
+        monkeypatch.setattr("kandiflux.processes.discovery.running", lambda: runs)
+        assert named(None, none) == started.url
+        monkeypatch.setattr("kandiflux.processes.discovery.running", lambda: runs[:1])
+        monkeypatch.setattr("kandiflux.processes.discovery._USUAL", GONE)
+        assert named(None, none) is None
+
+
+# The lite host
+
+
+def script(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    """Has `text` run in place of Python; it finds `folder` in $HERE."""
+    file = folder / "python"
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+    monkeypatch.setattr("kandiflux.processes.lite_host.sys.executable", str(file))
+    monkeypatch.setenv("HERE", str(folder))
+    return folder / "said"
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no /bin/sh there")
+
+
+@pytest.mark.parametrize("path", [None, "/elsewhere"])
+def test_a_lite_host_runs_as_long_as_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    if path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", path)
+    text = 'sleep 0.3; echo "$PYTHONPATH" "$@" > $HERE/said; echo http://here; echo more; cat; echo ended >> $HERE/said'
+    said = script(tmp_path, monkeypatch, text)
+    with running_lite_host("--cpu") as url:
+        assert url == "http://here"
+    begin, end = said.read_text().splitlines()
+    places, *words = begin.split(" ")
+    assert places.split(os.pathsep)[1:] == ([path] if path else [])
+    assert Path(places.split(os.pathsep)[0], "kandiflux").is_dir()
+    assert words[:6] == ["-m", "kandiflux", "host", "--port", "0", "--exit-with-stdin"]
+    assert [word for word in words[6:] if not word.startswith("/")] == ["--output", "--temp", "--cpu"]
+    assert end == "ended"
+
+
+def test_a_lite_host_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path, monkeypatch, "for i in $(seq 20); do echo line $i >&2; done; exit 1")
+    with pytest.raises(ServerUnreachable, match="did not start") as caught, running_lite_host():
+        pass
+    assert caught.value.message.split("\n    ")[1:] == [f"line {number}" for number in range(6, 21)]
+
+
+def test_a_lite_host_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.processes.lite_host._START_SECONDS", 0.3)
+    script(tmp_path, monkeypatch, "exec cat")
+    with pytest.raises(ServerUnreachable, match="did not start"), running_lite_host():
+        pass
+
+
+def test_a_lite_host_that_does_not_stop_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kandiflux.processes.lite_host._STOP_SECONDS", 0.2)
+    said = script(tmp_path, monkeypatch, "echo $$ > $HERE/said; echo http://here; exec sleep 1000")
+    with running_lite_host():
+        pass
+    assert "does not stop" in caplog.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(said.read_text()), 0)
+
+
+def test_a_client_of_a_named_server_and_of_a_lite_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StubServer().serving() as stub:
+        with open_client(stub.url, headers={"X-Key": "k"}) as client:
+            client.api.queue()
+        assert stub.headers[0]["x-key"] == "k"
+        said = script(tmp_path, monkeypatch, f"echo {stub.url}; cat; echo ended > $HERE/said")
+        with open_client("lite") as client:
+            assert client.url == stub.url
+            assert not said.exists()
+        assert said.read_text() == "ended\n"
