@@ -62,17 +62,27 @@ __all__ = [
 
 
 class KandifluxError(Exception):
-    """Base of all. `hint` is what to do about it, `expected` and `got` where that makes sense."""
+    """Base of all. `hint`: what to do about it. `parameter`: the argument to change, which commands show as their option.
+
+    `expected` and `got` if they make sense.
+    """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(
-        self, message: str, *, expected: str | None = None, got: str | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        expected: str | None = None,
+        got: str | None = None,
+        hint: str | None = None,
+        parameter: str | None = None,
     ) -> None:
         self.message = message
         self.expected = expected
         self.got = got
         self.hint = hint
+        self.parameter = parameter
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +96,7 @@ class KandifluxError(Exception):
         if self.got is not None:
             lines.append(f"  got:      {self.got}")
         if self.hint is not None:
-            lines.append(f"  to do:    {self.hint}")
+            lines.append(f"  hint:     {self.hint}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -150,9 +160,9 @@ class InvalidPrompt(ServerError):
 
     exit_code = 2
 
-    def __init__(self, message: str, problems: Sequence[NodeProblem] = (), *, hint: str | None = None) -> None:
+    def __init__(self, message: str, problems: Sequence[NodeProblem] = (), **about: str | None) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]), hint=hint)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]), **about)
 
 
 class BodyTooLarge(ServerError):
@@ -178,9 +188,9 @@ class ServerUnreachable(KandifluxError):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, refused: bool = False, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, refused: bool = False, **about: str | None) -> None:
         self.refused = refused
-        super().__init__(message, hint=hint)
+        super().__init__(message, **about)
 
 
 class AnswerLost(ServerUnreachable):

@@ -238,7 +238,7 @@ class Transport:
             raise BodyTooLarge(
                 f"The request to {self.url}{path} is larger than the server takes.",
                 got=f"{size} bytes" if size else None,
-                hint="Start the server with a larger --max-upload-size, or send less: smaller pictures, and pictures "
+                hint="Start the server with a larger limit for uploads, or send less: smaller pictures, and pictures "
                 "as uploads and not inside the prompt.",
             )
         return Answer(response.status, content)
@@ -370,7 +370,8 @@ class Transport:
         if status in (401, 403):
             raise AccessDenied(
                 f"{self.url}{path} is not open to this user (HTTP {status}).",
-                hint="Give --user, --token-env or --header, or write them into kandiflux.toml.",
+                hint="Give a user, a token or a header, or write them into kandiflux.toml.",
+                parameter="credentials",
             )
 
     def _failure(self, path: str, error: Exception, limit: TimeLimit) -> ServerUnreachable:
@@ -393,7 +394,8 @@ class Transport:
             return ServerUnreachable(
                 f"Nothing answers at {self.url}.",
                 refused=True,
-                hint="Start the server, or name another with --server.",
+                hint="Start the server, or name another.",
+                parameter="server",
             )
         slow = isinstance(error, (ReadTimeoutError, TimeoutError))
         return AnswerLost(f"No answer from {self.url}{path}: {str(error)[:300]}.", still_coming=slow)

@@ -40,16 +40,20 @@ class NameTemplate:
             if match[0] in ("{{", "}}"):
                 self._parts.append(match[0][0])
             elif match[1] is None:
-                raise UsageError("--name has a brace without its other.", got=text, hint="Write {{ for a brace.")
+                raise UsageError(
+                    "The name template has a brace without its other.", got=text, hint="Write {{ for a brace."
+                )
             elif match[1] not in known:
                 raise UsageError(
-                    f"--name uses {{{match[1]}}}, which no job has.", expected=", ".join(expected) or None, got=text
+                    f"The name template uses {{{match[1]}}}, which no job has.",
+                    expected=", ".join(expected) or None,
+                    got=text,
                 )
             else:
                 self._parts.append(_Field(match[1], match[2] or ""))
         self._parts.append(text[at:])
         if not text.strip(" /."):
-            raise UsageError("--name is empty.", expected="a name such as {index:04}_{prompt:40}")
+            raise UsageError("The name template is empty.", expected="a name such as {index:04}_{prompt:40}")
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """The path of this job's files without their extension, safe on every file system, `/` between folders."""
@@ -66,7 +70,7 @@ class NameTemplate:
                 text = format(value, field.spec)
             except ValueError as error:
                 raise UsageError(
-                    f"--name: {field.name} is a number, and {field.spec!r} is no format for it.",
+                    f"The name template: {field.name} is a number, and {field.spec!r} is not a format for it.",
                     expected="as in {index:04} or {guidance:.1f}",
                 ) from error
         else:
@@ -101,6 +105,7 @@ class Unique:
 def _shortened(text: str, field: _Field) -> str:
     if field.spec and not field.spec.isdecimal():
         raise UsageError(
-            f"--name: {field.name} is a text, and {field.spec!r} is no length for it.", expected="as in {prompt:40}"
+            f"The name template: {field.name} is a text, and {field.spec!r} is not a length for it.",
+            expected="as in {prompt:40}",
         )
     return text.strip()[: int(field.spec) if field.spec else _LONGEST_TEXT].strip()

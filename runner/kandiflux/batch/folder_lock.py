@@ -26,14 +26,17 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written to: {error.strerror or error}.", hint="Choose another folder with --out."
+            f"{folder} cannot be written to: {error.strerror or error}.",
+            hint="Choose another folder.",
+            parameter="folder",
         ) from error
     try:
         if not try_lock(handle):
             holder = _read(folder / LOCK)
             raise UsageError(
                 f"Another batch is running in {folder}" + (f" (process {holder})." if holder else "."),
-                hint="Wait for it, stop it, or choose another folder with --out.",
+                hint="Wait for it, stop it, or choose another folder.",
+                parameter="folder",
             )
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())

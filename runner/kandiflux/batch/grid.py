@@ -3,7 +3,7 @@
 seed=1..4            a range, both ends included; 1..9:2 in steps of two, 1..2:0.25 in quarters
 prompt="a cat, asleep","a dog"      values quoted as in a shell
 prompt=@prompts.txt  the lines of a file; @@ for a value that begins with @
-"My node".text=a,b   any name that --set takes
+"My node".text=a,b   any name that can be set
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
     seen: set[str] = set()
     for axis in axes:
         if axis.name in seen:
-            raise UsageError(f"--grid names {axis.name} twice.", hint="Put all its values into one list.")
+            raise UsageError(f"The grid names {axis.name} twice.", hint="Put all its values into one list.")
         seen.add(axis.name)
     return tuple(axes)
 
@@ -97,7 +97,7 @@ def _values(text: str, at: int) -> tuple[list[tuple[str, bool]], int]:
     values.append((word, quoted))
     if any(not word and not quoted for word, quoted in values):
         raise UsageError(
-            "--grid has an empty value.", got=text[start:at] or text, hint='Write "" where an empty text is meant.'
+            "The grid has an empty value.", got=text[start:at] or text, hint='Write "" where an empty text is meant.'
         )
     return values, at
 
@@ -111,7 +111,7 @@ def _quoted(text: str, at: int) -> tuple[str, int]:
         word += text[at]
         at += 1
     if at == len(text):
-        raise UsageError("--grid has a quotation mark that is never closed.", got=text[start : start + 60])
+        raise UsageError("The grid has a quotation mark that is never closed.", got=text[start : start + 60])
     return word, at + 1
 
 
@@ -130,17 +130,17 @@ def _range(name: str, word: str, first: str, last: str, step: str | None) -> Seq
     # Decimal, so that 0.1 three times is 0.3.
     start, end, by = Decimal(first), Decimal(last), Decimal(step or 1)
     if by == 0:
-        raise UsageError(f"--grid: the range of {name} has a step of 0.", got=word)
+        raise UsageError(f"The grid: the range of {name} has a step of 0.", got=word)
     count = int(abs(end - start) / by) + 1
     if count > _LONGEST:
-        raise UsageError(f"--grid: the range of {name} has {count} values.", expected=f"at most {_LONGEST}", got=word)
+        raise UsageError(f"The grid: the range of {name} has {count} values.", expected=f"at most {_LONGEST}", got=word)
     signed = by if end >= start else -by
     return [format(start + signed * number, "f") for number in range(count)]
 
 
 def _unreadable(text: str, at: int) -> UsageError:
     return UsageError(
-        "--grid cannot be read.",
+        "The grid cannot be read.",
         expected='name=value,value name=value,… as in steps=20,30 guidance=2.5,3 prompt="a cat, asleep","a dog"',
         got=text[at : at + 60],
     )

@@ -135,8 +135,9 @@ class Ledger:
                 raise UsageError(
                     f"{path} is empty: what the batch had done is not known.",
                     expected="the ledger of the batch in this folder",
-                    hint="Restore it, or choose another folder with --out. Or begin anew with --restart: every job "
-                    "runs again, and the files that are there stay.",
+                    hint="Restore it, or choose another folder. Or begin anew: every job runs again, and the files "
+                    "that are there stay.",
+                    parameter="restart",
                 )
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         try:
@@ -348,7 +349,8 @@ class Ledger:
         if version != _VERSION:
             raise UsageError(
                 f"{self.path} was written by another version of kandiflux.",
-                hint="Finish the batch with that version, or choose another folder with --out.",
+                hint="Finish the batch with that version, or choose another folder.",
+                parameter="folder",
             )
 
     def _end(self, attempt: Attempt, state: str) -> None:
@@ -414,13 +416,15 @@ class Ledger:
     def _damaged(self) -> UsageError:
         return UsageError(
             f"{self.path} is damaged, or is not the ledger of a batch.",
-            hint="Choose another folder with --out, or begin anew with --restart.",
+            hint="Choose another folder, or begin anew.",
+            parameter="restart",
         )
 
     def _unusable(self, reason: str) -> OutputError:
         return OutputError(
             f"The ledger {self.path} cannot be written or read: {reason}.",
-            hint="Make room on the disk, or choose a folder on a local disk with --out; then run the same again.",
+            hint="Make room on the disk, or choose a folder on a local disk; then run the same again.",
+            parameter="folder",
         )
 
 

@@ -133,7 +133,8 @@ def require_same_workflow(ledger: Ledger, workflow: Workflow, folder: Path) -> N
     if known is not None and known != workflow_digest(workflow):
         raise UsageError(
             f"{folder} holds a batch of another workflow ({ledger.about('name')}, or this one before it was changed).",
-            hint="Choose another folder with --out, or forget the old batch with --restart; its files stay.",
+            hint="Choose another folder, or forget the old batch; its files stay.",
+            parameter="restart",
         )
 
 

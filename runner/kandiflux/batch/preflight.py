@@ -30,7 +30,7 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class Seeds:
-    """What `--seed` comes to: `names` are the parameters it sets, `inputs` all that take "random" for a number.
+    """The seed's policy: `names` are the parameters it sets, `inputs` all that take "random" for a number.
 
     Increments count from `start`; `low` and `high` are what the inputs take.
     """
@@ -109,7 +109,7 @@ def check_jobs(
             f"{workflow.name} has no preset {preset!r}.", expected=", ".join(workflow.presets) or "(it has none)"
         )
     checker = _Checker(workflow, object_info)
-    base = checker.values({**(workflow.presets[preset] if preset else {}), **jobs.base}, "--set")
+    base = checker.values({**(workflow.presets[preset] if preset else {}), **jobs.base}, "values")
     rows = [Row(checker.values(row.values, row.source), row.source) for row in jobs.rows]
     axes = tuple(checker.axis(axis) for axis in jobs.axes)
     checker.raise_errors(server)
@@ -145,7 +145,7 @@ class _Checker:
         return {name: self._value(name, value, where) for name, value in values.items()}
 
     def axis(self, axis: Axis) -> Axis:
-        where = f"--prompts or --grid, {axis.name}"
+        where = f"the grid, {axis.name}"
         if isinstance(self._input(axis.name), KandifluxError):
             # Once, not once a value.
             self._value(axis.name, axis.values[0], where)
@@ -233,15 +233,15 @@ def _seeds(
     names = tuple(workflow.seed_parameters(object_info))
     policy = _policy(wanted) if wanted is not None else "increment" if jobs.repeat > 1 and names else "fixed"
     if wanted is not None and not names:
-        raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
+        raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave the seed out.")
     specs = [spec for name in names if (spec := checker.spec(name)) is not None]
     low = max([_whole(spec.options.get("min"), 0) for spec in specs], default=0)
     high = min([_whole(spec.options.get("max"), _LARGEST_SEED) for spec in specs], default=_LARGEST_SEED)
     if isinstance(policy, int):
         if not low <= policy <= high:
-            raise UsageError("--seed is out of range.", expected=f"a number from {low} to {high}", got=str(policy))
+            raise UsageError("The seed is out of range.", expected=f"a number from {low} to {high}", got=str(policy))
         if any(name in jobs.base for name in names):
-            raise UsageError("The seed is given twice, by --seed and by --set.", expected="one of them")
+            raise UsageError("The seed is given twice, as the seed and as a value.", expected="one of them")
     given = [jobs.base[name] for name in names if isinstance(jobs.base.get(name), int)]
     here = [value for name in names if isinstance(value := checker.default(name), int)]
     start = next(iter(given or here), 0)
@@ -262,5 +262,5 @@ def _policy(text: str | int) -> str | int:
         return int(word)
     except ValueError as error:
         raise UsageError(
-            "--seed cannot be read.", expected=f"{', '.join(SEED_POLICIES)}, or a number", got=text
+            "The seed cannot be read.", expected=f"{', '.join(SEED_POLICIES)}, or a number", got=text
         ) from error

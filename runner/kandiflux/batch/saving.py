@@ -75,7 +75,8 @@ def _save(output: Output, folder: Path, next_path: Callable[[str], str]) -> tupl
     except OSError as error:
         raise OutputError(
             f"{output.filename} cannot be written to {folder}: {error.strerror or error}.",
-            hint="Make room there, or choose another folder with --out. Run the same again to go on.",
+            hint="Run the same again to go on, after you make room there or choose another folder.",
+            parameter="folder",
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -29,6 +29,22 @@ __all__ = [
 ]
 
 _GOT_LIMIT = 300
+_OPTIONS = {
+    "server": "--server",
+    "folder": "--out",
+    "restart": "--restart",
+    "check": "--no-check",
+    "credentials": "--user, --token-env or --header",
+    "verify": "--ca-bundle",
+    "timeout": "--timeout",
+    "comfyui": "--comfyui",
+    "python": "--python",
+    "projection": "--projection",
+    "overwrite": "--out, --force",
+    "tokens": "--token-env",
+    "only": "--only",
+}
+"""The options of commands, by what the library calls them."""
 
 WorkflowArgument = Annotated[
     str,
@@ -76,8 +92,13 @@ def print_error(error: KandifluxError) -> None:
     if error.got is not None:
         text += f"\n  got:      {one_line(error.got, _GOT_LIMIT)}"
     if error.hint is not None:
-        text += f"\n  to do:    {shortened(error.hint)}"
+        text += f"\n  hint:     {shortened(error.hint)}{_option(error)}"
     print_message(text, style="red")
+
+
+def _option(error: KandifluxError) -> str:
+    option = _OPTIONS.get(error.parameter or "")
+    return f" ({option})" if option else ""
 
 
 def saved_object_info(file: Path) -> Mapping[str, Any]:

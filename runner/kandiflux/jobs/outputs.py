@@ -229,7 +229,8 @@ class Saver:
         except OSError as error:
             raise OutputError(
                 f"{output.filename} cannot be written to {self.folder}: {error.strerror or error}.",
-                hint="Choose another folder with --out.",
+                hint="Choose another folder.",
+                parameter="folder",
             ) from error
 
     def _write(self, output: Output, timeout: float | None) -> Path:

@@ -200,7 +200,7 @@ def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
         return Accepted(accepted, problems)
     error = body.get("error")
     if answer.status == 400 and error is not None:
-        raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error))
+        raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error), parameter="server")
     raise _as_error(answer)
 
 
@@ -217,8 +217,8 @@ def _summary(prompt: Prompt, error: Any) -> str:
 
 def _advice(error: Any) -> str | None:
     kind = error.get("type") if is_object(error) else None  # ComfyUI before 0.12 says "invalid_prompt"
-    if kind in ("missing_node_type", "invalid_prompt") and "--server" not in str(error):
-        return "Install the pack that has this node on the server, or use a ComfyUI that has it (--server)."
+    if kind in ("missing_node_type", "invalid_prompt"):
+        return "Install the pack that has this node on the server, or use a ComfyUI that has it."
     return None
 
 

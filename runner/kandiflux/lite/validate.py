@@ -113,7 +113,7 @@ def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) ->
         missing = [name[:_LONGEST_VALUE_TOLD] for name in registry.missing(prompt)[:_MOST_NODES_TOLD]]
         message = (
             f"Node '{name}' not found. The custom node may not be installed. The lite host lacks: "
-            f"{', '.join(missing)}. Start a ComfyUI that has these nodes and name it with --server."
+            f"{', '.join(missing)}. Start a ComfyUI that has these nodes, and use that."
         )
         class_type = class_type[:_LONGEST_VALUE_TOLD]
         extra = {"node_id": node_id, "class_type": class_type, "node_title": name, "missing_nodes": missing}

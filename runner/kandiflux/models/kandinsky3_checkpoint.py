@@ -104,7 +104,7 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Checkp
         unets, movqs = ([source], _beside(source, "movq.pt")) if kind == "unet" else ([], [source])
     if projection is not None and len(unets) != 1:
         raise UsageError(
-            f"--projection belongs to one UNet; {source} has {len(unets)}.", hint="Name the UNet's own file."
+            f"A projection belongs to one UNet; {source} has {len(unets)}.", hint="Name the UNet's own file."
         )
     movq = movqs[0] if movqs else None
     if not unets:
@@ -124,7 +124,8 @@ def convert(
     if there and not force:
         raise UsageError(
             f"{there[0]} is there already{f', and {len(there) - 1} more' if len(there) > 1 else ''}.",
-            hint="Name another folder with --out, or write over it with --force.",
+            hint="Name another folder, or overwrite it.",
+            parameter="overwrite",
         )
     written: dict[Path, Path] = {}
     for conversion in todo:
@@ -236,7 +237,7 @@ def _describe(source: Path) -> str:
         return "no such file or folder"
     kind = _kind_of(source)
     if kind == "projection":
-        return "a projection: it is part of a UNet's; convert that one, with --projection if need be"
+        return "a projection: it is part of a UNet's; convert that one, and name the projection if need be"
     values = read_pickle(source)
     if not is_object(values):
         return f"a {type(values).__name__}"
@@ -267,7 +268,8 @@ def _find_projection(unet: Path) -> Path:
         raise UsageError(
             f"The projection of {unet.name} is missing.",
             expected=f"{name} beside it, or in flan_ul2_encoder/ there",
-            hint="It is part of the original text encoder's folder; name it with --projection.",
+            hint="It is part of the original text encoder's folder; name it.",
+            parameter="projection",
         )
     return found[0]
 

@@ -93,7 +93,7 @@ def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.env
     for option in options:
         host, equals, variable = option.rpartition("=")
         if not variable.isidentifier() or (equals and not host):
-            raise UsageError("--token-env cannot be read.", expected="VARIABLE or HOST=VARIABLE", got=option)
+            raise UsageError("A token's variable cannot be read.", expected="VARIABLE or HOST=VARIABLE", got=option)
         variables[host.lower() or "huggingface.co"] = variable
     return {host: Token(variable, environ.get(variable) or None) for host, variable in variables.items()}
 
@@ -218,7 +218,7 @@ def require_space(wanted: Iterable[Wanted]) -> None:
                 f"The model files do not fit on the disk of {folder}.",
                 expected=f"{(needed + _KEPT_FREE) / 1e9:.2f} GB free",
                 got=f"{free / 1e9:.2f} GB",
-                hint="Make room, download some with --only, or name folders on another disk in extra_model_paths.yaml.",
+                hint="Make room, download only some, or name folders on another disk in extra_model_paths.yaml.",
             )
 
 

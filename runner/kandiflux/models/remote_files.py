@@ -245,7 +245,7 @@ class RemoteFiles:
         except OSError as error:
             raise UsageError(
                 f"The certificates to trust cannot be read: {error}.",
-                expected="a PEM file, or a folder of hashed ones, in --ca-bundle or $REQUESTS_CA_BUNDLE",
+                expected="a PEM file, or a folder of hashed ones, in `verify` or $REQUESTS_CA_BUNDLE",
             ) from error
 
     def _answer(
@@ -292,9 +292,7 @@ class RemoteFiles:
         why = shortened(response.headers.get("X-Error-Message") or response.headers.get("X-Error-Code") or "")
         page = page_of(start.url)
         if token is None:
-            todo = (
-                f"Log in at {page}, and name the variable that holds your token: --token-env {start.netloc}=VARIABLE."
-            )
+            todo = f"Log in at {page}, and name the variable that holds your token: {start.netloc}=VARIABLE."
         elif token.value:
             todo = f"Accept the licence at {page} with the account whose token {token.variable} holds, or set another."
         else:
@@ -305,6 +303,7 @@ class RemoteFiles:
             expected="a token of an account that may read it",
             got=given,
             hint=todo,
+            parameter="tokens",
         )
 
 
@@ -362,7 +361,8 @@ def _no_answer(netloc: str, shown: str, error: Exception) -> Exception:
     if isinstance(cause, SSLError) and isinstance(cause.args[0] if cause.args else None, ssl.SSLCertVerificationError):
         return DownloadError(
             f"{netloc} cannot be trusted: {_reason(cause)}.",
-            hint="Name the certificates to trust with --ca-bundle, or set the clock right.",
+            hint="Set the clock right, or name the certificates to trust.",
+            parameter="verify",
         )
     if isinstance(cause, (HTTPError, HTTPException, OSError)):
         return Trouble(f"no answer from {shortened(netloc)} ({_reason(cause)})", no_answer=True)

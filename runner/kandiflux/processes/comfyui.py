@@ -166,7 +166,9 @@ def find_python(folder: Path, python: str | Path | None = None) -> str:
     if named:
         found = shutil.which(str(expanded(named)))
         if found is None:
-            raise UsageError(f"There is no Python at {named}.", hint="Look at --python and $COMFYUI_PYTHON.")
+            raise UsageError(
+                f"There is no Python at {named}.", hint="Check $COMFYUI_PYTHON, or name another.", parameter="python"
+            )
         return found
     inside = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
     # The portable package for Windows has it beside the folder.
@@ -219,7 +221,8 @@ def _start(
         if attempts == 0 or not any(words in said.lower() for words in _TAKEN):
             raise ServerUnreachable(
                 f"ComfyUI ended while it started (exit code {process.returncode}). The end of {log}:\n{said}",
-                hint=f"It was started with {python}; another can be named with --python or $COMFYUI_PYTHON.",
+                hint=f"It was started with {python}; another can be named, or set in $COMFYUI_PYTHON.",
+                parameter="python",
             )
         _log.info("port %d was taken meanwhile, trying another", port)
 
@@ -260,7 +263,8 @@ def _wait_until_ready(started: Running, process: subprocess.Popen[bytes], timeou
             raise ServerUnreachable(
                 f"ComfyUI does not answer at {started.url} after {timeout:.0f} s. The end of {started.log}:\n"
                 + tail(started.log),
-                hint="Allow more time with --timeout.",
+                hint="Allow more time.",
+                parameter="timeout",
             )
         time.sleep(_LOOK_SECONDS)
     return False
@@ -346,7 +350,10 @@ def _comfyui_folder(folder: str | Path) -> Path:
         if (inside / "main.py").is_file() and (inside / "nodes.py").is_file():
             return inside
     raise UsageError(
-        f"There is no ComfyUI in {place}.", expected="the folder with ComfyUI's main.py", hint="See --comfyui."
+        f"There is no ComfyUI in {place}.",
+        expected="the folder with ComfyUI's main.py",
+        hint="Name another.",
+        parameter="comfyui",
     )
 
 
@@ -371,7 +378,7 @@ def _address(options: Sequence[str]) -> str:
 
 def _given_port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise UsageError("--port does not fit.", expected="a number from 1 to 65535", got=text)
+        raise UsageError("ComfyUI's port is out of range.", expected="a number from 1 to 65535", got=text)
     return int(text)
 
 

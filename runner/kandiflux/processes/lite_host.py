@@ -73,7 +73,8 @@ def _first_line(process: subprocess.Popen[str], log: Path) -> str:
     tail = log.read_text("utf-8", "replace").strip().splitlines()[-15:]
     raise ServerUnreachable(
         "The lite host did not start." + "".join(f"\n    {line}" for line in tail),
-        hint="Run `kandiflux host` to see why, or name a running ComfyUI with --server.",
+        hint="Run `kandiflux host` to see why, or name a running ComfyUI.",
+        parameter="server",
     )
 
 

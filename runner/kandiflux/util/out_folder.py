@@ -32,7 +32,8 @@ def require_writable(folder: Path) -> None:
         raise failure(
             f"{folder} cannot be written to: {error.strerror or error}.",
             expected="a folder in which files can be made",
-            hint="Choose another folder with --out. Nothing was sent.",
+            hint="Nothing was sent. Choose another folder.",
+            parameter="folder",
         ) from error
     finally:
         for path in reversed(made):

@@ -224,7 +224,7 @@ class Workflow:
         return needed if needed and _numbers(comfyui_version) < _numbers(needed) else None
 
     def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
-        """What `--seed` sets: the parameter `seed` if the workflow has one, else every plain seed input."""
+        """What "the seed" is: the parameter `seed` if the workflow has one, else every plain seed input."""
         if "seed" in self.declared:
             return ["seed"]
         return [
@@ -311,7 +311,8 @@ class Workflow:
         if node["class_type"] not in object_info:
             raise ParameterError(
                 f"{label}: the server has no node class {node['class_type']}, so what can be set is not known.",
-                hint="Name a ComfyUI that has it with --server. The lite host has this pack's nodes and a few more.",
+                hint="The lite host has this pack's nodes and a few more. Name a ComfyUI that has it.",
+                parameter="server",
             )
         specs = input_specs(as_object(object_info.get(node["class_type"])))
         if input_name not in specs:
@@ -378,12 +379,14 @@ def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> No
         raise InvalidPrompt(
             f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
             problems,
-            hint="Start a ComfyUI that has them and name it with --server.",
+            hint="Start a ComfyUI that has them, and name it.",
+            parameter="server",
         )
     raise InvalidPrompt(
         f"The server would not run {origin}:",
         problems,
-        hint="`kandiflux check` says more. Where you know that the server takes it, send it with --no-check.",
+        hint="`kandiflux check` says more. If you know that the server accepts it, send it without the check.",
+        parameter="check",
     )
 
 

@@ -119,7 +119,7 @@ def test_a_token_goes_over_both(guard: Guard, monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_it_nothing_is_open(guard: Guard) -> None:
     with open_client(guard.url) as client:
-        with pytest.raises(AccessDenied, match="--token-env"):
+        with pytest.raises(AccessDenied, match="Give a user, a token"):
             client.api.queue()
         assert not client.listen(0.5)
 

@@ -185,7 +185,12 @@ def test_long_names_fit_every_file_system() -> None:
 
 @pytest.mark.parametrize(
     ("template", "said"),
-    [("{prompt", "without its other"), ("{hight}", "which no job has"), ("", "is empty"), ("{prompt:>9}", "no length")],
+    [
+        ("{prompt", "without its other"),
+        ("{hight}", "which no job has"),
+        ("", "is empty"),
+        ("{prompt:>9}", "not a length"),
+    ],
 )
 def test_names_that_cannot_be(template: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -219,7 +224,7 @@ def test_every_wrong_value_is_named_with_its_row() -> None:
     assert "4 values do not fit" in said
     assert "jobs.csv line 2: width takes a whole number" in said
     assert "jobs.csv line 4: colour is out of range" in said
-    assert "--grid, height: height is out of range" in said
+    assert "the grid, height: height is out of range" in said
     assert "Did you mean 'name'?" in said
 
 

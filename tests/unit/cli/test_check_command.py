@@ -105,7 +105,9 @@ def test_sizes_in_words(size: int, text: str) -> None:
 def test_an_error_is_told_with_what_was_expected_what_came_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(UsageError("It is wrong.", expected="a", got="b\nc", hint="Do d."))
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "Error: It is wrong.\n  expected: a\n  got:      b c\n  to do:    Do d.\n")
+    assert (shown.out, shown.err) == ("", "Error: It is wrong.\n  expected: a\n  got:      b c\n  hint:     Do d.\n")
+    print_error(UsageError("It is wrong.", hint="Do d.", parameter="folder"))
+    assert capsys.readouterr().err == "Error: It is wrong.\n  hint:     Do d. (--out)\n"
     print_error(UsageError("It is wrong.", got=""))
     assert capsys.readouterr().err == "Error: It is wrong.\n  got:      \n"
     print_error(UsageError("x" * 10_000, got="y" * 10_000))

@@ -204,7 +204,7 @@ def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--out"):
+    with pytest.raises(OutputError, match="Choose another folder"):
         Saver(tmp_path / "file").save(output())
 
 

@@ -332,7 +332,6 @@ def test_a_refusal_names_each_problem() -> None:
             True,
         ),
         ({"type": "missing_node_type", "message": "Node 'X' not found"}, None, True),
-        ({"type": "invalid_prompt", "message": "Start it with --server"}, None, False),
         ({"type": "other", "message": "m", "details": "Node #1"}, "The server refused the prompt: m", False),
     ],
 )

@@ -437,7 +437,7 @@ def test_a_gated_file_names_the_page_and_the_variable(tmp_path: Path, server: Fi
     with pytest.raises(AccessDenied) as caught:
         download(tmp_path, url, remotes=RemoteFiles({host: Token("MY_TOKEN", "wrong")})).run()
     assert "whose token MY_TOKEN holds" in str(caught.value)
-    with pytest.raises(AccessDenied, match=f"--token-env {host}=VARIABLE"):
+    with pytest.raises(AccessDenied, match=f"{host}=VARIABLE"):
         download(tmp_path, url, remotes=RemoteFiles()).run()
     assert "secret" not in str(caught.value)
     download(tmp_path, url, remotes=RemoteFiles({host: Token("MY_TOKEN", "secret")})).run()

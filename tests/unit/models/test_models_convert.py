@@ -230,7 +230,7 @@ def test_a_missing_projection_is_asked_for(weights: Path) -> None:
     assert run(weights / "kandinsky3.pt", "--out", weights.parent, "--projection", elsewhere).exit_code == 0
     shown = run(weights, "--out", weights.parent, "--projection", elsewhere)
     assert shown.exit_code == 2
-    assert "--projection belongs to one UNet" in shown.stderr
+    assert "A projection belongs to one UNet" in shown.stderr
 
 
 def test_nothing_is_overwritten_unasked(weights: Path) -> None:

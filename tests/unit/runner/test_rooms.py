@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -73,6 +74,20 @@ def test_no_circle() -> None:
         for module in free:
             del left[module]
     assert left == {}
+
+
+def test_only_cli_names_options() -> None:
+    """A Python user cannot give one. The lite host is a command itself, `processes` writes command lines."""
+    option = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+    named = [
+        f"{module}:{node.lineno} {node.value[:80]}"
+        for module, tree in MODULES.items()
+        if room(module) not in ("cli", "lite", "processes", "__init__") and module != "batch.report"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if option.search(node.value) and option.sub("", node.value).strip() != "" and "\n" not in node.value
+    ]
+    assert named == []
 
 
 def test_no_two_modules_of_one_name() -> None:

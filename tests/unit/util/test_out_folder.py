@@ -24,7 +24,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "a", tmp_path / ("a" * 300)):
         with pytest.raises(UsageError, match="cannot be written to") as refused:
             require_writable(folder)
-        assert "--out" in str(refused.value.hint)
+        assert refused.value.parameter == "folder"
 
 
 @pytest.mark.parametrize(

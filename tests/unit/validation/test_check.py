@@ -81,7 +81,7 @@ def test_a_picture_that_is_not_in_the_input_folder() -> None:
     }
     finding = only_problem(nodes)
     assert (finding.kind, finding.title) == ("missing_file", "Picture")
-    assert "--set '1.image=PATH'" in str(finding.hint)
+    assert "Set 1.image to a file on this machine" in str(finding.hint)
     for elsewhere in ("clipspace/a.png [input]", "a.png [output]", "sub/a.png"):
         nodes["1"]["inputs"]["image"] = elsewhere
         assert find_problems(nodes, OBJECT_INFO) == []

@@ -17,7 +17,7 @@ STEPS = Finding(
     [
         (
             STEPS,
-            "'Sampler' (node 5, KSampler): steps is out of range: expected 1 to 9, got 0.\n  to do: Write 1.",
+            "'Sampler' (node 5, KSampler): steps is out of range: expected 1 to 9, got 0.\n  hint: Write 1.",
         ),
         (Finding("no_output", "Nothing runs"), "Nothing runs."),
         (Finding("too_old", "Too old", got="1"), "Too old: got 1."),

@@ -333,7 +333,7 @@ def test_a_class_that_nobody_knows_is_said_even_if_it_feeds_nothing() -> None:
     [
         ("KandinskyLoader", None, "Install this pack, kandiflux, on the server."),
         ("KandifluxGrid", None, "Install this pack, kandiflux, on the server."),
-        ("Anything", "KSampler", "This server is no ComfyUI, and has few nodes"),
+        ("Anything", "KSampler", "This server is not a ComfyUI, and has few nodes"),
         ("CLIPTextEncod", None, "Install the pack that has it on the server, or use 'CLIPTextEncode'."),
     ],
 )

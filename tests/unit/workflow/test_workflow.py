@@ -312,7 +312,7 @@ def test_a_class_that_the_server_lacks_is_named_where_its_input_is_asked_for() -
     for workflow in (Workflow.from_data({"prompt": api, "workflow": editor}), Workflow.from_data(editor)):
         with pytest.raises(ParameterError, match="no node class CLIPTextEncode") as refused:
             workflow.parameters({})
-        assert "--server" in str(refused.value)
+        assert refused.value.parameter == "server"
 
 
 def test_what_can_be_set_is_listed() -> None:
@@ -485,7 +485,7 @@ def test_what_the_file_itself_says_is_checked_unless_it_is_set_or_not_wanted() -
     with pytest.raises(InvalidPrompt, match="would not run") as refused:
         api(a=9, b=9).prompt(info, {"1.b": 1})
     assert [(problem.input_name, refused.value.exit_code) for problem in refused.value.problems] == [("a", 2)]
-    assert "--no-check" in str(refused.value.hint)
+    assert refused.value.parameter == "check"
     assert api(a=9, b=9).prompt(info, {"1.b": 1}, check=False).nodes["1"]["inputs"] == {"a": 9, "b": 1}
     assert api(a=9, b=9).prompt(info, {"1.a": 3, "1.b": 1}).nodes["1"]["inputs"] == {"a": 3, "b": 1}
 

@@ -70,7 +70,7 @@ class Finding:
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.said}." if self.where else f"{self.said}."]
         if self.hint:
-            lines.append(f"  to do: {self.hint}")
+            lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
 
     def as_problem(self) -> NodeProblem:

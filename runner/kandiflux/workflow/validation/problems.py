@@ -253,7 +253,7 @@ class _Examination:
             return self._finding(
                 "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(got),
                 expected=names_text(names) if names else None,
-                hint=f"Upload a file: --set '{node_id}.{spec.name}=PATH' does when it runs.",
+                hint=f"Set {node_id}.{spec.name} to a file on this machine: it is uploaded when the workflow runs.",
             )  # fmt: skip
         elsewhere = same_file(got, choices) if isinstance(got, str) else None
         if elsewhere is None:
@@ -321,7 +321,7 @@ class _Examination:
         pack = _pack_of(place.node if place else {}, self._file)
         near = near_names(class_type, self._object_info, likeness=0.85)
         if "KSampler" not in self._object_info:
-            hint = "This server is no ComfyUI, and has few nodes: start a ComfyUI and name it with --server."
+            hint = "This server is not a ComfyUI, and has few nodes: start a ComfyUI and use that."
         elif pack is not None and pack.name == _CORE:
             made = f" (the file was made with {pack.version})" if pack.version else ""
             hint = f"It is ComfyUI's own{made}: update ComfyUI, or read in its log why it could not load this one."
