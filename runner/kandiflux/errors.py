@@ -62,7 +62,7 @@ __all__ = [
 
 
 class KandifluxError(Exception):
-    """Base of all. `hint`: what to do about it. `parameter`: the argument to change, which commands show as their option.
+    """Base of all. `hint`: what to do about it. `parameter`: the argument to change; commands show their option.
 
     `expected` and `got` if they make sense.
     """

@@ -51,7 +51,7 @@ def test_accepted(client: Client, name: str, preset: str | None) -> None:
 def test_parameters_say_what_they_take(client: Client, name: str) -> None:
     """Each leads to an input, and what the file has there is something it takes."""
     workflow = Workflow.load(WORKFLOWS[name])
-    for parameter in workflow.parameters(client.object_info()):
+    for parameter in workflow.describe(client.object_info()):
         assert parameter.description
         assert parameter.value is not None
         if parameter.choices is not None:

@@ -1,4 +1,4 @@
-"""docs/runner.md: its Python runs, in order; its commands and its configuration file are read."""
+"""docs/runner.md: its commands and its configuration file are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from kandiflux.cli import app
 from kandiflux.config import load_config
 from typer.main import get_command
 
-from tests.support.hosts import RunningHost
 from tests.support.places import ROOT
 
 PAGE = (ROOT / "docs" / "runner.md").read_text("utf-8")
@@ -19,21 +18,6 @@ PAGE = (ROOT / "docs" / "runner.md").read_text("utf-8")
 
 def blocks(kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
-
-
-def test_the_python_examples_run_in_order(
-    lite_host: RunningHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KANDIFLUX_SERVER", lite_host.url)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks("python"), 1):
-        exec(compile(block, f"docs/runner.md, example {number}", "exec"), names)
-    assert len(list((tmp_path / "pictures").iterdir())) == 1
-    results = names["results"]
-    assert isinstance(results, list)
-    assert len(results) == 2
-    assert names["other"].images  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines() if line.strip()])

@@ -57,6 +57,8 @@ class FakeComfyUI:
     """Prompt ids whose pictures are answered with the status `refusal`."""
     refusal: int = 403
     accepted: list[str] = field(default_factory=list)
+    prompts: list[dict[str, Any]] = field(default_factory=list)
+    """Those that were accepted, in this order."""
     ran: list[str] = field(default_factory=list)
     interrupts: list[Any] = field(default_factory=list)
     freed: list[Any] = field(default_factory=list)
@@ -285,6 +287,7 @@ class FakeComfyUI:
         extra = {**body["extra_data"], "client_id": body["client_id"]}
         self._number += 1
         self.accepted.append(prompt_id)
+        self.prompts.append(body["prompt"])
         number = -self._number if body.get("front") else self._number
         self.pending.append([number, prompt_id, body["prompt"], extra, ["2"]])
         self.pending.sort(key=lambda item: item[0])

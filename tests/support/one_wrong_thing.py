@@ -122,7 +122,7 @@ def require_one_message(broken: Broken, object_info: Mapping[str, Any]) -> None:
 
 def require_one_message_on_setting(workflow: Workflow, object_info: Mapping[str, Any]) -> None:
     """Each parameter of the workflow, set to what it cannot be; and names that are not quite one."""
-    for info in workflow.parameters(object_info):
+    for info in workflow.describe(object_info):
         wrong = {"INT": "many", "FLOAT": "nan", "BOOLEAN": "perhaps", "COMBO": "no such choice"}.get(info.type, 5)
         with pytest.raises(ParameterError) as refused:
             workflow.prompt(object_info, {info.name: wrong})

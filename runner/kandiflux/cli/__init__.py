@@ -97,7 +97,7 @@ def params(
 
     with reporting(as_json):
         loaded = Workflow.load(workflow)
-        found = loaded.parameters(reach.object_info(object_info))
+        found = loaded.describe(reach.object_info(object_info))
         if as_json:
             listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
             presets = {name: dict(values) for name, values in loaded.presets.items()}

@@ -1,11 +1,8 @@
 """One ComfyUI (or lite host): submit, follow, fetch.
 
 with Client("http://127.0.0.1:8188") as client:
-    job = client.submit(workflow.prompt(client.object_info(), {"prompt": "a red circle"}))
-    for event in job:
-        ...
-    for image in job.result().images:
-        Path(image.filename).write_bytes(image.read())
+    result = client.run("kandinsky22_pocket_text_to_image", prompt="a red circle", seed=1)
+    paths = result.save("pictures")
 """
 
 from __future__ import annotations
@@ -14,7 +11,9 @@ import contextlib
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,14 +30,26 @@ from kandiflux.api.events import (
 )
 from kandiflux.api.rest import ComfyApi
 from kandiflux.api.websocket import EventStream
-from kandiflux.errors import InvalidPrompt, KandifluxError, ParameterError, ServerError, UsageError
+from kandiflux.config import Connection
+from kandiflux.errors import (
+    AnswerLost,
+    InvalidPrompt,
+    KandifluxError,
+    ParameterError,
+    ServerError,
+    ServerUnreachable,
+    UsageError,
+)
 from kandiflux.jobs.job import Job
 from kandiflux.jobs.queue import cancel_on_server
+from kandiflux.jobs.result import Result
+from kandiflux.jobs.retry import OnLost, run_with_retries
 from kandiflux.jobs.submit import find_prompts, submit_prompt
 from kandiflux.jobs.tracker import JobTracker
-from kandiflux.workflow.prompt import Prompt
+from kandiflux.workflow.prompt import Prompt, is_api_format
+from kandiflux.workflow.workflow import Workflow
 
-__all__ = ["Client"]
+__all__ = ["Client", "WorkflowLike"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,16 +58,21 @@ _BEFORE_HISTORY = 0.02
 _BRISK = (5.0, 15.0)
 
 
+WorkflowLike = Workflow | Prompt | Mapping[str, Any] | str | Path
+"""A workflow, a prompt, either as parsed JSON, a file that holds one, or the name of a shipped workflow."""
+
+
 class Client:
     """Follows any number of jobs on one server over one websocket. Safe to use from many threads.
 
-    poll_seconds: how often queue and history are read while events arrive. patience: seconds to wait for a server
-    that has stopped answering before its jobs are given up. headers, verify and cert as in `ComfyApi`.
+    url: the server's address, or a `Connection`, which has headers, verify and cert, too. poll_seconds: how often queue
+    and history are read while events arrive. patience: seconds to wait for a server that has stopped answering before
+    its jobs are given up. headers, verify and cert as in `ComfyApi`.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Connection,
         *,
         headers: Mapping[str, str] | None = None,
         verify: bool | str = True,
@@ -65,6 +81,8 @@ class Client:
         poll_seconds: float = 5.0,
         patience: float = 120.0,
     ) -> None:
+        if isinstance(url, Connection):
+            url, headers, verify, cert = url.url, {**url.headers, **(headers or {})}, url.verify, url.cert
         self.api = ComfyApi(url, headers=headers, verify=verify, cert=cert, timeout=timeout)
         self._patience = patience
         self._lock = threading.Lock()
@@ -83,6 +101,9 @@ class Client:
             cert=cert,
         )
         self._watcher = JobTracker(self.api, poll_seconds=poll_seconds, patience=patience, orphaned=self._is_orphaned)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.url}: {len(self.jobs)} jobs>"
 
     def __enter__(self) -> Client:
         return self
@@ -117,27 +138,113 @@ class Client:
                 self._object_info = self.api.object_info()
             return self._object_info
 
-    def upload(self, path: Path, *, subfolder: str = "") -> str:
+    def upload(self, path: str | Path, *, subfolder: str = "") -> str:
         """Puts a picture into the server's input folder; the value for LoadImage's `image`."""
+        path = Path(path)
         try:
             with path.open("rb") as file:
                 return self.api.upload_image(path.name, file, subfolder=subfolder)
         except OSError as error:
             raise ParameterError(f"{path} cannot be read: {error.strerror or error}.") from error
 
+    def prompt(
+        self,
+        workflow: WorkflowLike,
+        /,
+        *,
+        values: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        check: bool = True,
+        **parameters: Any,
+    ) -> Prompt:
+        """What `submit` sends for this workflow with these values; local pictures among them are uploaded.
+
+        Errors as `Workflow.prompt`; UsageError for values with a prompt, which is set already.
+        """
+        wanted = {**(values or {}), **parameters}
+        if isinstance(workflow, Prompt) or (not wanted and preset is None and is_api_format(workflow)):
+            if wanted or preset is not None:
+                raise UsageError(
+                    "A Prompt is set already.", expected="the workflow it was made from, with these values"
+                )
+            return workflow if isinstance(workflow, Prompt) else Prompt.from_api(workflow)
+        if isinstance(workflow, Mapping):
+            workflow = Workflow.from_data(workflow)
+        elif not isinstance(workflow, Workflow):
+            workflow = Workflow.load(workflow)
+        return workflow.prompt(self.object_info(), wanted, preset=preset, upload=self.upload, check=check)
+
+    def run(
+        self,
+        workflow: WorkflowLike,
+        /,
+        *,
+        timeout: float | None = None,
+        retry_oom: bool = False,
+        on_lost: OnLost = "fail",
+        front: bool = False,
+        **wanted: Any,
+    ) -> Result:
+        """Runs a workflow to its end: `client.run("flux_dev", prompt="a fox", seed=1)`.
+
+        wanted: parameters of the workflow, and `values`, `preset` and `check` as in `submit`. timeout: seconds for a
+        job. retry_oom, on_lost: as `run_with_retries`. Errors as `submit` and `Job.result`.
+        """
+        prompt = self.prompt(workflow, **wanted)
+        finish = partial(Job.result, timeout=timeout)
+        return run_with_retries(self, prompt, finish, front=front, retry_oom=retry_oom, on_lost=on_lost)
+
+    def map(
+        self,
+        workflow: WorkflowLike,
+        rows: Iterable[Mapping[str, Any]],
+        /,
+        *,
+        ahead: int = 8,
+        timeout: float | None = None,
+        preset: str | None = None,
+        **parameters: Any,
+    ) -> Iterator[Result]:
+        """Runs a workflow once for each row of values, and yields the results in the order of the rows.
+
+        ahead: number of jobs on the server at a time. timeout: seconds for each. preset, parameters: for all rows, as
+        in `submit`; a row's values go before. The first error ends it, and cancels the jobs that were sent.
+        """
+        if isinstance(workflow, (str, Path)):
+            workflow = Workflow.load(workflow)
+        jobs: deque[Job] = deque()
+        try:
+            for row in rows:
+                jobs.append(self.submit(workflow, values={**parameters, **row}, preset=preset))
+                if len(jobs) >= ahead:
+                    yield jobs.popleft().result(timeout)
+            while jobs:
+                yield jobs.popleft().result(timeout)
+        finally:
+            for job in jobs:
+                with contextlib.suppress(ServerError, ServerUnreachable):
+                    job.cancel()
+
     def submit(
         self,
-        prompt: Prompt | Mapping[str, Any],
+        workflow: WorkflowLike,
+        /,
         *,
+        values: Mapping[str, Any] | None = None,
+        preset: str | None = None,
+        check: bool = True,
         strict: bool = True,
         front: bool = False,
         on_event: Callable[[Event], None] | None = None,
         job_id: str | None = None,
         patience: float = 30.0,
+        **parameters: Any,
     ) -> Job:
-        """Hands a prompt to the server and follows it from there.
+        """Hands a workflow, with these parameters, to the server, and follows it from there.
 
-        strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
+        parameters: by name, as `prompt="a fox"`; what has no such name, as `6.text`, goes into `values`. preset: whose
+        values are set before them. check: refuse what the server would refuse before anything is sent. A Prompt is sent
+        as it is. strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
         front: before everything that waits there, the newest such first. on_event: called with each event of the job,
         as `Job.add_event_callback` says.
         job_id: a UUID, never used before, to know the job by; one is made where none is given.
@@ -146,12 +253,15 @@ class Client:
         """
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
-        if not isinstance(prompt, Prompt):
-            prompt = Prompt.from_api(prompt)
+        try:
+            prompt = self.prompt(workflow, values=values, preset=preset, check=check, **parameters)
+            self._open_socket()
+        except AnswerLost as error:
+            # An AnswerLost of `submit` means that the job may run. This one was about something else.
+            raise ServerUnreachable(f"{error.message} No job was sent.") from error
         job = Job(self, prompt, job_id or str(uuid.uuid4()))
         if on_event is not None:
             job.add_event_callback(on_event)
-        self._open_socket()
         if not job.has_all_pictures:
             # They come over the websocket and no other way.
             self._stream.wait_connected(_SOCKET_WAIT)

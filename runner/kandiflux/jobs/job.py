@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from kandiflux.api.events import (
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
 
-__all__ = ["Canceller", "Job", "JobState"]
+__all__ = ["Canceller", "Job", "JobState", "as_completed"]
 
 JobState = Literal["submitting", "queued", "running", "done", "failed", "interrupted", "lost"]
 
@@ -94,6 +96,14 @@ class Job:
     def __repr__(self) -> str:
         return f"<Job {self.prompt_id} {self._state}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: where it is, with a bar for the steps of the node that runs."""
+        state, bar = self.latest(ProgressState), ""
+        for node in state.nodes.values() if state is not None and not self.finished else ():
+            if node.state == "running":
+                bar = f' <progress value="{node.value:g}" max="{node.max:g}"></progress>'
+        return f"<div>Job <code>{html.escape(self.prompt_id)}</code>: {self._state}{bar}</div>"
+
     def __iter__(self) -> Iterator[Event]:
         return self.events()
 
@@ -141,6 +151,12 @@ class Job:
             at += 1
             if event is not None:
                 yield event
+
+    def events_since(self, position: int) -> tuple[list[Event], int]:
+        """The events from number `position` on that are there now, without waiting; and the position after them."""
+        with self._changed:
+            begin = max(position - self._forgotten, 0)
+            return [event for event in self._log[begin:] if event is not None], self._forgotten + len(self._log)
 
     def result(self, timeout: float | None = None) -> Result:
         """Waits for the end. Raises what the job ended with (JobError, ServerUnreachable), or JobTimeout."""
@@ -331,6 +347,35 @@ class Job:
                 data=with_metadata(preview.image, self.prompt),
             )
         )
+
+
+def as_completed(
+    jobs: Iterable[Job], *, timeout: float | None = None, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Job]:
+    """Yields jobs as they end, however they end: `job.result()` then gives the result, or raises.
+
+    progress: called with the number of jobs that have ended, and the number of all; first before any has. JobTimeout if
+    not all have ended within `timeout` seconds.
+    """
+    waiting = set(jobs)
+    ended: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in waiting:
+        job.add_done_callback(ended.put)
+    deadline, total = None if timeout is None else time.monotonic() + timeout, len(waiting)
+    while True:
+        if progress is not None:
+            progress(total - len(waiting), total)
+        if not waiting:
+            return
+        job = None
+        while job is None:
+            with contextlib.suppress(queue.Empty):
+                job = ended.get(timeout=_TICK)
+            if job is None and deadline is not None and time.monotonic() >= deadline:
+                left = next(iter(waiting)).prompt_id
+                raise JobTimeout(f"{len(waiting)} of {total} jobs have not ended in time.", prompt_id=left)
+        waiting.discard(job)
+        yield job
 
 
 def _end_state(outcome: Result | KandifluxError) -> JobState:

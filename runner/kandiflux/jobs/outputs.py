@@ -5,6 +5,8 @@ Files are written under a temporary name and renamed when complete; nothing that
 
 from __future__ import annotations
 
+import base64
+import builtins
 import io
 import itertools
 import logging
@@ -17,10 +19,13 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from kandiflux.errors import KandifluxError, OutputError, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.util.json_values import as_object, is_array, is_object
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["FileSource", "Output", "Saver", "collect_outputs", "safe_name", "true_name"]
 
@@ -43,6 +48,9 @@ _SIGNATURES = (
     (b"BM", (".bmp",)),
 )
 """How pictures begin, and the suffixes that say so. WebP is a kind of RIFF: see `_picture_suffixes`."""
+
+_SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
+"""Formats that notebooks show."""
 
 _PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype\s|<html|<head|<body|<\?xml[^>]*>\s*<!doctype\s+html|[{\[])")
 _HEAD_BYTES = 256
@@ -85,7 +93,7 @@ class Output:
     subfolder: str = ""
     folder: str = "output"
     text: str | None = None
-    data: bytes | None = field(default=None, repr=False)
+    data: builtins.bytes | None = field(default=None, repr=False)
     source: FileSource | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -93,7 +101,12 @@ class Output:
         """False for a text that a node only shows."""
         return self.text is None
 
-    def chunks(self, *, within: float | None = None) -> Iterator[bytes]:
+    @property
+    def mime(self) -> str | None:
+        """The content type of a picture that browsers show, by its name; None for anything else."""
+        return _SHOWN.get(PurePosixPath(self.filename).suffix.lower()) if self.kind == "image" else None
+
+    def chunks(self, *, within: float | None = None) -> Iterator[builtins.bytes]:
         """The content in pieces, once. within: seconds for all of it. Errors as `Server.view`."""
         if self.text is not None:
             yield self.text.encode("utf-8", "replace")
@@ -152,11 +165,28 @@ class Output:
             )
         return size
 
-    def read(self) -> bytes:
+    def read(self) -> builtins.bytes:
         """The content; errors as `write`."""
         content = io.BytesIO()
         self.write(content)
         return content.getvalue()
+
+    def pil(self) -> Image.Image:
+        """The picture, decoded with Pillow. OutputError if it is not a picture that Pillow reads; errors as `write`."""
+        from PIL import Image
+
+        try:
+            picture = Image.open(io.BytesIO(self.read()))
+            picture.load()
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise OutputError(f"{self.filename} cannot be decoded as a picture: {error}.") from error
+        return picture
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        """For notebooks: the picture itself, else what it is."""
+        if self.mime is None:
+            return {"text/plain": self.text or repr(self)}
+        return {self.mime: base64.b64encode(self.read()).decode()}
 
     def as_dict(self) -> dict[str, Any]:
         """What it is, as JSON; not its content."""
@@ -164,6 +194,10 @@ class Output:
         if self.text is not None:
             return {**about, "text": self.text}
         return {**about, "filename": self.filename, "subfolder": self.subfolder, "type": self.folder}
+
+    def bytes(self) -> builtins.bytes:
+        """The content: the same as `read`."""
+        return self.read()
 
 
 def collect_outputs(

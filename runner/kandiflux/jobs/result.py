@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kandiflux.api.events import (
@@ -16,14 +19,17 @@ from kandiflux.api.events import (
     execution_failed,
 )
 from kandiflux.errors import JobError, JobInterrupted, NodeFailed, OutOfMemory
-from kandiflux.jobs.outputs import FileSource, Output, collect_outputs
+from kandiflux.jobs.outputs import FileSource, Output, Saver, collect_outputs
 from kandiflux.util.json_values import as_float, as_list, as_object, is_array, is_list, is_object
 from kandiflux.workflow.prompt import Prompt
 
 __all__ = ["Result", "node_error", "outcome", "outcome_of_events"]
 
+_MOST_SHOWN = 16
+"""Pictures of one result in a notebook."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Result:
     """A finished job. `seconds` is the server's own time for it, None where it does not say."""
 
@@ -32,6 +38,25 @@ class Result:
     outputs: tuple[Output, ...]
     cached_nodes: tuple[str, ...] = ()
     seconds: float | None = None
+
+    def __repr__(self) -> str:
+        took = "" if self.seconds is None else f", {self.seconds:.2f} s"
+        return f"<Result {self.prompt_id}: {len(self.files)} files, {len(self.texts)} texts{took}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its pictures, and the texts that nodes show."""
+        shown = [f"<pre>{html.escape(text)}</pre>" for text in self.texts]
+        for image in self.images[:_MOST_SHOWN]:
+            if image.mime is not None:
+                address = f"data:{image.mime};base64,{base64.b64encode(image.read()).decode()}"
+                name = html.escape(image.filename, quote=True)
+                shown.append(f'<img src="{address}" alt="{name}" style="max-width: 512px">')
+        return "".join(shown) or html.escape(repr(self))
+
+    def save(self, folder: str | Path = ".") -> list[Path]:
+        """Saves its files into `folder`, and gives their paths. Files that exist are kept; errors as `Saver.save`."""
+        saver = Saver(folder)
+        return [saver.save(output) for output in self.files]
 
     def of_kind(self, kind: str) -> tuple[Output, ...]:
         """The outputs of one kind; see `Output`."""

@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
+from kandiflux.api.rest import ComfyApi
 from kandiflux.errors import JobLost, OutOfMemory, OutputMissing
+from kandiflux.jobs.job import Job
 from kandiflux.workflow.prompt import Prompt
 
-if TYPE_CHECKING:
-    from kandiflux.jobs.client import Client
-    from kandiflux.jobs.job import Job
-
-__all__ = ["OnLost", "run_with_retries"]
+__all__ = ["OnLost", "Submitter", "run_with_retries"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +28,18 @@ _MOST_LOSSES = 3
 T = TypeVar("T")
 
 
+class Submitter(Protocol):
+    """A client that takes prompts."""
+
+    api: ComfyApi
+
+    def submit(self, workflow: Prompt, /, *, front: bool = False) -> Job:
+        """Hands the prompt to the server."""
+        ...
+
+
 def run_with_retries(
-    client: Client,
+    client: Submitter,
     prompt: Prompt,
     follow: Callable[[Job], T],
     *,

@@ -26,7 +26,7 @@ def is_api_format(data: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prompt:
     """Nodes by id, each `{"class_type", "inputs", "_meta"}`, ready to be sent.
 
@@ -37,6 +37,9 @@ class Prompt:
     nodes: Mapping[str, Mapping[str, Any]]
     workflow: Mapping[str, Any] | None = None
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __repr__(self) -> str:
+        return f"<Prompt: {len(self.nodes)} nodes, {len(self.values)} values set>"
 
     @classmethod
     def from_api(cls, data: Any, workflow: Mapping[str, Any] | None = None) -> Prompt:

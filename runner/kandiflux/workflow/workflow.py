@@ -31,7 +31,7 @@ from kandiflux.workflow.validation.findings import Finding
 from kandiflux.workflow.validation.places import Places
 from kandiflux.workflow.validation.problems import find_problems
 
-__all__ = ["ParameterInfo", "Workflow", "shipped_workflows"]
+__all__ = ["NodeInputs", "ParameterInfo", "Workflow", "shipped_workflows"]
 
 _LARGEST_FILE = 64 << 20
 
@@ -54,9 +54,12 @@ class ParameterInfo:
     choices: tuple[Any, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Workflow:
-    """`editor` or `api` holds the file, in that format; after a PNG both may be there, and `api` is what runs."""
+    """`editor` or `api` holds the file, in that format; after a PNG both may be there, and `api` is what runs.
+
+    `workflow["Positive"].text = "a fox"` sets an input of a node, by its title or id, for all prompts made from it.
+    """
 
     name: str
     origin: str
@@ -69,6 +72,19 @@ class Workflow:
     description: str = ""
     needs: Mapping[str, str] = field(default_factory=dict[str, str])
     """`{"comfyui": ">=0.3.60"}`: what the workflow was made for."""
+    values: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
+    """What was set by `workflow[node].input = value`, and goes before the file's own values and presets."""
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name}: {len(self.declared)} parameters, {len(self.presets)} presets>"
+
+    def __getitem__(self, node: str | int) -> NodeInputs:
+        return NodeInputs(self, str(node))
+
+    @property
+    def parameters(self) -> Mapping[str, Declared]:
+        """What the file itself says can be set, by name. `describe` says more, and needs a server's answer."""
+        return self.declared
 
     @classmethod
     def load(cls, source: str | Path) -> Workflow:
@@ -157,7 +173,10 @@ class Workflow:
         ParameterError, ConversionError; InvalidPrompt, with every problem, for what the server would refuse.
         """
         conversion = self._conversion(object_info, random.Random())
-        wanted = {**self._preset(preset), **(values or {})}
+        wanted = {**self._preset(preset), **self.values, **(values or {})}
+        if "seed" in wanted and "seed" not in self.declared:
+            seed = wanted.pop("seed")
+            wanted = {**dict.fromkeys(_seed_inputs(conversion, object_info), seed), **wanted} or {"seed": seed}
         targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
         if conversion.unknown:
             found = find_problems(conversion.prompt, object_info, self.editor)
@@ -227,14 +246,9 @@ class Workflow:
         """What "the seed" is: the parameter `seed` if the workflow has one, else every plain seed input."""
         if "seed" in self.declared:
             return ["seed"]
-        return [
-            f"{node_id}.{name}"
-            for node_id, node in self._conversion(object_info).prompt.items()
-            for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
-            if spec.is_seed and not isinstance(node["inputs"].get(name), list)
-        ]
+        return _seed_inputs(self._conversion(object_info), object_info)
 
-    def parameters(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
+    def describe(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
         """What can be set: the workflow's own parameters, or every plain input where it names none."""
         conversion = self._conversion(object_info)
         named: list[tuple[str, tuple[Target, ...], Declared | None]]
@@ -333,6 +347,34 @@ class Workflow:
                 f"{self.name} has no preset {name!r}.", expected=", ".join(self.presets) or "(it has none)"
             )
         return self.presets[name]
+
+
+class NodeInputs:
+    """The inputs of one node of a workflow, to be set as attributes. Whether they fit is checked with the prompt."""
+
+    def __init__(self, workflow: Workflow, node: str) -> None:
+        self.__dict__.update(_workflow=workflow, _node=node)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._workflow.values[self._name(name)] = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or self._name(name) not in self._workflow.values:
+            raise AttributeError(f"{name} of {self._node!r} is not set here; Workflow.describe lists what the file has")
+        return self._workflow.values[self._name(name)]
+
+    def _name(self, name: str) -> str:
+        return f"{self._node}.{name}"
+
+
+def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list[str]:
+    """The plain seed inputs of all nodes, as names that can be set."""
+    return [
+        f"{node_id}.{name}"
+        for node_id, node in conversion.prompt.items()
+        for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
+        if spec.is_seed and not isinstance(node["inputs"].get(name), list)
+    ]
 
 
 def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:

@@ -23,7 +23,7 @@ READERS: dict[str, Callable[[Workflow], Any]] = {
     "check": lambda workflow: [str(found) for found in check(workflow, OBJECT_INFO, embeddings=[]).findings],
     "prompt": lambda workflow: workflow.prompt(OBJECT_INFO),
     "models": needed_models,
-    "parameters": lambda workflow: workflow.parameters(OBJECT_INFO),
+    "parameters": lambda workflow: workflow.describe(OBJECT_INFO),
     "seeds": lambda workflow: workflow.seed_parameters(OBJECT_INFO),
     "needs": lambda workflow: workflow.too_new_for("0.1"),
     "setting": lambda workflow: workflow.prompt(OBJECT_INFO, dict.fromkeys(workflow.declared, 3), check=False),

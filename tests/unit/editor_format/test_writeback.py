@@ -64,7 +64,7 @@ def test_parameters_of_a_primitive_keep_their_names_in_what_a_file_carries() -> 
     case = {**CASES["a_primitive_is_written_into_what_it_feeds"], "extra": {"kandiflux": about}}
     prompt = Workflow.from_data(case).prompt(OBJECT_INFO, {"size": 48}, check=False)
     carried = Workflow.from_data({"prompt": prompt.nodes, "workflow": prompt.workflow})
-    assert [(one.name, one.value) for one in carried.parameters(OBJECT_INFO)] == [("size", 48)]
+    assert [(one.name, one.value) for one in carried.describe(OBJECT_INFO)] == [("size", 48)]
     again = carried.prompt(OBJECT_INFO, {"size": 56}, check=False)
     assert (again.nodes["2"]["inputs"]["width"], again.nodes["2"]["inputs"]["height"]) == (56, 56)
     assert again.workflow is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from kandiflux import Client
+from kandiflux import Client, Workflow
 from kandiflux.errors import (
     AnswerLost,
     BodyTooLarge,
@@ -17,6 +17,7 @@ from kandiflux.errors import (
 from kandiflux.jobs.submit import find_prompts
 
 from tests.support.fake_comfyui import PNG, FakeComfyUI, prompt
+from tests.support.stub_server import StubServer, hang
 
 WAIT = 10
 
@@ -142,3 +143,14 @@ def test_without_a_websocket_polling_does(comfy: FakeComfyUI, client: Client, ca
         assert client.submit(prompt()).result(WAIT).images
         assert client.submit(prompt()).result(WAIT).images
     assert [record.message for record in caplog.records if "polling" in record.message][1:] == []
+
+
+def test_a_server_that_is_silent_before_the_job_was_sent_is_not_an_answer_that_was_lost() -> None:
+    with StubServer({"GET /queue": hang, "GET /object_info": hang}).serving() as stub:
+        with Client(stub.url, timeout=(1.0, 0.2), patience=0.5) as client:
+            for workflow in (prompt(), Workflow.from_data(prompt())):
+                with pytest.raises(ServerUnreachable, match="No job was sent") as caught:
+                    client.submit(workflow)
+                assert type(caught.value) is ServerUnreachable
+            assert client.jobs == []
+        assert stub.count("POST /prompt") == 0

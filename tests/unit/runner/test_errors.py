@@ -47,7 +47,8 @@ def test_errors_become_json() -> None:
 def samples() -> list[KandifluxError]:
     """One error of each class, with everything that its constructor takes."""
     values: dict[str, object] = {
-        "message": "Wrong.", "expected": "one", "got": "two", "hint": "Do this.", "prompt_id": "p", "refused": True, "parameter": "folder",
+        "message": "Wrong.", "expected": "one", "got": "two", "hint": "Do this.", "prompt_id": "p", "refused": True,
+        "parameter": "folder",
         "still_coming": True, "node_id": "1", "title": "T", "class_type": "C", "exception_type": "E",
         "exception_message": "m", "traceback": ("a", "b"), "inputs": {"width": [64]},
         "problems": [errors.NodeProblem("1", "T", "C", "k", "m", "d", "width")],

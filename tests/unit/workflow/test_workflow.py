@@ -207,7 +207,7 @@ def test_a_server_that_describes_its_nodes_wrongly_gets_an_error_or_none(seed: i
             continue
         for workflow, name in workflows:
             with contextlib.suppress(KandifluxError):
-                workflow.parameters(object_info)
+                workflow.describe(object_info)
             with contextlib.suppress(KandifluxError):
                 workflow.prompt(object_info, {name: "3"})
             with contextlib.suppress(KandifluxError):
@@ -311,15 +311,15 @@ def test_a_class_that_the_server_lacks_is_named_where_its_input_is_asked_for() -
               "extra": {"kandiflux": {"parameters": {"prompt": {"node": "6", "input": "text"}}}}}  # fmt: skip
     for workflow in (Workflow.from_data({"prompt": api, "workflow": editor}), Workflow.from_data(editor)):
         with pytest.raises(ParameterError, match="no node class CLIPTextEncode") as refused:
-            workflow.parameters({})
+            workflow.describe({})
         assert refused.value.parameter == "server"
 
 
 def test_what_can_be_set_is_listed() -> None:
-    listed = {info.name: info for info in Workflow.load(FILE).parameters(OBJECT_INFO)}
+    listed = {info.name: info for info in Workflow.load(FILE).describe(OBJECT_INFO)}
     assert list(listed) == ["width", "height", "size", "colour", "name"]
     assert (listed["width"].value, listed["width"].min, listed["width"].max) == (64, 1, 512)
-    plain = [info.name for info in Workflow.from_data(SAMPLER).parameters(OBJECT_INFO)]
+    plain = [info.name for info in Workflow.from_data(SAMPLER).describe(OBJECT_INFO)]
     assert "4.seed" in plain
     assert "1.clip" not in plain
 
@@ -440,17 +440,17 @@ def test_what_can_be_set_is_told_with_its_range_and_choices() -> None:
     info = one_node(
         steps=["INT", {"min": 1, "max": 9, "default": 4}], name=[["a", "b"], {}], link=["MODEL"], on=["BOOLEAN", {}]
     )
-    first, second, third = api(name="b", on=True).parameters(info)
+    first, second, third = api(name="b", on=True).describe(info)
     assert vars(first) == {
         "name": "1.steps", "type": "INT", "value": 4, "description": "One", "min": 1, "max": 9, "choices": None,
     }  # fmt: skip
     assert (second.name, second.value, second.choices, second.min) == ("1.name", "b", ("a", "b"), None)
     assert (third.name, third.value) == ("1.on", True)
-    assert [found.name for found in api(steps=["2", 0], name="a", on=True).parameters(info)] == ["1.name", "1.on"]
+    assert [found.name for found in api(steps=["2", 0], name="a", on=True).describe(info)] == ["1.name", "1.on"]
     about = {"steps": {"node": 1, "input": "steps", "description": "How many.", "max": 0}}
     nodes = [{"id": 1, "type": "One", "widgets_values": [7, "a", True]}]
     editor = {"nodes": nodes, "links": [], "extra": {"kandiflux": {"parameters": about}}}
-    (declared,) = Workflow.from_data(editor).parameters(info)
+    (declared,) = Workflow.from_data(editor).describe(info)
     assert (declared.name, declared.value, declared.description, declared.min, declared.max) == (
         "steps", 7, "How many.", 1, 0,
     )  # fmt: skip

@@ -1,0 +1,163 @@
+"""The client for asyncio: the same as `Client`, and nothing blocks the event loop.
+
+async with AsyncClient() as client:
+    result = await client.run("kandinsky22_pocket_text_to_image", prompt="a red circle")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Generator
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kandiflux.api.events import Event
+from kandiflux.errors import KandifluxError, UsageError
+from kandiflux.jobs.client import Client, WorkflowLike
+from kandiflux.jobs.connect import open_client
+from kandiflux.jobs.job import Job, JobState
+from kandiflux.jobs.result import Result
+
+__all__ = ["AsyncClient", "AsyncJob"]
+
+
+class AsyncClient:
+    """Opens a client as `open_client` does, at the beginning of `async with`, and closes it at the end.
+
+    server: a URL, a name of kandiflux.toml, or None as in `open_client`, which tells of the options, too.
+    """
+
+    def __init__(self, server: str | None = None, **options: Any) -> None:
+        self._open = partial(open_client, server, **options)
+        self._stack = contextlib.ExitStack()
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        self._client = await asyncio.to_thread(self._stack.enter_context, self._open())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client = None
+        await asyncio.to_thread(self._stack.close)
+
+    @property
+    def sync(self) -> Client:
+        """The client behind it, for what is not here. UsageError outside `async with`."""
+        if self._client is None:
+            raise UsageError("This client is not open.", hint="Use it inside `async with AsyncClient() as client`.")
+        return self._client
+
+    async def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
+        """As `Client.object_info`."""
+        return await asyncio.to_thread(self.sync.object_info, refresh=refresh)
+
+    async def upload(self, path: str | Path, *, subfolder: str = "") -> str:
+        """As `Client.upload`."""
+        return await asyncio.to_thread(self.sync.upload, path, subfolder=subfolder)
+
+    async def submit(self, workflow: WorkflowLike, /, **wanted: Any) -> AsyncJob:
+        """As `Client.submit`. If the task is cancelled meanwhile, the job is cancelled on the server, too."""
+        sending = asyncio.ensure_future(asyncio.to_thread(partial(self.sync.submit, workflow, **wanted)))
+        try:
+            return AsyncJob(await asyncio.shield(sending))
+        except asyncio.CancelledError:
+            # The thread goes on, and the job would run with nobody to follow it.
+            sending.add_done_callback(_cancel_it)
+            raise
+
+    async def run(self, workflow: WorkflowLike, /, *, timeout: float | None = None, **wanted: Any) -> Result:
+        """Submits a workflow and waits for its end. If the task is cancelled, so is the job.
+
+        timeout: seconds, after which the job is cancelled and JobTimeout raised. Other errors as `Client.run`.
+        """
+        job = await self.submit(workflow, **wanted)
+        try:
+            return await job.result(timeout)
+        finally:
+            if not job.finished:
+                # Not awaited: the task may be cancelled again, and the loop must not be blocked.
+                asyncio.get_running_loop().run_in_executor(None, _quietly, job.sync.cancel)
+
+
+class AsyncJob:
+    """A job of an `AsyncClient`. `await job` is `await job.result()`."""
+
+    def __init__(self, job: Job) -> None:
+        self.sync = job
+        """The job behind it."""
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self.sync)[1:]}"
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self.sync.__await__()
+
+    @property
+    def prompt_id(self) -> str:
+        """The server's id of it."""
+        return self.sync.prompt_id
+
+    @property
+    def state(self) -> JobState:
+        """As `Job.state`."""
+        return self.sync.state
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, however it ended."""
+        return self.sync.finished
+
+    async def result(self, timeout: float | None = None) -> Result:
+        """Waits for the end. Errors as `Job.result`; the job goes on after a timeout."""
+        waiting = asyncio.ensure_future(_awaited(self.sync))
+        done, _ = await asyncio.wait({waiting}, timeout=timeout)
+        if not done:
+            waiting.cancel()
+            return self.sync.result(0)
+        return waiting.result()
+
+    async def cancel(self) -> None:
+        """As `Job.cancel`."""
+        await asyncio.to_thread(self.sync.cancel)
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Events from the beginning until the job ends, as `Job.events`."""
+        loop, more = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(_: object) -> None:
+            # The loop may be closed by now: then nobody reads.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(more.set)
+
+        self.sync.add_event_callback(wake)
+        self.sync.add_done_callback(wake)
+        position = 0
+        while True:
+            more.clear()
+            finished = self.sync.finished
+            events, position = self.sync.events_since(position)
+            for event in events:
+                yield event
+            if finished and not events:
+                return
+            if not events:
+                await more.wait()
+
+
+async def _awaited(job: Job) -> Result:
+    return await job
+
+
+def _cancel_it(sending: asyncio.Future[Job]) -> None:
+    if not sending.cancelled() and sending.exception() is None:
+        asyncio.get_running_loop().run_in_executor(None, _quietly, sending.result().cancel)
+
+
+def _quietly(act: Callable[[], None]) -> None:
+    with contextlib.suppress(KandifluxError):
+        act()
