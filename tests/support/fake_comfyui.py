@@ -12,7 +12,6 @@ import contextlib
 import json
 import struct
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,7 +40,6 @@ class FakeComfyUI:
     job_seconds: float = 0.02
     posts: list[str] = field(default_factory=list)
     """What each coming POST /prompt meets, in turn; after that all goes well. See `_post`."""
-    own_ids: bool = False
     silent: bool = False
     """Runs jobs but sends no frames."""
     cut_after: int | None = None
@@ -283,7 +281,7 @@ class FakeComfyUI:
         return socket
 
     def _accept(self, body: dict[str, Any]) -> str:
-        prompt_id = str(uuid.uuid4()) if self.own_ids else body["prompt_id"]
+        prompt_id = str(body["prompt_id"])
         extra = {**body["extra_data"], "client_id": body["client_id"]}
         self._number += 1
         self.accepted.append(prompt_id)

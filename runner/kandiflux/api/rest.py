@@ -26,12 +26,9 @@ from kandiflux.errors import (
 )
 from kandiflux.util.json_values import as_float, as_object, is_array, is_dict, is_list
 
-__all__ = ["MARKER", "Answer", "ComfyApi", "Queue", "QueueEntry"]
+__all__ = ["Answer", "ComfyApi", "Queue", "QueueEntry"]
 
 _log = logging.getLogger(__name__)
-
-MARKER = "kandiflux_job"
-"""Key in `extra_data` that carries our own id of a job: servers that ignore a client's prompt_id still keep this."""
 
 _BUSY = frozenset({429, 502, 503, 504})
 _MAX_PICTURE_BYTES, _MAX_FILE_BYTES = 1 << 30, 16 << 30
@@ -41,17 +38,12 @@ _NOT_TEXT = frozenset({"image", "video", "audio"})
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """One job in the server's queue. marker: our own id of it, where it is of ours."""
+    """One job in the server's queue."""
 
     number: float
     prompt_id: str
-    marker: str | None
     item: Sequence[Any] = field(default=(), repr=False, compare=False)
     """As the server lists it: number, prompt id, prompt, extra data, output nodes."""
-
-    def is_job(self, prompt_id: str, marker: str) -> bool:
-        """Whether this is the job that we know by either."""
-        return self.prompt_id == prompt_id or self.marker == marker
 
 
 @dataclass(frozen=True)
@@ -350,10 +342,8 @@ class ComfyApi:
 def _queue_entry(item: Any) -> QueueEntry:
     if not is_array(item) or len(item) < 2 or not isinstance(item[1], str):
         raise TypeError("expected [number, prompt_id, …]")
-    extra = as_object(item[3] if len(item) > 3 else None)
-    marker = extra.get(MARKER)
     # ComfyUI takes any number, NaN too, from anyone who submits one.
-    return QueueEntry(as_float(item[0]) or 0.0, item[1], marker if isinstance(marker, str) else None, item)
+    return QueueEntry(as_float(item[0]) or 0.0, item[1], item)
 
 
 def _quoted(prompt_id: str) -> str:

@@ -46,10 +46,9 @@ CREATE TABLE jobs (
 );
 CREATE INDEX next ON jobs (state, failures, position);
 CREATE TABLE attempts (
-    id TEXT PRIMARY KEY,                -- the job's id on the server, or its marker there
+    id TEXT PRIMARY KEY,                -- the job's id on the server
     job INTEGER NOT NULL REFERENCES jobs (id),
     server TEXT NOT NULL,
-    prompt_id TEXT,                     -- the server's id, where that is another
     state TEXT NOT NULL DEFAULT 'open', -- open, done, failed, lost, withdrawn
     begun REAL NOT NULL, ended REAL
 ) WITHOUT ROWID;
@@ -74,7 +73,6 @@ class Attempt:
     values: Mapping[str, Any]
     name: str
     begun: float
-    prompt_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -263,20 +261,13 @@ class Ledger:
             )
         return attempts
 
-    def known_as(self, attempt: Attempt, prompt_id: str) -> None:
-        """The server gave it an id of its own."""
-        with self._transaction(durable=True):
-            self._db.execute("UPDATE attempts SET prompt_id = ? WHERE id = ?", (prompt_id, attempt.id))
-
     def open_attempts(self) -> list[Attempt]:
         """What a server may still have, oldest first."""
         rows = self._all(
-            "SELECT attempts.id, jobs.id, position, attempts.server, vals, name, begun, prompt_id "
+            "SELECT attempts.id, jobs.id, position, attempts.server, vals, name, begun "
             "FROM attempts JOIN jobs ON jobs.id = job WHERE attempts.state = 'open' ORDER BY begun"
         )
-        return [
-            Attempt(row[0], row[1], row[2] or 0, row[3], json.loads(row[4]), row[5], row[6], row[7]) for row in rows
-        ]
+        return [Attempt(row[0], row[1], row[2] or 0, row[3], json.loads(row[4]), row[5], row[6]) for row in rows]
 
     def done(
         self,

@@ -248,17 +248,14 @@ class ServerWorker:
 
     def _follow(self, flight: InFlightJob) -> None:
         self._flights[flight.attempt.id] = flight
-        if flight.job.prompt_id not in (flight.attempt.id, flight.attempt.prompt_id):
-            self._shared.ledger.known_as(flight.attempt, flight.job.prompt_id)
         self._collector.follow(flight)
 
     def _settle(self, attempts: Sequence[Attempt]) -> None:
         """Finds out which of the jobs that may have been sent to it the server has."""
         try:
             prompts = {attempt.id: self._prompt(attempt) for attempt in attempts}
-            known_as = {attempt.id: attempt.prompt_id for attempt in attempts if attempt.prompt_id is not None}
             settle = max(self._settle_seconds(attempt) for attempt in attempts)
-            jobs = self.client.adopt_some(prompts, known_as=known_as, settle=settle)
+            jobs = self.client.adopt_some(prompts, settle=settle)
         except KandifluxError as error:
             unreachable = isinstance(error, ServerUnreachable)
             if len(attempts) > 1 and not unreachable:
@@ -427,7 +424,7 @@ class ServerWorker:
 
     def _abandon(self, seconds: float) -> None:
         for attempt in self._take_unsettled():
-            self._abandoned.append(attempt.prompt_id or attempt.id)
+            self._abandoned.append(attempt.id)
             self._books.lost(attempt, _refusing(attempt, self.name, seconds))
         for flight in list(self._flights.values()):
             if not flight.job.finished:

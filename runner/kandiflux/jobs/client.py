@@ -122,7 +122,7 @@ class Client:
     def jobs(self) -> list[Job]:
         """The jobs that are being submitted, or have not ended."""
         with self._lock:
-            return list(dict.fromkeys(self._jobs.values()))
+            return list(self._jobs.values())
 
     def close(self) -> None:
         """Ends the connection. Jobs go on on the server; nobody follows them any more."""
@@ -269,8 +269,8 @@ class Client:
             self._jobs[job.prompt_id] = job
         try:
             job.client_id = self._stream.client_id
-            accepted = submit_prompt(
-                self.api, prompt, job.marker, job.client_id, front=front, patience=min(self._patience, patience)
+            dropped = submit_prompt(
+                self.api, prompt, job.prompt_id, job.client_id, front=front, patience=min(self._patience, patience)
             )
         except KeyboardInterrupt:
             # It may have been taken already, and nobody would follow it.
@@ -281,15 +281,11 @@ class Client:
         except KandifluxError:
             self._forget(job)
             raise
-        if accepted.prompt_id != job.prompt_id:
-            with self._lock:
-                job.prompt_id = accepted.prompt_id
-                self._jobs[accepted.prompt_id] = job
         job.add_done_callback(self._forget)
         self._watcher.add(job)
-        if accepted.problems and strict:
+        if dropped and strict:
             job.cancel()
-            raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", accepted.problems)
+            raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", dropped)
         job.queued(None)
         # The job may have ended, or the socket changed, while the answer was on its way.
         if self._is_orphaned(job):
@@ -303,42 +299,33 @@ class Client:
         prompt: Prompt | Mapping[str, Any],
         job_id: str,
         *,
-        prompt_id: str | None = None,
         settle: float = 0.0,
         patience: float = 0.0,
     ) -> Job | None:
-        """Follows a job that was submitted earlier, by this process or another; None where the server knows none.
+        """Follows a job that was submitted earlier, by this process or another; None if the server does not know it.
 
-        job_id: the `marker` of the job. prompt_id: the server's id of it, where that is another. settle: seconds to
-        look for it, where the request may have only just gone out. Posts nothing. ServerUnreachable or ServerError
-        where the server has not answered for `patience` seconds.
+        settle: seconds to look for it, if the request may have only just gone out. Posts nothing. ServerUnreachable or
+        ServerError if the server has not answered for `patience` seconds.
         """
-        known_as = {} if prompt_id is None else {job_id: prompt_id}
-        return self.adopt_some({job_id: prompt}, known_as=known_as, settle=settle, patience=patience).get(job_id)
+        return self.adopt_some({job_id: prompt}, settle=settle, patience=patience).get(job_id)
 
     def adopt_some(
         self,
         prompts: Mapping[str, Prompt | Mapping[str, Any]],
         *,
-        known_as: Mapping[str, str],
         settle: float = 0.0,
         patience: float = 0.0,
     ) -> dict[str, Job]:
-        """`adopt` for many at once: those of the jobs that the server knows, by the id that `prompts` has them under.
-
-        known_as: the server's ids, where they are others.
-        """
+        """`adopt` for many at once: those of the jobs that the server knows, by id."""
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
-        wanted = {job_id: known_as.get(job_id, job_id) for job_id in prompts}
-        found, _ = find_prompts(self.api, wanted, settle, patience)
+        found, _ = find_prompts(self.api, prompts.keys(), settle, patience)
         jobs: dict[str, Job] = {}
-        for job_id, prompt_id in found.items():
+        for job_id in found:
             prompt = prompts[job_id]
             job = Job(self, prompt if isinstance(prompt, Prompt) else Prompt.from_api(prompt), job_id)
-            job.prompt_id = prompt_id
             with self._lock:
-                self._jobs[job_id] = self._jobs[prompt_id] = job
+                self._jobs[job_id] = job
             job.add_done_callback(self._forget)
             self._watcher.add(job)
             jobs[job_id] = job
@@ -387,7 +374,6 @@ class Client:
     def _forget(self, job: Job) -> None:
         with self._lock:
             self._jobs.pop(job.prompt_id, None)
-            self._jobs.pop(job.marker, None)
             if self._running is job:
                 self._running = None
 

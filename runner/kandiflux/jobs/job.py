@@ -66,11 +66,10 @@ class Job:
     meanwhile stops waiting and no more: the job goes on until `cancel()`.
     """
 
-    def __init__(self, client: Canceller, prompt: Prompt, marker: str) -> None:
+    def __init__(self, client: Canceller, prompt: Prompt, prompt_id: str) -> None:
         self.prompt = prompt
-        self.prompt_id = marker
-        """The server's id of it. The one this client made, unless the server insisted on its own."""
-        self.marker = marker
+        self.prompt_id = prompt_id
+        """Its id on the server."""
         self.client_id = ""
         """The websocket id it was submitted under: its events go there and nowhere else."""
         self.current_node: str | None = None

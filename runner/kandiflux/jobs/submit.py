@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from kandiflux.api.rest import MARKER, Answer, ComfyApi
+from kandiflux.api.rest import Answer, ComfyApi
 from kandiflux.errors import AnswerLost, InvalidPrompt, NodeProblem, ProtocolError, ServerError, ServerUnreachable
 from kandiflux.jobs.owner import OWNER, this_owner
 from kandiflux.util.json_values import as_list, as_object, is_object
 from kandiflux.workflow.prompt import Prompt
 
-__all__ = ["Accepted", "find_prompts", "prompt_body", "submit_prompt"]
+__all__ = ["find_prompts", "prompt_body", "submit_prompt"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,17 +29,9 @@ _TOO_MANY = 429
 _LONGEST_ID = 200
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """`prompt_id` as the server has it; `problems`: what it dropped from the prompt."""
-
-    prompt_id: str
-    problems: tuple[NodeProblem, ...] = ()
-
-
 def prompt_body(prompt: Prompt, job_id: str, client_id: str, *, front: bool = False) -> dict[str, Any]:
-    """The JSON of POST /prompt. The marker in `extra_data` stays with the job in queue and history."""
-    extra: dict[str, Any] = {MARKER: job_id, OWNER: this_owner()}
+    """The JSON of POST /prompt."""
+    extra: dict[str, Any] = {OWNER: this_owner()}
     if prompt.workflow is not None:
         # Every entry becomes a text in the pictures. (Without a workflow some nodes cannot bear there being any.)
         extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
@@ -57,8 +48,8 @@ def submit_prompt(
     front: bool = False,
     settle: float = 1.0,
     patience: float = 30.0,
-) -> Accepted:
-    """Posts the prompt once, or finds out that it already was.
+) -> tuple[NodeProblem, ...]:
+    """Posts the prompt once under this id, or finds out that it already was; what the server dropped from it.
 
     front: before all that waits. settle: seconds to look for it after a broken connection. patience: seconds to look
     where the request may still be under way, or the server is gone for the moment.
@@ -77,7 +68,7 @@ def submit_prompt(
                 time.sleep(_LOOK_PAUSE * 2**attempt)
                 continue
             if not _is_unclear(answer):
-                return _read_answer(prompt, answer)
+                return _read_answer(prompt, answer, job_id)
             refused = _as_error(answer)
             _log.info("the answer to the prompt %s says nothing of it (%s); looking for it", job_id, answer.status)
             still_coming = False
@@ -91,13 +82,13 @@ def submit_prompt(
             break
         try:
             looked_for = patience if still_coming else settle
-            found, steady = find_prompts(server, {job_id: job_id}, looked_for, patience)
+            found, steady = find_prompts(server, [job_id], looked_for, patience)
         except (ServerUnreachable, ServerError):
             # An earlier request may have come through all the same.
             lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
             break
         if job_id in found:
-            return Accepted(found[job_id])
+            return ()
         if still_coming or not steady:
             break
     if lost is None and refused is not None and steady:
@@ -131,20 +122,17 @@ def _as_error(answer: Answer) -> ServerError:
     )
 
 
-def find_prompts(
-    server: ComfyApi, wanted: Mapping[str, str], seconds: float, patience: float
-) -> tuple[dict[str, str], bool]:
-    """The server's ids of those jobs that it has, looked for at least twice over `seconds` of a server that answers;
+def find_prompts(server: ComfyApi, wanted: Collection[str], seconds: float, patience: float) -> tuple[set[str], bool]:
+    """The ids of those jobs that the server has, looked for at least twice over `seconds` of a server that answers;
     and whether it was there all the time: else it may have been restarted, and have forgotten what it had.
 
-    wanted: the id that the server should know each job by, by our own id of it (often the same). Raises what the
-    server last answered where it has been silent for `patience` seconds.
+    Raises what the server last answered where it has been silent for `patience` seconds.
     """
     start = time.monotonic()
-    found: dict[str, str] = {}
+    found: set[str] = set()
     looks, unreachable_since, steady = 0, None, True
     while looks < 2 or time.monotonic() - start < seconds:
-        missing = {job_id: prompt_id for job_id, prompt_id in wanted.items() if job_id not in found}
+        missing = [job_id for job_id in wanted if job_id not in found]
         begun = time.monotonic()
         try:
             found |= _look(server, missing)
@@ -165,39 +153,26 @@ def find_prompts(
     return found, steady
 
 
-def _look(server: ComfyApi, wanted: Mapping[str, str]) -> dict[str, str]:
+def _look(server: ComfyApi, wanted: Iterable[str]) -> set[str]:
     # The queue first: a job leaves it for the history, never the other way round.
     queue = server.queue()
-    there = {name: entry.prompt_id for entry in (*queue.running, *queue.pending)
-             for name in (entry.prompt_id, entry.marker) if name is not None}  # fmt: skip
-    found: dict[str, str] = {}
-    for job_id, prompt_id in wanted.items():
-        if prompt_id in there or job_id in there:
-            found[job_id] = there.get(prompt_id) or there[job_id]
-        elif server.history(prompt_id) is not None:
-            found[job_id] = prompt_id
-    if len(found) < len(wanted):
-        for prompt_id, entry in server.recent_history().items():
-            marker = _marker(entry)
-            if marker is not None and marker in wanted and marker not in found:
-                found[marker] = prompt_id
-    return found
+    there = {entry.prompt_id for entry in (*queue.running, *queue.pending)}
+    return {job_id for job_id in wanted if job_id in there or server.history(job_id) is not None}
 
 
-def _marker(entry: Any) -> str | None:
-    try:
-        marker = entry["prompt"][3].get(MARKER)
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return None
-    return marker if isinstance(marker, str) else None
-
-
-def _read_answer(prompt: Prompt, answer: Answer) -> Accepted:
+def _read_answer(prompt: Prompt, answer: Answer, job_id: str) -> tuple[NodeProblem, ...]:
     body = as_object(answer.body)
     problems = _problems(prompt, body.get("node_errors"))
     accepted = _accepted_id(answer)
+    if answer.status == 200 and accepted == job_id:
+        return problems
     if answer.status == 200 and accepted is not None:
-        return Accepted(accepted, problems)
+        raise ProtocolError(
+            "The server took the job under another id than it was given, and it cannot be followed.",
+            expected=job_id,
+            got=accepted,
+            hint="ComfyUI does so before version 0.3.60: update it.",
+        )
     error = body.get("error")
     if answer.status == 400 and error is not None:
         raise InvalidPrompt(_summary(prompt, error), problems, hint=_advice(error), parameter="server")

@@ -86,7 +86,7 @@ class JobTracker:
         with self._wake:
             if not self._open:
                 self._next_sweep = time.monotonic() + self._poll_seconds
-            self._open[job.marker] = job
+            self._open[job.prompt_id] = job
             if (self._thread is None or not self._thread.is_alive()) and not self._stop:
                 self._thread = threading.Thread(target=self._run, name="kandiflux-watcher", daemon=True)
                 self._thread.start()
@@ -95,8 +95,8 @@ class JobTracker:
     def hint(self, job: Job, delay: float = 0.0) -> None:
         """It may have ended: reads its history after `delay` seconds, and again for a while."""
         with self._wake:
-            if job.marker in self._open:
-                self._hints[job.marker] = (time.monotonic() + delay, _HINT_PAUSE)
+            if job.prompt_id in self._open:
+                self._hints[job.prompt_id] = (time.monotonic() + delay, _HINT_PAUSE)
                 self._wake.notify()
 
     def sweep_now(self) -> None:
@@ -134,7 +134,7 @@ class JobTracker:
             if self._stop:
                 return
             now = time.monotonic()
-            due = [self._open[marker] for marker, (when, _) in self._hints.items() if when <= now]
+            due = [self._open[prompt_id] for prompt_id, (when, _) in self._hints.items() if when <= now]
             due = due[:_MOST_AT_ONCE] if now >= self._not_before() else []
             sweep = bool(self._open) and self._next_sweep <= now
         if due:
@@ -161,10 +161,10 @@ class JobTracker:
                 return
             self._guarded(job, self._find_in_history, entries.get(job.prompt_id))
             with self._wake:
-                _, pause = self._hints.pop(job.marker, (0.0, _HINT_PAUSE))
+                _, pause = self._hints.pop(job.prompt_id, (0.0, _HINT_PAUSE))
                 # ComfyUI says "success" shortly before it writes the history.
                 if not job.finished and pause <= _LAST_HINT_PAUSE:
-                    self._hints[job.marker] = (time.monotonic() + pause, pause * 2)
+                    self._hints[job.prompt_id] = (time.monotonic() + pause, pause * 2)
         self._hints_read = time.monotonic()
 
     def _guarded(self, job: Job, look: Callable[..., bool], *about: object) -> bool:
@@ -211,18 +211,18 @@ class JobTracker:
                 or self._guarded(job, self._in_queue, queue)
                 or (not stalled and self._guarded(job, self._find_in_history))
             ):
-                self._absent.pop(job.marker, None)
-                if job.marker in self._incomplete:
+                self._absent.pop(job.prompt_id, None)
+                if job.prompt_id in self._incomplete:
                     again = min(again, _AGAIN_SECONDS)
                 continue
-            if stalled or job.marker in self._troubled:
+            if stalled or job.prompt_id in self._troubled:
                 again = min(again, _AGAIN_SECONDS)
                 # One history that hangs must not keep those of the other jobs waiting each time.
                 if self._history_hung:
                     stalled = True
                     self._ask_last(job)
                 continue
-            absences = self._absent[job.marker] = self._absent.get(job.marker, 0) + 1
+            absences = self._absent[job.prompt_id] = self._absent.get(job.prompt_id, 0) + 1
             if absences >= _ABSENCES:
                 self._guarded(job, self._finish_absent)
             else:
@@ -234,12 +234,12 @@ class JobTracker:
         """Puts the job behind all others, in which the next sweep asks."""
         self._history_hung = False
         with self._wake:
-            if self._open.pop(job.marker, None) is not None:
-                self._open[job.marker] = job
+            if self._open.pop(job.prompt_id, None) is not None:
+                self._open[job.prompt_id] = job
 
     def _in_queue(self, job: Job, queue: Queue) -> bool:
-        running = sum(entry.is_job(job.prompt_id, job.marker) for entry in queue.running)
-        places = [at for at, entry in enumerate(queue.pending) if entry.is_job(job.prompt_id, job.marker)]
+        running = sum(entry.prompt_id == job.prompt_id for entry in queue.running)
+        places = [at for at, entry in enumerate(queue.pending) if entry.prompt_id == job.prompt_id]
         if surplus := places if running else places[1:]:
             # A prompt that was posted again after a lost answer, and then came through twice after all.
             _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
@@ -260,7 +260,7 @@ class JobTracker:
         if job.finished:
             return True
         asked = time.monotonic()
-        since, failures = self._troubled.get(job.marker, (asked, 0))
+        since, failures = self._troubled.get(job.prompt_id, (asked, 0))
         unreadable: ProtocolError | None = None
         within = min(_HISTORY_SECONDS, max(_LAST_TRIES_SECONDS, self._patience - (asked - since)))
         try:
@@ -273,12 +273,12 @@ class JobTracker:
         except Exception as error:  # noqa: BLE001 - the server may say anything, and other jobs are followed here, too
             failure = unreadable = _unreadable(job, error)
         else:
-            self._troubled.pop(job.marker, None)
+            self._troubled.pop(job.prompt_id, None)
             if ended is not None:
                 self._finish_complete(job, ended)
             return ended is not None
         failures += 1
-        self._troubled[job.marker] = since, failures
+        self._troubled[job.prompt_id] = since, failures
         self._history_hung = isinstance(failure, AnswerLost) and failure.still_coming
         _log.info("the history of %s cannot be read: %s", job.prompt_id, failure.message)
         seconds = time.monotonic() - since
@@ -298,7 +298,7 @@ class JobTracker:
         if not isinstance(ended, Result) or job.has_all_pictures:
             job.finish(ended)
             return
-        since = self._incomplete.setdefault(job.marker, time.monotonic())
+        since = self._incomplete.setdefault(job.prompt_id, time.monotonic())
         if self._orphaned(job) or time.monotonic() - since >= _PICTURES_SECONDS:
             job.finish(
                 OutputMissing(
@@ -344,12 +344,12 @@ class JobTracker:
 
     def _forget_finished(self) -> None:
         with self._wake:
-            for marker in [marker for marker, job in self._open.items() if job.finished]:
-                del self._open[marker]
-                self._hints.pop(marker, None)
-                self._absent.pop(marker, None)
-                self._troubled.pop(marker, None)
-                self._incomplete.pop(marker, None)
+            for prompt_id in [prompt_id for prompt_id, job in self._open.items() if job.finished]:
+                del self._open[prompt_id]
+                self._hints.pop(prompt_id, None)
+                self._absent.pop(prompt_id, None)
+                self._troubled.pop(prompt_id, None)
+                self._incomplete.pop(prompt_id, None)
 
 
 def _unreadable(job: Job, error: Exception) -> ProtocolError:

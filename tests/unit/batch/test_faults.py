@@ -62,11 +62,8 @@ def pictures(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "fault", ["cut after", "cut before", "cut, accept later", "gateway", "stall", "busy", "twice", "refuse", "large"]
 )
-@pytest.mark.parametrize("own_ids", [False, True])
-def test_whatever_becomes_of_an_answer_each_job_runs_once(
-    comfy: FakeComfyUI, tmp_path: Path, fault: str, own_ids: bool
-) -> None:
-    comfy.posts, comfy.own_ids = ["well", fault], own_ids
+def test_whatever_becomes_of_an_answer_each_job_runs_once(comfy: FakeComfyUI, tmp_path: Path, fault: str) -> None:
+    comfy.posts = ["well", fault]
     comfy.job_seconds = 0.3 if fault == "twice" else 0.02
     summary = batch(comfy, tmp_path).run()
     if fault in ("refuse", "large"):
@@ -284,12 +281,8 @@ def test_no_server_left_ends_the_batch_and_the_next_run_finds_its_jobs(comfy: Fa
     assert widths(comfy) == {1: 1, 2: 1, 3: 1}
 
 
-@pytest.mark.parametrize("own_ids", [False, True])
-def test_what_a_killed_runner_had_sent_is_found_by_id_or_marker(
-    comfy: FakeComfyUI, tmp_path: Path, own_ids: bool
-) -> None:
+def test_what_a_killed_runner_had_sent_is_found(comfy: FakeComfyUI, tmp_path: Path) -> None:
     """The ledger as a killed runner leaves it: one job sent and done, one sent and waiting, one never arrived."""
-    comfy.own_ids = own_ids
     stopped = batch(comfy, tmp_path, 4)
     stopped.stop()
     assert stopped.run().waiting == 4

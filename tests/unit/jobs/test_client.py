@@ -23,9 +23,9 @@ WAIT = 20
 
 
 def test_the_jobs_that_have_not_ended(comfy: FakeComfyUI, client: Client) -> None:
-    comfy.ending, comfy.own_ids = "hold", True
+    comfy.ending = "hold"
     job = client.submit(prompt())
-    assert client.jobs == [job], "once, under both its ids"
+    assert client.jobs == [job]
     assert job.client_id == comfy.client_ids[0]
     assert client.url == comfy.url
     until(lambda: comfy.running)
@@ -44,26 +44,25 @@ def test_a_prompt_that_is_refused_is_not_followed(comfy: FakeComfyUI, client: Cl
 def test_a_job_may_have_an_id_of_the_callers(comfy: FakeComfyUI, client: Client) -> None:
     job = client.submit(prompt(), job_id="00000000-0000-4000-8000-000000000009")
     job.result(WAIT)
-    assert comfy.ran == [job.marker] == ["00000000-0000-4000-8000-000000000009"]
+    assert comfy.ran == [job.prompt_id] == ["00000000-0000-4000-8000-000000000009"]
 
 
-@pytest.mark.parametrize("own_ids", [False, True])
-def test_a_job_of_an_earlier_client_is_taken_up(comfy: FakeComfyUI, own_ids: bool) -> None:
-    comfy.ending, comfy.own_ids = "hold", own_ids
+def test_a_job_of_an_earlier_client_is_taken_up(comfy: FakeComfyUI) -> None:
+    comfy.ending = "hold"
     with Client(comfy.url) as first:
         job = first.submit(prompt())
         until(lambda: comfy.running)
     with Client(comfy.url, poll_seconds=0.1) as client:
-        taken = client.adopt(prompt(), job.marker)
+        taken = client.adopt(prompt(), job.prompt_id)
         assert taken is not None
-        assert (taken.marker, taken.prompt_id, client.jobs) == (job.marker, job.prompt_id, [taken])
+        assert (taken.prompt_id, client.jobs) == (job.prompt_id, [taken])
         assert client.adopt(prompt(), "another") is None
         comfy.call(comfy.release())
         assert taken.result(WAIT).images
         until(lambda: client.jobs == [])
-        known = client.adopt(prompt(), "forgotten", prompt_id=job.prompt_id)
+        known = client.adopt(prompt(), job.prompt_id)
         assert known is not None
-        assert (known.prompt_id, known.result(WAIT).images != ()) == (job.prompt_id, True)
+        assert known.result(WAIT).images
     assert comfy.accepted == [job.prompt_id]
     for ask in (lambda: client.adopt(prompt(), "x"), lambda: client.submit(prompt())):
         with pytest.raises(UsageError, match="is closed"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
-from kandiflux.api.rest import MARKER, Answer, ComfyApi, Queue, QueueEntry
+from kandiflux.api.rest import Answer, ComfyApi, Queue, QueueEntry
 from kandiflux.errors import (
     AccessDenied,
     AnswerLost,
@@ -20,7 +20,7 @@ from kandiflux.errors import (
     ServerUnreachable,
 )
 from kandiflux.jobs.owner import OWNER, this_owner
-from kandiflux.jobs.submit import Accepted, find_prompts, prompt_body, submit_prompt
+from kandiflux.jobs.submit import find_prompts, prompt_body, submit_prompt
 from kandiflux.workflow.prompt import Prompt
 
 from tests.support.clock import Clock
@@ -70,21 +70,14 @@ class Script:
         self.clock.now += meets or 0.0
         there = self.has_it(self.clock.now - 1000)
         entries = {
-            "running": ([QueueEntry(1, "j", None)], []),
-            "pending": ([], [QueueEntry(1, "j", "j")]),
-            "under another id": ([], [QueueEntry(1, "theirs", "j")]),
+            "running": ([QueueEntry(1, "j")], []),
+            "pending": ([], [QueueEntry(1, "j")]),
         }.get(self.where, ([], []))
         return Queue(*map(tuple, entries)) if there else Queue((), ())
 
     def history(self, prompt_id: str) -> Mapping[str, Any] | None:
         there = self.where == "history" and prompt_id == "j" and self.has_it(self.clock.now - 1000)
         return {"prompt": []} if there else None
-
-    def recent_history(self) -> Mapping[str, Any]:
-        entry = {"prompt": [0, "theirs", {}, {MARKER: "j"}]}
-        strange = {"a": 3, "b": {"prompt": [1]}, "c": {"prompt": [0, "c", {}, [1]]}, "d": {"prompt": [0, "d", {}, {}]}}
-        there = self.where == "their history" and self.has_it(self.clock.now - 1000)
-        return {**strange, **({"theirs": entry} if there else {})}
 
 
 @pytest.fixture
@@ -94,7 +87,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def submit(script: Script, settle: float = 1.0, patience: float = 30.0) -> Accepted:
+def submit(script: Script, settle: float = 1.0, patience: float = 30.0) -> tuple[NodeProblem, ...]:
     return submit_prompt(cast(ComfyApi, script), PROMPT, "j", "c", settle=settle, patience=patience)
 
 
@@ -104,7 +97,7 @@ def submit(script: Script, settle: float = 1.0, patience: float = 30.0) -> Accep
 def test_what_is_posted() -> None:
     body = prompt_body(PROMPT, "j", "c")
     assert body == {
-        "prompt": PROMPT.nodes, "prompt_id": "j", "client_id": "c", "extra_data": {MARKER: "j", OWNER: this_owner()}
+        "prompt": PROMPT.nodes, "prompt_id": "j", "client_id": "c", "extra_data": {OWNER: this_owner()}
     }  # fmt: skip
     assert prompt_body(PROMPT, "j", "c", front=True) == {**body, "front": True}
     of_editor = Prompt(PROMPT.nodes, {"nodes": []}, {"seed": 3})
@@ -115,7 +108,7 @@ def test_what_is_posted() -> None:
 
 def test_a_prompt_that_is_taken_is_posted_once_and_not_looked_for(clock: Clock) -> None:
     script = Script(clock)
-    assert submit(script) == Accepted("j")
+    assert submit(script) == ()
     assert (len(script.posted), script.looked, clock.slept) == (1, 0, [])
     assert "front" not in script.posted[0]
     submit_prompt(cast(ComfyApi, script), PROMPT, "j", "c", front=True)
@@ -125,10 +118,10 @@ def test_a_prompt_that_is_taken_is_posted_once_and_not_looked_for(clock: Clock) 
 # Lost answers
 
 
-@pytest.mark.parametrize("where", ["running", "pending", "under another id", "history", "their history"])
+@pytest.mark.parametrize("where", ["running", "pending", "history"])
 def test_a_job_that_is_there_is_not_posted_again(clock: Clock, where: str) -> None:
     script = Script(clock, [CUT], lambda now: True, where=where)
-    assert submit(script) == Accepted("theirs" if where in ("under another id", "their history") else "j")
+    assert submit(script) == ()
     assert (len(script.posted), script.looked) == (1, 1)
 
 
@@ -136,19 +129,19 @@ def test_a_job_that_is_there_is_not_posted_again(clock: Clock, where: str) -> No
     ("lost", "arrives", "posts", "ends"),
     [
         # A broken connection: what has not come within `settle` does not come, and is posted again.
-        (CUT, 0.7, 1, Accepted("j")),
-        (CUT, 9.0, 2, Accepted("j")),
-        (answer("busy", 500), 0.7, 1, Accepted("j")),
-        (answer("busy", 500), 9.0, 2, Accepted("j")),
-        (answer("a page"), 9.0, 2, Accepted("j")),
+        (CUT, 0.7, 1, ()),
+        (CUT, 9.0, 2, ()),
+        (answer("busy", 500), 0.7, 1, ()),
+        (answer("busy", 500), 9.0, 2, ()),
+        (answer("a page"), 9.0, 2, ()),
         # An answer that is only slow: the request may arrive much later, so it is looked for as long, and never again.
-        (SLOW, 9.0, 1, Accepted("j")),
-        (SLOW, 29.5, 1, Accepted("j")),
+        (SLOW, 9.0, 1, ()),
+        (SLOW, 29.5, 1, ()),
         (SLOW, 40.0, 1, None),
     ],
 )
 def test_what_arrives_late_does_not_run_twice(
-    clock: Clock, lost: Any, arrives: float, posts: int, ends: Accepted | None
+    clock: Clock, lost: Any, arrives: float, posts: int, ends: tuple[()] | None
 ) -> None:
     script = Script(clock, [lost], lambda now: now >= arrives)
     if ends is None:
@@ -181,7 +174,7 @@ def test_it_is_posted_again_only_if_the_server_was_there_all_the_time(
         with pytest.raises(AnswerLost, match=r"http://comfy\.test took the job j cannot be found out"):
             submit(script)
     else:
-        assert submit(script) == Accepted("j")
+        assert submit(script) == ()
     assert len(script.posted) == posts
 
 
@@ -242,7 +235,7 @@ def test_a_server_that_cannot_be_asked_leaves_it_open(clock: Clock, error: Kandi
 def test_a_busy_server_is_asked_again_after_growing_pauses(clock: Clock) -> None:
     busy = answer("", 429)
     script = Script(clock, [busy, busy])
-    assert submit(script) == Accepted("j")
+    assert submit(script) == ()
     assert (clock.slept, script.looked) == ([0.25, 0.5], 0)
     script = Script(clock, [busy] * 3)
     with pytest.raises(ServerError, match="too much to do") as caught:
@@ -255,38 +248,33 @@ def test_a_busy_server_is_asked_again_after_growing_pauses(clock: Clock) -> None
 
 def test_a_look_is_repeated_until_all_are_found(clock: Clock) -> None:
     script = Script(clock, has_it=lambda now: now >= 3.0)
-    assert find_prompts(cast(ComfyApi, script), {"j": "j"}, 10.0, 0.0) == ({"j": "j"}, True)
+    assert find_prompts(cast(ComfyApi, script), ["j"], 10.0, 0.0) == ({"j"}, True)
     assert 3.0 <= clock.now - 1000 < 3.5
     script = Script(clock, has_it=lambda now: True)
-    assert find_prompts(cast(ComfyApi, script), {"j": "j", "k": "k"}, 1.0, 0.0) == ({"j": "j"}, True)
+    assert find_prompts(cast(ComfyApi, script), ["j", "k"], 1.0, 0.0) == ({"j"}, True)
     assert script.looked == 4
-
-
-def test_a_job_is_found_by_the_servers_own_id(clock: Clock) -> None:
-    script = Script(clock, has_it=lambda now: True, where="running")
-    assert find_prompts(cast(ComfyApi, script), {"ours": "j"}, 0.0, 0.0) == ({"ours": "j"}, True)
 
 
 def test_it_is_looked_for_twice_at_least(clock: Clock) -> None:
     """Between queue and history a job is in neither for a moment."""
     script = Script(clock)
-    assert find_prompts(cast(ComfyApi, script), {"j": "j"}, 0.0, 0.0) == ({}, True)
+    assert find_prompts(cast(ComfyApi, script), ["j"], 0.0, 0.0) == (set(), True)
     assert script.looked == 2
 
 
 def test_a_look_that_fails_does_not_count(clock: Clock) -> None:
     script = Script(clock, looks=[SILENT, None, SILENT])
-    assert find_prompts(cast(ComfyApi, script), {"j": "j"}, 0.0, 5.0) == ({}, True)
+    assert find_prompts(cast(ComfyApi, script), ["j"], 0.0, 5.0) == (set(), True)
     assert script.looked == 4
 
 
 def test_the_silence_is_counted_from_one_answer_to_the_next(clock: Clock) -> None:
     looks: Sequence[Any] = [*[SILENT] * 4, None] * 2
     script = Script(clock, looks=list(looks))
-    assert find_prompts(cast(ComfyApi, script), {"j": "j"}, 2.5, 1.1) == ({}, True)
+    assert find_prompts(cast(ComfyApi, script), ["j"], 2.5, 1.1) == (set(), True)
     script = Script(clock, looks=[SILENT] * 99)
     with pytest.raises(ServerUnreachable) as caught:
-        find_prompts(cast(ComfyApi, script), {"j": "j"}, 0.0, 1.0)
+        find_prompts(cast(ComfyApi, script), ["j"], 0.0, 1.0)
     assert caught.value is SILENT
     assert script.looked == 6
 
@@ -354,17 +342,21 @@ def test_a_refusal_without_a_reason(body: object, status: int, kind: type[Server
     assert (len(script.posted), script.looked) == (1, 0)
 
 
-def test_what_the_server_drops_is_told_with_the_id() -> None:
+def test_what_the_server_drops_is_told() -> None:
     problems = {"2": {"errors": [{"type": "t", "message": "m"}]}}
-    accepted = submit(Script(Clock(), [answer({"prompt_id": "theirs", "node_errors": problems})]))
-    assert accepted == Accepted("theirs", (NodeProblem("2", "Result", "SaveImage", "t", "m", "", None),))
+    dropped = submit(Script(Clock(), [answer({"prompt_id": "j", "node_errors": problems})]))
+    assert dropped == (NodeProblem("2", "Result", "SaveImage", "t", "m", "", None),)
 
 
-@pytest.mark.parametrize(
-    ("prompt_id", "fits"),
-    [("x", True), ("x" * 200, True), ("x" * 201, False), ("", False), (7, False), ("é", False), ("a\nb", False)],
-)
-def test_an_id_that_can_be_asked_for(clock: Clock, prompt_id: object, fits: bool) -> None:
+def test_a_job_under_another_id_is_an_error(clock: Clock) -> None:
+    script = Script(clock, [answer({"prompt_id": "theirs"})])
+    with pytest.raises(ProtocolError, match="under another id") as caught:
+        submit(script)
+    assert (caught.value.expected, caught.value.got, len(script.posted)) == ("j", "theirs", 1)
+
+
+@pytest.mark.parametrize("prompt_id", ["x" * 201, "", 7, "é", "a\nb"])
+def test_an_answer_without_an_id_that_can_be_one_says_nothing(clock: Clock, prompt_id: object) -> None:
     script = Script(clock, [answer({"prompt_id": prompt_id})])
-    assert submit(script) == Accepted(str(prompt_id) if fits else "j")
-    assert len(script.posted) == (1 if fits else 2)
+    assert submit(script) == ()
+    assert len(script.posted) == 2

@@ -52,15 +52,6 @@ def test_a_request_that_arrives_after_its_answer_was_given_up_runs_once(comfy: F
     assert comfy.ran == comfy.accepted == [job.prompt_id]
 
 
-@pytest.mark.parametrize("fault", ["cut after", "stall"])
-def test_the_same_where_the_server_makes_the_ids(comfy: FakeComfyUI, client: Client, fault: str) -> None:
-    comfy.posts, comfy.own_ids = [fault], True
-    job = client.submit(prompt())
-    assert job.result(WAIT).images
-    assert comfy.ran == [job.prompt_id]
-    assert job.prompt_id != job.marker
-
-
 def test_a_second_lost_answer_is_survived_too(comfy: FakeComfyUI, client: Client) -> None:
     comfy.posts = ["cut before", "cut after"]
     assert client.submit(prompt()).result(WAIT).images
@@ -98,19 +89,17 @@ def test_a_prompt_taken_in_part_runs_where_that_is_wanted(comfy: FakeComfyUI, cl
     assert client.submit(prompt(), strict=False).result(WAIT).images
 
 
-@pytest.mark.parametrize("own_ids", [False, True])
-def test_many_that_may_be_there_are_looked_for_together(comfy: FakeComfyUI, client: Client, own_ids: bool) -> None:
-    """Some have ended, some wait, some never arrived; the server knows them by our ids or by its own."""
-    comfy.own_ids = own_ids
+def test_many_that_may_be_there_are_looked_for_together(comfy: FakeComfyUI, client: Client) -> None:
+    """Some have ended, some wait, some never arrived."""
     jobs = [client.submit(prompt(width=64 + number)) for number in range(4)]
     for job in jobs:
         job.result(WAIT)
     comfy.ending = "hold"
     jobs += [client.submit(prompt(width=80 + number)) for number in range(4)]
     comfy.asked.clear()
-    wanted = {job.marker: job.marker for job in jobs} | {f"never-{number}": f"never-{number}" for number in range(4)}
-    assert find_prompts(client.api, wanted, 0.0, 0.0) == ({job.marker: job.prompt_id for job in jobs}, True)
-    assert comfy.asked.count("/history") == 2
+    ids = {job.prompt_id for job in jobs}
+    assert find_prompts(client.api, ids | {f"never-{number}" for number in range(4)}, 0.0, 0.0) == (ids, True)
+    assert comfy.asked.count("/history/never-0") == 2
     comfy.call(comfy.release())
 
 

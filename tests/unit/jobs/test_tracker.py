@@ -58,7 +58,7 @@ class Told:
         found = self.queues.pop(0) if len(self.queues) > 1 else self.queues[0]
         if isinstance(found, BaseException):
             raise found
-        running, pending = (tuple(QueueEntry(1, name, None) for name in names) for names in found)
+        running, pending = (tuple(QueueEntry(1, name) for name in names) for names in found)
         return Queue(running, pending)
 
     def history(self, prompt_id: str, *, again: bool, within: float) -> Mapping[str, Any] | None:
@@ -282,15 +282,6 @@ def test_a_job_that_is_in_the_queue_twice_is_removed_once(
     assert not job.finished
 
 
-def test_of_two_with_ids_of_the_server_the_later_is_removed(told: Told, watch: Watch) -> None:
-    job = a_job()
-    both = tuple(QueueEntry(number, f"theirs {number}", "j") for number in range(2))
-    told.queue = lambda *, within: Queue((), both)  # type: ignore[method-assign,assignment]
-    watch(job).sweep_now()
-    until(lambda: job.state == "queued")
-    assert told.deleted == ["theirs 1"]
-
-
 def test_a_job_that_has_ended_is_forgotten(told: Told, watch: Watch) -> None:
     told.queues = [([], []), ([], ["k"])]
     told.histories = {"j": [SUCCESS]}
@@ -375,18 +366,17 @@ def test_a_history_that_only_broke_off_holds_nobody_up(told: Told, watch: Watch)
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (SILENT, ServerUnreachable, r"http://comfy\.test has not answered for \d+ s; the job j may still be there"),
+        (SILENT, ServerUnreachable, r"http://comfy\.test has not answered for \d+ s; the job [jk] may still be there"),
         (ProtocolError("a page"), ServerUnreachable, "Last: a page"),
         (ValueError("strange"), ServerUnreachable, "Last: The queue of .* cannot be read: strange"),
-        (DENIED, AccessDenied, "no access The job j may still be there"),
+        (DENIED, AccessDenied, "no access The job [jk] may still be there"),
     ],
 )
 def test_a_queue_that_stays_unreadable_ends_all_jobs(
     told: Told, watch: Watch, error: Exception, kind: type[KandifluxError], said: str
 ) -> None:
     told.queues = [error]
-    jobs = [a_job("j"), a_job("j")]
-    jobs[1].marker = "k"
+    jobs = [a_job("j"), a_job("k")]
     watch(*jobs, poll=0.02, patience=0.2)
     for job in jobs:
         with pytest.raises(kind, match=said) as caught:
