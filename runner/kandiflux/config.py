@@ -27,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 
 from kandiflux.errors import UsageError
 from kandiflux.util.json_values import as_list, is_object
+from kandiflux.util.user_folders import config_folder
 
 __all__ = [
     "LITE",
@@ -184,7 +185,7 @@ def find_config(environ: Mapping[str, str] = os.environ, folder: Path | None = N
         file = place / FILE_NAME
         if file.is_file() and _is_ours(file):
             return file
-    users = _config_folder(environ) / FILE_NAME
+    users = config_folder() / FILE_NAME
     return users if users.is_file() else None
 
 
@@ -363,11 +364,3 @@ def _is_ours(file: Path) -> bool:
         return True
     _log.warning("%s belongs to another user and is not read; name it in $KANDIFLUX_CONFIG if it is meant", file)
     return False
-
-
-def _config_folder(environ: Mapping[str, str]) -> Path:
-    if sys.platform == "win32":
-        return Path(environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "kandiflux"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "kandiflux"
-    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kandiflux"

@@ -7,12 +7,15 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from kandiflux.errors import OutputError, UsageError
-from kandiflux.util.file_lock import try_lock
 
 __all__ = ["held_folder"]
 
 LOCK = ".kandiflux-batch.lock"
+HOLDER = ".kandiflux-batch.pid"
+"""Holds the process id of the batch that runs."""
 
 
 @contextlib.contextmanager
@@ -21,9 +24,17 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
 
     UsageError where another process holds it; OutputError where the folder cannot be written to.
     """
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire()
+    except Timeout:
+        holder = _read(folder / HOLDER)
+        raise UsageError(
+            f"Another batch is running in {folder}" + (f" (process {holder})." if holder else "."),
+            hint="Wait for it, stop it, or choose another folder.",
+            parameter="folder",
+        ) from None
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written to: {error.strerror or error}.",
@@ -31,19 +42,12 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
             parameter="folder",
         ) from error
     try:
-        if not try_lock(handle):
-            holder = _read(folder / LOCK)
-            raise UsageError(
-                f"Another batch is running in {folder}" + (f" (process {holder})." if holder else "."),
-                hint="Wait for it, stop it, or choose another folder.",
-                parameter="folder",
-            )
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):
+            (folder / HOLDER).write_text(f"{os.getpid()}\n")
         yield
     finally:
-        # The file stays: whoever deletes a lock file can delete one that another has just taken.
-        os.close(handle)
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
 
 
 def _read(path: Path) -> str:

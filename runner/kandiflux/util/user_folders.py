@@ -1,22 +1,21 @@
-"""Where the lite host keeps its data when nobody says otherwise."""
+"""The user's folders for kandiflux's data and its configuration."""
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-__all__ = ["home"]
+import platformdirs
+
+__all__ = ["config_folder", "home"]
 
 
 def home() -> Path:
     """$KANDIFLUX_HOME, else kandiflux's folder among the user's application data."""
-    if os.environ.get("KANDIFLUX_HOME"):
-        return Path(os.environ["KANDIFLUX_HOME"]).expanduser().absolute()
-    if sys.platform == "win32":
-        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        data = Path.home() / "Library" / "Application Support"
-    else:
-        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "kandiflux"
+    named = os.environ.get("KANDIFLUX_HOME")
+    return Path(named).expanduser().absolute() if named else platformdirs.user_data_path("kandiflux", appauthor=False)
+
+
+def config_folder() -> Path:
+    """Where `kandiflux.toml` is looked for last."""
+    return platformdirs.user_config_path("kandiflux", appauthor=False, roaming=True)

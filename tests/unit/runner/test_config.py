@@ -53,34 +53,38 @@ def test_named_servers(file: Path) -> None:
     assert config.servers["gpu"].ca_bundle == str(file.parent / "ca.pem"), "relative to the file"
 
 
-def test_the_nearest_file_is_read(tmp_path: Path) -> None:
+def test_the_nearest_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
-    users = tmp_path / "users"
-    where = {"XDG_CONFIG_HOME": str(users), "APPDATA": str(users)}
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "users"))
     (tmp_path / "a" / "kandiflux.toml").touch()
-    assert find_config(where, inner) == tmp_path / "a" / "kandiflux.toml"
+    assert find_config({}, inner) == tmp_path / "a" / "kandiflux.toml"
     (inner / "kandiflux.toml").touch()
-    assert find_config(where, inner) == inner / "kandiflux.toml"
+    assert find_config({}, inner) == inner / "kandiflux.toml"
     assert find_config({"KANDIFLUX_CONFIG": str(tmp_path / "a" / "kandiflux.toml")}, inner).parent.name == "a"  # pyright: ignore[reportOptionalMemberAccess]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="another folder there")
-def test_the_users_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+def test_the_users_file_is_read_where_there_is_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     users = tmp_path / "kandiflux" / "kandiflux.toml"
     users.parent.mkdir()
     users.touch()
-    assert find_config({"XDG_CONFIG_HOME": str(tmp_path)}, Path("/")) == users
-    assert load_config({"XDG_CONFIG_HOME": str(tmp_path / "none")}, Path("/")) == Config()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert find_config({}, Path("/")) == users
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    assert load_config({}, Path("/")) == Config()
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.getuid() != 0, reason="only root can give files away")
-def test_a_file_of_another_user_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_of_another_user_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     file = tmp_path / "kandiflux.toml"
     file.touch()
     os.chown(file, 12345, -1)
     with caplog.at_level(logging.WARNING):
-        assert find_config({"XDG_CONFIG_HOME": str(tmp_path / "none")}, tmp_path) is None
+        assert find_config({}, tmp_path) is None
     assert "belongs to another user" in caplog.text
 
 
