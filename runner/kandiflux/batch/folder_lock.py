@@ -24,10 +24,10 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
 
     UsageError where another process holds it; OutputError where the folder cannot be written to.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    stack = contextlib.ExitStack()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        stack.enter_context(FileLock(folder / LOCK, timeout=0))
     except Timeout:
         holder = _read(folder / HOLDER)
         raise UsageError(
@@ -47,7 +47,7 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
         yield
     finally:
         (folder / HOLDER).unlink(missing_ok=True)
-        lock.release()
+        stack.close()
 
 
 def _read(path: Path) -> str:

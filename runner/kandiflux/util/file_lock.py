@@ -20,11 +20,11 @@ def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda
 
     Yields False, without the lock, if `stop` is set while it waits. OSError if the file cannot be made.
     """
-    lock = FileLock(path, thread_local=False)
     waiting = False
     while not stop.is_set():
+        lock = contextlib.ExitStack()
         try:
-            lock.acquire(timeout=0)
+            lock.enter_context(FileLock(path, timeout=0))
         except Timeout:
             if not waiting:
                 waiting = True
@@ -37,6 +37,6 @@ def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda
             # Before it is released: filelock does not take a file that was deleted while it waited. Windows refuses.
             with contextlib.suppress(OSError):
                 path.unlink()
-            lock.release()
+            lock.close()
         return
     yield False
