@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def test_a_random_seed_is_in_its_range(
 ) -> None:
     drawn = {coerce("it", "random", spec("INT", name="seed", **options), declared=declared) for _ in range(200)}
     assert (min(drawn), max(drawn)) == (first, last)
+
+
+def test_a_random_seed_has_at_most_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def largest(_self: random.SystemRandom, _first: int, last: int) -> int:
+        return last
+
+    monkeypatch.setattr(random.SystemRandom, "randint", largest)
+    for options in ({}, {"min": 0, "max": 2**64 - 1}, {"max": 2**32}):
+        assert coerce("it", "random", spec("INT", name="seed", **options)) == 2**32 - 1
+    assert coerce("it", "random", spec("INT", name="seed", max=2**32 - 2)) == 2**32 - 2
 
 
 def test_only_a_seed_is_drawn() -> None:
