@@ -4,6 +4,7 @@ it; what is not recognised, incomplete or unsafe is refused, and no half file is
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -497,6 +498,207 @@ def test_the_dtype_is_kept_and_the_library_reads_the_file(weights: Path, dtype: 
         got = stored.get_tensor("decoder.conv_in.weight")
         assert torch.equal(got, movq.state_dict()["decoder.conv_in.weight"].to(dtype))
         assert stored.get_tensor("quantize.embedding.weight").shape == (models.CODEBOOK, 4)
+
+
+# What is written
+
+
+def test_the_order_and_the_settings_of_what_is_written(weights: Path) -> None:
+    out = weights.parent / "models"
+    todo = models.plan(weights, out)
+    assert [(one.folder.name, one.variant) for one in todo] == [("kandinsky-3", ""), ("kandinsky-3-flash", "flash")]
+    written = list(models.convert(todo))
+    assert written == [path for one in todo for path in one.targets()]
+    order = ["unet/" + models.WEIGHTS, "unet/config.json", "movq/" + models.WEIGHTS, "movq/config.json",
+             "scheduler/scheduler_config.json"]  # fmt: skip
+    assert [path.relative_to(todo[0].folder).as_posix() for path in written[:5]] == order
+    settings = [json.loads((todo[0].folder / name).read_text()) for name in order if name.endswith("json")]
+    assert settings[0] == {"_class_name": "Kandinsky3UNet", **json.loads(json.dumps(dataclasses.asdict(UNET)))}
+    assert settings[1] == {
+        "_class_name": "VQModel",
+        "act_fn": "silu",
+        "norm_type": "spatial",
+        "down_block_types": ["DownEncoderBlock2D"] * 3 + ["AttnDownEncoderBlock2D"],
+        "up_block_types": ["AttnUpDecoderBlock2D"] + ["UpDecoderBlock2D"] * 3,
+        **json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(VQ, num_vq_embeddings=16384)))),
+    }
+    assert settings[2] == {
+        "_class_name": "DDPMScheduler",
+        "beta_end": 0.012,
+        "beta_schedule": "squaredcos_cap_v2",
+        "beta_start": 0.00085,
+        "clip_sample": True,
+        "clip_sample_range": 1.0,
+        "num_train_timesteps": 1000,
+        "prediction_type": "epsilon",
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "thresholding": False,
+        "timestep_spacing": "leading",
+        "variance_type": "fixed_small",
+    }, "as published"
+    flash = json.loads((todo[1].folder / "unet" / "config.json").read_text())
+    assert flash == {**settings[0], "variant": "flash"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_movq_serves_all_folders(weights: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refuse(_source: object, _target: object) -> None:
+        raise OSError("no links here")
+
+    out = weights.parent / "models"
+    todo = models.plan(weights, out)
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    list(models.convert(todo))
+    first, second = (out / name / "movq" / models.WEIGHTS for name in ("kandinsky-3", "kandinsky-3-flash"))
+    assert first.samefile(second) == links
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_how_far_it_is(weights: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    todo = models.plan(weights / "movq.pt", weights.parent)
+    target = next(models.convert(todo, on_bytes=lambda *done: told.append(done)))
+    size = sum(value.nbytes for value in torch.load(weights / "movq.pt").values()) + 16384 * 4 * 4
+    assert {(file, total) for file, _, total in told} == {(str(target), size)}
+    done = [done for _, done, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == size
+
+
+def test_tensors_of_several_widths_lie_aligned(weights: Path) -> None:
+    saved = torch.load(weights / "movq.pt")
+    kinds = [torch.float16, torch.float64, torch.bfloat16, torch.float32]
+    for at, name in enumerate(saved):
+        saved[name] = saved[name].to(kinds[at % 4])
+    save(saved, weights / "movq.pt")
+    target = next(models.convert(models.plan(weights / "movq.pt", weights.parent)))
+    content = target.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    del header["__metadata__"]
+    assert length % 8 == 0
+    widths = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+    assert {about["dtype"] for about in header.values()} == set(widths)
+    assert all(about["data_offsets"][0] % widths[about["dtype"]] == 0 for about in header.values())
+    with safe_open(target, framework="pt") as stored:
+        assert torch.equal(stored.get_tensor("decoder.conv_in.bias"), saved["decoder.conv_in.bias"])
+
+
+def test_a_kind_of_number_that_the_pack_does_not_read(weights: Path) -> None:
+    saved = torch.load(weights / "movq.pt")
+    saved["quant_conv.bias"] = saved["quant_conv.bias"].to(torch.float8_e4m3fn)
+    save(saved, weights / "movq.pt")
+    with pytest.raises(UsageError, match=r"quant_conv.bias is torch.float8_e4m3fn") as caught:
+        list(models.convert(models.plan(weights / "movq.pt", weights.parent / "models")))
+    assert caught.value.expected == "one of float64, float32, float16, bfloat16"
+    assert everything_in(weights.parent / "models") == []
+
+
+def test_how_many_files_are_there_already(weights: Path) -> None:
+    todo = models.plan(weights / "movq.pt", weights.parent)
+    written = list(models.convert(todo))
+    with pytest.raises(UsageError, match=r"safetensors is there already, and 1 more\.") as caught:
+        next(models.convert(todo))
+    assert caught.value.parameter == "overwrite"
+    written[0].unlink()
+    with pytest.raises(UsageError, match=r"config\.json is there already\."):
+        next(models.convert(todo))
+    assert list(models.convert(todo, force=True)) == written
+
+
+# What belongs together
+
+
+def test_a_unet_of_another_name_is_the_base_model(weights: Path) -> None:
+    unet = (weights / "kandinsky3.pt").rename(weights / "my_flash_free.pt")
+    own = weights / "projection.pt"
+    os.link(weights / "flan_ul2_encoder" / "projection.pt", own)
+    (found,) = models.plan(unet, weights.parent)
+    assert (found.folder, found.unet, found.movq) == (weights.parent / "kandinsky-3", unet, weights / "movq.pt")
+    assert found.projection == own, "the file beside it goes before the text encoder's"
+    os.link(weights / "movq.pt", weights / "flan_ul2_encoder" / "movq.pt")
+    (weights / "movq.pt").unlink()
+    (found,) = models.plan(unet, weights.parent)
+    assert found.movq == weights / "flan_ul2_encoder" / "movq.pt"
+
+
+def test_a_projection_for_no_unet(weights: Path) -> None:
+    with pytest.raises(UsageError, match=r"belongs to one UNet; .*movq.pt has 0"):
+        models.plan(weights / "movq.pt", weights.parent, weights / "flan_ul2_encoder" / "projection.pt")
+
+
+def test_a_file_that_only_has_the_name_of_one(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save({"a": 1}, weights / "movq_other.pt")
+    save([1], weights / "kandinsky3_other.pt")
+    found = models.plan(weights, weights.parent)
+    assert [one.movq for one in found] == [weights / "movq.pt"] * 2
+    assert [str(record.args[0]) for record in caplog.records if record.args] == [
+        str(weights / "kandinsky3_other.pt"), str(weights / "movq_other.pt"),
+    ]  # fmt: skip
+    assert "is passed over: not recognised" in caplog.text
+
+
+PARTS = {"encoder.conv_in.weight": 0, "decoder.conv_in.weight": 0, "decoder.norm_out.conv_y.weight": 0}
+
+
+@pytest.mark.parametrize(
+    ("saved", "got"),
+    [
+        ({}, "a file with "),
+        ({"a": 1, "b": 1, "c": 1, "d": 1}, "a file with a, b, c, d"),
+        ({"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}, "a file with a, b, c, d, …"),
+        ({"unet": {"in_layer.weight": 1}}, "a file with unet"),
+        ({"unet": {"x": 1}, "null_embedding": 1}, "a file with unet, null_embedding"),
+        ({"unet": 5, "null_embedding": 1}, "a file with unet, null_embedding"),
+        *(({name: 0 for name in PARTS if name != left}, None) for left in PARTS),
+        ({"0.weight": 0, "1.weight": 0}, "a file with 0.weight, 1.weight"),
+        ({"0.weight": 0, "1.weight": 0, "1.bias": 0, "2.bias": 0}, "a file with 0.weight, 1.weight, 1.bias, 2.bias"),
+    ],
+)
+def test_what_a_file_is_instead(tmp_path: Path, saved: Any, got: str | None) -> None:
+    save(saved, tmp_path / "x.pt")
+    with pytest.raises(UsageError, match="cannot be converted") as caught:
+        models.plan(tmp_path / "x.pt", tmp_path)
+    assert caught.value.got == (f"a file with {', '.join(saved)}" if got is None else got)
+
+
+@pytest.mark.parametrize("missing", ["quant_conv.weight", "quant_conv.bias", "encoder.conv_out.bias"])
+def test_a_movq_lacks_an_entry(weights: Path, missing: str) -> None:
+    saved = torch.load(weights / "movq.pt")
+    del saved[missing]
+    save(saved, weights / "movq.pt")
+    with pytest.raises(UsageError, match=f"movq.pt has no {missing}"):
+        next(models.convert(models.plan(weights / "movq.pt", weights.parent)))
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (5, "is a int"),
+        (torch.zeros(2, dtype=torch.int64), "is torch.int64, torch.strided, on cpu"),
+        (torch.zeros(3, 3).to_sparse(), "is torch.float32, torch.sparse_coo, on cpu"),
+        (torch.tensor(1.0), "has the shape []"),
+        (HUGE, "has the shape [1099511627776], of which the file does not hold all values"),
+    ],
+    ids=["number", "whole", "sparse", "scalar", "huge"],
+)
+def test_what_is_wrong_with_an_entry(weights: Path, odd: Any, said: str) -> None:
+    save(changed(torch.load(weights / "movq.pt"), **{"quant_conv.bias": odd}), weights / "movq.pt")
+    with pytest.raises(UsageError) as caught:
+        next(models.convert(models.plan(weights / "movq.pt", weights.parent)))
+    assert f"its entry 'quant_conv.bias' {said}" in caught.value.message
+
+
+@pytest.mark.parametrize("more", [4, 5])
+def test_at_most_four_problems_are_listed(weights: Path, more: int) -> None:
+    saved = {**torch.load(weights / "movq.pt"), **{f"extra{number}": torch.zeros(1) for number in range(more)}}
+    save(saved, weights / "movq.pt")
+    with pytest.raises(UsageError, match="not the network it seems to be") as caught:
+        next(models.convert(models.plan(weights / "movq.pt", weights.parent)))
+    assert caught.value.message.count("unexpected extra") == 4
+    assert caught.value.message.endswith("; and 1 more." if more == 5 else "unexpected extra3.")
 
 
 def test_help_has_examples_and_imports_nothing_heavy() -> None:

@@ -28,7 +28,7 @@ def test_a_node_in_the_api_format_that_is_of_no_use(wrong: dict[str, Any], where
         Workflow.from_data(nodes, origin="a.json")
     assert caught.value.message == f"a.json cannot be read: {where} is malformed."
     assert (caught.value.expected, caught.value.got) == (expected, got)
-    with pytest.raises(WorkflowError, match="b.json cannot be read"):
+    with pytest.raises(WorkflowError, match=r"b\.json cannot be read"):
         Workflow.from_data({"prompt": nodes, "workflow": None}, origin="b.json")
 
 
