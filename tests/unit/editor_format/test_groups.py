@@ -84,6 +84,16 @@ def test_an_input_that_is_hidden_keeps_its_name_taken() -> None:
     assert (shown["5:1"]["image"], "image" in shown["5:0"]) == (["1", 0], False)
 
 
+def test_inner_nodes_that_list_no_inputs_are_fed_each_by_its_own() -> None:
+    bare = node(0, "Blur", [1], [], [["IMAGE"]])
+    inputs = [["image", "IMAGE", 7], ["Blur image", "IMAGE", 8]]
+    outer = [image() | {"id": 1}, image() | {"id": 2}]
+    links = [[7, 1, 0, 5, 0, "IMAGE"], [8, 2, 0, 5, 1, "IMAGE"]]
+    made = expanded(group([bare, bare, image()]), (3, 4, 5, 6), inputs, outer, links)
+    assert (made["5:0"]["image"], made["5:1"]["image"]) == (["1", 0], ["2", 0])
+    assert made["5:2"] == {"width": 5, "height": 6}
+
+
 # Values
 
 

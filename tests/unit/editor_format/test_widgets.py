@@ -153,6 +153,13 @@ def test_rows_that_grow_end_at_a_hundred() -> None:
     assert len(grown(growing(min=1, max=1000), "many.v500")) == 101
 
 
+@pytest.mark.parametrize(
+    "template", [{"min": 99}, {"min": 100}, {"min": 100, "max": 200}, {"min": 10**9, "max": 10**9}]
+)
+def test_rows_that_are_there_at_first_end_at_a_hundred_too(template: dict[str, Any]) -> None:
+    assert len(grown(growing(**template))) == 101
+
+
 def test_the_values_of_rows_stand_where_the_rows_do() -> None:
     assert values(growing(min=1), [1, 2, 3, 4], linked=("many.v1",)) == {
         "many.v0": 1, "many.v1": 2, "last": 3, "many.v2": 4,

@@ -258,6 +258,15 @@ def test_an_address_that_means_nothing_or_several(address: str, message: str, hi
     assert (error.value.message, error.value.hint) == (message, hint)
 
 
+def test_what_there_is_instead_of_a_parameter_that_is_not_there() -> None:
+    found: list[str | None] = []
+    for declared in (DECLARED, {}):
+        with pytest.raises(ParameterError) as error:
+            find_targets("zzz", NODES, declared)
+        found.append(error.value.expected)
+    assert found == ["prompt, a.b", "a node's title or id and an input, as in 6.text"]
+
+
 def test_what_a_workflow_declares() -> None:
     one = {"node": 6, "input": "text", "description": "What to draw.", "min": 1, "max": 2}
     found = declared_parameters({"parameters": {"a": one, "b": {"nodes": [[6, "text"], ["7", "text"]]}}})

@@ -228,7 +228,7 @@ def _autogrow_rows(spec: InputSpec, linked: Iterable[str]) -> tuple[int, int]:
     """How many rows there are before anything is connected, and how many once `linked` are: always one to spare."""
     template = spec.template
     names = template.get("names")
-    most = len(names) if is_list(names) else _whole(template.get("max"), 100)
+    most = min(len(names) if is_list(names) else _whole(template.get("max"), _ROWS_AT_MOST), _ROWS_AT_MOST)
     at_first = _whole(template.get("min"), 1) + 1
     in_all = at_first
     for name in linked:
@@ -241,7 +241,7 @@ def _autogrow_rows(spec: InputSpec, linked: Iterable[str]) -> tuple[int, int]:
             number = re.search(r"\d+$", own)
             row = int(number[0][:6]) if number else -1
         in_all = max(in_all, row + 2)
-    return min(at_first, most), min(in_all, most, _ROWS_AT_MOST)
+    return min(at_first, most), min(in_all, most)
 
 
 def _shows_upload_button(spec: InputSpec) -> bool:
