@@ -60,13 +60,13 @@ def batch(
             "--set",
             "-s",
             metavar="NAME=VALUE",
-            help="For every job, unless it says otherwise; repeatable.",
+            help="Set a parameter for every job; a job's own value overrides it. May be repeated.",
             autocompletion=complete_setting,
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="A preset of the workflow's, under what is set.", autocompletion=complete_preset),
+        typer.Option(help="A preset of the workflow; values that are set override it.", autocompletion=complete_preset),
     ] = None,
     seed: Annotated[
         str | None,
@@ -77,7 +77,7 @@ def batch(
         ),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Number of times to run each job.")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many jobs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Run only the first N jobs.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results, ledger and report.")] = Path("batch"),
     name: Annotated[
         str | None,
@@ -95,27 +95,29 @@ def batch(
             autocompletion=complete_server,
         ),
     ] = None,
-    backlog: Annotated[int, typer.Option(min=1, help="Jobs on a server at a time: one runs, the others wait.")] = 2,
+    backlog: Annotated[
+        int, typer.Option(min=1, help="Number of jobs on each server at a time: one runs, the others wait.")
+    ] = 2,
     retry: Annotated[int, typer.Option(min=0, help="Retry a failed job up to N times, after all others.")] = 0,
     on_lost: Annotated[
-        OnLost, typer.Option(help="A job that its server has lost: resubmit (at most three times) or fail.")
+        OnLost, typer.Option(help="If a server has lost a job: resubmit it (at most three times), or fail it.")
     ] = OnLost.resubmit,
     patience: Annotated[
         float,
-        typer.Option(min=0, help="Seconds a server may refuse connections before its jobs run elsewhere."),
+        typer.Option(min=0, help="Seconds a server may refuse connections before its jobs are moved to another."),
     ] = 120.0,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Send nothing more once a job has failed.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop submitting after the first failed job.")] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Forget what the folder's ledger knows. Files that are there stay.")
+        bool, typer.Option("--restart", help="Start over, ignoring the folder's ledger. Existing files are kept.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write contact sheet, grid and HTML report at the end.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs; send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the jobs; submit nothing.")] = False,
     json_lines: JsonOption = False,
     quiet: QuietOption = False,
     *,
     reach: Reach,
 ) -> None:
-    """Run many jobs of a workflow; prints each saved path.
+    """Run a workflow many times, with different values; prints each saved path.
 
     Run the same command again after whatever stopped it: what is done is skipped, and what a server may still have is
     looked for there first. Ctrl-C, SIGTERM and SIGHUP end it after what runs now; a second Ctrl-C cancels that, too.

@@ -30,7 +30,7 @@ __all__ = ["ComfyUIOption", "ExtraPathsOption", "check", "in_bytes"]
 _SOMETHING_MISSING = 2
 
 ComfyUIOption = Annotated[
-    Path | None, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder: look for model files there, too.")
+    Path | None, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder: also look for model files there.")
 ]
 ExtraPathsOption = Annotated[
     list[Path] | None,
@@ -47,13 +47,11 @@ def check(
     object_info: ObjectInfoOption = None,
     comfyui: ComfyUIOption = None,
     extra_model_paths: ExtraPathsOption = None,
-    sizes: Annotated[
-        bool, typer.Option("--sizes", help="Ask the web for the sizes of missing files where they are not known.")
-    ] = False,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Look up unknown sizes of missing files on the web.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List what a workflow lacks on a server: node classes, model files, connections, valid values.
+    """Check that a server can run a workflow: node classes, model files, connections, values.
 
     Exit code 0: it would run. 2: something is missing or invalid. 3: the server is not reachable.
 

@@ -58,7 +58,7 @@ CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates
 ObjectInfoOption = Annotated[
     Path | None, typer.Option("--object-info", help="A saved answer of /object_info, instead of a server.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, for machines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")]
 
 

@@ -32,13 +32,13 @@ def convert(
         ),
     ] = False,
     draw_seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Draw, and for the same number the same choices.")
+        int | None, typer.Option(metavar="N", help="Seed for --draw: the same number makes the same choices.")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Print nothing, and exit with 2, if a node is unknown.")
     ] = False,
 ) -> None:
-    """Print an editor-format workflow in the API format, as the editor sends it.
+    """Convert an editor workflow to the API format, as the editor does.
 
     What nodes take is asked of a server, or read from a saved answer to
     GET /object_info. Nodes of classes it lacks are named on standard error; they

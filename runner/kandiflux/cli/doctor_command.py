@@ -30,13 +30,13 @@ def doctor(
         str | None,
         typer.Argument(
             metavar="[WORKFLOW]",
-            help="Look for the nodes and files that it needs, too.",
+            help="Also check for the nodes and files that it needs.",
             autocompletion=complete_workflow,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell whether a server will do: versions, device, memory, latency, nodes; each line with what to do.
+    """Check a server: versions, device, memory, latency, nodes; each problem with a hint.
 
     Exit code 0: it will. 2: something the workflow needs is missing. 3: the server is not reachable.
 

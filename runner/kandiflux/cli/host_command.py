@@ -27,18 +27,16 @@ def host(
         bool, typer.Option(help="Serve ComfyUI's graph editor at the URL; needs the extra `editor` of this package.")
     ] = False,
     user: Annotated[Path | None, typer.Option(help="Folder of the editor's settings and saved workflows.")] = None,
-    node_pack: Annotated[list[Path] | None, typer.Option(help="A further node pack; may be repeated.")] = None,
+    node_pack: Annotated[list[Path] | None, typer.Option(help="Another node pack; may be repeated.")] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A further name by which this machine is reached, such as a reverse proxy's; may be repeated."
-        ),
+        typer.Option(help="Another host name of this machine, such as a reverse proxy's; may be repeated."),
     ] = None,
     max_upload_size: Annotated[int, typer.Option(min=1, help="Largest request body in MB.")] = 100,
     exit_with_stdin: Annotated[bool, typer.Option(help="Stop when standard input ends.")] = False,
-    cpu: Annotated[bool, typer.Option(help="Use no GPU.")] = False,
+    cpu: Annotated[bool, typer.Option(help="Do not use a GPU.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log errors only.")] = False,
-    verbose: Annotated[bool, typer.Option(help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Log more details.")] = False,
 ) -> None:
     """Run the lite host: ComfyUI's protocol for this pack and a few image nodes.
 

@@ -1,10 +1,10 @@
-"""The command `kandiflux models pull`."""
+"""`kandiflux models`: pull and convert."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ from kandiflux.util.safe_text import escaped, one_line
 if TYPE_CHECKING:
     from kandiflux.models.pull import PullPlan
 
-__all__ = ["pull"]
+__all__ = ["convert_models", "pull"]
 
 _DONE = "done"
 
@@ -34,7 +34,7 @@ def pull(
     comfyui: Annotated[Path, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder, with models in it.")],
     extra_model_paths: ExtraPathsOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only the file of this name; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="Download only this file; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
     jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 2,
@@ -48,13 +48,13 @@ def pull(
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the size and hash of files that are there, too.")
+        bool, typer.Option("--verify", help="Also check size and hash of files that exist already.")
     ] = False,
     ca_bundle: CaOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Download the model files that workflows need and the ComfyUI on this machine lacks.
+    """Download the model files that workflows need and this machine's ComfyUI lacks.
 
     Each file gets its name when it is whole and its hash is right. The same command takes up an interrupted download
     where it was left. Prints one saved path a line.
@@ -219,3 +219,70 @@ def _display(*, quiet: bool) -> Generator[_Silent | _PullLines | _Bars, None, No
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         yield _Bars(progress)
+
+
+def convert_models(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="An original .pt file, or the folder they are in.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the model folders, such as ComfyUI/models/kandinsky.")
+    ] = Path(),
+    projection: Annotated[
+        Path | None, typer.Option(help="The UNet's projection*.pt, if it is not beside it or in flan_ul2_encoder.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Overwrite existing files.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Convert original Kandinsky 3.0 or 3.1 weights to safetensors that the Kandinsky 3 Loader reads.
+
+    Makes a folder for each UNet (kandinsky-3, kandinsky-3-flash, kandinsky-3-inpainting) with unet, movq and
+    scheduler, and prints each file it wrote. The pickles are read with torch's weights_only: nothing in them is run.
+
+    \b
+    Examples:
+      kandiflux models convert weights --out ComfyUI/models/kandinsky
+      kandiflux models convert weights/kandinsky3_inpainting.pt
+      kandiflux models convert kandinsky3_flash.pt --projection projection_flash.pt --force
+      kandiflux models convert movq.pt --out models/kandinsky
+    """
+    from kandiflux.models.kandinsky3_checkpoint import convert as write
+    from kandiflux.models.kandinsky3_checkpoint import plan
+
+    with reporting(as_json):
+        if not quiet and not as_json:
+            print_message(f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.")
+        todo = plan(source, out, projection)
+        for found in todo:
+            if found.movq is None and not quiet and not as_json:
+                print_message(f"No movq.pt found: {found.folder} needs a movq folder to be whole.")
+        written: list[str] = []
+        with _bytes_written(quiet=quiet or as_json) as on_bytes:
+            for path in write(todo, force=force, on_bytes=on_bytes):
+                written.append(str(path))
+                if not as_json:
+                    print_path(path)
+        if as_json:
+            print_json({"written": written})
+
+
+@contextmanager
+def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None], None, None]:
+    """Shows how far each file has been written, where there is a terminal to show it on."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _file, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def on_bytes(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(one_line(file), total=total)
+            progress.update(tasks[file], completed=done)
+
+        yield on_bytes

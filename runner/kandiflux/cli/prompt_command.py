@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prompt_app"]
 
-prompt_app = typer.Typer(help="Write prompts from layers, and look them over.", no_args_is_help=True)
+prompt_app = typer.Typer(help="Compose prompts from layers, and lint them.", no_args_is_help=True)
 
 TargetOption = Annotated[
     str,
@@ -47,13 +47,13 @@ def lint(
     target: TargetOption = "flux-dev",
     language: LanguageOption = "auto",
     mend: Annotated[
-        bool, typer.Option("--fix", help="Print the prompt with what can be mended safely, and the findings on stderr.")
+        bool, typer.Option("--fix", help="Print the prompt with safe fixes applied; findings go to stderr.")
     ] = False,
     strict: Annotated[bool, typer.Option(help="Exit code 1 if there is a warning; hints do not count.")] = False,
     comfyui: ComfyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a model will not take as it is meant, and what to write instead.
+    """Find what a model would misunderstand in a prompt, and what to write instead.
 
     \b
     Examples:
@@ -108,7 +108,7 @@ def compose(
     comfyui: ComfyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the prompt that says these layers, as a model reads it best.
+    """Compose a prompt from layers, in the form that a model reads best.
 
     Prints the prompt; with --json also the negative prompt, FLUX's two texts, and notes, which otherwise go to stderr.
     Each option of a layer may be repeated. Emphasis and relations take --file.

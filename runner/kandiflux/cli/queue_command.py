@@ -16,7 +16,7 @@ __all__ = ["cancel", "free", "interrupt", "queue"]
 
 @reaching
 def queue(reach: Reach, as_json: JsonOption = False) -> None:
-    """List what runs and what waits on a server.
+    """List the running and waiting jobs of a server.
 
     `mine` marks what this user submitted with kandiflux from this machine.
 
@@ -46,16 +46,17 @@ def queue(reach: Reach, as_json: JsonOption = False) -> None:
 def cancel(
     reach: Reach,
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID…]", help="As `kandiflux queue` lists them; may be cut short.")
+        list[str] | None,
+        typer.Argument(metavar="[ID…]", help="Job ids, as `kandiflux queue` lists them; may be shortened."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every job on the server, whoever submitted it.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every job on the server, of any user.")] = False,
     mine: Annotated[
         bool, typer.Option("--mine", help="Every job that this user submitted with kandiflux from this machine.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Take jobs from the queue; one that runs already is interrupted. Prints the ids, one a line.
+    """Cancel jobs: remove them from the queue, or interrupt the running one. Prints their ids.
 
     \b
     Examples:
@@ -85,12 +86,13 @@ def cancel(
 def interrupt(
     reach: Reach,
     job: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Only if this job is the one that runs; may be cut short.")
+        str | None,
+        typer.Argument(metavar="[ID]", help="Interrupt only if this job is running; the id may be shortened."),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Stop the job that runs; what waits goes on. Prints its id.
+    """Interrupt the running job; waiting jobs go on. Prints its id.
 
     \b
     Examples:
@@ -113,12 +115,12 @@ def interrupt(
 def free(
     reach: Reach,
     keep_results: Annotated[
-        bool, typer.Option("--keep-results", help="Unload models only: what nodes have made stays for the next run.")
+        bool, typer.Option("--keep-results", help="Unload models only; keep the cached results of nodes.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Have the server unload its models and forget the results of nodes that it keeps.
+    """Unload the server's models and clear its cache of results.
 
     A running job is finished first. ComfyUI unloads the models whenever it forgets results: they alone cannot be kept.
 

@@ -64,18 +64,16 @@ TimeoutOption = Annotated[
     float | None,
     typer.Option(min=0, help="Seconds for the whole command, downloads included; then the job is cancelled."),
 ]
-CheckOption = Annotated[
-    bool, typer.Option("--check/--no-check", help="Look for what the server would refuse before it is sent.")
-]
+CheckOption = Annotated[bool, typer.Option("--check/--no-check", help="Check the workflow before it is submitted.")]
 SidecarOption = Annotated[
     bool, typer.Option("--sidecar", help="Write FILE.json beside each file: prompt, workflow and parameters.")
 ]
 RetryOption = Annotated[
-    bool, typer.Option("--retry-oom", help="Where memory runs out, have the server free it and try once more.")
+    bool, typer.Option("--retry-oom", help="If the server runs out of memory, free it and try once more.")
 ]
-FrontOption = Annotated[bool, typer.Option("--front", help="Run before everything that waits on the server.")]
+FrontOption = Annotated[bool, typer.Option("--front", help="Run before all waiting jobs on the server.")]
 OnLostOption = Annotated[
-    OnLost, typer.Option(help="A job that the server has forgotten: fail, or resubmit it (which may run it twice).")
+    OnLost, typer.Option(help="If the server has lost the job: fail, or resubmit it (it may run twice).")
 ]
 
 
@@ -88,7 +86,7 @@ def run(
     seed: SeedOption = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="A preset of the workflow's, under what is set.", autocompletion=complete_preset),
+        typer.Option(help="A preset of the workflow; values that are set override it.", autocompletion=complete_preset),
     ] = None,
     timeout: TimeoutOption = None,
     front: FrontOption = False,
@@ -99,7 +97,7 @@ def run(
     json_lines: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a workflow and save what it makes; prints one path a line.
+    """Run a workflow and save its files; prints one path per line.
 
     \b
     Examples:
@@ -127,7 +125,9 @@ def run(
 def rerun(
     pictures: Annotated[
         list[Path],
-        typer.Argument(metavar="PICTURE…", help="Files that carry what made them: ComfyUI's, or with a FILE.json."),
+        typer.Argument(
+            metavar="PICTURE…", help="Files saved by ComfyUI with their metadata, or with a FILE.json beside them."
+        ),
     ],
     reach: Reach,
     settings: SetOption = None,
@@ -142,7 +142,7 @@ def rerun(
     json_lines: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run again what made a picture, with the same seed and everything else the same, but for what is set.
+    """Run the workflow in a picture again, unchanged except for what is set.
 
     Works for PNGs, WebPs and latents that ComfyUI saved with their metadata, and for any file with a FILE.json from
     `kandiflux run --sidecar`. A picture that cannot be run does not keep the others from it.

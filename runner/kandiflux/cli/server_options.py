@@ -33,7 +33,7 @@ class Reach:
     server: Annotated[
         str | None,
         typer.Option(
-            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite` for a lite host of our own. Default: "
+            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite` to start a lite host. Default: "
             "$KANDIFLUX_SERVER, else kandiflux.toml's default_server, else what `kandiflux up` started, else a ComfyUI "
             "on 127.0.0.1:8188, else `lite`.",
             autocompletion=complete_server,

@@ -33,7 +33,7 @@ ComfyUIOption = Annotated[
 
 def up(
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- OPTIONS…]", help="For ComfyUI, as in -- --cpu --lowvram.")
+        list[str] | None, typer.Argument(metavar="[-- OPTIONS…]", help="Options for ComfyUI, as in -- --cpu --lowvram.")
     ] = None,
     comfyui: ComfyUIOption = None,
     python: Annotated[
@@ -43,11 +43,11 @@ def up(
             help="ComfyUI's Python. Default: $COMFYUI_PYTHON, else the one in its .venv, venv or python_embeded.",
         ),
     ] = None,
-    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Where ComfyUI's output goes.")] = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="File for ComfyUI's output.")] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Leave it running; `kandiflux down` stops it.")
     ] = False,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds it may take until it answers.")] = 600,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait until it answers.")] = 600,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -93,7 +93,7 @@ def up(
 
 def down(
     comfyui: ComfyUIOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that `kandiflux up` started.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Stop everything that `kandiflux up` started.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
