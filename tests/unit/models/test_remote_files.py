@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import urllib3
+from kandiflux.api.time_limit import TimeLimit
+from kandiflux.api.tls import tls_context
 from kandiflux.errors import AccessDenied, DownloadError
 from kandiflux.models.remote_files import RemoteFile, RemoteFiles, Token, Trouble, page_of
 from kandiflux.models.web_address import parse_address
@@ -246,3 +249,123 @@ def test_an_answer_of_more_than_16_mib_is_not_read(server: FileServer, more: int
             RemoteFiles().read_json(url)
     else:
         assert RemoteFiles().read_json(url) == 5
+
+
+# What is asked of the network
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each time limit, and of each extension."""
+    noted: list[float] = []
+
+    class Noted(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            noted.append(seconds)
+            super().__init__(seconds)
+
+        def extend(self, seconds: float) -> None:
+            noted.append(seconds)
+            super().extend(seconds)
+
+    monkeypatch.setattr("kandiflux.models.remote_files.TimeLimit", Noted)
+    return noted
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options of each request; none is made."""
+    noted: list[dict[str, Any]] = []
+
+    def request(_pool: urllib3.PoolManager, _method: str, _url: str, **options: Any) -> None:
+        noted.append(options)
+        raise urllib3.exceptions.ProtocolError("not made")
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    return noted
+
+
+def ask(remotes: RemoteFiles, url: str) -> None:
+    with pytest.raises(Trouble, match="not made"):
+        remotes.describe(url)
+
+
+def test_how_long_an_answer_is_waited_for(sent: list[dict[str, Any]], limits: list[float]) -> None:
+    ask(RemoteFiles(timeout=(3.0, 5.0), rate_window=7.0), "http://localhost/x")
+    ask(RemoteFiles(), "http://localhost/x")
+    waited = [options["timeout"] for options in sent]
+    assert [(timeout.connect_timeout, timeout.read_timeout) for timeout in waited] == [(3.0, 5.0), (15.0, 60.0)]
+    assert limits == [15.0, 105.0]
+    assert [(options["retries"], options["redirect"], options["decode_content"]) for options in sent] == [
+        (False, False, False)
+    ] * 2
+
+
+def test_the_time_for_a_body_is_put_off_with_every_so_many_bytes(server: FileServer, limits: list[float]) -> None:
+    remotes = RemoteFiles(timeout=(5.0, 5.0), min_rate=2.5, rate_window=4.0)
+    with remotes.open(server.add("/x", b"a" * 25), {}) as answer:
+        assert answer.window == (10, 4.0)
+        assert list(map(len, answer.chunks(100))) == [10, 10, 5]
+    assert limits == [14.0, 4.0, 4.0, 4.0]
+    limits.clear()
+    with remotes.open(f"{server.url}/x", {}) as answer:
+        assert list(map(len, answer.chunks(6))) == [6, 6, 6, 6, 1]
+    assert limits == [14.0, 4.0, 4.0, 4.0]
+    with RemoteFiles(min_rate=0).open(f"{server.url}/x", {}) as answer:
+        assert answer.window == (1, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "goes"),
+    [
+        ("https://a.example/x", True),
+        ("http://a.example:443/x", False),
+        ("http://localhost:443/x", True),
+        ("http://[::1]:443/x", True),
+    ],
+)
+def test_a_token_goes_out_encrypted_or_stays_on_this_machine(sent: list[dict[str, Any]], url: str, goes: bool) -> None:
+    hosts = ("a.example:443", "localhost:443", "[::1]:443")
+    ask(RemoteFiles({host: Token("MINE", "t") for host in hosts}), url)
+    ask(RemoteFiles({host: Token("MINE", "") for host in hosts}), url)
+    assert [options["headers"].get("Authorization") for options in sent] == ["Bearer t" if goes else None, None]
+
+
+def test_certificates_are_read_once_and_only_for_https(
+    sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[Any, Any]] = []
+
+    def noted(verify: Any, cert: Any) -> Any:
+        read.append((verify, cert))
+        return tls_context(True, None)
+
+    monkeypatch.setattr("kandiflux.models.remote_files.tls_context", noted)
+    remotes = RemoteFiles(verify="mine.pem")
+    ask(remotes, "http://a.example/x")
+    assert read == []
+    for url in ("https://a.example/x", "https://b.example/x", "http://a.example/x"):
+        ask(remotes, url)
+    assert read == [("mine.pem", None)]
+    assert len(sent) == 4
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 306, 307, 308])
+def test_which_answers_lead_elsewhere(status: int) -> None:
+    followed = status in (301, 302, 303, 307, 308)
+    said = "is redirected again and again" if followed else f"is answered with HTTP {status}"
+    with pytest.raises(DownloadError, match=said):
+        described(f"HTTP/1.1 {status} M\nLocation: /x\nContent-Length: 1")
+
+
+def test_who_denied_a_file_that_is_redirected(server: FileServer) -> None:
+    """The token to set is that of the address that the workflow names."""
+    with serving() as other:
+        other.add("/y", b"", Fault(status=401))
+        url = server.add("/x", b"", redirect=f"{other.url}/y")
+        token = Token("MINE", "t")
+        with pytest.raises(AccessDenied) as caught:
+            RemoteFiles({server.url.removeprefix("http://"): token}).describe(url)
+    assert f"{url} is gated: {other.url.removeprefix('http://')} answers HTTP 401." in caught.value.message
+    assert "whose token MINE holds" in str(caught.value.hint)
+    assert caught.value.parameter == "tokens"

@@ -300,9 +300,11 @@ def test_an_unknown_name() -> None:
     assert len(str(missing.value)) < 300
     with pytest.raises(WorkflowError, match="Did you mean 'kandinsky22_pocket_text_to_image'"):
         Workflow.load("kandinsky22_pocket_text_to_imag")
-    for name in ("nowhere.json", "folder/flux_dev", "a" * 1000 + ".json", "a\n" * 200):
-        with pytest.raises(WorkflowError, match="There is no file"):
+    for name in ("nowhere.json", "folder/flux_dev", "a/b/flux_dev", "a" * 1000 + ".json"):
+        with pytest.raises(WorkflowError, match=r"There is no file '"):
             Workflow.load(name)
+    with pytest.raises(WorkflowError, match="There is no file and no shipped workflow"):
+        Workflow.load("a\n" * 200)
 
 
 def test_a_class_that_the_server_lacks_is_named_where_its_input_is_asked_for() -> None:
@@ -502,3 +504,79 @@ def test_a_node_that_does_not_run_cannot_be_set() -> None:
     with pytest.raises(ParameterError, match="there is no node 5") as refused:
         workflow.prompt(info, {"b": 1})
     assert refused.value.hint is None
+
+
+def test_values_set_as_attributes_go_before_a_preset_and_after_the_callers() -> None:
+    info = one_node(a=["INT", {}], b=["INT", {}], c=["INT", {}], d=["INT", {}])
+    nodes = [{"id": 1, "type": "One", "title": "The node", "widgets_values": [0, 0, 0, 0]}]
+    presets = {"p": {"1.a": 1, "1.b": 1, "1.c": 1}}
+    editor = {"nodes": nodes, "links": [], "extra": {"kandiflux": {"presets": presets}}}
+    workflow, other = Workflow.from_data(editor), Workflow.from_data(editor)
+    workflow[1].b = 2
+    workflow["1"].c = 2
+    prompt = workflow.prompt(info, {"1.c": 3}, preset="p")
+    assert prompt.nodes["1"]["inputs"] == {"a": 1, "b": 2, "c": 3, "d": 0}
+    assert workflow["1"].b == 2
+    workflow["The node"].d = 4
+    assert workflow.prompt(info).nodes["1"]["inputs"] == {"a": 0, "b": 2, "c": 2, "d": 4}
+    assert workflow == other, "what was set is no part of the file"
+    assert other.values == {}
+    workflow["1"]._b = 5
+    for name in ("a", "_b", "_workflow_"):
+        with pytest.raises(AttributeError, match=f"{name} of '1' is not set here"):
+            getattr(workflow["1"], name)
+
+
+def test_one_seed_for_all_seed_inputs_but_those_that_are_set() -> None:
+    info = one_node(seed=["INT", {}], noise_seed=["INT", {}], steps=["INT", {}])
+    workflow = api(seed=1, noise_seed=2, steps=3)
+    assert workflow.prompt(info, {"seed": 7}).values == {"1.seed": 7, "1.noise_seed": 7}
+    assert workflow.prompt(info, {"seed": 7, "1.seed": 8}).values == {"1.seed": 8, "1.noise_seed": 7}
+    with pytest.raises(ParameterError, match="no parameter 'seed'"):
+        api(steps=3).prompt(one_node(steps=["INT", {}]), {"seed": 7})
+
+
+def test_an_input_that_a_node_does_not_have() -> None:
+    info = one_node(steps=["INT", {}], model=["MODEL"])
+    found: list[tuple[str | None, str | None]] = []
+    for name in ("step", "zzz"):
+        with pytest.raises(ParameterError, match=f"has no input '{name}'") as refused:
+            api(steps=1).prompt(info, {f"1.{name}": 1})
+        found.append((refused.value.expected, refused.value.hint))
+    assert found == [("steps", "Did you mean 'steps'?"), ("steps", None)]
+    with pytest.raises(ParameterError) as refused:
+        api().prompt(one_node(model=["MODEL"]), {"1.x": 1})
+    assert refused.value.expected == "(nothing can be set there)"
+
+
+def test_presets_that_there_are() -> None:
+    found: list[str | None] = []
+    for presets in ({"a": {}, "b": {}}, {}):
+        editor = {"nodes": [], "links": [], "extra": {"kandiflux": {"presets": presets}}}
+        with pytest.raises(UsageError, match="n has no preset 'x'") as refused:
+            Workflow.from_data(editor, name="n").prompt({}, preset="x")
+        found.append(refused.value.expected)
+    assert found == ["a, b", "(it has none)"]
+
+
+@pytest.mark.parametrize(("node_id", "set_to"), [("2", 44), ("3", None)])
+def test_a_primitive_of_the_workflow_sets_what_ran(node_id: str, set_to: int | None) -> None:
+    """A prompt that ran has no PrimitiveNode; its workflow says what that one fed."""
+    info = one_node(a=["INT", {}])
+    editor = {
+        "nodes": [
+            {"id": 9, "type": "PrimitiveNode", "widgets_values": [33, "fixed"]},
+            {"id": 2, "type": "One", "widgets_values": [1],
+             "inputs": [{"name": "a", "type": "INT", "link": 5, "widget": {"name": "a"}}]},
+        ],
+        "links": [[5, 9, 0, 2, 0, "INT"]],
+        "extra": {"kandiflux": {"parameters": {"side": {"node": 9, "input": "value"}}}},
+    }  # fmt: skip
+    ran = {node_id: {"class_type": "One", "inputs": {"a": 33}}}
+    workflow = Workflow.from_data({"prompt": ran, "workflow": editor})
+    if set_to is not None:
+        assert workflow.prompt(info, {"side": set_to}).nodes[node_id]["inputs"] == {"a": set_to}
+        assert workflow.describe(info)[0].value == 33
+    else:
+        with pytest.raises(ParameterError, match="node 9"):
+            workflow.prompt(info, {"side": 1})
