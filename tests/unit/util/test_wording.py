@@ -1,0 +1,35 @@
+"""Phrases of messages."""
+
+from __future__ import annotations
+
+import pytest
+from kandiflux.util.wording import names_text, near_names
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "(no choices)"), (1, "n0"), (20, ", ".join(f"n{number}" for number in range(20))),
+     (21, ", ".join(f"n{number}" for number in range(20)) + ", … (21 in all)")],
+)  # fmt: skip
+def test_a_list_of_names(count: int, text: str) -> None:
+    assert names_text([f"n{number}" for number in range(count)]) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "among", "options", "near"),
+    [
+        ("STEP", ["seed", "Steps", "stop"], {}, "'Steps'"),
+        ("step", ["seed", "Steps", "stop"], {"count": 2}, "'Steps' or 'stop'"),
+        ("width", ["height"], {}, ""),
+        ("x", [], {}, ""),
+        ("ab", ["ac"], {}, "'ac'"),
+        ("abc", ["axy"], {}, ""),
+        ("ab", ["ac"], {"likeness": 0.6}, ""),
+        ("ab", ["AB"], {"likeness": 1.0}, "'AB'"),
+    ],
+)
+def test_the_names_nearest_to_a_word(word: str, among: list[str], options: dict[str, float], near: str) -> None:
+    count, likeness = int(options.get("count", 1)), options.get("likeness", 0.5)
+    assert near_names(word, among, count, likeness=likeness) == near
+    if not options:
+        assert near_names(word, among) == near
