@@ -212,6 +212,53 @@ def test_files_that_are_widely_known(name: str, directory: str | None, known: bo
 
 
 @pytest.mark.parametrize(
+    ("name", "directory", "size"),
+    [
+        ("flux1-dev.safetensors", "diffusion_models", 23802932552),
+        ("flux1-dev-fp8.safetensors", "checkpoints", 17246524772),
+        ("flux1-schnell.safetensors", "diffusion_models", 23782506688),
+        ("flux1-schnell-fp8.safetensors", "checkpoints", None),
+        ("clip_l.safetensors", "text_encoders", 246144152),
+        ("t5xxl_fp16.safetensors", "text_encoders", 9787841024),
+        ("t5xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders", 5157348688),
+        ("ae.safetensors", "vae", 335304388),
+        ("flux1-fill-dev.safetensors", "diffusion_models", None),
+        ("flux1-canny-dev-lora.safetensors", "loras", None),
+        ("flux1-redux-dev.safetensors", "style_models", None),
+        ("sigclip_vision_patch14_384.safetensors", "clip_vision", None),
+        ("flux1-dev-kontext_fp8_scaled.safetensors", "diffusion_models", 11904640136),
+        ("v1-5-pruned-emaonly-fp16.safetensors", "checkpoints", None),
+    ],
+)
+def test_what_is_known_of_a_file(name: str, directory: str, size: int | None) -> None:
+    """A wrong size would refuse the right file."""
+    found = known_model(name)
+    assert found is not None
+    assert (found.directory, found.size) == (directory, size)
+    assert why_unsafe(found) is None
+    assert (found.url or "").startswith("https://huggingface.co/")
+    assert (found.url or "").endswith(f"/{name}")
+    assert why_unverifiable("sha256", found.hash or "") is None
+
+
+@pytest.mark.parametrize(
+    ("part", "size"),
+    [
+        ("prior", 4104940968),
+        ("text-encoder", 2778702976),
+        ("image-encoder", 3689912664),
+        ("decoder", 5012309584),
+        ("decoder-inpaint", 5012378704),
+        ("controlnet-depth", 5013798992),
+        ("movq", 271380364),
+    ],
+)
+def test_the_sizes_of_kandinskys_files(part: str, size: int) -> None:
+    name = f"kandinsky-2-2-{part}.safetensors"
+    assert known_model(name) == ModelFile(name, size=size)
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "folder"),
     [
         ("CheckpointLoaderSimple", "ckpt_name", "checkpoints"), ("Anything", "unet_name", "diffusion_models"),

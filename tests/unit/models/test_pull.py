@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from collections.abc import Iterator
@@ -19,16 +20,29 @@ from typing import Any
 import pytest
 from kandiflux.cli import app
 from kandiflux.errors import DiskFull, DownloadError, KandifluxError, OutputError, UsageError, WrongFile
-from kandiflux.models.model_files import ModelFile
+from kandiflux.models.backoff import Patience
+from kandiflux.models.model_files import ModelFile, NeededModel
 from kandiflux.models.model_folders import ModelFolders
-from kandiflux.models.pull import Wanted, make_plan, read_tokens, require_space, verify_present
-from kandiflux.models.remote_files import RemoteFile
+from kandiflux.models.pull import (
+    PullPlan,
+    Wanted,
+    ask_servers,
+    complete_folders,
+    download_all,
+    make_plan,
+    read_tokens,
+    require_space,
+    size_of,
+    verify_present,
+)
+from kandiflux.models.remote_files import RemoteFile, RemoteFiles, Token
 from kandiflux.workflow.needed_models import embeddings_in, needed_models
 from kandiflux.workflow.workflow import Workflow, shipped_workflows
 
 from tests.support.commands import RUNNER, default_signals
 from tests.support.file_server import FileServer, serving
 from tests.support.places import ROOT
+from tests.support.waiting import until
 
 CONTENT = random.Random(2).randbytes(200_000)
 OTHER = random.Random(3).randbytes(100_000)
@@ -274,7 +288,9 @@ def test_the_space_that_must_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Wanted(ModelFile("a.pt", size=1000), tmp_path / "new" / "a.pt", "A"),
         Wanted(ModelFile("b.pt", size=9), tmp_path / "b.pt", "B", RemoteFile(10_000, True, None)),
         Wanted(ModelFile("c.pt"), tmp_path / "c.pt", "C"),
+        Wanted(ModelFile("d.pt", size=9), tmp_path / "d.pt", "More of it is there than it has."),
     ]
+    shutil.copy(tmp_path / "b.pt.part", tmp_path / "d.pt.part")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, (64 << 20) + 1000 + 10_000 - kept + free))
     if fits:
         require_space(wanted)
@@ -283,7 +299,7 @@ def test_the_space_that_must_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
             require_space(wanted)
         assert str(caught.value.got) == "0.07 GB"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 0))
-    require_space(wanted[2:])
+    require_space(wanted[2:3])
 
 
 @pytest.mark.parametrize(
@@ -380,3 +396,207 @@ def test_a_prompt_in_the_api_format_needs_what_is_widely_known() -> None:
     (needed,) = needed_models(Workflow.from_data(nodes))
     assert needed.model.directory == "diffusion_models"
     assert needed.model.url is not None
+
+
+# The steps by themselves
+
+ONCE = Patience(attempts=1)
+
+
+def test_tokens_that_options_name() -> None:
+    environ = {"A": "a", "B": "b", "EMPTY": ""}
+    found = read_tokens(["Some.Example:81=A", "B", "civitai.com=EMPTY"], environ)
+    assert found == {
+        "huggingface.co": Token("B", "b"), "civitai.com": Token("EMPTY", None), "some.example:81": Token("A", "a"),
+    }  # fmt: skip
+
+
+def test_a_size_is_the_servers_or_else_the_workflows(tmp_path: Path) -> None:
+    def size(said: int | None, remote: RemoteFile | None) -> int | None:
+        return Wanted(ModelFile("a.pt", size=said), tmp_path, "A", remote).size
+
+    assert (size(5, None), size(None, None)) == (5, None)
+    assert (size(5, RemoteFile(7, True, None)), size(5, RemoteFile(None, True, None))) == (7, 5)
+
+
+def test_the_size_of_a_file_on_a_server(server: FileServer) -> None:
+    assert size_of(ModelFile("a.pt", url=server.add("/a", b"abc"))) == 3
+    assert size_of(ModelFile("a.pt", url=f"{server.url}/none")) is None
+    assert size_of(ModelFile("a.pt", url="http://127.0.0.1:9/a")) is None
+    assert size_of(ModelFile("a.pt")) is None
+
+
+def test_a_plan_sorts_what_workflows_need(comfyui: Path) -> None:
+    (comfyui / "models" / "loras").mkdir()
+    (comfyui / "models" / "loras" / "there.pt").touch()
+    needs = [
+        NeededModel(ModelFile("there.pt", "loras", "https://a/there"), "There"),
+        NeededModel(ModelFile("new.pt", "vae", "https://a/new"), "New"),
+        NeededModel(ModelFile("new.pt", "vae", "https://b/new"), "Again"),
+        NeededModel(ModelFile("nowhere.pt", "vae"), "Nowhere"),
+        NeededModel(ModelFile("lost.pt"), "Lost"),
+        NeededModel(ModelFile("../bad.pt", "vae", "https://a/bad"), "Bad"),
+        NeededModel(ModelFile("code.pt", "custom_nodes", "https://a/code"), "Code"),
+    ]
+    folders = ModelFolders(comfyui)
+    plan = make_plan(needs, folders)
+    assert [(one.model.name, one.title, one.target) for one in plan.wanted] == [
+        ("new.pt", "Again", comfyui / "models" / "vae" / "new.pt")
+    ]
+    assert [(model.name, path.name) for model, path in plan.present] == [("there.pt", "there.pt")]
+    assert [str(error.hint)[:45] for error in plan.refused[:2]] == [
+        "Put it into models/vae, or name its source in", "Put it into the folder its node reads, or nam",
+    ]  # fmt: skip
+    assert [error.got for error in plan.refused[2:]] == ["https://a/bad", "https://a/code"]
+    few = make_plan(needs, folders, ["there.pt", "new.pt"])
+    assert (len(few.wanted), len(few.present), few.refused) == (1, 1, [])
+
+
+def test_a_file_that_no_workflow_needs(comfyui: Path) -> None:
+    needs = [NeededModel(ModelFile(name, "vae"), name) for name in ("first.pt", "other.bin")]
+    found: list[tuple[str | None, str | None]] = []
+    for listed, name in ((needs, "frst.pt"), (needs, "zzz"), ([], "zzz")):
+        with pytest.raises(UsageError, match=f"needs a model file '{name}'") as caught:
+            make_plan(listed, ModelFolders(comfyui), ["first.pt", name] if listed else [name])
+        found.append((caught.value.expected, caught.value.hint))
+    assert found == [
+        ("first.pt, other.bin", "Did you mean 'first.pt'?"), ("first.pt, other.bin", None), ("(they need none)", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("index", "weights", "asked"),
+    [(False, "wanted", True), (True, "wanted", True), (False, "present", True), (True, "present", False)],
+)
+def test_when_the_list_of_a_published_folder_is_asked_for(
+    comfyui: Path, server: FileServer, index: bool, weights: str, asked: bool
+) -> None:
+    folder = comfyui / "models" / "kandinsky"
+    (folder / "k").mkdir(parents=True)
+    (folder / "k" / "there.json").touch()
+    if index:
+        (folder / "k" / "model_index.json").touch()
+    listed = [{"type": "file", "path": path, "size": 2} for path in ("model_index.json", "there.json", "unet/c.json")]
+    server.add("/api/models/a/b/tree/main?recursive=true", json.dumps(listed).encode())
+    about = ModelFile("k/unet/w.bin", "kandinsky", f"{server.url}/a/b/resolve/main/unet/w.bin")
+    plan = PullPlan()
+    if weights == "wanted":
+        plan.wanted.append(Wanted(about, folder / "k" / "unet" / "w.bin", "W"))
+    else:
+        plan.present.append((about, folder / "k" / "unet" / "w.bin"))
+    if index and weights == "present":
+        # Another folder, whose name begins alike, does not count.
+        plan.wanted.append(Wanted(ModelFile("k2/x.bin", "kandinsky", "https://a/x"), folder / "k2" / "x.bin", "X"))
+    before = list(plan.wanted)
+    complete_folders(plan, ModelFolders(comfyui), RemoteFiles(), stop=threading.Event())
+    more = [one for one in plan.wanted if one not in before]
+    assert [one.model.name for one in more] == (
+        [*([] if index else ["k/model_index.json"]), "k/unet/c.json"] if asked else []
+    )
+    assert all(one.title == "k" and one.target == folder / one.model.name for one in more)
+    assert len(server.requests) == asked
+    assert plan.refused == []
+
+
+def test_a_list_that_cannot_be_had_does_not_keep_the_others(comfyui: Path, server: FileServer) -> None:
+    server.add("/api/models/a/c/tree/main?recursive=true", b'[{"type": "file", "path": "c.json", "size": 2}]')
+    whole = comfyui / "models" / "kandinsky" / "whole" / "model_index.json"
+    whole.parent.mkdir(parents=True)
+    whole.touch()
+    plan = PullPlan()
+    for name in ("whole", "b", "c"):
+        url = f"{server.url}/a/{name}/resolve/main/w.bin"
+        plan.present.append((ModelFile(f"{name}/w.bin", "kandinsky", url), comfyui / "w.bin"))
+    complete_folders(plan, ModelFolders(comfyui), RemoteFiles(), patience=ONCE, stop=threading.Event())
+    assert [type(error) for error in plan.refused] == [DownloadError]
+    assert [one.model.name for one in plan.wanted] == ["c/c.json"]
+
+
+def test_servers_are_asked_for_each_file(tmp_path: Path, server: FileServer) -> None:
+    for name in ("a", "c"):
+        server.add(f"/{name}", name.encode() * 5)
+    wanted = [
+        Wanted(ModelFile(f"{name}.pt", url=f"{server.url}/{name}"), tmp_path / name, name) for name in ("a", "b", "c")
+    ]
+    plan = PullPlan(wanted=wanted, refused=[OutputError("before")])
+    ask_servers(plan, RemoteFiles(), patience=ONCE, stop=threading.Event())
+    assert [(one.title, one.size) for one in plan.wanted] == [("a", 5), ("c", 5)]
+    assert [type(error) for error in plan.refused] == [OutputError, DownloadError]
+
+
+class Quiet:
+    """Notes what it is told to show."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        if name == "wrong.pt":
+            raise KeyError(name)
+
+    def state(self, name: str, text: str) -> None:
+        self.states.append((name, text))
+
+
+def wanted_files(folder: Path, server: FileServer, *names: str) -> PullPlan:
+    return PullPlan([
+        Wanted(ModelFile(f"{name}.pt", url=server.add(f"/{name}", CONTENT)), folder / f"{name}.pt", name)
+        for name in names
+    ])  # fmt: skip
+
+
+class Together(Quiet):
+    """Lets no file go on before `count` have begun."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count, self.most = count, 0
+        self.begun: set[str] = set()
+        self.running: set[str] = set()
+        self.lock = threading.Lock()
+
+    def bytes_done(self, name: str, done: int, total: int | None) -> None:
+        with self.lock:
+            self.begun.add(name)
+            self.running.add(name)
+            self.most = max(self.most, len(self.running))
+        until(lambda: len(self.begun) >= self.count)
+
+    def state(self, name: str, text: str) -> None:
+        super().state(name, text)
+        if text == "done":
+            with self.lock:
+                self.running.remove(name)
+
+
+@pytest.mark.parametrize(("jobs", "at_once"), [(0, 1), (1, 1), (2, 2), (9, 3)])
+def test_so_many_files_come_at_a_time(tmp_path: Path, server: FileServer, jobs: int, at_once: int) -> None:
+    plan, display = wanted_files(tmp_path, server, "a", "b", "c"), Together(at_once)
+    found = list(download_all(plan, RemoteFiles(), display, jobs=jobs, connections=1, patience=ONCE))
+    assert sorted(str(path) for path in found) == [str(tmp_path / f"{name}.pt") for name in "abc"]
+    assert display.most == at_once
+    assert [text for name, text in display.states if name == "a.pt"] == ["verifying", "done"]
+
+
+def test_what_cannot_be_downloaded_is_told_among_the_others(tmp_path: Path, server: FileServer) -> None:
+    plan = wanted_files(tmp_path, server, "a", "b", "c")
+    del server.files["/b"]
+    found = list(download_all(plan, RemoteFiles(), Quiet(), jobs=1, patience=ONCE))
+    assert [type(one) for one in found[1:2]] == [DownloadError]
+    assert (found[0], found[2]) == (tmp_path / "a.pt", tmp_path / "c.pt")
+    assert list(download_all(PullPlan(), RemoteFiles(), Quiet())) == []
+
+
+def test_a_fault_of_the_display_is_not_swallowed(tmp_path: Path, server: FileServer) -> None:
+    with pytest.raises(KeyError):
+        list(download_all(wanted_files(tmp_path, server, "wrong"), RemoteFiles(), Quiet(), patience=ONCE))
+
+
+def test_downloads_end_when_they_are_told_to(tmp_path: Path, server: FileServer) -> None:
+    stop = threading.Event()
+    plan = wanted_files(tmp_path, server, "a", "b")
+    files = download_all(plan, RemoteFiles(), Quiet(), jobs=1, patience=ONCE, stop=stop)
+    assert next(files) == tmp_path / "a.pt"
+    files.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert stop.is_set()
+    assert list(download_all(plan, RemoteFiles(), Quiet(), stop=stop)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -369,3 +370,47 @@ def test_who_denied_a_file_that_is_redirected(server: FileServer) -> None:
     assert f"{url} is gated: {other.url.removeprefix('http://')} answers HTTP 401." in caught.value.message
     assert "whose token MINE holds" in str(caught.value.hint)
     assert caught.value.parameter == "tokens"
+
+
+def test_an_answer_that_does_not_come_in_time(sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Over(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(seconds)
+            self.expired = True
+
+    monkeypatch.setattr("kandiflux.models.remote_files.TimeLimit", Over)
+    with pytest.raises(Trouble, match=r"^fewer than 20 bytes came in 2 seconds$") as caught:
+        RemoteFiles(min_rate=10.0, rate_window=2.0).describe("http://localhost/x")
+    assert caught.value.no_answer
+    assert len(sent) == 1
+
+
+UNTRUSTED = urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed"))
+POOL: Any = None
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "said"),
+    [
+        (UNTRUSTED, DownloadError, "localhost cannot be trusted: self-signed."),
+        (urllib3.exceptions.MaxRetryError(POOL, "/x", UNTRUSTED), DownloadError, "localhost cannot be trusted"),
+        (urllib3.exceptions.MaxRetryError(POOL, "/x"), Trouble, "no answer from localhost"),
+        (urllib3.exceptions.SSLError(ssl.SSLError(1, "cut off")), Trouble, "no answer from localhost (cut off)"),
+        (urllib3.exceptions.SSLError(), Trouble, "no answer from localhost (SSLError)"),
+        (urllib3.exceptions.LocationParseError("x"), DownloadError, "'http://localhost/x' is not a valid URL."),
+        (ConnectionResetError("reset"), Trouble, "no answer from localhost (reset)"),
+        (ValueError("x"), DownloadError, "The request for http://localhost/x cannot be made."),
+    ],
+)
+def test_why_no_answer_came(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, error: type[Exception], said: str
+) -> None:
+    def request(*_arguments: Any, **_options: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    with pytest.raises(error) as caught:
+        RemoteFiles().describe("http://localhost/x")
+    assert str(caught.value).startswith(said)
+    assert getattr(caught.value, "parameter", None) == ("verify" if "trusted" in said else None)
+    assert getattr(caught.value, "no_answer", None) == (True if error is Trouble else None)

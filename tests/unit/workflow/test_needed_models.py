@@ -140,6 +140,19 @@ def test_the_repositories_that_become_folders(name: str, directory: str, url: st
     assert found == ({} if expected is None else {expected: "kandinsky"})
 
 
+def test_each_repository_once_and_those_after_one_that_is_none() -> None:
+    base = "https://h/a/{}/resolve/main"
+    models = [
+        ModelFile("k/unet/w.pt", "kandinsky", "http://[::1"),
+        ModelFile("k/unet/w.pt", "loras", f"{base.format('k')}/unet/w.pt"),
+        *(ModelFile(f"{name}/{part}/w.pt", "kandinsky", f"{base.format(name)}/{part}/w.pt")
+          for name in ("k", "l") for part in ("unet", "movq")),
+    ]  # fmt: skip
+    assert [(address, name) for address, _, name in repositories(models)] == [
+        ("https://h/a/k/resolve/main", "k"), ("https://h/a/l/resolve/main", "l"),
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serving() as server:
