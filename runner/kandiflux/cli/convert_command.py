@@ -32,7 +32,7 @@ def convert(
         ),
     ] = False,
     draw_seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed for --draw: the same number makes the same choices.")
+        int | None, typer.Option(metavar="N", help="Seed for --draw-prompts: the same number makes the same choices.")
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Print nothing, and exit with 2, if a node is unknown.")
