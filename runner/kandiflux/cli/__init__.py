@@ -1,4 +1,4 @@
-"""The command `kandiflux`. Results go to stdout, everything else to stderr.
+"""The command line: results go to stdout, everything else to stderr.
 
 Only typer is imported here; each command imports what it needs, so that `--help` is quick.
 """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kandiflux.batch.status import BatchEvent, WorkerStatus
-from kandiflux.cli.terminal import print_json, print_message, print_path
+from kandiflux.cli.terminal import print_event, print_message, print_path
 from kandiflux.util.safe_text import escaped, one_line, shortened
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class BatchJsonLines:
 
     def event(self, event: BatchEvent) -> None:
         with self._printing:
-            print_json(event.as_dict())
+            print_event(event.as_dict())
 
     def say(self, text: str) -> None:
         print_message(text)

@@ -11,7 +11,7 @@ import typer
 
 from kandiflux.cli.completion import complete_workflow
 from kandiflux.cli.signals import exit_code, interrupting
-from kandiflux.cli.terminal import print_json, print_message
+from kandiflux.cli.terminal import print_event, print_message
 from kandiflux.errors import KandifluxError, UsageError
 from kandiflux.util.json_values import is_object, parse_json
 from kandiflux.util.safe_text import one_line, shortened
@@ -79,7 +79,7 @@ def reporting_errors(as_json: bool) -> Generator[None, None, None]:
         yield
     except KandifluxError as error:
         if as_json:
-            print_json({"event": "error", **error.as_dict()})
+            print_event({"event": "error", **error.as_dict()})
         print_error(error)
         raise typer.Exit(error.exit_code) from error
 

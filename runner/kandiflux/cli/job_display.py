@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from kandiflux.api.events import Event, JobQueued, NodeExecuted, NodesCached, NodeStarted, ProgressState
 from kandiflux.api.rest import ComfyApi
-from kandiflux.cli.terminal import print_json, print_message, print_path
+from kandiflux.cli.terminal import print_event, print_message, print_path
 from kandiflux.errors import OutputError, ServerUnreachable
 from kandiflux.jobs.job import Job
 from kandiflux.jobs.outputs import Output, Saver, collect_outputs
@@ -146,16 +146,16 @@ class JsonLines:
     """Everything as JSON, one object a line, on stdout."""
 
     def show(self, event: Event) -> None:
-        print_json(event.as_dict())
+        print_event(event.as_dict())
 
     def saved(self, path: Path) -> None:
-        print_json({"event": "saved", "path": str(path)})
+        print_event({"event": "saved", "path": str(path)})
 
     def text(self, text: str) -> None:
         pass
 
     def finished(self, result: Result) -> None:
-        print_json(
+        print_event(
             {
                 "event": "result",
                 "prompt_id": result.prompt_id,

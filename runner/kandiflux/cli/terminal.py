@@ -14,7 +14,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,6 +24,7 @@ from kandiflux.util.safe_text import UNSAFE, escaped, one_line, shortened
 __all__ = [
     "log_to_stderr",
     "prepare",
+    "print_event",
     "print_json",
     "print_message",
     "print_parts",
@@ -61,6 +62,11 @@ def print_result(text: str) -> None:
 def print_path(path: str | Path) -> None:
     """The path of a result on standard output: for a program exactly as it is, on a terminal escaped."""
     _write(sys.stdout, escaped(str(path)) if sys.stdout.isatty() else str(path))
+
+
+def print_event(about: Mapping[str, Any]) -> None:
+    """One line of JSON Lines on standard output. schema_version changes when a key changes its meaning, or goes."""
+    print_json({"schema_version": 1, **about})
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Starting a ComfyUI or the lite host, and finding servers that run."""
+"""ComfyUI and the lite host as processes: starting them, finding those that run."""

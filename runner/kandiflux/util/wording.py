@@ -13,8 +13,14 @@ def names_text(names: Sequence[str]) -> str:
     return (", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")) or "(no choices)"
 
 
-def near_names(word: str, among: Iterable[str], count: int = 1, *, likeness: float = 0.5) -> str:
-    """The names most like `word`, joined by `or`; empty where none is. likeness: how much, 1 for the same."""
+def near_names(word: str, among: Iterable[str], count: int = 3, *, likeness: float = 0.5) -> str:
+    """The names most like `word`, joined by `or`; empty if there are none.
+
+    likeness: how similar a name must be, from 0 to 1 for equal. At 0.5 a longer name that begins with it will do, too.
+    """
     by_folded = {name.casefold(): name for name in among}
-    close = difflib.get_close_matches(word.casefold(), by_folded, n=count, cutoff=likeness)
-    return " or ".join(repr(by_folded[name]) for name in close)
+    word = word.casefold()
+    close = difflib.get_close_matches(word, by_folded, n=count, cutoff=likeness)
+    if word and likeness <= 0.5:
+        close += [name for name in by_folded if name.startswith(word) and name not in close]
+    return " or ".join(repr(by_folded[name]) for name in close[:count])

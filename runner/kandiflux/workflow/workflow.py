@@ -379,8 +379,14 @@ def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list
 
 def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:
     if path.suffix or len(path.parts) > 1:
-        return WorkflowError(f"There is no file {str(path)!r}.", expected="a path, or the name of a shipped workflow")
-    near = near_names(name, shipped, 3)
+        there = [other.name for other in path.parent.glob("*.*")] if path.parent.is_dir() else []
+        near = near_names(path.name, there, likeness=0.7)
+        return WorkflowError(
+            f"There is no file {str(path)!r}.",
+            expected="a path, or the name of a shipped workflow",
+            hint=f"In that folder there is {near}." if near else None,
+        )
+    near = near_names(name, shipped)
     return WorkflowError(
         f"There is no file and no shipped workflow {name!r}.",
         expected="a path, or the name of a shipped workflow",

@@ -91,7 +91,10 @@ def test_every_event_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> No
     show.event(BatchEvent("saved", {"index": 1, "path": "a.png"}))
     show.say("for a person")
     shown = capsys.readouterr()
-    assert (json.loads(shown.out), shown.err) == ({"event": "saved", "index": 1, "path": "a.png"}, "for a person\n")
+    assert (json.loads(shown.out), shown.err) == (
+        {"schema_version": 1, "event": "saved", "index": 1, "path": "a.png"},
+        "for a person\n",
+    )
 
 
 def drawn(*events: BatchEvent, status: Sequence[WorkerStatus] = (), clock: Sequence[float] = ()) -> str:

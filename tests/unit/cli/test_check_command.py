@@ -126,6 +126,6 @@ def test_exit_codes(error: KandifluxError, code: int, as_json: bool, capsys: pyt
     shown = capsys.readouterr()
     assert (ended.value.exit_code, shown.err) == (code, "Error: x\n")
     if as_json:
-        assert json.loads(shown.out) == {"event": "error", **error.as_dict()}
+        assert json.loads(shown.out) == {"schema_version": 1, "event": "error", **error.as_dict()}
     else:
         assert shown.out == ""

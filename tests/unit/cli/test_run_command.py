@@ -75,7 +75,7 @@ def test_json_is_one_object_a_line(stub: StubServer) -> None:
     lines = [json.loads(line) for line in shown.stdout.splitlines()]
     (job,) = stub.posted
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert lines[-2] == {"event": "saved", "path": "output/a.png"}
+    assert lines[-2] == {"schema_version": 1, "event": "saved", "path": "output/a.png"}
     assert lines[-1]["event"] == "result"
     assert (lines[-1]["prompt_id"], lines[-1]["values"]) == (job, {"1.width": 8})
     assert [output["filename"] for output in lines[-1]["outputs"]] == ["a.png"]

@@ -31,5 +31,26 @@ def test_a_list_of_names(count: int, text: str) -> None:
 def test_the_names_nearest_to_a_word(word: str, among: list[str], options: dict[str, float], near: str) -> None:
     count, likeness = int(options.get("count", 1)), options.get("likeness", 0.5)
     assert near_names(word, among, count, likeness=likeness) == near
-    if not options:
-        assert near_names(word, among) == near
+
+
+NAMES = ["flux_dev", "flux_dev_lora", "flux_schnell", "sd15_text_to_image", "Width"]
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("flux_dv", ["flux_dev", "flux_dev_lora", "flux_schnell"]),
+        ("sd15", ["sd15_text_to_image"]),
+        ("width", ["Width"]),
+        ("nothing at all", []),
+        ("", []),
+    ],
+)
+def test_the_three_nearest_names(word: str, near: list[str]) -> None:
+    assert near_names(word, NAMES) == " or ".join(map(repr, near))
+
+
+def test_a_strict_search_offers_no_longer_name() -> None:
+    assert near_names("flux_dev", ["flux_dev_lora_and_more"], 1, likeness=0.85) == ""
+    assert near_names("flux_dev", ["flux_dev_lora_and_more"]) == "'flux_dev_lora_and_more'"
+    assert near_names("flux_de", NAMES, 1) == "'flux_dev'"

@@ -580,3 +580,13 @@ def test_a_primitive_of_the_workflow_sets_what_ran(node_id: str, set_to: int | N
     else:
         with pytest.raises(ParameterError, match="node 9"):
             workflow.prompt(info, {"side": 1})
+
+
+def test_a_mistyped_path_gets_the_files_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "portrait.json").touch()
+    with pytest.raises(WorkflowError, match="There is no file") as caught:
+        Workflow.load(tmp_path / "portait.json")
+    assert caught.value.hint == "In that folder there is 'portrait.json'."
+    with pytest.raises(WorkflowError) as caught:
+        Workflow.load(tmp_path / "none" / "portait.json")
+    assert caught.value.hint is None

@@ -319,7 +319,7 @@ class _Examination:
         class_type = str(node["class_type"])
         place = self._places.find(node_id)
         pack = _pack_of(place.node if place else {}, self._file)
-        near = near_names(class_type, self._object_info, likeness=0.85)
+        near = near_names(class_type, self._object_info, 1, likeness=0.85)
         if "KSampler" not in self._object_info:
             hint = "This server is not a ComfyUI, and has few nodes: start a ComfyUI and use that."
         elif pack is not None and pack.name == _CORE:
