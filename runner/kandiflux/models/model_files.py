@@ -43,7 +43,7 @@ _MAX_PARTS = 8
 _MAX_NAME_BYTES = 200
 """NAME.part.json.new must fit into the 255 bytes that file systems allow."""
 _MAX_SIZE = 1 << 62
-_CREDENTIALS = re.compile(r"//[^/?#\\]*@")
+_CREDENTIALS = re.compile(r"^([^/?#]*//)[^/?#\\]*@")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _direct(url: str | None) -> str | None:
     the file's own."""
     if url is None:
         return None
-    url = _CREDENTIALS.sub("//", url, count=1)
+    url = _CREDENTIALS.sub(r"\1", url)
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +46,8 @@ def declared(**about: Any) -> ModelFile:
         ({"size": 5.0}, {}),
         ({"url": "https://a/b"}, {"url": "https://a/b"}),
         ({"url": "https://user:pass@a/b@c"}, {"url": "https://a/b@c"}),
+        ({"url": "https://a/b//c@d"}, {"url": "https://a/b//c@d"}),
+        ({"url": "https://a/b?c=http://d@e"}, {"url": "https://a/b?c=http://d@e"}),
         ({"url": "https://huggingface.co/a/b/blob/main/blob/x"}, {"url": "https://huggingface.co/a/b/resolve/main/blob/x"}),
         ({"url": "https://other.co/a/b/blob/main/x"}, {"url": "https://other.co/a/b/blob/main/x"}),
         ({"url": "https://huggingface.co/a/b/resolve/main/x?a=/blob/"},
@@ -188,6 +194,16 @@ def test_a_large_file_is_read_in_pieces(tmp_path: Any) -> None:
     seen: list[int] = []
     assert digest_of(file, "autov2", seen.append) == digest_of(file, "sha256")[:10]
     assert seen == [4 << 20, 5 << 20]
+
+
+def test_blake3_is_computed_by_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "blake3", SimpleNamespace(blake3=hashlib.blake2s))
+    (tmp_path / "x").write_bytes(b"abc")
+    assert digest_of(tmp_path / "x", "blake3") == hashlib.blake2s(b"abc").hexdigest()
+    assert why_unverifiable("blake3", "a" * 64) is None
+    assert "has 64 hexadecimal digits" in str(why_unverifiable("blake3", "a" * 10))
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    assert "needs the package blake3" in str(why_unverifiable("blake3", "a" * 64))
 
 
 # What is known

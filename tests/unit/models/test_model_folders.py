@@ -78,6 +78,14 @@ def test_an_empty_file_of_paths_says_nothing(comfyui: Path) -> None:
     assert with_extra(comfyui, "# nothing\n").places("loras") == [comfyui / "models" / "loras"]
 
 
+def test_what_says_nothing_in_a_file_of_paths_does_not_hide_what_comes_after_it(comfyui: Path) -> None:
+    folders = with_extra(
+        comfyui, "empty:\none:\n  loras: 5\n  custom_nodes: code\n  vae: a\n  is_default: false\n  clip: b\n"
+    )
+    found = [folders.places(kind)[-1].relative_to(comfyui).as_posix() for kind in ("loras", "vae", "text_encoders")]
+    assert found == ["models/loras", "a", "b"]
+
+
 def test_a_file_is_found_in_each_of_the_folders_of_its_kind(comfyui: Path, tmp_path: Path) -> None:
     folders = with_extra(comfyui, f"x:\n  loras: {tmp_path}/more\n  mine: {tmp_path}/mine\n")
     assert folders.find(ModelFile("x.pt", "loras")) is None
