@@ -33,6 +33,7 @@ from kandiflux.models.backoff import Patience, Stopped
 from kandiflux.models.download import FileDownload
 from kandiflux.models.model_files import ModelFile
 from kandiflux.models.remote_files import RemoteFiles, Token, page_of
+from kandiflux.util.file_lock import held
 
 from tests.support.file_server import Fault, FileServer, serving
 from tests.support.places import ROOT
@@ -145,6 +146,8 @@ def test_a_server_that_stays_broken_is_given_up_and_what_came_is_kept(tmp_path: 
 def test_ranges_that_are_ignored_when_it_comes_to_it(tmp_path: Path, server: FileServer) -> None:
     url = server.add("/x", CONTENT, None, always=Fault(whole=True))
     assert download(tmp_path, url).run().read_bytes() == CONTENT
+    assert [request.range for request in server.requests].count((0, 0)) == 1, "it is not asked anew what there is"
+    assert server.requests[-1].range is None
 
 
 def test_answers_without_a_body_are_given_up(tmp_path: Path, server: FileServer) -> None:
@@ -511,3 +514,78 @@ def test_a_small_disk_that_fills_up(server: FileServer, tmp_path: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             subprocess.run(["umount", str(disk)], check=False)
+
+
+# One at a time, and what is asked before
+
+
+def test_a_download_that_waits_for_another_can_be_stopped(tmp_path: Path, server: FileServer) -> None:
+    url, stop = server.add("/x", CONTENT), threading.Event()
+    states: list[str] = []
+
+    def note(state: str) -> None:
+        states.append(state)
+        stop.set()
+
+    with held(tmp_path / "x.bin.part.lock", threading.Event()):
+        with pytest.raises(Stopped):
+            download(tmp_path, url, stop=stop, on_state=note).run()
+        assert left_in(tmp_path) == ["x.bin.part.lock"]
+    assert states == ["waiting for another download of it"]
+    assert server.requests == []
+
+
+def test_a_file_that_is_there_is_not_asked_for(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / "x.bin").write_bytes(b"mine")
+    assert download(tmp_path, server.add("/x", CONTENT)).run() == tmp_path / "x.bin"
+    assert (tmp_path / "x.bin").read_bytes() == b"mine"
+    assert server.requests == []
+
+
+def test_what_is_done_after_the_download(tmp_path: Path, server: FileServer) -> None:
+    told: list[Any] = []
+    content = CONTENT[:1000]
+    found = download(
+        tmp_path, server.add("/x", content), hash=hashlib.sha256(content).hexdigest(), connections=0,
+        on_state=told.append, on_bytes=lambda *now: told.append(now),
+    ).run()  # fmt: skip
+    assert found.read_bytes() == content
+    assert told[told.index("verifying") :] == ["verifying", (1000, 1000)]
+    assert told.count("verifying") == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "digest", "expected"),
+    [(None, None, None), (1000, "ab" * 32, None), (999, None, "bytes 999"), (1000, "0" * 64, f"sha256 {'0' * 64}")],
+)
+def test_what_a_server_says_is_compared_with_the_workflow(
+    tmp_path: Path, server: FileServer, size: int | None, digest: str | None, expected: str | None
+) -> None:
+    url = server.add("/x", CONTENT[:1000], headers={"X-Linked-Etag": f'"{"ab" * 32}"'})
+    model = ModelFile("x.bin", "loras", url, digest, size=size)
+    asked = FileDownload(model, tmp_path / "x.bin", RemoteFiles(), patience=QUICK)
+    if expected is None:
+        assert (asked.describe().size, asked.describe().sha256) == (1000, "ab" * 32)
+    else:
+        with pytest.raises(WrongFile, match=r"is not the x\.bin that the workflow was made with") as caught:
+            asked.describe()
+        assert caught.value.expected == expected
+
+
+def test_only_a_sha256_is_compared_before_the_download(tmp_path: Path, server: FileServer) -> None:
+    url = server.add("/x", CONTENT, headers={"X-Linked-Etag": f'"{SHA256}"'})
+    digest = hashlib.blake2s(CONTENT).hexdigest()
+    model = ModelFile("x.bin", "loras", url, digest, hash_type="blake2s")
+    assert FileDownload(model, tmp_path / "x.bin", RemoteFiles(), patience=QUICK).run().read_bytes() == CONTENT
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another file system")
+def test_how_much_of_a_file_is_there(tmp_path: Path) -> None:
+    """Of a part with gaps, what takes room on the disk."""
+    asked, part = download(tmp_path, "http://localhost/x"), tmp_path / "x.bin.part"
+    assert asked.kept() == 0
+    part.write_bytes(b"x" * 1000)
+    assert asked.kept() == min(1000, part.stat().st_blocks * 512)
+    with part.open("r+b") as file:
+        file.truncate(64 << 20)
+    assert asked.kept() == min(64 << 20, part.stat().st_blocks * 512)
