@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import ssl
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +35,9 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"all_proxy": "http://q:2", "no_proxy": "b.test"}, "http://a.test", "http://q:2"),
         ({"all_proxy": "http://q:2"}, "http://localhost:8188", None),
         ({"all_proxy": "http://q:2"}, "http://127.0.0.1", None),
+        ({"all_proxy": "http://q:2"}, "http://[::1]:8188", None),
+        ({"all_proxy": "http://q:2", "no_proxy": "a b.test"}, "http://a%20b.test", None),
+        ({"all_proxy": "socks5://q:2"}, "https://a.test", "socks5://q:2"),
     ],
 )
 def test_which_proxy(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str, proxy: str | None) -> None:
@@ -74,3 +79,19 @@ def test_a_socks_proxy_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(UsageError, match="needs PySocks"):
         make_pool("http://a.test", None)
+
+
+def test_a_socks_proxy_is_used_if_the_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
+
+    class Manager(urllib3.PoolManager):
+        def __init__(self, proxy: str, **options: Any) -> None:
+            made.append((proxy, options))
+            super().__init__(**options)
+
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", SimpleNamespace(SOCKSProxyManager=Manager))
+    monkeypatch.setenv("http_proxy", "socks5h://anna:b@p:1")
+    with make_pool("http://a.test", None) as pool:
+        assert isinstance(pool, Manager)
+        assert all("Limited" in kind.__name__ for kind in pool.pool_classes_by_scheme.values())
+    assert made == [("socks5h://anna:b@p:1", {"maxsize": 32})]

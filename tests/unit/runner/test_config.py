@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from kandiflux.config import Config, NamedServer, connection, find_config, load_config, server_url
+from kandiflux.config import (
+    Config,
+    NamedServer,
+    client_certificate,
+    connection,
+    find_config,
+    load_config,
+    server_url,
+    without_userinfo,
+)
 from kandiflux.errors import UsageError
 
 GPU = """
@@ -236,3 +245,141 @@ def test_an_address_is_not_a_name() -> None:
         with pytest.raises(UsageError, match="address cannot be read"):
             server_url(text)
     assert server_url(" https://gpu/comfy// ") == "https://gpu/comfy"
+
+
+# Each key of the file, and each bound
+
+
+def test_all_that_a_server_can_have(tmp_path: Path) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(
+        "[servers.a]\nurl = 'http://a'\nuser = 'anna'\npassword_env = 'P'\nheaders_env = { X = 'V' }\n"
+        "insecure = true\ncert = ['a.crt', '/abs/a.key']\n"
+        "[servers.b]\nurl = 'http://b'\ntoken_env = 'T'\ncert = 'both.pem'\nca_bundle = '~/ca.pem'\n"
+    )
+    config = read(file)
+    assert (config.path, config.default_server) == (file, None)
+    assert config.servers["a"] == NamedServer(
+        "a", "http://a", user="anna", password_env="P", headers_env={"X": "V"}, insecure=True,
+        cert=(str(tmp_path / "a.crt"), "/abs/a.key"),
+    )  # fmt: skip
+    assert config.servers["b"] == NamedServer(
+        "b", "http://b", token_env="T", cert=str(tmp_path / "both.pem"), ca_bundle=str(Path("~/ca.pem").expanduser())
+    )
+
+
+@pytest.mark.parametrize(
+    ("default", "fits"),
+    [("a", True), ("lite", True), ("localhost", True), ("http://x", True), ("x:1", True), ("x.y", True), ("x", False),
+     ("", False), (" ", False)],
+)  # fmt: skip
+def test_what_may_be_the_default_server(tmp_path: Path, default: str, fits: bool) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(f"default_server = '{default}'\n[servers.a]\nurl = 'http://a'\n")
+    if fits:
+        assert read(file).default_server == default
+    else:
+        with pytest.raises(UsageError, match="default_server does not fit") as caught:
+            read(file)
+        assert caught.value.got == repr(default)
+
+
+@pytest.mark.parametrize("name", ["a.b", "a:b", "a/b", "a@b", "localhost", "lite"])
+def test_names_that_no_server_may_have(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(f"[servers.'{name}']\nurl = 'http://a'\n")
+    with pytest.raises(UsageError, match="does not fit") as caught:
+        read(file)
+    assert caught.value.got == repr(name)
+
+
+@pytest.mark.parametrize(
+    "line", ["headers = { A = 5 }", "headers_env = [1]", "cert = ['a', 5]", "cert = ['a', 'b', 'c']"]
+)
+def test_a_value_that_may_be_a_secret_is_not_shown(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "kandiflux.toml"
+    file.write_text(f"[servers.a]\nurl = 'http://a'\n{line}\n")
+    with pytest.raises(UsageError, match="does not fit") as caught:
+        read(file)
+    assert caught.value.got == "something else"
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        (" gpu:8188 ", "http://gpu:8188"),
+        ("HTTPS://gpu//", "HTTPS://gpu"),
+        ("http://gpu:65535/a/", "http://gpu:65535/a"),
+        ("http://gpu:0", None),
+        ("http://gpu:65536", None),
+        ("http:///a", None),
+        ("", None),
+    ],
+)
+def test_the_url_of_an_address(text: str, url: str | None) -> None:
+    if url is not None:
+        assert server_url(text) == url
+    else:
+        with pytest.raises(UsageError, match="address cannot be read"):
+            server_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "user"),
+    [
+        ("http://a/b@c", "http://a/b@c", None),
+        ("http://u%40x:p%3A@a:1/b?c", "http://a:1/b?c", "u@x:p:"),
+        ("http://u@a", "http://a", "u:"),
+        ("http://:p@a", "http://a", ":p"),
+        ("http://u:p@q@a", "http://a", "u:p@q"),
+    ],
+)
+def test_a_user_in_an_address(url: str, bare: str, user: str | None) -> None:
+    assert without_userinfo(url) == (bare, None if user is None else basic(user))
+
+
+def test_a_client_certificate_of_one_file_or_two(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.touch()
+    assert client_certificate(None) is None
+    assert client_certificate(str(first)) == str(first)
+    for wrong in (str(second), (str(first), str(second)), (str(second), str(first)), str(tmp_path)):
+        with pytest.raises(UsageError, match="no client certificate"):
+            client_certificate(wrong)
+    second.touch()
+    assert client_certificate((str(first), str(second))) == (str(first), str(second))
+
+
+def test_what_cannot_both_be_said_and_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="A user and a token are both given"):
+        connection("http://x", config=Config(), environ={"T": "t"}, user="anna:x", token_env="T")
+    with pytest.raises(UsageError, match="and an Authorization header"):
+        connection("http://x", config=Config(), environ={"T": "t"}, token_env="T", headers={"authorization": "x"})
+    with pytest.raises(UsageError, match="variable T is not set"):
+        connection("http://x", config=Config(), environ={"T": " "}, token_env="T")
+    with pytest.raises(UsageError, match="There is no CA bundle"):
+        connection("http://x", config=Config(), environ={}, verify=str(tmp_path / "none"))
+    assert connection("http://x", config=Config(), environ={}, verify=str(tmp_path)).verify == str(tmp_path)
+
+
+def test_a_name_that_is_near_none(file: Path) -> None:
+    for config, said in ((read(file), str(file)), (Config(), "kandiflux.toml")):
+        with pytest.raises(UsageError) as caught:
+            connection("elsewhere", config=config)
+        assert caught.value.hint == f"Define it in {said}; a machine of that name is http://elsewhere:8188."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="everything there is ours")
+@pytest.mark.parametrize(("owner", "read_by_us"), [(0, True), (1234, True), (1235, False)])
+def test_whose_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, read_by_us: bool) -> None:
+    real = Path.stat
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    (tmp_path / "kandiflux.toml").touch()
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        found = real(path, **options)
+        return os.stat_result((*found[:4], owner, *found[5:]))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    assert (find_config({}, tmp_path) is not None) == read_by_us
