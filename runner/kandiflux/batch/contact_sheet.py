@@ -17,6 +17,7 @@ from kandiflux.batch.job_list import JobList
 from kandiflux.batch.label_drawing import FRAME, GROUND, INK, MUTED, fitted, font_for, text_lines
 from kandiflux.batch.ledger import Entry, Ledger, Saved
 from kandiflux.batch.thumbnails import fitted_size, open_picture, thumbnail
+from kandiflux.util.files import written_whole
 
 __all__ = ["write_contact_sheets", "write_xy_grids"]
 
@@ -258,7 +259,6 @@ def _reason(entry: Entry) -> str:
 
 
 def _write(sheet: Image.Image, path: Path) -> Path:
-    partial = path.with_name(f".{path.name}.part")
-    sheet.save(partial, "PNG")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        sheet.save(partial, "PNG")
     return path

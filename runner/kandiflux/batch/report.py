@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from kandiflux.batch.ledger import Counts, Entry, Ledger, Saved
 from kandiflux.batch.thumbnails import thumbnail
+from kandiflux.util.files import written_whole
 from kandiflux.util.safe_text import escaped, shortened
 
 __all__ = ["REPORT", "write_report"]
@@ -86,11 +87,8 @@ def write_report(
     varying: the parameters to show with each job; the others are the same in all and are shown once.
     """
     path = folder / REPORT
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        for part in _parts(ledger, folder, title, varying, sheets):
-            file.write(part)
-    partial.replace(path)
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(_parts(ledger, folder, title, varying, sheets))
     return path
 
 

@@ -39,7 +39,7 @@ from kandiflux.errors import (
 )
 from kandiflux.jobs.client import Client
 from kandiflux.processes.lite_host import running_lite_host
-from kandiflux.util.out_folder import require_writable
+from kandiflux.util.files import require_writable
 from kandiflux.workflow.workflow import Workflow
 
 __all__ = ["Batch", "Connect", "client_of", "named_client"]

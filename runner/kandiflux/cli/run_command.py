@@ -23,8 +23,8 @@ from kandiflux.cli.signals import SignalReceived, TimeUp, time_limit
 from kandiflux.cli.terminal import print_message
 from kandiflux.config import LITE
 from kandiflux.errors import JobTimeout, KandifluxError, OutputError, ServerError, ServerUnreachable, UsageError
+from kandiflux.util.files import require_writable
 from kandiflux.util.json_values import as_object
-from kandiflux.util.out_folder import require_writable
 
 if TYPE_CHECKING:
     from kandiflux.jobs.client import Client

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from kandiflux.lite.folders import OutsideFolder, inside
 from kandiflux.lite.http import Refused
+from kandiflux.util.files import written_whole
 from kandiflux.util.json_values import as_object, parse_json
 
 __all__ = ["UserData"]
@@ -142,9 +142,5 @@ def _milliseconds(seconds: float) -> int:
 def _write(path: Path, content: bytes) -> None:
     """Under a temporary name first: a workflow that took an evening is not lost to a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with written_whole(path) as part:
         part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

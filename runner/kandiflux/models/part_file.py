@@ -16,6 +16,7 @@ from kandiflux.models.file_hashes import digest_of
 from kandiflux.models.model_files import SUFFIXES, ModelFile
 from kandiflux.models.remote_files import RemoteFile
 from kandiflux.models.web_address import shown_address
+from kandiflux.util.files import written_whole
 from kandiflux.util.json_values import as_list, as_object, parse_json
 from kandiflux.util.safetensors_header import read_header
 
@@ -75,9 +76,8 @@ class PartFile:
         """Writes down what is there, after it is on the disk."""
         self._sync()
         notes = {**self._about, "done": [[span.start, span.at] for span in self.spans if span.at > span.start]}
-        new = self.notes.with_name(f"{self.notes.name}.new")
-        new.write_text(json.dumps(notes), encoding="utf-8")
-        new.replace(self.notes)
+        with written_whole(self.notes) as new:
+            new.write_text(json.dumps(notes), encoding="utf-8")
 
     def discard(self) -> None:
         """Delete what has come, and the notes of it."""

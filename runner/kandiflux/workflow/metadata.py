@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from kandiflux.errors import OutputError, WorkflowError
+from kandiflux.util.files import written_whole
 from kandiflux.util.json_values import as_object, parse_json
 from kandiflux.util.safetensors_header import read_header
 
@@ -99,7 +100,6 @@ def write_sidecar(path: Path, prompt: Prompt, **about: Any) -> Path:
     from kandiflux import __version__
 
     beside = sidecar_of(path)
-    partial = beside.with_name(f".{beside.name}.part")
     try:
         with path.open("rb") as file:
             digest = hashlib.sha256()
@@ -114,15 +114,13 @@ def write_sidecar(path: Path, prompt: Prompt, **about: Any) -> Path:
             "prompt": prompt.nodes,
             "workflow": prompt.workflow,
         }
-        try:
-            partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
-        except UnicodeEncodeError:  # half a character, which JSON can escape and UTF-8 cannot hold
-            partial.write_text(json.dumps(told, indent=1), "utf-8")
-        partial.replace(beside)
+        with written_whole(beside) as partial:
+            try:
+                partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
+            except UnicodeEncodeError:  # half a character, which JSON can escape and UTF-8 cannot hold
+                partial.write_text(json.dumps(told, indent=1), "utf-8")
     except OSError as error:
         raise OutputError(f"{beside} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return beside
 
 

@@ -1,17 +1,34 @@
-"""Whether results can be saved in a folder, asked before anything is sent to a server."""
+"""Writing files: atomically, and whether a folder can be written to."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import tempfile
+import uuid
+from collections.abc import Generator
 from pathlib import Path
 
 from kandiflux.errors import OutputError, UsageError
 
-__all__ = ["require_writable"]
+__all__ = ["require_writable", "written_whole"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Generator[Path, None, None]:
+    """Yields a temporary path beside `path`, which gets that name when the block ends without an error.
+
+    So `path` never holds half a file, and what it held before stays if the disk is full.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:

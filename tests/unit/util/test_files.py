@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kandiflux.errors import OutputError, UsageError
-from kandiflux.util.out_folder import require_writable
+from kandiflux.util.files import require_writable, written_whole
 
 
 def test_a_folder_that_is_there_or_can_be_made(tmp_path: Path) -> None:
@@ -42,3 +42,15 @@ def test_a_full_disk_is_not_the_users_fault(
     with pytest.raises(kind, match="cannot be written to: no"):
         require_writable(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == [], "what was made for the question is removed"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "notes.json"
+    with written_whole(path) as part:
+        assert part.parent == tmp_path
+        part.write_text("first")
+        assert not path.exists()
+    with pytest.raises(UnicodeEncodeError), written_whole(path) as part:
+        part.write_text("half \ud800", "utf-8")
+    assert path.read_text() == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.json"]
