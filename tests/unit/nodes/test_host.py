@@ -98,9 +98,11 @@ def test_the_lite_host_is_asked(tmp_path: Path) -> None:
     assert list(here.model_files("vae")) == ["movq.safetensors"]
     assert here.output_directory() == tmp_path
     network = nn.Linear(1, 1)
+    sent: list[Any] = []
+    network.to = sent.append
     here.residents.bring(network)
     seam.free()
-    here.residents.bring(network)  # is brought anew: it was given back
+    assert sent == [here.device(), "cpu"]
     assert here.models_directory() is here.clip_tokenizer_folder() is None
 
 
@@ -137,3 +139,113 @@ def test_comfyui_s_folders_are_added_to_and_asked(tmp_path: Path, monkeypatch: p
     assert here.model_files("vae") == {"a.safetensors": tmp_path / "a.safetensors"}
     assert (here.model_folders("loras"), here.model_files("loras")) == ([], {})
     assert (here.models_directory(), here.output_directory()) == (tmp_path / "models", tmp_path / "output")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, False, "cuda")],
+)
+def test_without_a_host_the_best_device_is_taken(
+    cuda: bool, mps: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert host.Host().device() == torch.device(device)
+
+
+class Comfy:
+    """ComfyUI's modules, as much of them as is asked: what was loaded, reported and patched."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fp16 = True
+        self.stopped = False
+        self.loaded: list[list[Any]] = []
+        self.reports: list[tuple[int, Any]] = []
+        self.patched: list[tuple[Any, ...]] = []
+        self.management = SimpleNamespace(
+            get_torch_device=lambda: torch.device("cpu", 0),
+            should_use_fp16=lambda device: self.fp16 and device == torch.device("cpu", 0),
+            unet_offload_device=lambda: torch.device("meta"),
+            load_models_gpu=self.loaded.append,
+            throw_exception_if_processing_interrupted=self.throw,
+        )
+        modules = {
+            "model_management": self.management,
+            "model_patcher": SimpleNamespace(ModelPatcher=self.patcher),
+            "utils": SimpleNamespace(ProgressBar=lambda total: SimpleNamespace(update_absolute=self.update(total))),
+            "sd1_clip": SimpleNamespace(__file__=str(folder / "sd1_clip.py")),
+        }
+        monkeypatch.setitem(sys.modules, "comfy", SimpleNamespace(**modules))
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, f"comfy.{name}", module)
+
+    def patcher(self, *given: Any) -> SimpleNamespace:
+        self.patched.append(given)
+        return SimpleNamespace(model=given[0])
+
+    def update(self, total: int) -> Callable[..., None]:
+        return lambda *values: self.reports.append((total, values))
+
+    def throw(self) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comfy:
+    return Comfy(tmp_path, monkeypatch)
+
+
+def test_comfyui_brings_networks_to_its_device_each_with_one_patcher(comfy: Comfy) -> None:
+    here = host.ComfyHost()
+    networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
+    for network in (*networks, networks[0]):
+        with here.loaded(network) as device:
+            assert device == torch.device("cpu", 0)
+    assert [list(holder) for holder, _, _ in comfy.patched] == [[network] for network in networks]
+    assert {given[1:] for given in comfy.patched} == {(torch.device("cpu", 0), torch.device("meta"))}
+    assert [next(iter(patcher.model)) for (patcher,) in comfy.loaded] == [*networks, networks[0]]
+    assert comfy.loaded[0][0] is comfy.loaded[2][0]
+    assert not list(networks[0].children())
+
+
+def test_comfyui_chooses_the_precision(comfy: Comfy) -> None:
+    here = host.ComfyHost()
+    assert here.dtype("auto") == torch.float16
+    comfy.fp16 = False
+    assert (here.dtype("auto"), here.dtype("bf16")) == (torch.float32, torch.bfloat16)
+
+
+def test_comfyui_is_told_of_progress_unless_the_user_has_interrupted(comfy: Comfy) -> None:
+    here = host.ComfyHost()
+    here.progress(1, 4, "preview")
+    assert comfy.reports == [(4, (1, 4, "preview"))]
+    comfy.stopped = True
+    with pytest.raises(KeyboardInterrupt):
+        here.throw_if_interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        here.progress(2, 4)
+    assert len(comfy.reports) == 1
+
+
+def test_comfyui_s_clip_tokenizer_is_taken_if_it_is_there(comfy: Comfy, tmp_path: Path) -> None:
+    here = host.ComfyHost()
+    assert here.clip_tokenizer_folder() is None
+    (tmp_path / "sd1_tokenizer").mkdir()
+    assert here.clip_tokenizer_folder() == tmp_path / "sd1_tokenizer"
+
+
+def test_the_program_that_the_pack_runs_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = host.current.__wrapped__
+    monkeypatch.delitem(sys.modules, "comfy.model_management", raising=False)
+    monkeypatch.delitem(sys.modules, "kandiflux.lite.seam", raising=False)
+    assert type(find()) is host.Host
+    lite = SimpleNamespace(active=None)
+    monkeypatch.setitem(sys.modules, "kandiflux.lite.seam", lite)
+    assert type(find()) is host.Host
+    lite.active = Seam(tmp_path)
+    assert find().seam is lite.active
+    monkeypatch.setitem(sys.modules, "comfy.model_management", SimpleNamespace())
+    assert type(find()) is host.ComfyHost
+    monkeypatch.setattr(host, "current", find)
+    assert host.on_comfyui()

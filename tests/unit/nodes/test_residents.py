@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -99,3 +100,39 @@ def test_cleared_and_forgotten() -> None:
     gc.collect()
     assert not held._networks
     assert residents_of(torch.device("cpu")).free is None
+
+
+def test_what_torch_holds_and_does_not_use_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device("cuda", 1)
+    for name, answer in (("memory_reserved", 700), ("memory_allocated", 200), ("mem_get_info", (40, 9000))):
+        monkeypatch.setattr(torch.cuda, name, lambda asked, answer=answer: answer if asked == device else None)
+    made = residents_of(device)
+    assert made.free is not None
+    assert (made.free(), made.device) == (540, device)
+    mps = residents_of(torch.device("mps"))
+    assert (mps.free, mps.device) == (None, torch.device("mps"))
+
+
+def test_one_that_is_there_needs_only_room_to_compute_in() -> None:
+    """It may go on where one that is brought would not fit."""
+    free = ROOM
+    held = residents(lambda: free)
+    a, b = Network(400), Network(400)
+    held.bring(b)
+    b.place = "untouched"
+    held.bring(a)  # 400 bytes are lacking: b goes
+    assert places(a, b) == ["gpu:0", "cpu"]
+    c = Network(0)
+    held.bring(c)  # of no size: nothing is lacking
+    held.bring(a)
+    assert places(a, c) == ["gpu:0", "gpu:0"]
+    free -= 1
+    held.bring(a)
+    assert places(a, c) == ["gpu:0", "cpu"]
+
+
+def test_buffers_have_a_size_too() -> None:
+    network = Network(400)
+    network.register_buffer("counts", torch.zeros(25, dtype=torch.float16))
+    assert size(network) == 450
+    assert ROOM == 3 * 1024**3
