@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import urllib3
+from kandiflux.api.time_limit import TimeLimit
+from kandiflux.api.tls import tls_context
 from kandiflux.api.transport import Answer as Got
 from kandiflux.api.transport import Transport, Upload
 from kandiflux.errors import (
@@ -476,3 +483,172 @@ def test_a_connection_is_used_again(stub: StubServer) -> None:
             with contextlib.closing(talk.download("/x", {}, "It", max_bytes=9)) as download:
                 list(download.chunks())
     assert len(ports) == 1
+
+
+# What is asked of the network
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each time limit."""
+    noted: list[float] = []
+
+    class Noted(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            noted.append(seconds)
+            super().__init__(seconds)
+
+    monkeypatch.setattr("kandiflux.api.transport.TimeLimit", Noted)
+    return noted
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options of each request; none is made."""
+    noted: list[dict[str, Any]] = []
+
+    def request(_pool: urllib3.PoolManager, method: str, url: str, **options: Any) -> None:
+        noted.append({"method": method, "url": url, **options})
+        raise urllib3.exceptions.ProtocolError("not made")
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    return noted
+
+
+def waited(options: dict[str, Any]) -> tuple[float, float]:
+    return options["timeout"].connect_timeout, options["timeout"].read_timeout
+
+
+def test_how_long_a_request_may_take(sent: list[dict[str, Any]], limits: list[float]) -> None:
+    body = {"a": "x" * (1 << 17)}
+    with contextlib.closing(transport("http://localhost", (200.0, 500.0))) as talk:
+
+        def ask(**options: Any) -> None:
+            with pytest.raises(AnswerLost, match="not made"):
+                talk.send("POST", "/x", **options)
+
+        ask()
+        ask(json_body=body)
+        ask(form={"a": Upload("n", io.BytesIO(), 5 << 16)})
+        ask(within=60.0)
+        ask(within=6000.0)
+        talk.deadline = time.monotonic() + 100.0
+        ask()
+        ask(within=60.0)
+    assert limits[:2] == [1500.0, 1500.0 + len(json.dumps(body)) / 65536]
+    assert 1505.0 < limits[2] < 1505.1
+    assert limits[3:5] == [60.0, 1500.0]
+    assert 90.0 < limits[5] <= 100.0
+    assert limits[6] == 60.0
+    assert [waited(sent[at]) for at in (0, 1, 2, 4)] == [(200.0, 500.0)] * 4
+    for at, most in ((3, 60.0), (5, 100.0), (6, 60.0)):
+        assert all(most - 10 < seconds <= most for seconds in waited(sent[at]))
+    assert all((one["retries"], one["redirect"], one["preload_content"]) == (False, False, False) for one in sent)
+
+
+def test_how_long_the_beginning_of_a_download_may_take(sent: list[dict[str, Any]], limits: list[float]) -> None:
+    with contextlib.closing(transport("http://localhost", (200.0, 500.0))) as talk:
+        for within in (None, 60.0, 6000.0):
+            with pytest.raises(AnswerLost, match="not made"):
+                talk.download("/view", {"a": 1}, "It", max_bytes=1, within=within)
+    assert limits == [500.0, 60.0, 500.0]
+    assert {(one["method"], one["url"]) for one in sent} == {("GET", "http://localhost/view?a=1")}
+
+
+POOL: Any = None
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "said", "about"),
+    [
+        (
+            urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, "self-signed")),
+            ServerUnreachable, "No secure connection", {"refused": True},
+        ),
+        (urllib3.exceptions.SSLError(ssl.SSLError(1, "cut off")), AnswerLost, "No secure connection", {}),
+        (urllib3.exceptions.SSLError(), AnswerLost, "No secure connection", {}),
+        (
+            urllib3.exceptions.ProxyError("no proxy", OSError()),
+            ServerUnreachable, "The proxy before http://localhost cannot be reached", {"refused": True},
+        ),
+        (
+            urllib3.exceptions.NewConnectionError(POOL, "refused"),
+            ServerUnreachable, "Nothing answers at http://localhost.", {"refused": True, "parameter": "server"},
+        ),
+        (
+            urllib3.exceptions.ConnectTimeoutError("slow"),
+            ServerUnreachable, "Nothing answers at http://localhost.", {"refused": True, "parameter": "server"},
+        ),
+        (
+            urllib3.exceptions.ReadTimeoutError(POOL, "/x", "slow"),
+            AnswerLost, "No answer from http://localhost/x", {"still_coming": True},
+        ),
+        (TimeoutError("slow"), AnswerLost, "No answer from http://localhost/x: slow.", {"still_coming": True}),
+        (ConnectionResetError("reset"), AnswerLost, "No answer from http://localhost/x: reset.", {}),
+        (urllib3.exceptions.ProtocolError("y" * 400), AnswerLost, "No answer from http://localhost/x: " + "y" * 300 + ".",
+         {}),
+    ],
+)  # fmt: skip
+def test_which_failure_says_that_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, error: type[Exception], said: str, about: dict[str, Any]
+) -> None:
+    def request(*_arguments: Any, **_options: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    with contextlib.closing(transport("http://localhost")) as talk, pytest.raises(ServerUnreachable) as caught:
+        talk.send("GET", "/x")
+    assert type(caught.value) is error
+    assert caught.value.message.startswith(said)
+    expected = {"refused": False, "parameter": None, "still_coming": False, **about}
+    assert {name: getattr(caught.value, name, False) for name in expected} == expected
+
+
+def test_a_certificate_of_ones_own_is_for_the_server_that_was_named(
+    sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cert = str(tmp_path / "mine.pem")
+    Path(cert).touch()
+    made: list[Any] = []
+
+    def noted(verify: Any, own: Any) -> ssl.SSLContext:
+        made.append((verify, own))
+        return tls_context(True, None)
+
+    monkeypatch.setattr("kandiflux.api.transport.tls_context", noted)
+    makers = [("http://localhost", None), ("https://localhost", None), ("https://localhost", cert)]
+    for url, own in makers:
+        Transport(url, headers=None, verify=True, cert=own, timeout=(1.0, 1.0)).close()
+    assert made == [(True, None), (True, cert)]
+    refuse = urllib3.PoolManager.request
+    places = ("/same", "https://LOCALHOST:443/same", "https://other.test/x", "https://other.test/y")
+    answers = [SimpleNamespace(status=302, headers={"Location": place}, close=lambda: None) for place in places]
+
+    def request(pool: urllib3.PoolManager, method: str, url: str, **options: Any) -> Any:
+        if answers:
+            sent.append({"url": url, "key": options["headers"].get("X-Key")})
+            return answers.pop(0)
+        return refuse(pool, method, url, **options)
+
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    made.clear()
+    talk = Transport("https://localhost", headers={"X-Key": "k"}, verify=True, cert=cert, timeout=(1.0, 1.0))
+    with contextlib.closing(talk), pytest.raises(AnswerLost):
+        talk.send("GET", "/x")
+    assert made == [(True, cert), (True, None)], "one context for each of the two servers"
+    assert [(one["url"], one.get("key", one.get("headers", {}).get("X-Key"))) for one in sent] == [
+        ("https://localhost/x", "k"),
+        ("https://localhost/same", "k"),
+        ("https://LOCALHOST:443/same", "k"),
+        ("https://other.test/x", None),
+        ("https://other.test/y", None),
+    ]
+
+
+def test_only_an_unchecked_certificate_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for url, verify in (("http://localhost", False), ("https://localhost", True)):
+            Transport(url, headers=None, verify=verify, cert=None, timeout=(1.0, 1.0)).close()
+        assert caplog.text == ""
+        Transport("https://localhost", headers=None, verify=False, cert=None, timeout=(1.0, 1.0)).close()
+    assert "https://localhost: its certificate is not checked" in caplog.text
