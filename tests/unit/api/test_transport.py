@@ -585,7 +585,7 @@ POOL: Any = None
         ),
         (TimeoutError("slow"), AnswerLost, "No answer from http://localhost/x: slow.", {"still_coming": True}),
         (ConnectionResetError("reset"), AnswerLost, "No answer from http://localhost/x: reset.", {}),
-        (urllib3.exceptions.ProtocolError("y" * 400), AnswerLost, "No answer from http://localhost/x: " + "y" * 300 + ".",
+        (OSError("y" * 400), AnswerLost, "No answer from http://localhost/x: " + "y" * 300,
          {}),
     ],
 )  # fmt: skip

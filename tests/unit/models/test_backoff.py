@@ -54,6 +54,13 @@ def test_it_is_given_up_after_so_many_failures_in_a_row() -> None:
         Patience(attempts=1).retry("x", failing(1), waited)
 
 
+def test_how_patient_a_download_is_if_nothing_else_is_said() -> None:
+    usual = Patience(
+        attempts=6, first_pause=1.0, longest_pause=30.0, longest_wait=600.0, between_notes=2.0, min_rate=1024.0
+    )
+    assert Patience() == usual
+
+
 def test_no_answer_at_all_is_another_error() -> None:
     with pytest.raises(ServerUnreachable, match="broke off"):
         Patience(attempts=2).retry("x", failing(2, no_answer=True), Pauses())
@@ -104,12 +111,14 @@ def test_failures_after_progress_do_not_add_up(rate: float, each: int, gives_up:
         came[0] += each
         return fails()
 
-    patience = Patience(attempts=3, min_rate=rate)
+    patience, waited = Patience(attempts=2, first_pause=1.0, min_rate=rate), Pauses()
     if gives_up:
-        with pytest.raises(DownloadError, match="3 times in a row"):
-            patience.retry("x", step, Pauses(), progress=lambda: came[0])
+        with pytest.raises(DownloadError, match="2 times in a row"):
+            patience.retry("x", step, waited, progress=lambda: came[0])
     else:
-        assert patience.retry("x", step, Pauses(), progress=lambda: came[0]) == "done"
+        assert patience.retry("x", step, waited, progress=lambda: came[0]) == "done"
+        assert len(waited.seconds) == 10
+        assert max(waited.seconds) <= 1.0
 
 
 def test_progress_counts_from_the_last_failure_and_not_from_the_beginning() -> None:

@@ -582,13 +582,21 @@ def test_an_endless_file_of_unknown_length_ends_with_the_size_the_workflow_says(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_of_unknown_length_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("free", "enough"), [(1 << 20, False), ((64 << 20) - 1, False), (64 << 20, True)])
+def test_a_file_of_unknown_length_leaves_room_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, enough: bool
+) -> None:
     monkeypatch.setattr(download, "_SPACE_EVERY", 1 << 20)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: namedtuple("usage", "total used free")(1, 1, 1 << 20))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: namedtuple("usage", "total used free")(1, 1, free))
     with serving_raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (8 << 20)) as url:
-        model = ModelFile("x.bin", "loras", f"{url}/x")
+        coming = FileDownload(
+            ModelFile("x.bin", "loras", f"{url}/x"), tmp_path / "x.bin", RemoteFiles(), patience=QUICK
+        )
+        if enough:
+            assert coming.run().stat().st_size == 8 << 20
+            return
         with pytest.raises(DiskFull):
-            FileDownload(model, tmp_path / "x.bin", RemoteFiles(), patience=QUICK).run()
+            coming.run()
     assert list(tmp_path.iterdir()) == []
 
 
