@@ -27,13 +27,59 @@ def test_every_error_has_the_one_base_and_is_in_the_docstring() -> None:
 def test_exit_codes() -> None:
     assert KandifluxError("x").exit_code == 1
     assert UsageError("x").exit_code == ParameterError("x").exit_code == 2
-    assert ServerUnreachable("x").exit_code == 3
+    assert ServerUnreachable("x").exit_code == errors.AnswerLost("x").exit_code == 3
+    assert errors.ProtocolError("x").exit_code == 3
+    for kind in (errors.InvalidPrompt, errors.BodyTooLarge, errors.AccessDenied, errors.WorkflowError):
+        assert kind("x").exit_code == 2
+    for kind in (errors.ServerError, errors.OutputError, errors.DownloadError, errors.WrongFile):
+        assert kind("x").exit_code == 1
+    for lost in (errors.JobError, errors.JobLost, errors.JobTimeout):
+        assert lost("x", prompt_id="p").exit_code == 1
     assert JobInterrupted("x", prompt_id="p").exit_code == 130
 
 
 def test_a_message_says_what_was_expected_what_came_and_what_to_do() -> None:
     said = str(KandifluxError("Wrong.", expected="one", got="two", hint="Give one."))
     assert said.splitlines() == ["Wrong.", "  expected: one", "  got:      two", "  hint:     Give one."]
+
+
+def test_a_message_leaves_out_what_is_not_known() -> None:
+    said = [str(KandifluxError("Wrong.", **{name: ""})) for name in ("expected", "got", "hint")]
+    assert said == ["Wrong.\n  expected: ", "Wrong.\n  got:      ", "Wrong.\n  hint:     "]
+    assert str(KandifluxError("Wrong.", parameter="folder")) == "Wrong."
+    assert KandifluxError("Wrong.").as_dict() == {"error": "KandifluxError", "message": "Wrong."}
+    assert UsageError("Wrong.", expected="", got="two", parameter="folder").as_dict() == {
+        "error": "UsageError", "message": "Wrong.", "expected": "", "got": "two",
+    }  # fmt: skip
+
+
+def test_each_problem_of_a_prompt_is_a_line() -> None:
+    problems = [errors.NodeProblem("1", "T", "C", "k", "m", details) for details in ("d", "")]
+    refused = errors.InvalidPrompt("Refused:", problems, hint="Do this.", parameter="check")
+    assert str(refused).splitlines() == [
+        "Refused:", "  'T' (node 1, C): m: d", "  'T' (node 1, C): m", "  hint:     Do this.",
+    ]  # fmt: skip
+    assert (refused.problems, refused.parameter) == (tuple(problems), "check")
+
+
+def test_what_errors_of_a_server_say_besides() -> None:
+    assert [ServerUnreachable("x", refused=refused).refused for refused in (True, False)] == [True, False]
+    assert not ServerUnreachable("x").refused
+    lost = errors.AnswerLost("x", still_coming=True, hint="Wait.")
+    assert (lost.refused, lost.still_coming, lost.hint) == (False, True, "Wait.")
+    assert not errors.AnswerLost("x").still_coming
+
+
+def test_all_of_a_failed_node_becomes_json() -> None:
+    error = NodeFailed(
+        prompt_id="p", node_id="1", title="T", class_type="C", exception_type="E", exception_message=" m\n",
+        traceback=("a", "b"), inputs={"w": [64]}, hint="Do this.",
+    )  # fmt: skip
+    assert error.as_dict() == {
+        "error": "NodeFailed", "message": "'T' (node 1, C) failed: E: m", "hint": "Do this.", "prompt_id": "p",
+        "node_id": "1", "title": "T", "class_type": "C", "exception_type": "E", "traceback": ["a", "b"],
+    }  # fmt: skip
+    assert (error.exception_message, error.traceback, error.inputs) == ("m", ("a", "b"), {"w": [64]})
 
 
 def test_errors_become_json() -> None:
