@@ -12,12 +12,14 @@ from tests.support.waiting import until
 
 
 class Counted(threading.Event):
-    """Counts how often it is waited for, and cuts the waits short."""
+    """Notes for how long it is waited for, and cuts the waits short."""
 
-    waits = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.waits += 1
+        self.pauses.append(timeout)
         return super().wait(0.01)
 
 
@@ -43,10 +45,11 @@ def test_another_waits_for_it_and_says_so_once(tmp_path: Path) -> None:
     with held(path, threading.Event()):
         thread = threading.Thread(target=other)
         thread.start()
-        until(lambda: stop.waits >= 3)
+        until(lambda: len(stop.pauses) >= 3)
         assert done == ["waits"]
     thread.join(30)
     assert done == ["waits", "has it: True"]
+    assert all(pause is not None and 0 < pause <= 1 for pause in stop.pauses)
 
 
 def test_one_that_waits_can_be_stopped(tmp_path: Path) -> None:
