@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kandiflux.util.safe_text import one_line, shortened
+from kandiflux.util.safe_text import escaped, one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,26 @@ def test_shortened(text: str, limit: int, lines: int, cut: str) -> None:
 )
 def test_one_line(text: str, limit: int, line: str) -> None:
     assert one_line(text, limit) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc\r\nd\re", "a\tb\nc\nd\\x0de"),
+        ("\0\x1f\x7f\x80\xa0é", "\\x00\\x1f\\x7f\\x80\xa0é"),
+        ("\x9f", "\\x9f"),
+        ("\u061c\u200e\u202a\u2028\ud800\uffff", "\\u061c\\u200e\\u202a\\u2028\\ud800\uffff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+def test_how_long_a_text_is_shown_if_nothing_else_is_said() -> None:
+    assert shortened("x" * 4000) == "x" * 4000
+    assert "… 2 characters left out …" in shortened("x" * 4001)
+    hundred = "\n".join(["x"] * 100)
+    assert shortened(hundred) == hundred
+    assert "… 2 lines left out …" in shortened(f"{hundred}\nx")
+    assert one_line("x" * 200) == "x" * 200
+    assert len(one_line("x" * 201)) == 200

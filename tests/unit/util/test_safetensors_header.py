@@ -21,6 +21,7 @@ def test_a_header_is_read_from_where_the_file_stands() -> None:
     length, header = read_header(content)
     assert (length, header) == (len('{"__metadata__": {"a": "b"}}'), {"__metadata__": {"a": "b"}})
     assert content.read() == b"tensors"
+    assert MAX_HEADER_BYTES == 16 << 20
 
 
 @pytest.mark.parametrize(
