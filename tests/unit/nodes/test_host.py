@@ -86,7 +86,7 @@ class Seam:
         self.folders.append((kind, folder))
 
 
-def test_the_lite_host_is_asked(tmp_path: Path) -> None:
+def test_the_lite_host_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seam = Seam(tmp_path)
     here = host.LiteHost(seam)
     here.progress(1, 4, "preview")
@@ -99,7 +99,7 @@ def test_the_lite_host_is_asked(tmp_path: Path) -> None:
     assert here.output_directory() == tmp_path
     network = nn.Linear(1, 1)
     sent: list[Any] = []
-    network.to = sent.append
+    monkeypatch.setattr(network, "to", sent.append)
     here.residents.bring(network)
     seam.free()
     assert sent == [here.device(), "cpu"]
@@ -236,7 +236,7 @@ def test_comfyui_s_clip_tokenizer_is_taken_if_it_is_there(comfy: Comfy, tmp_path
 
 
 def test_the_program_that_the_pack_runs_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = host.current.__wrapped__
+    find: Callable[[], Any] = host.current.__wrapped__
     monkeypatch.delitem(sys.modules, "comfy.model_management", raising=False)
     monkeypatch.delitem(sys.modules, "kandiflux.lite.seam", raising=False)
     assert type(find()) is host.Host
