@@ -412,6 +412,17 @@ def test_where_a_workflow_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Workflow.load("exact")
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError("Permission denied")])
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def refuse(_path: Path) -> bytes:
+        raise error
+
+    (tmp_path / "mine.json").write_text(json.dumps(SAMPLER))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(WorkflowError, match=r"mine\.json cannot be read: Permission denied\.$"):
+        Workflow.load(tmp_path / "mine.json")
+
+
 def test_what_is_said_of_a_workflow() -> None:
     about = {"title": "T", "description": "D", "presets": {"a": {"x": 1}}, "needs": {"comfyui": ">= 0.3.60"}}
     editor = {"nodes": [], "links": [], "extra": {"kandiflux": about}}
