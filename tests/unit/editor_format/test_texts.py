@@ -22,6 +22,8 @@ from kandiflux.workflow.editor_format.texts import as_queued, has_choices, repla
         ("{a|b", {"a", "b"}),
         ("a|b", {"a|b"}),
         ("a}|b", {"a}|b"}),
+        ("{a} b|c", {"a b|c"}),
+        ("}{a|b}", {"}a", "}b"}),
         (r"\{a\|b\}", {"{a|b}"}),
         (r"{a\|b|c\}}", {"a|b", "c}"}),
         (r"{\{a|b}", {"{a", "b"}),
