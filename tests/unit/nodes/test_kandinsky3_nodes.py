@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nodes import host
+from nodes import host, kandinsky3, pipelines3
 from nodes.conditioning import load_conditioning, save_conditioning
 from nodes.kandinsky3 import (
     NODES,
@@ -21,6 +22,8 @@ from nodes.kandinsky3 import (
 from nodes.models.loader3 import Kandinsky3, Kandinsky3TextEncoder, load_kandinsky3, load_text_encoder
 from nodes.models.t5 import FP8
 from nodes.models.unet3 import UNet3
+from nodes.pipelines3 import choose_sampling, encode_inpaint, to_text
+from nodes.sampling.kandinsky3 import Text3
 from tests.parity.tiny3 import STATES, save_kandinsky3_folder
 
 
@@ -249,3 +252,94 @@ def test_latents_that_overflow_are_not_drawn(here: Recording, model: Kandinsky3)
     broken.load_state_dict({key: value * float("nan") for key, value in model.unet.state_dict().items()})
     with pytest.raises(ValueError, match=r"became NaN or infinite.*dtype bf16 or fp32"):
         decode(replace(model, unet=broken))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "dtype", "device", "storage", "compute", "place"),
+    [
+        ("cuda", "auto", "default", torch.float16, torch.float16, "device"),
+        ("cuda", "bf16", "stream", torch.bfloat16, torch.bfloat16, "stream"),
+        ("cuda", "fp8_e4m3fn", "default", FP8, torch.float16, "device"),
+        ("cuda", "fp16", "cpu", torch.float16, torch.float32, "cpu"),
+        ("cpu", "auto", "default", torch.float16, torch.float32, "device"),
+        ("cpu", "fp8_e4m3fn", "stream", FP8, torch.float32, "stream"),
+    ],
+)
+def test_in_which_precision_the_text_encoder_is_kept_and_works(
+    here: Recording,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: str,
+    dtype: str,
+    device: str,
+    storage: torch.dtype,
+    compute: torch.dtype,
+    place: str,
+) -> None:
+    here.device = lambda: torch.device(gpu)
+    monkeypatch.setattr(kandinsky3, "load_text_encoder", lambda folder, *given, place: (folder.name, *given, place))
+    assert Kandinsky3TextEncoderLoader().run("kandinsky-3", dtype, device) == (
+        ("kandinsky-3", storage, compute, place),
+    )
+
+
+@pytest.mark.parametrize(
+    ("inpaints", "flash", "asked", "chosen"),
+    [
+        (False, False, "auto", "reference"),
+        (False, True, "auto", "flash"),
+        (True, False, "auto", "original"),
+        (False, True, "reference", "reference"),
+        (False, False, "flash", "flash"),
+        (False, False, "original", "original"),
+        (True, False, "original", "original"),
+    ],
+)
+def test_how_a_model_is_sampled(inpaints: bool, flash: bool, asked: str, chosen: str) -> None:
+    model: Any = SimpleNamespace(name="m", inpaints=inpaints, flash=flash)
+    assert choose_sampling(model, asked, inpaints) == chosen
+    with pytest.raises(ValueError, match="has not learned to inpaint" if not inpaints else "none came"):
+        choose_sampling(model, asked, not inpaints)
+    if inpaints:
+        with pytest.raises(ValueError, match="Expected sampling auto or original with a mask, got reference"):
+            choose_sampling(model, "reference", True)
+
+
+def test_text_states_without_a_mask_are_all_read_and_overflow_is_said(
+    here: Recording, text_encoder: Kandinsky3TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = to_text([[torch.zeros(1, 4, STATES), {}]], STATES, "positive")
+    assert read.mask.tolist() == [[1, 1, 1, 1]]
+    masked = to_text(
+        [[torch.zeros(1, 2, STATES), {"attention_mask": torch.tensor([[True, False]])}]], STATES, "positive"
+    )
+    assert masked.mask.tolist() == [[1, 0]]
+    assert masked.mask.dtype == torch.long
+    with pytest.raises(ValueError, match=r"got \[4, 12\]: another"):
+        to_text([[torch.zeros(4, STATES), {}]], STATES, "positive")
+    broken = Text3(torch.full((1, 2, STATES), float("inf")), torch.ones(1, 2))
+    monkeypatch.setattr(pipelines3, "encode_prompts", lambda *given: broken)
+    with pytest.raises(ValueError, match="text states are NaN or infinite"):
+        Kandinsky3TextEncode().run(text_encoder, "a red star")
+
+
+def test_a_pixel_that_goes_in_part_is_blanked_and_the_mask_keeps_its_edge(
+    here: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def encode(model: Any, pixels: torch.Tensor, count: int) -> torch.Tensor:
+        seen.append(pixels)
+        return torch.zeros(count, 4, 8, 8)
+
+    monkeypatch.setattr(pipelines3, "encode_picture", encode)
+    model: Any = None
+    mask = torch.zeros(1, 64, 64)
+    mask[..., :32] = 0.25
+    made = encode_inpaint(model, torch.ones(1, 64, 64, 3), mask, 64, 64, 2)
+    assert made.keep.shape == (2, 1, 8, 8)
+    assert made.keep[0, 0, 0].tolist() == [0.75] * 4 + [1] * 4
+    assert made.masked_latents.shape == (2, 4, 8, 8)
+    assert seen[0][0, 0, 0].tolist() == [0] * 32 + [1] * 32
+    several = torch.stack([mask[0], 1 - mask[0]])
+    made = encode_inpaint(model, torch.ones(1, 64, 64, 3), several, 64, 64, 2)
+    assert made.keep[:, 0, 0, 0].tolist() == [0.75, 0.25]

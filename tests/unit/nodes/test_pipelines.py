@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from nodes import host
-from nodes.pipelines import folders, for_every_picture, pick, require_size, tokenizer_folders
+from nodes import host, pipelines
+from nodes.embeds import ImageEmbeds
+from nodes.pipelines import (
+    folders,
+    for_every_picture,
+    latents_to_image,
+    pick,
+    require_conditions,
+    require_size,
+    tokenizer_folders,
+)
 
 
 @pytest.fixture
@@ -75,3 +86,106 @@ def test_one_condition_serves_every_picture() -> None:
     for count in (1, 2, 4):
         with pytest.raises(ValueError, match=f"Expected 1 or {count} hints, as many as pictures to draw; got 3"):
             for_every_picture(three, count, "hints")
+
+
+@pytest.mark.parametrize(
+    ("inpaints", "reads_hint", "image", "mask", "hint", "message"),
+    [
+        (False, False, False, False, False, ""),
+        (False, False, True, True, False, ""),
+        (False, False, False, True, False, "Expected an image to repaint, beside the mask"),
+        (True, False, True, True, False, ""),
+        (True, False, True, False, False, "is for inpainting: it expected an image and a mask, got no mask"),
+        (True, False, False, False, False, "is for inpainting: it expected an image and a mask, got neither"),
+        (False, True, True, True, True, ""),
+        (False, True, False, False, True, ""),
+        (False, True, True, False, False, "follows depth: it expected a hint, got none"),
+        (False, False, False, False, True, "does not follow depth: it expected no hint"),
+        (True, False, True, True, True, "does not follow depth: it expected no hint"),
+    ],
+)
+def test_a_decoder_says_which_conditions_it_needs(
+    inpaints: bool, reads_hint: bool, image: bool, mask: bool, hint: bool, message: str
+) -> None:
+    config = SimpleNamespace(inpaints=inpaints, reads_hint=reads_hint)
+    decoder: Any = SimpleNamespace(name="d", unet=SimpleNamespace(config=config))
+    if not message:
+        require_conditions(decoder, image=image, mask=mask, hint=hint)
+        return
+    with pytest.raises(ValueError, match=message):
+        require_conditions(decoder, image=image, mask=mask, hint=hint)
+
+
+def blended(monkeypatch: pytest.MonkeyPatch, negative: str, **changes: Any) -> tuple[Any, Any, list[Any]]:
+    """A blend of two prompts and two pictures of which one of each is there, and the prompts that were read."""
+    prior: Any = SimpleNamespace(name="p")
+    read: list[Any] = []
+
+    def embeds(value: float) -> tuple[ImageEmbeds, ImageEmbeds]:
+        return ImageEmbeds(torch.full((1, 2), value), {}), ImageEmbeds(torch.full((1, 2), 99.0), {})
+
+    def text_to_embeds(asked: Any, prompt: str, *rest: Any) -> tuple[ImageEmbeds, ImageEmbeds]:
+        assert asked is prior
+        read.append((prompt, *rest))
+        return embeds(1.0)
+
+    monkeypatch.setattr(pipelines, "text_to_embeds", text_to_embeds)
+    monkeypatch.setattr(pipelines, "image_to_embeds", lambda asked, image: embeds(float(image.sum())))
+    monkeypatch.setattr(pipelines, "grey", lambda asked: embeds(50.0)[0])
+    parts: dict[str, Any] = {
+        "prompts": [("a fox", 0.5), (" ", 8.0)],
+        "images": [(None, 8.0), (torch.full((1, 1, 1, 1), 3.0), 2.0)],
+    }
+    mixed, without = pipelines.blend(
+        prior, **(parts | changes), method="sum", negative_prompt=negative, seed=7, steps=9, guidance=4.0
+    )
+    return mixed, without, read
+
+
+def test_a_blend_leaves_out_what_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed, without, read = blended(monkeypatch, " ")
+    assert mixed.values.tolist() == [[6.5, 6.5]]
+    assert mixed.origin == {"mixed": "[0.5, 2.0]", "method": "sum"}
+    assert without.values.tolist() == [[50, 50]]
+    assert read == [("a fox", "", 7, 9, 4.0)]
+    only_words, _, _ = blended(monkeypatch, "", images=[(None, 1.0)])
+    assert only_words.values.tolist() == [[0.5, 0.5]]
+    only_picture, _, _ = blended(monkeypatch, "", prompts=[])
+    assert only_picture.values.tolist() == [[6, 6]]
+    with pytest.raises(ValueError, match="all of them are empty"):
+        blended(monkeypatch, "a dog", prompts=[], images=[])
+
+
+def test_a_blend_s_negative_prompt_is_read_as_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, without, read = blended(monkeypatch, "a dog")
+    assert without.values.tolist() == [[1, 1]]
+    assert read == [("a fox", "", 7, 9, 4.0), ("a dog", "", 7, 9, 4.0)]
+
+
+def test_pictures_are_decoded_one_at_a_time_and_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Exception):
+        pass
+
+    here = host.Host()
+    seen: list[torch.Size] = []
+
+    def decode(latent: torch.Tensor) -> torch.Tensor:
+        seen.append(latent.shape)
+        return latent[:, :3] * 2 - 1
+
+    def throw() -> None:
+        if len(seen) == 2:
+            raise Interrupted
+
+    monkeypatch.setattr(host, "current", lambda: here)
+    movq = SimpleNamespace(quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
+    decoder: Any = SimpleNamespace(movq=movq)
+    here.device = lambda: torch.device("cpu")
+    latents = torch.rand(2, 4, 1, 1)
+    image = latents_to_image(decoder, latents)
+    torch.testing.assert_close(image, latents[:, :3].permute(0, 2, 3, 1))
+    assert seen == [(1, 4, 1, 1)] * 2
+    here.throw_if_interrupted = throw
+    seen.clear()
+    with pytest.raises(Interrupted):
+        latents_to_image(decoder, torch.rand(3, 4, 1, 1))
