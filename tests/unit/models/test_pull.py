@@ -297,7 +297,7 @@ def test_the_space_that_must_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
     else:
         with pytest.raises(DiskFull, match="do not fit on the disk") as caught:
             require_space(wanted)
-        assert str(caught.value.got) == "0.07 GB"
+        assert (caught.value.expected, caught.value.got) == ("0.07 GB free", "0.07 GB")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 0))
     require_space(wanted[2:3])
 

@@ -263,6 +263,24 @@ def test_the_version_of_a_pack_may_stand_at_the_top() -> None:
     assert "ComfyUI's own (the file was made with 0.9.1): update ComfyUI" in str(finding)
 
 
+@pytest.mark.parametrize(
+    ("properties", "pack"),
+    [
+        ({"aux_id": "sphinx/ComfyUI-Riddles"}, {"name": "ComfyUI-Riddles", "repository": "sphinx/ComfyUI-Riddles"}),
+        ({"aux_id": "riddles"}, {"name": "riddles", "repository": "riddles"}),
+        ({"cnr_id": "riddles"}, {"name": "riddles", "version": "7"}),
+        ({"cnr_id": "riddles", "ver": "1.2"}, {"name": "riddles", "version": "1.2"}),
+        ({"cnr_id": " ", "aux_id": 5, "ver": "1.2"}, None),
+    ],
+)
+def test_what_a_file_says_of_a_pack(properties: dict[str, Any], pack: dict[str, str] | None) -> None:
+    workflow = editor([], type="Riddle", properties=properties)
+    assert workflow.editor is not None
+    data = {**workflow.editor, "extra": {"node_versions": {"riddles": "7"} if "cnr_id" in properties else {}}}
+    (finding,) = check(Workflow.from_data(data), OBJECT_INFO).findings
+    assert finding.as_dict().get("pack") == pack
+
+
 def test_a_node_in_a_subgraph_is_named_with_the_titles_around_it() -> None:
     inner = {"id": 5, "type": "CheckpointLoaderSimple", "title": "Inner", "widgets_values": ["gone.safetensors"],
              "outputs": [{"name": "MODEL", "type": "MODEL", "links": [1]}]}  # fmt: skip
