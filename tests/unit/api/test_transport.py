@@ -8,8 +8,10 @@ import json
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +34,7 @@ from kandiflux.errors import (
 )
 
 from tests.support.stub_server import Answer, StubServer, drip, hang
+from tests.support.waiting import until
 
 PAGE = "<html>"
 # urllib3 leaves the socket of an answer that breaks off to the garbage collector.
@@ -652,3 +655,53 @@ def test_only_an_unchecked_certificate_is_warned_of(caplog: pytest.LogCaptureFix
         assert caplog.text == ""
         Transport("https://localhost", headers=None, verify=False, cert=None, timeout=(1.0, 1.0)).close()
     assert "https://localhost: its certificate is not checked" in caplog.text
+
+
+def test_the_time_for_a_download_is_put_off_up_to_its_end(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    extended: list[float] = []
+
+    class Noted(TimeLimit):
+        def extend(self, seconds: float) -> None:
+            extended.append(seconds)
+            super().extend(seconds)
+
+    monkeypatch.setattr("kandiflux.api.transport.TimeLimit", Noted)
+    stub.reactions["GET /view"] = without_length(b"x" * (1 << 18))
+    with talking(stub, (5.0, 500.0)) as talk:
+        for within, deadline, least, most in (
+            (None, None, 500, 500), (60.0, None, 30, 60), (60.0, 50.0, 20, 50), (6000.0, None, 500, 500),
+        ):  # fmt: skip
+            talk.deadline = None if deadline is None else time.monotonic() + deadline
+            coming = talk.download("/view", {}, "It", max_bytes=1 << 20, within=within)
+            assert sum(map(len, coming.chunks())) == 1 << 18
+            coming.close()
+            assert extended
+            assert all(least <= seconds <= most for seconds in extended)
+            extended.clear()
+
+
+def test_large_answers_are_read_one_at_a_time(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.api.transport._LARGE_BYTES", 500)
+    go_on = threading.Event()
+
+    def in_halves(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "131072")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 65536)
+        handler.wfile.flush()
+        go_on.wait(30)
+        handler.wfile.write(b"x" * 65536)
+
+    stub.reactions |= {"GET /slow": in_halves, "GET /large": {"a": "x" * 1000}, "GET /small": {"a": "x" * 300}}
+    with talking(stub, (30.0, 30.0)) as talk, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(talk.send, "GET", "/slow")
+        try:
+            until(lambda: getattr(talk, "_large_answer").locked())  # noqa: B009
+            with pytest.raises(AnswerLost):
+                talk.send("GET", "/large", within=0.1)
+            assert len(talk.send("GET", "/small").content) < 400
+        finally:
+            go_on.set()
+        assert len(slow.result(30).content) == 131072
+        assert len(talk.send("GET", "/large").content) > 1000
