@@ -15,10 +15,19 @@ from kandiflux.models import kandinsky3_checkpoint as models
 from safetensors.torch import load_file, save_file
 
 from nodes.models.loader import WeightsError
-from nodes.models.loader3 import SCHEDULER, load_text_encoder, load_tokenizer, shards
+from nodes.models.loader3 import (
+    SCHEDULER,
+    is_kandinsky3_folder,
+    is_kandinsky3_text_folder,
+    load_kandinsky3,
+    load_text_encoder,
+    load_tokenizer,
+    shards,
+)
 from nodes.models.spiece import tokenizer_json
-from nodes.models.t5 import T5Config, T5Encoder, to_fp8
+from nodes.models.t5 import FP8, T5Config, T5Encoder, to_fp8
 from nodes.sampling.schedulers import DecoderScheduler
+from tests.parity.tiny3 import save_kandinsky3_folder
 from tests.support.memory import peak_of
 from tests.support.spiece import PIECES, spiece_model
 
@@ -242,3 +251,79 @@ def test_no_vocabulary_says_what_is_expected(small: Path) -> None:
     (small / "tokenizer" / "spiece.model").unlink()
     with pytest.raises(WeightsError, match=r"Expected tokenizer\.json or spiece\.model in"):
         load_tokenizer(small / "tokenizer")
+
+
+# Which folders and files
+
+
+def test_what_a_folder_must_say_to_be_kandinsky_3_s(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    config = tmp_path / "unet" / "config.json"
+    for written, is_one in (("{", False), ("[]", False), ("{}", False), ('{"_class_name": "Kandinsky3UNet"}', True)):
+        assert not is_kandinsky3_folder(tmp_path)
+        config.write_text(written)
+        (tmp_path / "movq").mkdir(exist_ok=True)
+        assert not is_kandinsky3_folder(tmp_path)
+        (tmp_path / "movq" / "config.json").write_text("{}")
+        assert is_kandinsky3_folder(tmp_path) is is_one
+        (tmp_path / "movq" / "config.json").unlink()
+
+
+def test_what_a_folder_must_say_to_have_its_text_encoder(small: Path) -> None:
+    assert is_kandinsky3_text_folder(small)
+    (small / "tokenizer").rename(small / "elsewhere")
+    assert not is_kandinsky3_text_folder(small)
+    (small / "elsewhere").rename(small / "tokenizer")
+    (small / "text_encoder" / "config.json").write_text('{"model_type": "bert"}')
+    assert not is_kandinsky3_text_folder(small)
+
+
+def test_the_full_shards_come_before_those_in_half_precision_and_one_file_needs_no_index(tmp_path: Path) -> None:
+    for name in ("model.fp16.safetensors", "half", "full"):
+        (tmp_path / name).touch()
+    assert shards(tmp_path) == [tmp_path / "model.fp16.safetensors"]
+    for name, file in (("model.safetensors.index.fp16.json", "half"), ("model.safetensors.index.json", "full")):
+        (tmp_path / name).write_text(json.dumps({"weight_map": {"a": file, "b": file}}))
+        assert shards(tmp_path) == [tmp_path / file]
+
+
+@pytest.mark.parametrize("written", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 1, "b": "c"}}'])
+def test_an_index_that_is_none(tmp_path: Path, written: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(written)
+    with pytest.raises(WeightsError, match="expected JSON with a weight_map"):
+        shards(tmp_path)
+
+
+@pytest.mark.parametrize(("extra", "end"), [(6, ""), (7, "; and 1 more")])
+def test_six_problems_are_named(small: Path, extra: int, end: str) -> None:
+    change(
+        small / "text_encoder" / LAST,
+        lambda weights: weights.update({f"extra{i}": torch.zeros(1) for i in range(extra)}),
+    )
+    with pytest.raises(WeightsError) as raised:
+        load_text_encoder(small)
+    assert str(raised.value).count("unexpected extra") == 6
+    assert f"unexpected extra5 [1]{end}. Check that its files belong together." in str(raised.value)
+
+
+def test_eight_bits_work_in_float32_unless_told_and_other_weights_in_their_own(small: Path) -> None:
+    assert load_text_encoder(small, FP8).encoder.compute == torch.float32
+    assert load_text_encoder(small, FP8, torch.bfloat16).encoder.compute == torch.bfloat16
+    loaded = load_text_encoder(small, torch.float16, place="cpu")
+    assert (loaded.encoder.compute, loaded.place, loaded.name) == (torch.float16, "cpu", "kandinsky-3")
+    assert not loaded.encoder.training
+    layer: Any = load_text_encoder(small, FP8).encoder.get_submodule("encoder.block.0.layer.0.SelfAttention.q")
+    assert layer.scale.shape == (8, 1)
+    plain: Any = loaded.encoder.get_submodule("encoder.block.0.layer.0.SelfAttention.q")
+    assert plain.scale is None
+
+
+def test_a_folder_without_a_schedule_has_the_published_one(tmp_path: Path) -> None:
+    save_kandinsky3_folder(tmp_path)
+    assert load_kandinsky3(tmp_path).scheduler == DecoderScheduler.from_json(
+        json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text())
+    )
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text('{"steps_offset": 3}')
+    assert load_kandinsky3(tmp_path).scheduler.steps_offset == 3
+    (tmp_path / "scheduler" / "scheduler_config.json").unlink()
+    assert load_kandinsky3(tmp_path).scheduler == SCHEDULER

@@ -1,0 +1,160 @@
+"""Single files: which schedule is published with a network, which tokenizer fits, and encoders that do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodes.models import single
+from nodes.models.clip import CLIPTextConfig, CLIPVisionConfig
+from nodes.models.detect import MCLIPSizes
+from nodes.models.loader import WeightsError
+from nodes.models.movq import MOVQConfig
+from nodes.models.prior import PriorConfig
+from nodes.models.single import CLIP, DDPM_21, XLM, fitting_tokenizer, load_decoder_files, load_prior_files
+from nodes.models.unet2 import UNet2Config
+from nodes.sampling.schedulers import DecoderScheduler
+
+READS: dict[str, Any] = {"encoder_hid_dim_type": "text_image_proj", "addition_embed_type": "text_image"}
+
+
+@pytest.mark.parametrize(
+    ("config", "scheduler"),
+    [
+        (UNet2Config(), DecoderScheduler("DDPM", clip_sample=True)),
+        (UNet2Config(in_channels=9), DecoderScheduler("DDPM", clip_sample=False)),
+        (UNet2Config(**READS), DecoderScheduler("DDIM", clip_sample=False)),
+        (UNet2Config(in_channels=9, **READS), DecoderScheduler("DDIM", clip_sample=False)),
+    ],
+)
+def test_the_schedule_published_with_a_network(config: UNet2Config, scheduler: DecoderScheduler) -> None:
+    assert single.published_scheduler(config) == scheduler
+
+
+class Words:
+    """A tokenizer of as many words as its folder's file says."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **options: Any) -> Words:
+        assert options == {"local_files_only": True, "pad_token": "!"}
+        return cls(int((folder / "words").read_text()))
+
+
+def tokenizer(folder: Path, kind: str | None, words: int) -> Path:
+    folder.mkdir()
+    (folder / "words").write_text(str(words))
+    if kind is not None:
+        (folder / "tokenizer_config.json").write_text(kind)
+    return folder
+
+
+def test_the_first_tokenizer_with_as_many_words_is_taken(tmp_path: Path) -> None:
+    def of(name: str) -> str:
+        return json.dumps({"tokenizer_class": name})
+
+    folders = [
+        tmp_path / "not there",
+        tokenizer(tmp_path / "nothing", None, 5),
+        tokenizer(tmp_path / "broken", "{", 5),
+        tokenizer(tmp_path / "list", "[]", 5),
+        tokenizer(tmp_path / "other", of("T5Tokenizer"), 5),
+        tokenizer(tmp_path / "few", of("CLIPTokenizer"), 4),
+        tokenizer(tmp_path / "slow", of("CLIPTokenizer"), 5),
+        tokenizer(tmp_path / "fast", of("CLIPTokenizerFast"), 6),
+    ]
+
+    def find(words: int, kind: Any = CLIP) -> int:
+        return len(fitting_tokenizer(Words, kind, tmp_path / "text.safetensors", words, folders, {"pad_token": "!"}))
+
+    assert [find(words) for words in (4, 5, 6)] == [4, 5, 6]
+    with pytest.raises(WeightsError) as raised:
+        find(7)
+    got = ", ".join(f"{tmp_path / name} ({words})" for name, words in (("few", 4), ("slow", 5), ("fast", 6)))
+    assert f"expected CLIP's tokenizer, of 7 words, for it; got {got}. Copy vocab.json" in str(raised.value)
+    assert "to a folder text beside that file" in str(raised.value)
+    with pytest.raises(WeightsError, match="expected XLM-RoBERTa's tokenizer, of 5 words, for it; got none"):
+        find(5, XLM)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """File → the sizes that are read off it; networks and tokenizers are not loaded."""
+    files: dict[str, Any] = {}
+    monkeypatch.setattr(single, "sizes", lambda kind, file: files[file.name])
+    monkeypatch.setattr(single, "load_network", lambda network, file, dtype: (type(network).__name__, file.name, dtype))
+    monkeypatch.setattr(single, "load_mclip_file", lambda file, tokenizers, dtype: (file.name, tokenizers))
+    return files
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": CLIPTextConfig(projection_dim=768)}, "expected encoders of 1280-wide embeds, text gives 768-wide"),
+        ({"image": CLIPVisionConfig(projection_dim=768)}, "expected encoders of 1280-wide embeds, image gives 768"),
+        (
+            {"text": CLIPTextConfig(projection_dim=1280, max_position_embeddings=32)},
+            "expected prompts of 77 tokens, text reads 32",
+        ),
+        ({}, "expected CLIP's tokenizer, of 49408 words, for it; got none"),
+    ],
+)
+def test_a_prior_s_files_must_belong_together(told: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    told |= {
+        "prior": PriorConfig(),
+        "text": CLIPTextConfig(projection_dim=1280),
+        "image": CLIPVisionConfig(projection_dim=1280),
+    } | changes
+    with pytest.raises(WeightsError, match=message):
+        load_prior_files(Path("prior"), Path("text"), Path("image"), [])
+
+
+SMALL_MOVQ = MOVQConfig(block_out_channels=(32, 32), layers_per_block=1)
+SMALL: dict[str, Any] = {"block_out_channels": (32, 32), "layers_per_block": 1, "cross_attention_dim": 768}
+
+
+def mclip(states: int, embeds: int) -> MCLIPSizes:
+    return MCLIPSizes(9, states, 8, 1, 1, 12, 1, states, embeds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (mclip(1024, 768), ""),
+        (mclip(512, 768), r"expected a text encoder of widths \[1024, 768\], text is one of \[512, 768\]"),
+        (mclip(1024, 512), r"widths \[1024, 768\], text is one of \[1024, 512\]"),
+        (None, "is a 2.1 decoder, which reads words: expected its text encoder too"),
+    ],
+)
+@pytest.mark.parametrize("channels", [4, 9])
+def test_a_decoder_that_reads_needs_a_text_encoder_that_fits(
+    told: dict[str, Any], text: MCLIPSizes | None, message: str, channels: int
+) -> None:
+    told |= {"unet": UNet2Config(in_channels=channels, encoder_hid_dim=1024, **READS, **SMALL)}
+    told |= {"movq": SMALL_MOVQ, "text": text}
+    file = None if text is None else Path("text")
+    if message:
+        with pytest.raises(WeightsError, match=message):
+            load_decoder_files(Path("unet"), Path("movq"), file)
+        return
+    made = load_decoder_files(Path("unet"), Path("movq"), file, [Path("words")])
+    assert (made.name, made.text_encoder, made.tokenizer) == ("unet", "text", [Path("words")])
+    # The second schedule was published with the decoder that draws whole pictures.
+    assert made.ddpm_scheduler == (DDPM_21 if channels == 4 else None)
+    assert (made.unet[:2], made.movq[:2]) == (("UNet2", "unet"), ("MOVQ", "movq"))  # pyright: ignore[reportIndexIssue]
+
+
+def test_a_decoder_that_does_not_read_takes_no_text_encoder(told: dict[str, Any]) -> None:
+    told |= {"unet": UNet2Config(**SMALL), "movq": SMALL_MOVQ}
+    with pytest.raises(WeightsError, match="which reads no words: expected no text encoder, got text"):
+        load_decoder_files(Path("unet"), Path("movq"), Path("text"))
+    made = load_decoder_files(Path("unet"), Path("movq"))
+    assert (made.text_encoder, made.tokenizer, made.ddpm_scheduler) == (None, None, None)
