@@ -46,3 +46,24 @@ def test_a_text_encoder_without_its_projection_is_refused() -> None:
     shapes = {"text_model.embeddings.token_embedding.weight": (49408, 768)}
     with pytest.raises(ValueError, match=r"expected a tensor called text_projection\.weight"):
         config_from_tensors(shapes)
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [
+        pytest.param(CLIPTextEncoder, CLIPTextConfig(10, 32, 48, 24, 2, 1, 9, "gelu"), id="text"),
+        pytest.param(
+            CLIPTextEncoder, CLIPTextConfig(10, 128, 48, 768, 3, 2, 9, "quick_gelu"), id="text of 2.1's width"
+        ),
+        pytest.param(CLIPImageEncoder, CLIPVisionConfig(28, 7, 32, 48, 24, 2, 1, "gelu"), id="vision"),
+        pytest.param(
+            CLIPImageEncoder, CLIPVisionConfig(28, 14, 192, 48, 768, 3, 3, "quick_gelu"), id="vision of 2.1's"
+        ),
+        pytest.param(mclip, MCLIPSizes(11, 32, 48, 2, 1, 13, 3, 32, 24), id="m-clip"),
+        pytest.param(mclip, MCLIPSizes(11, 128, 48, 3, 2, 13, 1, 128, 24), id="m-clip of two heads"),
+    ],
+)
+def test_small_encoders_whose_sizes_all_differ(model: Any, sizes: Any) -> None:
+    with torch.device("meta"):
+        made = model(sizes)
+    assert config_from_tensors({key: tuple(value.shape) for key, value in made.state_dict().items()}) == sizes

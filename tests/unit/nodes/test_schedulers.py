@@ -220,3 +220,16 @@ def test_what_is_repainted_is_blanked_and_what_is_kept_is_seen() -> None:
     x = torch.zeros(2, 4, 1, 1)
     seen = Inpaint3(torch.full((1, 1, 1, 1), 5.0), torch.full((1, 4, 1, 1), 7.0)).beside(x)
     assert seen.flatten(1).tolist() == [[0, 0, 0, 0, 5, 7, 7, 7, 7]] * 2
+
+
+def test_a_prior_s_step_is_the_posterior_and_its_noise() -> None:
+    scheduler = UnCLIPScheduler(10.0)
+    x, x0, noise = torch.randn(2, 3), torch.randn(2, 3), torch.ones(2, 3)
+    # A beta worked out from two products of betas is not to the last digit the beta itself.
+    for t, before in ((999, 959), (500, 499), (41, 0)):
+        kept, kept_before = scheduler.kept[t], scheduler.kept[before]
+        alpha = kept / kept_before
+        mean = kept_before.sqrt() * (1 - alpha) / (1 - kept) * x0 + alpha.sqrt() * (1 - kept_before) / (1 - kept) * x
+        spread = ((1 - kept_before) / (1 - kept) * (1 - alpha)).sqrt()
+        torch.testing.assert_close(scheduler.step(x0, t, before, x, None), mean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(scheduler.step(x0, t, before, x, noise), mean + spread, rtol=1e-3, atol=1e-3)
