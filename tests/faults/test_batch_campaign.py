@@ -54,7 +54,7 @@ def test_a_batch_over_many_bad_ways(lite_host: RunningHost, tmp_path: Path) -> N
             out,
             servers=[way.url for way in ways],
             connect=connect,
-            terms=BatchOptions(patience=60.0),
+            options=BatchOptions(patience=60.0),
             pages=False,
         )
 

@@ -88,7 +88,7 @@ def test_a_clock_that_is_put_forward_in_a_batch(
             servers=[proxy.url],
             connect=client_of,
             pages=False,
-            terms=BatchOptions(backlog=1),
+            options=BatchOptions(backlog=1),
         )
         assert batch.run().complete
         # If the late one was sent anew, it arrives only now.
@@ -120,7 +120,7 @@ def test_such_pictures_in_a_batch_are_made_again(
         servers=[comfy.url],
         connect=client_of,
         pages=False,
-        terms=BatchOptions(patience=0.5),
+        options=BatchOptions(patience=0.5),
     )
     events: list[BatchEvent] = []
     summary = batch.run(events.append)

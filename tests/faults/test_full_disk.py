@@ -88,7 +88,7 @@ def test_a_thumbnail_that_does_not_fit(lite_host: RunningHost, tmp_path: Path, m
     batch = partial(Batch, str(workflow), JobList(rows=read_jobs(jobs)), out, servers=[lite_host.url])
     with monkeypatch.context() as patched, ThreadPoolExecutor(1) as aside:
         patched.setattr(Ledger, "keep_thumbnail", full)
-        running = aside.submit(batch(terms=BatchOptions(backlog=6)).run)
+        running = aside.submit(batch(options=BatchOptions(backlog=6)).run)
         with pytest.raises(OutputError, match="disk is full"):
             running.result(BOUND)
     assert batch().run().complete

@@ -178,7 +178,7 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(lite_host: RunningHost, 
     workflow.write_text(json.dumps(nodes))
     events: list[BatchEvent] = []
     jobs = grid("Painter.kind=value,own")
-    batch = Batch(workflow, jobs, tmp_path / "out", servers=[lite_host.url], terms=BatchOptions(retries=1))
+    batch = Batch(workflow, jobs, tmp_path / "out", servers=[lite_host.url], options=BatchOptions(retries=1))
     summary = batch.run(events.append)
     assert (summary.failed, summary.waiting, summary.complete) == (2, 0, False)
     failures = [event.about for event in events if event.kind == "failed"]
@@ -188,7 +188,7 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(lite_host: RunningHost, 
     assert "no &lt;such&gt; colour" in report
     assert "<such>" not in report
     once = Batch(workflow, grid("Painter.kind=value,own"), tmp_path / "fast", servers=[lite_host.url],
-                 terms=BatchOptions(backlog=1, fail_fast=True)).run()  # fmt: skip
+                 options=BatchOptions(backlog=1, fail_fast=True)).run()  # fmt: skip
     assert (once.failed, once.waiting) == (1, 1)
 
 
@@ -232,7 +232,7 @@ def test_five_hundred_jobs_on_two_hosts_one_killed_halfway(lite_host: RunningHos
 
         batch = Batch(
             PLAIN, grid("colour=1..500", name=prefix), out,
-            servers=[doomed.url, lite_host.url], terms=BatchOptions(patience=1.0),
+            servers=[doomed.url, lite_host.url], options=BatchOptions(patience=1.0),
         )  # fmt: skip
         summary = batch.run(watch)
     assert summary.complete
@@ -277,7 +277,7 @@ def test_a_host_that_comes_back_is_used_again(lite_host: RunningHost, tmp_path: 
         states: list[str] = []
         jobs = grid("colour=1..100000", name=tmp_path.name)
         batch = Batch(PLAIN, jobs, tmp_path / "out", servers=[first.url, lite_host.url],
-                      terms=BatchOptions(patience=0.5), pages=False)  # fmt: skip
+                      options=BatchOptions(patience=0.5), pages=False)  # fmt: skip
         thread = threading.Thread(target=batch.run, args=(watch,))
         thread.start()
         try:

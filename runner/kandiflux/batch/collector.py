@@ -1,4 +1,4 @@
-"""What becomes of a server's jobs that have ended: files in the folder, a word in the books, thumbnails when idle."""
+"""Saves the outputs of finished jobs and records them in the ledger; makes thumbnails when idle."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Collector:
     def __init__(
         self,
         client: Client,
-        shared: BatchContext,
-        books: LedgerWriter,
+        context: BatchContext,
+        writer: LedgerWriter,
         postpone: Callable[[Attempt, ServerUnreachable], None],
     ) -> None:
-        self.flights: dict[str, InFlightJob] = {}
+        self.in_flight: dict[str, InFlightJob] = {}
         """Jobs sent and not yet settled, by attempt."""
         self.done = 0
         self.pace: float | None = None
@@ -67,8 +67,8 @@ class Collector:
         self.last_sign = 0.0
         """When a job last ended or was taken, on the monotonic clock."""
         self._client = client
-        self._shared = shared
-        self._books = books
+        self._context = context
+        self._writer = writer
         self._postpone = postpone
         self._ended: queue.SimpleQueue[InFlightJob | None] = queue.SimpleQueue()
         self._unshrunk: deque[Saved] = deque()
@@ -77,16 +77,16 @@ class Collector:
         self._broken: dict[str, tuple[float, int]] = {}
         """Since when the downloads of an attempt break off, and how many times they did."""
 
-    def follow(self, flight: InFlightJob) -> None:
+    def follow(self, running_job: InFlightJob) -> None:
         """Waits for its end, whenever that comes."""
         self.last_sign = time.monotonic()
-        self.flights[flight.attempt.id] = flight
+        self.in_flight[running_job.attempt.id] = running_job
 
         def ended(job: Job) -> None:
-            self._ended.put(flight)
-            self._shared.notify()
+            self._ended.put(running_job)
+            self._context.notify()
 
-        flight.job.add_done_callback(ended)
+        running_job.job.add_done_callback(ended)
 
     def stop(self, threads: int) -> None:
         """Ends so many calls of `run`, once all that has ended until now is collected."""
@@ -95,14 +95,14 @@ class Collector:
 
     def run(self) -> None:
         """Collects until it is stopped."""
-        while (flight := self._ended.get()) is not None:
+        while (running_job := self._ended.get()) is not None:
             self.last_sign = time.monotonic()
             with self._stopping_if_full():
                 # The attempt of one whose end cannot be written down stays open: the next run looks for the job.
-                self._end(flight)
-            if self.flights.get(flight.attempt.id) is flight:
-                del self.flights[flight.attempt.id]
-            self._shared.notify()
+                self._end(running_job)
+            if self.in_flight.get(running_job.attempt.id) is running_job:
+                del self.in_flight[running_job.attempt.id]
+            self._context.notify()
             with self._stopping_if_full():
                 while self._ended.empty() and self._shrink_one():
                     pass
@@ -113,7 +113,7 @@ class Collector:
         try:
             yield
         except OutputError as error:
-            self._shared.stop(error)
+            self._context.stop(error)
 
     def _shrink_one(self) -> bool:
         """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""
@@ -121,54 +121,54 @@ class Collector:
             file = self._unshrunk.popleft()
         except IndexError:
             return False
-        thumbnail(self._shared.ledger, self._shared.folder, file)
+        thumbnail(self._context.ledger, self._context.folder, file)
         return True
 
-    def _end(self, flight: InFlightJob) -> None:
-        attempt, books = flight.attempt, self._books
+    def _end(self, running_job: InFlightJob) -> None:
+        attempt, writer = running_job.attempt, self._writer
         try:
-            self._end_or_save(flight)
+            self._end_or_save(running_job)
         except KandifluxError:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not end the batch
             _log.exception("what job %d has made cannot be saved", attempt.index)
-            books.failed(attempt, OutputError(f"What the job has made cannot be saved: {error!r}."))
+            writer.failed(attempt, OutputError(f"What the job has made cannot be saved: {error!r}."))
 
-    def _end_or_save(self, flight: InFlightJob) -> None:
-        attempt, books = flight.attempt, self._books
+    def _end_or_save(self, running_job: InFlightJob) -> None:
+        attempt, writer = running_job.attempt, self._writer
         try:
-            result = flight.job.result(0)
+            result = running_job.job.result(0)
         except JobLost as error:
-            books.lost(attempt, error)
+            writer.lost(attempt, error)
         except JobInterrupted as error:
-            if flight.asked:
-                books.withdrawn(attempt)
+            if running_job.asked:
+                writer.withdrawn(attempt)
             else:
-                books.failed(attempt, error)
+                writer.failed(attempt, error)
         except (ServerUnreachable, AccessDenied) as error:
             # It may still be there.
-            books.unknown(attempt, error)
+            writer.unknown(attempt, error)
         except OutOfMemory as error:
             self._free()
-            books.failed(attempt, error)
+            writer.failed(attempt, error)
         except OutputMissing as error:
             # Its pictures came over a websocket that is gone; they can be made again.
-            books.failed(attempt, error, at_least=RESUBMITS)
+            writer.failed(attempt, error, at_least=RESUBMITS)
         except KandifluxError as error:
-            books.failed(attempt, error)
+            writer.failed(attempt, error)
         else:
-            self._save(flight, result)
+            self._save(running_job, result)
 
-    def _save(self, flight: InFlightJob, result: Result) -> None:
-        attempt, books = flight.attempt, self._books
+    def _save(self, running_job: InFlightJob, result: Result) -> None:
+        attempt, writer = running_job.attempt, self._writer
         try:
             # Texts are files only where they are all that came: beside pictures they are remarks.
             worth_keeping = result.files or [output for output in result.outputs if output.text]
-            files = save_outputs(worth_keeping, self._shared.folder, attempt.name, self._shared.ledger.has_name)
+            files = save_outputs(worth_keeping, self._context.folder, attempt.name, self._context.ledger.has_name)
         except OutputMissing as error:
             # The server would answer from its cache again; what it forgets it has to make anew.
             self._free()
-            books.failed(attempt, error, at_least=1)
+            writer.failed(attempt, error, at_least=1)
         except ServerUnreachable as error:
             # Downloads of this job that keep breaking off are a fault of its files, not of the server.
             since, failures = self._broken.get(attempt.id, (time.monotonic(), 0))
@@ -176,21 +176,21 @@ class Collector:
             lasting = failures >= _BROKEN_DOWNLOADS and time.monotonic() - since >= _BROKEN_SECONDS
             if lasting and not error.refused:
                 # The next run of the batch fetches them.
-                books.unknown(attempt, OutputError(error.message, hint=error.hint))
+                writer.unknown(attempt, OutputError(error.message, hint=error.hint))
             else:
                 self._postpone(attempt, error)
         except OutputError as error:
             if not isinstance(error.__cause__, OSError):
-                books.failed(attempt, error)
+                writer.failed(attempt, error)
                 return
             # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
-            self._shared.stop(error)
+            self._context.stop(error)
         except KandifluxError as error:
-            books.failed(attempt, error)
+            writer.failed(attempt, error)
         else:
             self._broken.pop(attempt.id, None)
-            books.done(attempt, result, files)
-            if self._shared.pages:
+            writer.done(attempt, result, files)
+            if self._context.pages:
                 self._unshrunk.extend(files)
             with self._lock:
                 self.done += 1

@@ -1,4 +1,4 @@
-"""What the lanes of a batch share, and how each writes down what became of a job."""
+"""What the workers of a batch share, and how each records the end of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESUBMITS = 3
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What the user wants done when things go wrong, and how many jobs a server holds at a time.
+    """How failures are handled, and how many jobs a server holds at a time.
 
     backlog: jobs on a server, running and waiting; where it is not 1, more of those that take it hardly any time.
     retries: of a failed job. resubmit: lost jobs, else they fail. patience: seconds a server may refuse connections
@@ -37,7 +37,7 @@ class BatchOptions:
 
 @dataclass
 class BatchContext:
-    """What all lanes of a batch work on together. `changed` is notified when a job or a server changes its state.
+    """What all workers of a batch share. `changed` is notified when a job or a server changes its state.
 
     fatal: why all of them end. others_up: whether another server than the named one takes jobs now. pages: there will
     be sheets and a report.
@@ -46,7 +46,7 @@ class BatchContext:
     workflow: Workflow
     ledger: Ledger
     folder: Path
-    terms: BatchOptions
+    options: BatchOptions
     emit: Callable[..., None]
     others_up: Callable[[str], bool]
     pages: bool = True
@@ -69,38 +69,38 @@ class BatchContext:
 
 
 class LedgerWriter:
-    """One server's entries in the ledger, told to whoever listens."""
+    """Records what happens to one server's jobs in the ledger, and emits the event."""
 
-    def __init__(self, shared: BatchContext, server: str) -> None:
-        self._shared = shared
-        self._ledger = shared.ledger
+    def __init__(self, context: BatchContext, server: str) -> None:
+        self._context = context
+        self._ledger = context.ledger
         self._server = server
 
     def sent(self, attempt: Attempt) -> None:
         """It is on the server."""
-        self._shared.emit("sent", index=attempt.index, server=self._server, attempt=attempt.id)
+        self._context.emit("sent", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def found(self, attempt: Attempt) -> None:
         """It was on the server already, from an earlier run."""
-        self._shared.emit("found", index=attempt.index, server=self._server, attempt=attempt.id)
+        self._context.emit("found", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def done(self, attempt: Attempt, result: Result, files: Sequence[Saved]) -> None:
         """It is done, and these are its files."""
-        folder = self._shared.folder
+        folder = self._context.folder
         self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds)
         for file in files:
-            self._shared.emit("saved", index=attempt.index, path=str(folder / file.path))
+            self._context.emit("saved", index=attempt.index, path=str(folder / file.path))
         paths = [file.path for file in files]
-        self._shared.emit("done", index=attempt.index, server=self._server, seconds=result.seconds, files=paths)
+        self._context.emit("done", index=attempt.index, server=self._server, seconds=result.seconds, files=paths)
 
     def failed(self, attempt: Attempt, error: KandifluxError, *, at_least: int = 0) -> None:
         """at_least: retries, however few the user wants."""
-        retries = max(at_least, self._shared.terms.retries)
+        retries = max(at_least, self._context.options.retries)
         self._tell("failed", attempt, error, again=self._ledger.failed(attempt, error.as_dict(), retries=retries))
 
     def lost(self, attempt: Attempt, error: JobLost) -> None:
         """The server knows nothing of it any more; it is sent again where that is wanted and was not done too often."""
-        resubmits = RESUBMITS if self._shared.terms.resubmit else 0
+        resubmits = RESUBMITS if self._context.options.resubmit else 0
         self._tell("lost", attempt, error, again=self._ledger.lost(attempt, error.as_dict(), resubmits=resubmits))
 
     def unknown(self, attempt: Attempt, error: KandifluxError) -> None:
@@ -111,10 +111,10 @@ class LedgerWriter:
     def withdrawn(self, attempt: Attempt) -> None:
         """It was taken back, and waits again."""
         self._ledger.withdrawn(attempt)
-        self._shared.emit("withdrawn", index=attempt.index)
+        self._context.emit("withdrawn", index=attempt.index)
 
     def _tell(self, kind: str, attempt: Attempt, error: KandifluxError, *, again: bool) -> None:
-        self._shared.emit(kind, index=attempt.index, server=self._server, error=error.as_dict(), again=again)
-        if not again and self._shared.terms.fail_fast:
-            self._shared.stop()
-        self._shared.notify()
+        self._context.emit(kind, index=attempt.index, server=self._server, error=error.as_dict(), again=again)
+        if not again and self._context.options.fail_fast:
+            self._context.stop()
+        self._context.notify()

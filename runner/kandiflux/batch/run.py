@@ -75,7 +75,7 @@ class Batch:
 
     workflow: a Workflow, a path, or the name of a shipped one. jobs: what to run. folder: where files, ledger and
     report go. servers: URLs; none, or "lite", for a lite host of the run's own. preset and seed as on the command
-    line (seed: fixed, random, increment, or a number). name: a template for file names. terms: `BatchOptions`. limit:
+    line (seed: fixed, random, increment, or a number). name: a template for file names. options: `BatchOptions`. limit:
     only so many jobs of the list. restart: forget what the folder's ledger knows. pages: write sheets and a
     report at the end. connect: makes the clients.
     """
@@ -90,7 +90,7 @@ class Batch:
         preset: str | None = None,
         seed: str | int | None = None,
         name: str | None = None,
-        terms: BatchOptions | None = None,
+        options: BatchOptions | None = None,
         limit: int | None = None,
         restart: bool = False,
         pages: bool = True,
@@ -104,13 +104,13 @@ class Batch:
         self._preset = preset
         self._seed = seed
         self._name = name
-        self._terms = terms or BatchOptions()
+        self._options = options or BatchOptions()
         self._limit = limit
         self._restart = restart
         self._pages = pages
         self._connect = connect
-        self._lanes: list[ServerWorker] = []
-        self._shared: BatchContext | None = None
+        self._workers: list[ServerWorker] = []
+        self._context: BatchContext | None = None
         self._early: str | None = None
         self._submitting = False
         self._tell: Callable[[BatchEvent], None] = lambda event: None
@@ -148,21 +148,21 @@ class Batch:
             resumed = plan_jobs(plan, ledger, self.workflow, self.folder)
             self._emit("planned", **vars(resumed))
             done_before = ledger.counts().done
-            shared = BatchContext(
-                self.workflow, ledger, self.folder, self._terms, self._emit, self._others_up, self._pages
+            context = BatchContext(
+                self.workflow, ledger, self.folder, self._options, self._emit, self._others_up, self._pages
             )
-            self._shared = shared
-            self._lanes = self._make_lanes(clients, shared, ledger.open_attempts())
+            self._context = context
+            self._workers = self._make_workers(clients, context, ledger.open_attempts())
             if self._early is not None:
                 # Asked to stop before there was anything to stop.
                 (self.stop if self._early == "stop" else self.cancel)()
             self._submitting = True
             try:
-                for lane in self._lanes:
-                    lane.start()
-                self._wait(shared, ledger)
+                for worker in self._workers:
+                    worker.start()
+                self._wait(context, ledger)
             finally:
-                self._close_lanes()
+                self._close_workers()
                 if self._pages:
                     self._write_pages(ledger, checked)
             counts = ledger.counts()
@@ -197,7 +197,7 @@ class Batch:
 
     def status(self) -> list[WorkerStatus]:
         """Each server at this moment."""
-        return [lane.status() for lane in self._lanes]
+        return [worker.status() for worker in self._workers]
 
     def _write_pages(self, ledger: Ledger, checked: Checked) -> None:
         """Sheets and report; that they cannot be written takes nothing from the jobs that are done."""
@@ -219,14 +219,14 @@ class Batch:
 
     @property
     def _silence(self) -> float:
-        """Seconds for a client to bear. Refused connections are the lanes' to judge, and not its."""
-        return max(self._terms.silence, 3 * self._terms.patience)
+        """The client's timeout in seconds. Refused connections are handled by the workers, not by the client."""
+        return max(self._options.silence, 3 * self._options.patience)
 
     def _ask_to_end(self, how: str) -> None:
         self._early = how
-        if self._shared is not None:
-            self._shared.cancelling |= how == "cancel"
-            self._shared.stop()
+        if self._context is not None:
+            self._context.cancelling |= how == "cancel"
+            self._context.stop()
             self._emit("stopping", how=how)
 
     @contextlib.contextmanager
@@ -276,72 +276,76 @@ class Batch:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
         return Ledger(path)
 
-    def _make_lanes(
-        self, clients: Mapping[str, Client], shared: BatchContext, attempts: Sequence[Attempt]
+    def _make_workers(
+        self, clients: Mapping[str, Client], context: BatchContext, attempts: Sequence[Attempt]
     ) -> list[ServerWorker]:
-        """A lane for each server, and for each that may still have jobs of an earlier run."""
+        """A worker for each server, and for each that may still have jobs of an earlier run."""
         by_server: dict[str, list[Attempt]] = {name: [] for name in clients}
         for attempt in attempts:
             by_server.setdefault(attempt.server, []).append(attempt)
         # The host of an earlier run ended with that run.
         for attempt in by_server.get(LITE, ()):
-            shared.ledger.withdrawn(attempt)
+            context.ledger.withdrawn(attempt)
         by_server[LITE] = []
-        lanes: list[ServerWorker] = []
+        workers: list[ServerWorker] = []
         for name, left in by_server.items():
             client = clients.get(name)
-            patience = _OWN_PATIENCE if name == LITE else self._terms.patience
+            patience = _OWN_PATIENCE if name == LITE else self._options.patience
             if client is not None:
-                lanes.append(ServerWorker(name, client, shared, patience=patience, unsettled=left))
+                workers.append(ServerWorker(name, client, context, patience=patience, unsettled=left))
             elif left:
                 _log.warning("%d jobs of an earlier run may be on %s: they are looked for there first", len(left), name)
                 client = self._connect(name, self._silence)
-                lanes.append(ServerWorker(name, client, shared, patience=patience, supplies=False, unsettled=left))
-        return lanes
+                workers.append(ServerWorker(name, client, context, patience=patience, supplies=False, unsettled=left))
+        return workers
 
-    def _close_lanes(self) -> None:
+    def _close_workers(self) -> None:
         """All at once: each may wait for a request that is not answered."""
-        closing = [threading.Thread(target=lane.close, args=(_CLOSE_SECONDS,), daemon=True) for lane in self._lanes]
+        closing = [
+            threading.Thread(target=worker.close, args=(_CLOSE_SECONDS,), daemon=True) for worker in self._workers
+        ]
         for thread in closing:
             thread.start()
         for thread in closing:
             thread.join()
 
-    def _wait(self, shared: BatchContext, ledger: Ledger) -> None:
+    def _wait(self, context: BatchContext, ledger: Ledger) -> None:
         deadline: float | None = None
         stopping_since: float | None = None
         while True:
-            with shared.changed:
-                if shared.stopping:
+            with context.changed:
+                if context.stopping:
                     stopping_since = stopping_since or time.monotonic()
-                if not self._is_over(shared, ledger, stopping_since):
-                    shared.changed.wait(_TICK)
-                    if shared.cancelling:
+                if not self._is_over(context, ledger, stopping_since):
+                    context.changed.wait(_TICK)
+                    if context.cancelling:
                         deadline = deadline or time.monotonic() + _CANCEL_SECONDS
                         if time.monotonic() > deadline:
                             return
                     continue
-            if shared.fatal is not None:
-                raise shared.fatal
+            if context.fatal is not None:
+                raise context.fatal
             return
 
-    def _is_over(self, shared: BatchContext, ledger: Ledger, stopping_since: float | None) -> bool:
-        if shared.fatal is not None and not isinstance(shared.fatal, KandifluxError):
+    def _is_over(self, context: BatchContext, ledger: Ledger, stopping_since: float | None) -> bool:
+        if context.fatal is not None and not isinstance(context.fatal, KandifluxError):
             return True
-        busy = any(lane.busy for lane in self._lanes)
+        busy = any(worker.busy for worker in self._workers)
         if stopping_since is not None:
             # Jobs of a server that is away cannot be waited for; they are looked for when the batch is resumed.
-            waited_for = ("up", "connecting") if shared.fatal else ("up", "connecting", "silent")
+            waited_for = ("up", "connecting") if context.fatal else ("up", "connecting", "silent")
             recent = time.monotonic() - _SILENT_SECONDS
             return not any(
-                lane.busy and lane.state in waited_for and max(stopping_since, lane.last_sign) > recent
-                for lane in self._lanes
+                worker.busy and worker.state in waited_for and max(stopping_since, worker.last_sign) > recent
+                for worker in self._workers
             )
         if not busy and not ledger.unfinished():
             return True
-        if not any(lane.usable for lane in self._lanes):
+        if not any(worker.usable for worker in self._workers):
             counts = ledger.counts()
-            reasons = "\n".join(f"  {lane.name}: {lane.reason.message}" for lane in self._lanes if lane.reason)
+            reasons = "\n".join(
+                f"  {worker.name}: {worker.reason.message}" for worker in self._workers if worker.reason
+            )
             raise ServerUnreachable(
                 f"No server is left, and {counts.waiting + counts.sent} jobs are not done:\n{reasons}",
                 hint="Start a server, and run the same command again: it goes on where this ended.",
@@ -349,7 +353,7 @@ class Batch:
         return False
 
     def _others_up(self, name: str) -> bool:
-        return any(lane.state == "up" and lane.supplies for lane in self._lanes if lane.name != name)
+        return any(worker.state == "up" and worker.supplies for worker in self._workers if worker.name != name)
 
     def _emit(self, kind: str, **about: Any) -> None:
         with self._telling:

@@ -1,14 +1,13 @@
-"""One server's part in a batch: it is kept supplied, what it makes is fetched, and its absences are borne.
+"""Submits jobs to one server, downloads their outputs, and tracks the server's health.
 
-The supplier hands over jobs, as many as the backlog says, so that the server never waits for us and a job never waits
-on a server that may die. Two threads of the collector save what has ended. The attendant looks whether a server that
-says nothing is still there.
+One thread submits jobs, as many as the backlog allows: the server is never idle, and few jobs wait on a server that may
+die. Two threads save the outputs of finished jobs. One thread checks a server that has stopped answering.
 
-    it answers                     up
-    it connects, and no answer     silent: it keeps its jobs, however slow it is; after `silence` seconds it is given
-                                   up, and what it has counts as failed until the next run looks for it
-    it refuses connections         away: it gets no more jobs; after `patience` seconds its jobs are lost, and run
-                                   elsewhere. Should it come back, what it still has of them is taken back.
+    answers                      up
+    connects, does not answer    silent: it keeps its jobs; after `silence` seconds it is given up, and its jobs count
+                                 as failed until the next run looks for them
+    refuses connections          away: it gets no more jobs; after `patience` seconds its jobs are lost, and run on
+                                 another server. If it comes back, they are cancelled there.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _DENIALS = 3
 
 
 class ServerWorker:
-    """`name` is the server's in the ledger. supplies: it gets jobs; else only what it has is fetched.
+    """name: the server's in the ledger. supplies: it gets jobs, else only the jobs it has are collected.
 
     unsettled: attempts of an earlier run that the server may have.
     """
@@ -66,7 +65,7 @@ class ServerWorker:
         self,
         name: str,
         client: Client,
-        shared: BatchContext,
+        context: BatchContext,
         *,
         patience: float,
         supplies: bool = True,
@@ -78,10 +77,10 @@ class ServerWorker:
         self.state: ServerState = "connecting"
         self.reason: KandifluxError | None = None
         self._patience = patience
-        self._shared = shared
-        self._books = LedgerWriter(shared, name)
-        self._collector = Collector(client, shared, self._books, self._postpone_download)
-        self._flights = self._collector.flights
+        self._context = context
+        self._writer = LedgerWriter(context, name)
+        self._collector = Collector(client, context, self._writer, self._postpone_download)
+        self._in_flight = self._collector.in_flight
         self._prober = client.api.with_timeout(_PROBE)
         self._fits = False
         self._lock = threading.Lock()
@@ -103,27 +102,27 @@ class ServerWorker:
             for word, work in (
                 ("supply", self._supply),
                 *[("collect", self._collector.run)] * _COLLECTORS,
-                ("attend", self._attend),
+                ("health", self._check_health),
             )
         ]
         self._supplier = self._threads[0]
 
     @property
     def usable(self) -> bool:
-        """Jobs may yet be done here."""
+        """Whether jobs may still run here."""
         return self.supplies and self.state not in ("gone", "unfit")
 
     @property
     def busy(self) -> bool:
-        """Something that was sent here has not been settled, and may yet be."""
-        sent = self._handing_over or bool(self._flights)
+        """Whether the outcome of a job that was sent here is still open, and may be found out."""
+        sent = self._handing_over or bool(self._in_flight)
         settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
         return sent or bool(self._unsettled and settling)
 
     @property
     def last_sign(self) -> float:
         """When the server last showed that it has one of its jobs, on the monotonic clock; 0.0 if it has none."""
-        return max((flight.job.last_seen for flight in list(self._flights.values())), default=0.0)
+        return max((running_job.job.last_seen for running_job in list(self._in_flight.values())), default=0.0)
 
     def start(self) -> None:
         """Starts its threads."""
@@ -134,7 +133,7 @@ class ServerWorker:
         """Ends its threads. What is still on the server stays there, and open in the ledger."""
         self._closing.set()
         self._collector.stop(_COLLECTORS)
-        self._shared.notify()
+        self._context.notify()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.is_alive():
@@ -143,22 +142,24 @@ class ServerWorker:
         self._prober.close()
 
     def status(self) -> WorkerStatus:
-        """What it does now."""
-        flights = list(self._flights.values())
-        running = next((flight for flight in flights if flight.job.state == "running"), None)
+        """Its state, and the job that runs."""
+        in_flight = list(self._in_flight.values())
+        running = next((running_job for running_job in in_flight if running_job.job.state == "running"), None)
         about: dict[str, Any] = {}
         if running is not None:
             job = running.job
             about = {"index": running.attempt.index, "node": job.prompt.title(job.current_node)
                      if job.current_node else "", **_step(job)}  # fmt: skip
-        return WorkerStatus(self.name, self.state, self._collector.done, len(flights) - (running is not None), **about)
+        return WorkerStatus(
+            self.name, self.state, self._collector.done, len(in_flight) - (running is not None), **about
+        )
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would have the batch wait for ever
             if not self._closing.is_set():
-                self._shared.stop(error)
+                self._context.stop(error)
 
     # Supplying
 
@@ -169,43 +170,43 @@ class ServerWorker:
                 if unsettled:
                     self._settle(unsettled)
                     continue
-                if self._shared.stopping:
+                if self._context.stopping:
                     self._take_back()
                 elif self.supplies and self._supply_some():
                     continue
-            with self._shared.changed:
+            with self._context.changed:
                 if not self._closing.is_set():
-                    self._shared.changed.wait(_TICK)
+                    self._context.changed.wait(_TICK)
 
     def _supply_some(self) -> bool:
-        """Sends what there is room for; False where there is none, or no job."""
-        flights = list(self._flights.values())
+        """Sends as many jobs as there is room for; False if there is no room or no job."""
+        in_flight = list(self._in_flight.values())
         # Where the first failure ends the batch, a job counts until it is known not to have failed.
-        open_jobs = sum(self._shared.terms.fail_fast or not flight.job.finished for flight in flights)
+        open_jobs = sum(self._context.options.fail_fast or not running_job.job.finished for running_job in in_flight)
         # Saving may lag behind a little, and no more.
         depth = self._depth()
-        room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(flights))
+        room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(in_flight))
         # Where jobs are many and small, it takes them by the dozen: each time the disk is waited for.
-        if room <= 0 or (depth > self._shared.terms.backlog and room < depth // 3):
+        if room <= 0 or (depth > self._context.options.backlog and room < depth // 3):
             return False
         self._handing_over = True
         try:
-            attempts = self._shared.ledger.begin_some(self.name, room)
+            attempts = self._context.ledger.begin_some(self.name, room)
             for attempt in attempts:
-                if self.state == "up" and not self._shared.stopping:
+                if self.state == "up" and not self._context.stopping:
                     self._send(attempt)
                 else:
-                    self._shared.ledger.withdrawn(attempt)
+                    self._context.ledger.withdrawn(attempt)
         finally:
-            self._handing_over = False  # or a full disk would have the batch wait for this lane for ever
+            self._handing_over = False  # also if the disk is full: the batch would wait for this worker for ever
         if attempts:
-            self._shared.notify()
+            self._context.notify()
         return bool(attempts)
 
     def _depth(self) -> int:
         """How many jobs the server is to have. Where they take less time than handing one over does, the backlog that
         was asked for would have it wait: then enough for `_AHEAD_SECONDS`."""
-        asked = self._shared.terms.backlog
+        asked = self._context.options.backlog
         pace = self._collector.pace
         if asked == 1 or pace is None:
             return asked
@@ -218,7 +219,7 @@ class ServerWorker:
             self._not_sent(attempt, error)
             return
         except KandifluxError as error:
-            self._books.failed(attempt, error)
+            self._writer.failed(attempt, error)
             return
         try:
             # What becomes of a lost answer is for `_settle`, which knows whether the server is gone.
@@ -232,23 +233,23 @@ class ServerWorker:
         except (ServerUnreachable, AccessDenied) as error:
             self._not_sent(attempt, error)
         except (InvalidPrompt, BodyTooLarge) as error:
-            self._books.failed(attempt, error)
+            self._writer.failed(attempt, error)
         except KandifluxError as error:
             # The server is not well (HTTP 500, 429): that may pass.
-            self._books.failed(attempt, error, at_least=RESUBMITS)
+            self._writer.failed(attempt, error, at_least=RESUBMITS)
             self._trouble(error)
         else:
             self._denials = 0
-            self._books.sent(attempt)
+            self._writer.sent(attempt)
             self._follow(InFlightJob(attempt, job))
 
     def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
-        self._books.withdrawn(attempt)
+        self._writer.withdrawn(attempt)
         self._trouble(error)
 
-    def _follow(self, flight: InFlightJob) -> None:
-        self._flights[flight.attempt.id] = flight
-        self._collector.follow(flight)
+    def _follow(self, running_job: InFlightJob) -> None:
+        self._in_flight[running_job.attempt.id] = running_job
+        self._collector.follow(running_job)
 
     def _settle(self, attempts: Sequence[Attempt]) -> None:
         """Finds out which of the jobs that may have been sent to it the server has."""
@@ -268,14 +269,14 @@ class ServerWorker:
                     self._postpone(attempt, error)
                 else:
                     # The workflow cannot be made into a prompt here any more; what the server has is not ours to judge.
-                    self._books.unknown(attempt, error)
+                    self._writer.unknown(attempt, error)
             return
         for attempt in filter(self._is_ours_to_settle, attempts):
             if attempt.id in jobs:
-                self._books.found(attempt)
+                self._writer.found(attempt)
                 self._follow(InFlightJob(attempt, jobs[attempt.id]))
             else:
-                self._books.lost(attempt, _never_arrived(attempt, self.name))
+                self._writer.lost(attempt, _never_arrived(attempt, self.name))
 
     def _settle_seconds(self, attempt: Attempt) -> float:
         """A server may be slow to take what was sent a moment ago, a gateway slower to hand it on."""
@@ -283,7 +284,7 @@ class ServerWorker:
         return max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
 
     def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
-        """What became of it is found out once the server has answered the attendant; not for ever, though."""
+        """Looks for the job once the server answers its health check again, for a limited time."""
         self._trouble(error)
         self._look_later(attempt, error)
 
@@ -295,8 +296,8 @@ class ServerWorker:
 
     def _look_later(self, attempt: Attempt, error: KandifluxError) -> None:
         since = self._troubled.setdefault(attempt.id, time.monotonic())
-        if self.state == "unfit" or time.monotonic() - since >= self._shared.terms.silence:
-            self._books.unknown(attempt, error)
+        if self.state == "unfit" or time.monotonic() - since >= self._context.options.silence:
+            self._writer.unknown(attempt, error)
         else:
             with self._lock:
                 self._unsettled.append(attempt)
@@ -311,23 +312,23 @@ class ServerWorker:
 
     def _take_back(self) -> None:
         """What waits on the server is withdrawn; what runs there goes on, unless all is to be cancelled."""
-        for flight in list(self._flights.values()):
-            ask = "cancel" if self._shared.cancelling else "withdraw" if flight.job.state == "queued" else ""
-            if flight.job.finished or ask in ("", flight.asked):
+        for running_job in list(self._in_flight.values()):
+            ask = "cancel" if self._context.cancelling else "withdraw" if running_job.job.state == "queued" else ""
+            if running_job.job.finished or ask in ("", running_job.asked):
                 continue
-            flight.asked = ask
+            running_job.asked = ask
             try:
                 if ask == "cancel":
-                    flight.job.cancel()
+                    running_job.job.cancel()
                 else:
-                    self.client.withdraw(flight.job)
+                    self.client.withdraw(running_job.job)
             except KandifluxError as error:
-                flight.asked = ""
+                running_job.asked = ""
                 self._trouble(error)
 
     def _prompt(self, attempt: Attempt) -> Prompt:
         object_info = self.client.object_info()
-        return self._shared.workflow.prompt(object_info, attempt.values, upload=self._upload, check=False)
+        return self._context.workflow.prompt(object_info, attempt.values, upload=self._upload, check=False)
 
     def _upload(self, path: Path) -> str:
         try:
@@ -341,7 +342,7 @@ class ServerWorker:
 
     # Attending
 
-    def _attend(self) -> None:
+    def _check_health(self) -> None:
         while not self._closing.is_set():
             quiet = time.monotonic() - self._collector.last_sign > 2 * _PROBE_SECONDS
             if self.state != "up" or (quiet and self.busy):
@@ -349,7 +350,7 @@ class ServerWorker:
             self._closing.wait(_PROBE_SECONDS)
 
     def _trouble(self, error: KandifluxError) -> None:
-        """Something went wrong with the server: nothing more is sent until it has answered the attendant."""
+        """Marks the server as failing: nothing is sent until it has answered a health check."""
         if not self._is_denied(error) and self.state == "up":
             self._become("silent", error)
 
@@ -386,7 +387,7 @@ class ServerWorker:
         object_info = self.client.object_info()
         if not self._fits:
             try:
-                self._shared.workflow.prompt(object_info, check=False)
+                self._context.workflow.prompt(object_info, check=False)
             except (UsageError, ServerError) as error:
                 self._become("unfit", error)
                 return
@@ -403,12 +404,12 @@ class ServerWorker:
     def _silent(self, error: ServerUnreachable | ServerError) -> None:
         now = time.monotonic()
         self._refusing_since, self._silent_since = None, self._silent_since or now
-        if now - self._silent_since < self._shared.terms.silence:
+        if now - self._silent_since < self._context.options.silence:
             self._become("silent", error)
             return
         self._become("gone", error)
         for attempt in self._take_unsettled():
-            self._books.unknown(attempt, error)
+            self._writer.unknown(attempt, error)
 
     def _refused(self, error: ServerUnreachable) -> None:
         now = time.monotonic()
@@ -419,17 +420,17 @@ class ServerWorker:
             return
         self._become("gone", error)
         # Where nobody else could run them, its jobs stay open: the next run looks for them first.
-        if self._shared.others_up(self.name):
+        if self._context.others_up(self.name):
             self._abandon(now - self._refusing_since)
 
     def _abandon(self, seconds: float) -> None:
         for attempt in self._take_unsettled():
             self._abandoned.append(attempt.id)
-            self._books.lost(attempt, _refusing(attempt, self.name, seconds))
-        for flight in list(self._flights.values()):
-            if not flight.job.finished:
-                self._abandoned.append(flight.job.prompt_id)
-                flight.job.finish(_refusing(flight.attempt, self.name, seconds))
+            self._writer.lost(attempt, _refusing(attempt, self.name, seconds))
+        for running_job in list(self._in_flight.values()):
+            if not running_job.job.finished:
+                self._abandoned.append(running_job.job.prompt_id)
+                running_job.job.finish(_refusing(running_job.attempt, self.name, seconds))
 
     def _take_unsettled(self) -> list[Attempt]:
         with self._lock:
@@ -440,11 +441,11 @@ class ServerWorker:
         changed, self.state, self.reason = state != self.state, state, error
         if state == "unfit" and error is not None:
             for attempt in self._take_unsettled():
-                self._books.unknown(attempt, error)
+                self._writer.unknown(attempt, error)
         if changed:
             reason = None if error is None else error.message
-            self._shared.emit("server", server=self.name, state=state, reason=reason)
-            self._shared.notify()
+            self._context.emit("server", server=self.name, state=state, reason=reason)
+            self._context.notify()
 
 
 def _step(job: Job) -> Mapping[str, float]:

@@ -144,7 +144,7 @@ def batch(
             preset=preset,
             seed=seed,
             name=name,
-            terms=BatchOptions(backlog, retry, on_lost is OnLost.resubmit, fail_fast, patience),
+            options=BatchOptions(backlog, retry, on_lost is OnLost.resubmit, fail_fast, patience),
             limit=limit,
             restart=restart,
             pages=report,

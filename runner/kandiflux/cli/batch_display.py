@@ -145,11 +145,11 @@ class _LiveBatch(BatchLines):
         overall = Table.grid(padding=(0, 1))
         overall.add_row(ProgressBar(max(1, self._total), ended, width=40), Text(words), Text(self._left(ended)))
         servers = Table.grid(padding=(0, 1))
-        for lane in self._status():
+        for worker in self._status():
             step = Text("")
-            if lane.value is not None and lane.max:
-                step = Text(f"{lane.value:g}/{lane.max:g}")
-            servers.add_row(Text(one_line(lane.server), style="bold"), Text(_doing(lane)), step)
+            if worker.value is not None and worker.max:
+                step = Text(f"{worker.value:g}/{worker.max:g}")
+            servers.add_row(Text(one_line(worker.server), style="bold"), Text(_doing(worker)), step)
         return Group(overall, servers)
 
     def _left(self, ended: int) -> str:
@@ -159,12 +159,12 @@ class _LiveBatch(BatchLines):
         return f"about {_duration(pace * (self._total - ended))} left"
 
 
-def _doing(lane: WorkerStatus) -> str:
-    if lane.state != "up":
-        return _STATES[lane.state]
-    if lane.index is None:
-        return "waiting" if not lane.queued else "starting"
-    return f"job {lane.index}" + (f": {one_line(lane.node, _TITLE_LIMIT)}" if lane.node else "")
+def _doing(worker: WorkerStatus) -> str:
+    if worker.state != "up":
+        return _STATES[worker.state]
+    if worker.index is None:
+        return "waiting" if not worker.queued else "starting"
+    return f"job {worker.index}" + (f": {one_line(worker.node, _TITLE_LIMIT)}" if worker.node else "")
 
 
 def _in_words(event: BatchEvent) -> str | None:

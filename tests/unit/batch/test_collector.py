@@ -60,7 +60,7 @@ class Bench:
 
     folder: Path
     ledger: Ledger
-    terms: BatchOptions = field(default_factory=BatchOptions)
+    options: BatchOptions = field(default_factory=BatchOptions)
     events: list[BatchEvent] = field(default_factory=list)
     postponed: list[str] = field(default_factory=list)
     freed: int = 0
@@ -75,11 +75,13 @@ class Bench:
 
         client = cast(Client, SimpleNamespace(api=SimpleNamespace(free=free)))
         workflow = Workflow.from_data(prompt())
-        self.shared = BatchContext(
-            workflow, self.ledger, self.folder, self.terms, emit, lambda name: False, pages=False
+        self.context = BatchContext(
+            workflow, self.ledger, self.folder, self.options, emit, lambda name: False, pages=False
         )
-        books = LedgerWriter(self.shared, "http://a")
-        self.collector = Collector(client, self.shared, books, lambda attempt, error: self.postponed.append(attempt.id))
+        writer = LedgerWriter(self.context, "http://a")
+        self.collector = Collector(
+            client, self.context, writer, lambda attempt, error: self.postponed.append(attempt.id)
+        )
 
     def begin(self) -> Attempt:
         attempt = self.ledger.begin("http://a")
@@ -94,7 +96,7 @@ class Bench:
         job.finish(outcome)
         self.collector.stop(1)
         self.collector.run()
-        assert self.collector.flights == {}
+        assert self.collector.in_flight == {}
         return next(entry for entry in self.ledger.entries() if entry.index == attempt.index)
 
     def told(self) -> list[tuple[str, bool | None]]:
@@ -137,7 +139,7 @@ LOST = JobLost("It is gone.", prompt_id="1")
 
 
 @pytest.mark.parametrize(
-    ("outcome", "asked", "terms", "state", "told", "is_open", "freed"),
+    ("outcome", "asked", "options", "state", "told", "is_open", "freed"),
     [
         (INTERRUPTED, "", BatchOptions(), "failed", ("failed", False), False, 0),
         (INTERRUPTED, "", BatchOptions(retries=1), "waiting", ("failed", True), False, 0),
@@ -159,15 +161,15 @@ LOST = JobLost("It is gone.", prompt_id="1")
     ],
 )  # fmt: skip
 def test_how_a_job_ends(
-    outcome: Result | KandifluxError, asked: str, terms: BatchOptions, state: str, told: tuple[str, bool | None],
+    outcome: Result | KandifluxError, asked: str, options: BatchOptions, state: str, told: tuple[str, bool | None],
     is_open: bool, freed: int, ledger: Ledger, tmp_path: Path,
 ) -> None:  # fmt: skip
-    bench = Bench(tmp_path, ledger, terms)
+    bench = Bench(tmp_path, ledger, options)
     entry = bench.end(outcome, asked=asked)
     assert (entry.state, bench.told()) == (state, [told])
     assert bench.attempts() == (["a"] if is_open else []), "what a server may have is looked for by the next run"
     assert bench.freed == freed
-    assert (bench.shared.stopping, bench.postponed) == (False, [])
+    assert (bench.context.stopping, bench.postponed) == (False, [])
     assert list(tmp_path.glob(".*.part")) == []
 
 
@@ -189,7 +191,7 @@ def test_what_is_lost_is_made_again_three_times(outcome: KandifluxError, times: 
 def test_the_first_failure_ends_a_batch_that_is_to_fail_fast(again: bool, ledger: Ledger, tmp_path: Path) -> None:
     bench = Bench(tmp_path, ledger, BatchOptions(retries=int(again), fail_fast=True))
     bench.end(OutputError("Too many."))
-    assert bench.shared.stopping is not again, "a job that is tried again has not failed yet"
+    assert bench.context.stopping is not again, "a job that is tried again has not failed yet"
 
 
 def test_files_are_saved_and_told_of(bench: Bench, tmp_path: Path) -> None:
@@ -251,11 +253,11 @@ def test_a_full_disk_ends_the_batch_and_leaves_the_job_to_the_next_run(bench: Be
     (tmp_path / "a.png").mkdir()
     (tmp_path / "a.png" / "file").touch()
     assert bench.end(result(picture())).state == "sent"
-    assert isinstance(bench.shared.fatal, OutputError)
-    assert (bench.shared.stopping, bench.told(), bench.attempts()) == (True, [], ["a"])
-    first = bench.shared.fatal
-    bench.shared.stop(OutputError("A later one."))
-    assert bench.shared.fatal is first
+    assert isinstance(bench.context.fatal, OutputError)
+    assert (bench.context.stopping, bench.told(), bench.attempts()) == (True, [], ["a"])
+    first = bench.context.fatal
+    bench.context.stop(OutputError("A later one."))
+    assert bench.context.fatal is first
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_batch_and_the_others_are_collected(
@@ -268,7 +270,7 @@ def test_a_ledger_that_cannot_be_written_ends_the_batch_and_the_others_are_colle
 
     monkeypatch.setattr(bench.ledger, "failed", full)
     assert bench.end(OutputError("Too many."), attempt=attempts[0]).state == "sent"
-    assert bench.shared.fatal is not None
+    assert bench.context.fatal is not None
     assert bench.end(result(), attempt=attempts[1]).state == "done"
 
 
@@ -278,7 +280,7 @@ def test_thumbnails_are_made_if_there_is_nothing_to_collect_and_there_will_be_sh
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "source.png")
     output = Output("image", "2", "Result", "x.png", data=(tmp_path / "source.png").read_bytes())
-    bench.shared.pages = pages
+    bench.context.pages = pages
     file, other = bench.end(result(output, output)).files
     assert bench.ledger.thumbnail(file) is None, "it was asked to end at once"
     thread = threading.Thread(target=bench.collector.run)

@@ -38,7 +38,7 @@ def connect(server: str, patience: float) -> Client:
 def batch(
     comfy: FakeComfyUI, folder: Path, count: int = 3, *, others: tuple[FakeComfyUI, ...] = (), **options: Any
 ) -> Batch:
-    options.setdefault("terms", BatchOptions(patience=0.5))
+    options.setdefault("options", BatchOptions(patience=0.5))
     return Batch(
         WORKFLOW,
         JobList(axes=parse_grid([f"Canvas.width=1..{count}"])),
@@ -100,7 +100,7 @@ def test_one_refusal_of_access_does_not_condemn_a_server(comfy: FakeComfyUI, tmp
         proxy.newcomers = lambda: [Fault(status, "/prompt")] if len(proxy.plan) == 1 else []
         summary = Batch(
             WORKFLOW, JobList(axes=parse_grid(["Canvas.width=1..6"])), tmp_path, servers=[proxy.url], connect=connect,
-            pages=False, terms=BatchOptions(patience=0.5),
+            pages=False, options=BatchOptions(patience=0.5),
         ).run()  # fmt: skip
     assert summary.complete
     assert set(widths(comfy).values()) == {1}
@@ -112,7 +112,7 @@ def test_a_server_that_refuses_every_job_is_given_up(comfy: FakeComfyUI, tmp_pat
         with pytest.raises(ServerUnreachable, match="No server is left"):
             Batch(
                 WORKFLOW, JobList(axes=parse_grid(["Canvas.width=1..6"])), tmp_path, servers=[proxy.url],
-                connect=connect, pages=False, terms=BatchOptions(patience=0.5),
+                connect=connect, pages=False, options=BatchOptions(patience=0.5),
             ).run()  # fmt: skip
     assert comfy.ran == []
 
@@ -135,7 +135,7 @@ def test_a_restart_that_forgets_the_jobs_has_them_run_again(comfy: FakeComfyUI, 
 
 def test_lost_jobs_fail_where_that_is_wanted(comfy: FakeComfyUI, tmp_path: Path) -> None:
     comfy.ending = "forget"
-    summary = batch(comfy, tmp_path, terms=BatchOptions(resubmit=False)).run()
+    summary = batch(comfy, tmp_path, options=BatchOptions(resubmit=False)).run()
     assert summary.failed == 3
     with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
         assert {entry.error["error"] for entry in ledger.entries() if entry.error} == {"JobLost"}
@@ -189,7 +189,7 @@ def test_silence_does_not_last_for_ever(comfy: FakeComfyUI, tmp_path: Path) -> N
 
     def run() -> None:
         try:
-            batch(comfy, tmp_path, terms=BatchOptions(patience=0.3, silence=1.0)).run()
+            batch(comfy, tmp_path, options=BatchOptions(patience=0.3, silence=1.0)).run()
         except ServerUnreachable as error:
             errors.append(error.message)
 
@@ -328,7 +328,7 @@ def test_running_out_of_memory_is_tried_again(comfy: FakeComfyUI, tmp_path: Path
             assert event.about["error"]["error"] == "OutOfMemory"
             comfy.ending = "success"
 
-    assert batch(comfy, tmp_path, 1, terms=BatchOptions(retries=1)).run(mend).complete
+    assert batch(comfy, tmp_path, 1, options=BatchOptions(retries=1)).run(mend).complete
 
 
 def test_failures_are_typed_and_run_again_by_the_next_run(comfy: FakeComfyUI, tmp_path: Path) -> None:
@@ -397,8 +397,8 @@ class running:
     def __exit__(self, *error: object) -> None:
         if self._stop:
             # As if killed: nobody hears of what runs.
-            for lane in self._batch._lanes:
-                lane.state = "away"
+            for worker in self._batch._workers:
+                worker.state = "away"
         self._batch.stop()
         self._thread.join(WAIT)
         assert not self._thread.is_alive()
