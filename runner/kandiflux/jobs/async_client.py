@@ -35,6 +35,9 @@ class AsyncClient:
         self._stack = contextlib.ExitStack()
         self._client: Client | None = None
 
+    def __repr__(self) -> str:
+        return f"<Async{repr(self._client)[1:]}" if self._client is not None else "<AsyncClient, not open>"
+
     async def __aenter__(self) -> AsyncClient:
         self._client = await asyncio.to_thread(self._stack.enter_context, self._open())
         return self
@@ -114,12 +117,10 @@ class AsyncJob:
 
     async def result(self, timeout: float | None = None) -> Result:
         """Waits for the end. Errors as `Job.result`; the job goes on after a timeout."""
-        waiting = asyncio.ensure_future(_awaited(self.sync))
-        done, _ = await asyncio.wait({waiting}, timeout=timeout)
-        if not done:
-            waiting.cancel()
+        try:
+            return await asyncio.wait_for(_awaited(self.sync), timeout)
+        except asyncio.TimeoutError:
             return self.sync.result(0)
-        return waiting.result()
 
     async def cancel(self) -> None:
         """As `Job.cancel`."""

@@ -13,7 +13,6 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +33,7 @@ from kandiflux.config import Connection
 from kandiflux.errors import (
     AnswerLost,
     InvalidPrompt,
+    JobTimeout,
     KandifluxError,
     ParameterError,
     ServerError,
@@ -103,7 +103,7 @@ class Client:
         self._watcher = JobTracker(self.api, poll_seconds=poll_seconds, patience=patience, orphaned=self._is_orphaned)
 
     def __repr__(self) -> str:
-        return f"<Client {self.url}: {len(self.jobs)} jobs>"
+        return f"<Client {self.url}: {'closed' if self.closed else f'{len(self.jobs)} jobs'}>"
 
     def __enter__(self) -> Client:
         return self
@@ -117,6 +117,11 @@ class Client:
     def url(self) -> str:
         """The server's base address."""
         return self.api.url
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: it follows no jobs any more."""
+        return self._closed
 
     @property
     def jobs(self) -> list[Job]:
@@ -188,10 +193,20 @@ class Client:
         """Runs a workflow to its end: `client.run("flux_dev", prompt="a fox", seed=1)`.
 
         wanted: parameters of the workflow, and `values`, `preset` and `check` as in `submit`. timeout: seconds for a
-        job. retry_oom, on_lost: as `run_with_retries`. Errors as `submit` and `Job.result`.
+        job, after which it is cancelled, as it is by Ctrl-C. retry_oom, on_lost: as `run_with_retries`. Errors as of
+        `submit` and `Job.result`.
         """
+
+        def finish(job: Job) -> Result:
+            try:
+                return job.result(timeout)
+            except (JobTimeout, KeyboardInterrupt):
+                # Nobody else has a handle of it.
+                with contextlib.suppress(KandifluxError):
+                    job.cancel()
+                raise
+
         prompt = self.prompt(workflow, **wanted)
-        finish = partial(Job.result, timeout=timeout)
         return run_with_retries(self, prompt, finish, front=front, retry_oom=retry_oom, on_lost=on_lost)
 
     def map(

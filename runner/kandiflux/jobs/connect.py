@@ -29,7 +29,7 @@ def open_client(
     """A client of the server of that name or URL, or of a lite host that lives as long as the `with` block.
 
     server: see `named_server` for what None means. The rest as in `kandiflux.config.connection`.
-    ServerUnreachable where the named server does not answer.
+    The server is not asked for anything before the first request. ServerUnreachable if a lite host does not start.
     """
     named = named_server(server)
     if named is not None:

@@ -22,7 +22,15 @@ from kandiflux.api.events import (
     Preview,
     ProgressState,
 )
-from kandiflux.errors import JobInterrupted, JobLost, JobTimeout, KandifluxError, OutputError, ServerUnreachable
+from kandiflux.errors import (
+    JobInterrupted,
+    JobLost,
+    JobTimeout,
+    KandifluxError,
+    OutputError,
+    ServerUnreachable,
+    UsageError,
+)
 from kandiflux.jobs.outputs import Output
 from kandiflux.jobs.result import Result
 from kandiflux.workflow.metadata import with_metadata
@@ -52,6 +60,11 @@ _MAX_PICTURE_BYTES = 1 << 30
 
 class Canceller(Protocol):
     """What a job needs of its client."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it follows jobs no more."""
+        ...
 
     def cancel(self, job: Job) -> None:
         """Removes the job from the server's queue, or interrupts it."""
@@ -308,6 +321,11 @@ class Job:
             _log.exception("a callback for %s failed", self.prompt_id)
 
     def _wait(self, deadline: float | None) -> None:
+        if self._client.closed:
+            raise UsageError(
+                f"The client of the job {self.prompt_id} is closed, so how it ends is not known here.",
+                hint="Wait for a job inside the client's `with` block. The job itself goes on on the server.",
+            )
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise JobTimeout(

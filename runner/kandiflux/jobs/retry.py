@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
 
 from kandiflux.api.rest import ComfyApi
-from kandiflux.errors import JobLost, OutOfMemory, OutputMissing
+from kandiflux.errors import JobLost, OutOfMemory, OutputMissing, UsageError
 from kandiflux.jobs.job import Job
 from kandiflux.workflow.prompt import Prompt
 
@@ -55,6 +55,8 @@ def run_with_retries(
     lists a file of a cached node that is no longer there, or pictures came over a websocket that was lost
     (OutputMissing), what makes them is run again, once.
     """
+    if on_lost not in ("fail", "resubmit"):
+        raise UsageError(f"on_lost cannot be {on_lost!r}.", expected="fail or resubmit")
     freed = forced = False
     losses = 0
     while True:

@@ -16,11 +16,11 @@ def names_text(names: Sequence[str]) -> str:
 def near_names(word: str, among: Iterable[str], count: int = 3, *, likeness: float = 0.5) -> str:
     """The names most like `word`, joined by `or`; empty if there are none.
 
-    likeness: how similar a name must be, from 0 to 1 for equal. At 0.5 a longer name that begins with it will do, too.
+    likeness: how similar a name must be, from 0 to 1 for equal. At 0.5 a longer name that contains it will do, too.
     """
     by_folded = {name.casefold(): name for name in among}
     word = word.casefold()
     close = difflib.get_close_matches(word, by_folded, n=count, cutoff=likeness)
     if word and likeness <= 0.5:
-        close += [name for name in by_folded if name.startswith(word) and name not in close]
+        close += [name for name in by_folded if word in name and name not in close]
     return " or ".join(repr(by_folded[name]) for name in close[:count])

@@ -83,7 +83,7 @@ def find_targets(
         raise ParameterError(
             f"There is no parameter {address!r}.",
             expected=", ".join(declared) or "a node's title or id and an input, as in 6.text",
-            hint=f"Did you mean {near}?" if near else "See `kandiflux params` for what can be set.",
+            hint=f"Did you mean {near}?" if near else "`kandiflux params` and Workflow.describe list what can be set.",
         )
     place = place.strip()
     if len(place) > 1 and place[0] == place[-1] and place[0] in "\"'":

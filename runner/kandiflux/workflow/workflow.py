@@ -363,6 +363,9 @@ class NodeInputs:
             raise AttributeError(f"{name} of {self._node!r} is not set here; Workflow.describe lists what the file has")
         return self._workflow.values[self._name(name)]
 
+    def __repr__(self) -> str:
+        return f"<inputs of {self._node!r} in {self._workflow.name}>"
+
     def _name(self, name: str) -> str:
         return f"{self._node}.{name}"
 
@@ -390,7 +393,7 @@ def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> Wor
     return WorkflowError(
         f"There is no file and no shipped workflow {name!r}.",
         expected="a path, or the name of a shipped workflow",
-        hint=(f"Did you mean {near}? " if near else "") + "`kandiflux workflows` lists them.",
+        hint=(f"Did you mean {near}? " if near else "") + "`kandiflux workflows` and shipped_workflows() list them.",
     )
 
 

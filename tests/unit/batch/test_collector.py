@@ -91,7 +91,7 @@ class Bench:
     def end(self, outcome: Result | KandifluxError, *, asked: str = "", attempt: Attempt | None = None) -> Entry:
         """A job that ends like this; its entry in the ledger afterwards."""
         attempt = attempt or self.begin()
-        job = Job(cast(Client, None), PROMPT, attempt.id)
+        job = Job(cast(Client, SimpleNamespace(closed=False)), PROMPT, attempt.id)
         self.collector.follow(InFlightJob(attempt, job, asked))
         job.finish(outcome)
         self.collector.stop(1)
@@ -285,7 +285,7 @@ def test_thumbnails_are_made_if_there_is_nothing_to_collect_and_there_will_be_sh
     assert bench.ledger.thumbnail(file) is None, "it was asked to end at once"
     thread = threading.Thread(target=bench.collector.run)
     thread.start()
-    job = Job(cast(Client, None), PROMPT, "2")
+    job = Job(cast(Client, SimpleNamespace(closed=False)), PROMPT, "2")
     bench.collector.follow(InFlightJob(bench.begin(), job))
     job.finish(result(output))
     until(lambda: bench.collector.done == 2)

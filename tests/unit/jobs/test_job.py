@@ -46,6 +46,7 @@ class Cancelling:
 
     def __init__(self) -> None:
         self.cancelled: list[Job] = []
+        self.closed = False
 
     def cancel(self, job: Job) -> None:
         self.cancelled.append(job)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import threading
@@ -127,6 +128,30 @@ def test_a_connection_says_how_a_server_is_reached(comfy: FakeComfyUI) -> None:
         assert client.api.verify is False
 
 
+def test_a_run_that_takes_too_long_is_cancelled(comfy: FakeComfyUI, client: Client) -> None:
+    comfy.ending = "hold"
+    with pytest.raises(JobTimeout):
+        client.run(prompt(), timeout=0.2)
+    until(lambda: not comfy.running and not comfy.pending)
+    assert comfy.interrupts == comfy.accepted
+
+
+def test_a_job_of_a_closed_client_is_not_waited_for(comfy: FakeComfyUI) -> None:
+    comfy.ending = "hold"
+    with Client(comfy.url) as client:
+        job = client.submit(prompt())
+    for wait in (job.result, lambda: list(job.events())):
+        with pytest.raises(UsageError, match="is closed"):
+            wait()
+    assert (client.closed, repr(client)) == (True, f"<Client {comfy.url}: closed>")
+
+
+def test_a_wrong_choice_is_refused(comfy: FakeComfyUI, client: Client) -> None:
+    with pytest.raises(UsageError, match="on_lost cannot be 'retry'"):
+        client.run(prompt(), on_lost="retry")  # type: ignore[arg-type]
+    assert comfy.accepted == []
+
+
 # Results
 
 
@@ -248,13 +273,24 @@ def test_a_run_that_is_given_up_is_cancelled_on_the_server(comfy: FakeComfyUI, w
                     await running
             await asyncio.to_thread(until, lambda: not comfy.running)
 
-    asyncio.run(draw())
+    said: list[Any] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        await draw()
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(watched())
     assert comfy.interrupts == comfy.accepted
+    assert said == [], "no exception is left to nobody"
 
 
 def test_a_client_that_is_not_open_says_so() -> None:
+    client = AsyncClient("http://127.0.0.1:9")
+    assert repr(client) == "<AsyncClient, not open>"
     with pytest.raises(UsageError, match="is not open"):
-        AsyncClient("http://127.0.0.1:9").sync  # noqa: B018
+        client.sync  # noqa: B018
 
 
 def test_events_of_a_loop_that_is_closed_harm_nobody(comfy: FakeComfyUI, client: Client) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -110,7 +111,7 @@ def watch(told: Told) -> Iterator[Watch]:
 
 
 def a_job(name: str = "j", saver: str = "SaveImage") -> Job:
-    return Job(cast(Client, None), Prompt.from_api(prompt(saver=saver)), name)
+    return Job(cast(Client, SimpleNamespace(closed=False)), Prompt.from_api(prompt(saver=saver)), name)
 
 
 # Hints

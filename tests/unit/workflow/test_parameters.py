@@ -248,7 +248,7 @@ def test_which_input_is_meant(address: str, targets: tuple[tuple[str, str], ...]
         ("KSamplr.steps", "There is no node with the title or id 'KSamplr'.", "Did you mean 'KSampler'?"),
         ("zzz.steps", "There is no node with the title or id 'zzz'.", None),
         ("promt", "There is no parameter 'promt'.", "Did you mean 'prompt'?"),
-        ("zzz", "There is no parameter 'zzz'.", "See `kandiflux params` for what can be set."),
+        ("zzz", "There is no parameter 'zzz'.", "`kandiflux params` and Workflow.describe list what can be set."),
         ('".text', "There is no node with the title or id '\"'.", None),
     ],
 )  # fmt: skip
