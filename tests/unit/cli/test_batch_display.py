@@ -121,6 +121,8 @@ def drawn(*events: BatchEvent, status: Sequence[WorkerStatus] = (), clock: Seque
         (WorkerStatus("gpu", "up", index=3, node="Sampler"), "gpu job 3: Sampler"),
         (WorkerStatus("gpu", "up", index=3, node="Sampler", value=4.0, max=20), "gpu job 3: Sampler 4/20"),
         (WorkerStatus("gpu", "up", index=3, value=0.0, max=20), "gpu job 3 0/20"),
+        (WorkerStatus("gpu", "up", index=3, value=4.0), "gpu job 3"),
+        (WorkerStatus("gpu", "up", index=3, max=20), "gpu job 3"),
         (WorkerStatus("gpu", "silent", index=3), "gpu does not answer"),
         (WorkerStatus("gpu", "away"), "gpu refuses connections"),
         (WorkerStatus("gpu", "gone"), "gpu gone"),
