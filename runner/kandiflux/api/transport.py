@@ -159,7 +159,7 @@ class Download:
 class Transport:
     """Connections to one server. Safe to use from many threads.
 
-    url, headers, verify, cert and timeout as `Server` takes them.
+    url, headers, verify, cert and timeout as in `ComfyApi`.
     """
 
     def __init__(

@@ -130,14 +130,14 @@ class Client:
             return list(self._jobs.values())
 
     def close(self) -> None:
-        """Ends the connection. Jobs go on on the server; nobody follows them any more."""
+        """Closes the connections. Jobs go on on the server, but are not followed any more."""
         self._closed = True
         self._stream.close()
         self._watcher.close()
         self.api.close()
 
     def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
-        """What nodes the server has, with their inputs; read once."""
+        """The server's node classes with their inputs; fetched once."""
         with self._reading_object_info:
             if self._object_info is None or refresh:
                 self._object_info = self.api.object_info()
@@ -201,7 +201,7 @@ class Client:
             try:
                 return job.result(timeout)
             except (JobTimeout, KeyboardInterrupt):
-                # Nobody else has a handle of it.
+                # The caller has no handle to cancel it.
                 with contextlib.suppress(KandifluxError):
                     job.cancel()
                 raise
@@ -278,7 +278,7 @@ class Client:
         if on_event is not None:
             job.add_event_callback(on_event)
         if not job.has_all_pictures:
-            # They come over the websocket and no other way.
+            # They come over the websocket only.
             self._stream.wait_connected(_SOCKET_WAIT)
         with self._lock:
             self._jobs[job.prompt_id] = job
@@ -288,7 +288,7 @@ class Client:
                 self.api, prompt, job.prompt_id, job.client_id, front=front, patience=min(self._patience, patience)
             )
         except KeyboardInterrupt:
-            # It may have been taken already, and nobody would follow it.
+            # The server may have accepted it already.
             with contextlib.suppress(KandifluxError):
                 self.cancel(job)
             self._forget(job)
@@ -349,7 +349,7 @@ class Client:
         return jobs
 
     def withdraw(self, job: Job) -> None:
-        """Takes a job from the queue; one that runs already goes on."""
+        """Removes a job from the queue; a running job goes on."""
         if job.finished:
             return
         job.withdrawn()
@@ -357,24 +357,24 @@ class Client:
         self._watcher.sweep_now()
 
     def cancel(self, job: Job) -> None:
-        """Takes a job from the queue, or interrupts it if it is the one that runs."""
+        """Removes a job from the queue, or interrupts it if it is running."""
         if job.finished:
             return
-        # Who cancels does not want to wait for long.
+        # A short timeout: the user is waiting.
         with self.api.with_timeout(_BRISK) as server:
             cancel_on_server(server, job.prompt_id)
         self._watcher.sweep_now()
 
     def listen(self, timeout: float = _SOCKET_WAIT) -> bool:
-        """Opens the websocket, as `submit` does where it is not open; whether it stands within `timeout` seconds."""
+        """Opens the websocket, as `submit` does. Returns whether it is open within `timeout` seconds."""
         self._stream.start()
         return self._stream.wait_first_attempt(timeout)
 
     def _open_socket(self) -> None:
-        # Where the server (or a proxy) has no websocket, polling has to do.
+        # If the server or a proxy has no websocket, jobs are followed by polling.
         if self.listen() or self._warned:
             return
-        # Nothing is sent to a server that is not there; what it says does not matter here.
+        # Check that the server answers at all before a job is sent.
         with contextlib.suppress(ServerError):
             self.api.queue()
         self._warned = True
@@ -398,7 +398,7 @@ class Client:
             if event.prompt_id is not None:
                 job = self._jobs.get(event.prompt_id)
             else:
-                # Old previews and texts name no prompt: they belong to what runs.
+                # Old previews and texts have no prompt id: they belong to the running job.
                 job = self._running if isinstance(event, (Preview, NodeText, NodeStarted)) else None
             if job is not None and isinstance(event, (ExecutionStarted, NodeStarted)):
                 self._running = job

@@ -46,7 +46,7 @@ JobState = Literal["submitting", "queued", "running", "done", "failed", "interru
 
 _log = logging.getLogger(__name__)
 
-# Of these only the newest is worth keeping for a reader that comes late.
+# Only the newest event of these kinds is kept.
 _SUPERSEDED = (Preview, ProgressState, NodeProgress, JobQueued)
 _Superseded = TypeVar("_Superseded", Preview, ProgressState, NodeProgress, JobQueued)
 _T = TypeVar("_T")
@@ -126,7 +126,7 @@ class Job:
         ended: asyncio.Future[Result] = loop.create_future()
 
         def tell(_: Job) -> None:
-            # The loop may be gone: nobody waits any more, then.
+            # The loop may be closed: nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._settle, ended)
 
@@ -136,7 +136,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """Where it is: submitting, queued, running, or one of the four ends."""
+        """submitting, queued or running; or how it ended: done, failed, interrupted or lost."""
         return self._state
 
     @property
@@ -171,7 +171,7 @@ class Job:
             return [event for event in self._log[begin:] if event is not None], self._forgotten + len(self._log)
 
     def result(self, timeout: float | None = None) -> Result:
-        """Waits for the end. Raises what the job ended with (JobError, ServerUnreachable), or JobTimeout."""
+        """Waits for the end. Raises the error the job ended with (JobError, ServerUnreachable), or JobTimeout."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while self._outcome is None:
@@ -182,7 +182,7 @@ class Job:
         return ended
 
     def cancel(self) -> None:
-        """Takes it from the queue, or interrupts it if it is this job that runs. No harm once it has ended."""
+        """Removes it from the queue, or interrupts it if it is running. Does nothing if it has ended."""
         self._cancelled = True
         self._client.cancel(self)
 
@@ -226,26 +226,26 @@ class Job:
     # For the client
 
     def withdrawn(self) -> None:
-        """It is being taken from the queue: should it vanish from there, nobody lost it."""
+        """Marks it as being removed from the queue, so that it does not count as lost when it is gone from there."""
         self._cancelled = True
 
     @property
     def has_all_pictures(self) -> bool:
-        """Whether what its nodes send over the websocket, and history does not hold, has come."""
+        """Whether all pictures that come over the websocket only, and are not in the history, have arrived."""
         return not self._unsent
 
     def told(self) -> list[Event]:
-        """Its events until now."""
+        """Its events so far."""
         with self._changed:
             return [event for event in self._log if event is not None]
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled from here."""
+        """Whether this client cancelled it."""
         return self._cancelled
 
     def deliver(self, event: Event) -> None:
-        """Takes one event of this job from the reader."""
+        """Records one event of this job, and calls the event callbacks."""
         self.last_seen = time.monotonic()
         if isinstance(event, ExecutionStarted):
             self.running()
@@ -267,7 +267,7 @@ class Job:
             self._call(callback, event)
 
     def queued(self, position: int | None) -> None:
-        """It waits behind `position` jobs; None if that is not known."""
+        """Marks it as queued behind `position` jobs; None if that is not known."""
         self.last_seen = time.monotonic()
         with self._changed:
             changed = self._state == "submitting" or position not in (None, self._position)
@@ -278,14 +278,14 @@ class Job:
             self.deliver(JobQueued(self.prompt_id, position=position))
 
     def running(self) -> None:
-        """It runs."""
+        """Marks it as running."""
         self.last_seen = time.monotonic()
         with self._changed:
             if self._state not in _ENDS:
                 self._state = "running"
 
     def finish(self, outcome: Result | KandifluxError) -> None:
-        """Ends it; the first outcome counts."""
+        """Ends it with this outcome, unless it has ended already."""
         self.last_seen = time.monotonic()
         with self._changed:
             if self._outcome is not None:
@@ -303,7 +303,7 @@ class Job:
             self._call(callback, self)
 
     def _append(self, event: Event) -> None:
-        """Adds it to the log, in which of superseded kinds only the newest is kept. The lock is held."""
+        """Adds it to the log, which keeps only the newest event of superseded kinds. The caller holds the lock."""
         if isinstance(event, _SUPERSEDED):
             stale = self._newest.get(type(event), -1) - self._forgotten
             if stale >= 0:
@@ -360,7 +360,7 @@ class Job:
                 title=self.prompt.title(node_id),
                 filename=f"websocket_{node_id.replace(':', '_')}_{len(self.over_websocket) + 1:05}.{suffix}",
                 subfolder=self.prompt_id,
-                # Nobody but us could have put it in, and a picture that can be made again is worth more.
+                # The server does not write metadata into these pictures.
                 data=with_metadata(preview.image, self.prompt),
             )
         )

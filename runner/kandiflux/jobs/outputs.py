@@ -47,7 +47,7 @@ _SIGNATURES = (
     (b"GIF8", (".gif",)),
     (b"BM", (".bmp",)),
 )
-"""How pictures begin, and the suffixes that say so. WebP is a kind of RIFF: see `_picture_suffixes`."""
+"""Magic numbers of picture formats, with their suffixes. WebP is a kind of RIFF: see `_picture_suffixes`."""
 
 _SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
 """Formats that notebooks show."""
@@ -55,7 +55,7 @@ _SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gi
 _PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype\s|<html|<head|<body|<\?xml[^>]*>\s*<!doctype\s+html|[{\[])")
 _HEAD_BYTES = 256
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between the attempts at a download: a host may be gone for a moment, and what it made is worth the wait."""
+"""Seconds between attempts to download a file: a server may be unreachable for a moment."""
 
 _FEW = 3
 _MAX_OUTPUTS = 10_000
@@ -69,12 +69,12 @@ _NOT_IN_NAMES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 class FileSource(Protocol):
-    """Where files come from; `kandiflux.api.rest.Server` is one."""
+    """Where files come from; `kandiflux.api.rest.ComfyApi` is one."""
 
     def view(
         self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
     ) -> Iterator[bytes]:
-        """A stored file's bytes, in pieces; see `Server.view`."""
+        """A stored file's bytes, in pieces; see `ComfyApi.view`."""
         ...
 
 
@@ -98,7 +98,7 @@ class Output:
 
     @property
     def is_file(self) -> bool:
-        """False for a text that a node only shows."""
+        """Whether it is a file, not a text that a node only shows."""
         return self.text is None
 
     @property
@@ -107,7 +107,7 @@ class Output:
         return _SHOWN.get(PurePosixPath(self.filename).suffix.lower()) if self.kind == "image" else None
 
     def chunks(self, *, within: float | None = None) -> Iterator[builtins.bytes]:
-        """The content in pieces, once. within: seconds for all of it. Errors as `Server.view`."""
+        """The content in pieces, once. within: seconds for all of it. Errors as `ComfyApi.view`."""
         if self.text is not None:
             yield self.text.encode("utf-8", "replace")
         elif self.data is not None:
@@ -139,7 +139,7 @@ class Output:
                 failure = error
                 pause = next(pauses, None) if again else None
             except ServerError as error:
-                # The server is there, so this is about the file.
+                # The server answers, so the error concerns the file.
                 failure = OutputError(error.message, expected=error.expected, got=error.got, hint=error.hint)
                 failure.__cause__ = error
                 pause = next(pauses, None)
@@ -189,7 +189,7 @@ class Output:
         return {self.mime: base64.b64encode(self.read()).decode()}
 
     def as_dict(self) -> dict[str, Any]:
-        """What it is, as JSON; not its content."""
+        """Its description as JSON, without the content."""
         about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
         if self.text is not None:
             return {**about, "text": self.text}
@@ -234,7 +234,7 @@ def _text(value: object) -> str:
 
 
 def safe_name(name: str) -> str:
-    """One path component that every file system takes: no separators, no control characters, not too long."""
+    """A file name that every file system accepts: no separators, no control characters, not too long."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
     name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char) in _NOT_IN_NAMES else char for char in name)
     name = name.strip(" .")
@@ -248,7 +248,7 @@ def safe_name(name: str) -> str:
 
 
 class Saver:
-    """Writes outputs into one folder. Every call writes a file: what exists is never overwritten, nor taken for it."""
+    """Writes outputs into one folder. Every call writes a new file; existing files are never overwritten."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -301,7 +301,7 @@ def _picture_suffixes(head: bytes) -> tuple[str, ...]:
 
 
 def _publish(partial: Path, wanted: Path) -> Path:
-    """Gives the complete file its name, or the next free one after it."""
+    """Renames the complete file to `wanted`, or to the next free name after it."""
     for path in _names(wanted):
         try:
             # A hard link fails if the name is taken, so two runs never write over each other.

@@ -1,4 +1,4 @@
-"""The jobs on a server: what each is about, and taking them away."""
+"""The jobs on a server: listing and cancelling them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class QueuedJob:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Ids: taken from the queue before they began; stopped while they ran; already gone when it was their turn."""
+    """Ids of jobs: deleted before they began; interrupted while they ran; gone before they were reached."""
 
     deleted: tuple[str, ...] = ()
     interrupted: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Cancelled:
 
 
 def queued_jobs(server: ComfyApi) -> list[QueuedJob]:
-    """What runs, and what waits in its order."""
+    """The running jobs, then the waiting ones in their order."""
     queue = server.queue()
     return [
         *(_job(entry, "running", 0) for entry in queue.running),
@@ -58,7 +58,7 @@ def queued_jobs(server: ComfyApi) -> list[QueuedJob]:
 
 
 def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJob]:
-    """The jobs of these ids; an id may be cut short where it is clear. UsageError where it is not, or there is none."""
+    """The jobs of these ids; an id may be shortened if it is unique. UsageError if it is not, or unknown."""
     found: list[QueuedJob] = []
     for text in wanted:
         fitting = [job for job in jobs if job.prompt_id == text]
@@ -75,7 +75,7 @@ def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJ
 
 
 def cancel(server: ComfyApi, jobs: Iterable[QueuedJob]) -> Cancelled:
-    """Takes the jobs from the queue, and interrupts those that run.
+    """Removes the jobs from the queue, and interrupts running ones.
 
     Servers before 0.33 have no atomic request for that. A job may begin in between, so there the queue is read again
     before anything is interrupted: only what is seen running then, under its own id, is stopped.
@@ -89,7 +89,7 @@ def cancel(server: ComfyApi, jobs: Iterable[QueuedJob]) -> Cancelled:
         if cancelled is None:
             break
         prompt_id = left.pop(0)
-        # What waited may have begun since; either way it is stopped.
+        # A waiting job may have begun since; it is stopped in either case.
         ended["gone" if not cancelled else "interrupted" if prompt_id in were_running else "deleted"].append(prompt_id)
     for prompt_id in left:
         server.delete_pending(prompt_id)
@@ -103,11 +103,11 @@ def cancel(server: ComfyApi, jobs: Iterable[QueuedJob]) -> Cancelled:
 
 
 def cancel_on_server(server: ComfyApi, prompt_id: str) -> None:
-    """Takes a job from the queue, or interrupts it if it runs; nothing if it has ended."""
+    """Removes a job from the queue, or interrupts it if it is running."""
     if server.cancel_job(prompt_id) is not None:
         return
     server.delete_pending(prompt_id)
-    # /interrupt stops whatever runs by the time it arrives, so make sure that it is this job.
+    # /interrupt may stop another job that has begun meanwhile, so check first.
     if any(entry.prompt_id == prompt_id for entry in server.queue().running):
         server.interrupt(prompt_id)
 

@@ -1,4 +1,4 @@
-"""Reading a history entry: how a prompt ended, and with what."""
+"""Reads history entries: how a prompt ended, and its outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST_SHOWN = 16
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A finished job. `seconds` is the server's own time for it, None where it does not say."""
+    """A finished job. `seconds` is the server's own time, None if it is not known."""
 
     prompt_id: str
     prompt: Prompt
@@ -84,7 +84,7 @@ class Result:
 
     @property
     def files(self) -> tuple[Output, ...]:
-        """What is worth keeping: saved files, or the previews where nothing was saved."""
+        """Saved files, or the previews if nothing was saved."""
         files = tuple(output for output in self.outputs if output.is_file)
         kept = tuple(output for output in files if output.folder != "temp")
         return kept or files

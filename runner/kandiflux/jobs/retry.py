@@ -1,4 +1,4 @@
-"""Running a prompt to its end, with another attempt where one can help.
+"""Runs a prompt to its end, with retries.
 
 A job is never submitted again while it may still be on the server: what runs again is a job that has ended, as a new
 one with an id of its own.
@@ -69,7 +69,7 @@ def run_with_retries(
             freed = True
             _log.warning("%s\nThe server is told to free its memory; trying once more.", error.message)
             client.api.free()
-            # The server frees it between two jobs, and takes a job that is already there first.
+            # The server frees memory between jobs, and would start a waiting job first.
             time.sleep(_FREE_SECONDS)
         except JobLost as error:
             losses += 1
@@ -80,7 +80,7 @@ def run_with_retries(
             if forced:
                 raise
             forced = True
-            # What sends its pictures over the websocket runs each time anyway.
+            # Nodes that send pictures over the websocket are never cached.
             if job.state == "done":
                 cached = _cached_savers(job)
                 if not cached:

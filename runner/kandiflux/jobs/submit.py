@@ -1,4 +1,4 @@
-"""Handing a prompt to a server exactly once.
+"""Submits a prompt exactly once.
 
 ComfyUI never compares ids: the same prompt posted twice runs twice. So when an answer is lost, queue and history
 are asked before anything is posted again. Nothing is posted again where the request may still be on its way, nor where
@@ -33,7 +33,7 @@ def prompt_body(prompt: Prompt, job_id: str, client_id: str, *, front: bool = Fa
     """The JSON of POST /prompt."""
     extra: dict[str, Any] = {OWNER: this_owner()}
     if prompt.workflow is not None:
-        # Every entry becomes a text in the pictures. (Without a workflow some nodes cannot bear there being any.)
+        # Every entry becomes a text in the pictures. (Without a workflow some nodes fail if there is any.)
         extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
     body = {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
     return {**body, "front": True} if front else body
@@ -84,7 +84,7 @@ def submit_prompt(
             looked_for = patience if still_coming else settle
             found, steady = find_prompts(server, [job_id], looked_for, patience)
         except (ServerUnreachable, ServerError):
-            # An earlier request may have come through all the same.
+            # An earlier request may have arrived nevertheless.
             lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
             break
         if job_id in found:
@@ -100,7 +100,7 @@ def submit_prompt(
 
 
 def _is_unclear(answer: Answer) -> bool:
-    """Neither a yes nor a no: something failed on the way, before the prompt was taken or after."""
+    """Whether the answer leaves open if the prompt was accepted: an error before or after that."""
     return answer.status >= 500 or (answer.status == 200 and _accepted_id(answer) is None)
 
 
@@ -138,7 +138,7 @@ def find_prompts(server: ComfyApi, wanted: Collection[str], seconds: float, pati
             found |= _look(server, missing)
         except (ServerUnreachable, ServerError) as error:
             unreachable_since = unreachable_since or begun
-            # One that answers nonsense is there, and none is restarted in the blink of an eye.
+            # A server with an unreadable answer is up, and a restart takes longer than a moment.
             if isinstance(error, ServerUnreachable):
                 silent = time.monotonic() - unreachable_since
                 steady = steady and not error.refused and silent < _RESTART_SECONDS

@@ -93,26 +93,26 @@ class JobTracker:
             self._wake.notify()
 
     def hint(self, job: Job, delay: float = 0.0) -> None:
-        """It may have ended: reads its history after `delay` seconds, and again for a while."""
+        """Looks in the history after `delay` seconds, and again for a while: the job may have ended."""
         with self._wake:
             if job.prompt_id in self._open:
                 self._hints[job.prompt_id] = (time.monotonic() + delay, _HINT_PAUSE)
                 self._wake.notify()
 
     def sweep_now(self) -> None:
-        """Something was missed: look at every open job."""
+        """Looks at every open job now: events may have been missed."""
         with self._wake:
             self._next_sweep = 0.0
             self._wake.notify()
 
     def close(self) -> None:
-        """Ends the thread; jobs that have not ended stay as they are."""
+        """Ends the thread; open jobs are left as they are."""
         with self._wake:
             self._stop = True
             self._wake.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            # It may be in the middle of a request that is never answered, and ends with that.
+            # It may be waiting for an answer, and ends after that.
             thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
@@ -144,7 +144,7 @@ class JobTracker:
         self._forget_finished()
 
     def _seconds_left(self) -> float | None:
-        """Until there is something to do; None if there is nothing."""
+        """Seconds until there is something to do; None if there is nothing."""
         if not self._open:
             return None
         hinted = min((when for when, _ in self._hints.values()), default=math.inf)
@@ -177,7 +177,7 @@ class JobTracker:
             return True
 
     def _newest_entries(self, count: int) -> Mapping[str, Any]:
-        """The history of all in one request; if that fails, each is asked for by itself."""
+        """The newest history entries in one request; empty if that fails."""
         try:
             return self._server.recent_history(count, again=False, within=self._patience)
         except KandifluxError as error:
@@ -217,7 +217,7 @@ class JobTracker:
                 continue
             if stalled or job.prompt_id in self._troubled:
                 again = min(again, _AGAIN_SECONDS)
-                # One history that hangs must not keep those of the other jobs waiting each time.
+                # A history request that hangs must not delay those of other jobs each time.
                 if self._history_hung:
                     stalled = True
                     self._ask_last(job)
@@ -231,7 +231,7 @@ class JobTracker:
             self._next_sweep = time.monotonic() + again
 
     def _ask_last(self, job: Job) -> None:
-        """Puts the job behind all others, in which the next sweep asks."""
+        """Moves the job to the end of the order in which sweeps ask."""
         self._history_hung = False
         with self._wake:
             if self._open.pop(job.prompt_id, None) is not None:
@@ -309,7 +309,7 @@ class JobTracker:
             )
 
     def _finish_absent(self, job: Job) -> bool:
-        """Neither queue nor history has it: somebody may have cleared the history, and the events told how it ended."""
+        """Ends a job that is in neither queue nor history: by its events, if the history was cleared, else as lost."""
         ended = outcome_of_events(job.prompt_id, job.prompt, job.told(), self._server, job.over_websocket)
         if ended is None:
             job.finish(_gone(job))
@@ -318,7 +318,7 @@ class JobTracker:
         return True
 
     def _on_error(self, error: KandifluxError, asked: float, jobs: list[Job]) -> None:
-        """The queue cannot be read. asked: when it was asked for."""
+        """Handles a queue that cannot be read. asked: when it was requested."""
         now = time.monotonic()
         self._troubled.clear()
         with self._wake:
