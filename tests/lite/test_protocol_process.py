@@ -170,7 +170,7 @@ def test_missing_nodes_are_all_named(client: Recorder) -> None:
     assert error["type"] == "missing_node_type"
     assert error["message"].startswith("Node 'KSampler' not found. The custom node may not be installed. ")
     assert "KSampler, VAEDecode" in error["message"]
-    assert "--server" in error["message"]
+    assert "Start a ComfyUI that has these nodes" in error["message"]
     assert error["details"] == "Node ID '#1'"
     assert error["extra_info"] == {
         "node_id": "1",

@@ -42,7 +42,6 @@ from kandiflux.workflow.workflow import Workflow, shipped_workflows
 from tests.support.commands import RUNNER, default_signals
 from tests.support.file_server import FileServer, serving
 from tests.support.places import ROOT
-from tests.support.waiting import until
 
 CONTENT = random.Random(2).randbytes(200_000)
 OTHER = random.Random(3).randbytes(100_000)
@@ -543,39 +542,6 @@ def wanted_files(folder: Path, server: FileServer, *names: str) -> PullPlan:
         Wanted(ModelFile(f"{name}.pt", url=server.add(f"/{name}", CONTENT)), folder / f"{name}.pt", name)
         for name in names
     ])  # fmt: skip
-
-
-class Together(Quiet):
-    """Lets no file go on before `count` have begun."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count, self.most = count, 0
-        self.begun: set[str] = set()
-        self.running: set[str] = set()
-        self.lock = threading.Lock()
-
-    def bytes_done(self, name: str, done: int, total: int | None) -> None:
-        with self.lock:
-            self.begun.add(name)
-            self.running.add(name)
-            self.most = max(self.most, len(self.running))
-        until(lambda: len(self.begun) >= self.count)
-
-    def state(self, name: str, text: str) -> None:
-        super().state(name, text)
-        if text == "done":
-            with self.lock:
-                self.running.remove(name)
-
-
-@pytest.mark.parametrize(("jobs", "at_once"), [(0, 1), (1, 1), (2, 2), (9, 3)])
-def test_so_many_files_come_at_a_time(tmp_path: Path, server: FileServer, jobs: int, at_once: int) -> None:
-    plan, display = wanted_files(tmp_path, server, "a", "b", "c"), Together(at_once)
-    found = list(download_all(plan, RemoteFiles(), display, jobs=jobs, connections=1, patience=ONCE))
-    assert sorted(str(path) for path in found) == [str(tmp_path / f"{name}.pt") for name in "abc"]
-    assert display.most == at_once
-    assert [text for name, text in display.states if name == "a.pt"] == ["verifying", "done"]
 
 
 def test_what_cannot_be_downloaded_is_told_among_the_others(tmp_path: Path, server: FileServer) -> None:
