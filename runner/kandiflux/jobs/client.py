@@ -232,9 +232,11 @@ class Client:
             for row in rows:
                 jobs.append(self.submit(workflow, values={**parameters, **row}, preset=preset))
                 if len(jobs) >= ahead:
-                    yield jobs.popleft().result(timeout)
+                    yield jobs[0].result(timeout)
+                    jobs.popleft()
             while jobs:
-                yield jobs.popleft().result(timeout)
+                yield jobs[0].result(timeout)
+                jobs.popleft()
         finally:
             for job in jobs:
                 with contextlib.suppress(ServerError, ServerUnreachable):

@@ -96,7 +96,7 @@ def test_map_cancels_what_it_sent_when_it_is_left(comfy: FakeComfyUI, client: Cl
     rows = [{"1.width": width} for width in (8, 16, 24)]
     with pytest.raises(JobTimeout):
         next(client.map(workflow, rows, ahead=3, timeout=0.2))
-    until(lambda: not comfy.pending)
+    until(lambda: not comfy.pending and not comfy.running)
 
 
 def test_jobs_are_given_as_they_end(comfy: FakeComfyUI, client: Client) -> None:
