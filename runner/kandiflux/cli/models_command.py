@@ -37,8 +37,7 @@ def pull(
         list[str] | None, typer.Option(metavar="NAME", help="Download only this file; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 2,
-    connections: Annotated[int, typer.Option(min=1, max=16, help="Connections for each file.")] = 6,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
     token_env: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,9 +89,7 @@ def pull(
             saved: list[str] = []
             with _display(quiet=quiet or as_json) as display:
                 try:
-                    for outcome in work.download_all(
-                        plan, remotes, display, jobs=jobs, connections=connections, stop=stop
-                    ):
+                    for outcome in work.download_all(plan, remotes, display, jobs=jobs, stop=stop):
                         if isinstance(outcome, KandifluxError):
                             failures.append(outcome)
                             continue

@@ -33,7 +33,6 @@ class Patience:
     longest_pause: float = 30.0
     longest_wait: float = 600.0
     """The longest Retry-After that is obeyed."""
-    between_notes: float = 2.0
     min_rate: float = 1024.0
     """Bytes a second, pauses included, that must have come since the last failure for the next one to count as the
     first again. Else a server that breaks off after every few bytes would be asked for ever."""

@@ -41,7 +41,7 @@ _FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,98}[A-Za-z0-9_\-])?")
 _NO_MODELS = frozenset({"custom_nodes", "datasets"})
 _MAX_PARTS = 8
 _MAX_NAME_BYTES = 200
-"""NAME.part.json.new must fit into the 255 bytes that file systems allow."""
+"""NAME.part.json must fit into the 255 bytes that file systems allow."""
 _MAX_SIZE = 1 << 62
 _CREDENTIALS = re.compile(r"^([^/?#]*//)[^/?#\\]*@")
 

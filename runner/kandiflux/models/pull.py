@@ -20,6 +20,7 @@ from kandiflux.models.download import FileDownload
 from kandiflux.models.file_hashes import digest_of, why_unverifiable
 from kandiflux.models.model_files import ModelFile, NeededModel, why_unsafe
 from kandiflux.models.model_folders import ModelFolders
+from kandiflux.models.part_file import PartFile
 from kandiflux.models.remote_files import RemoteFile, RemoteFiles, Token, Trouble
 from kandiflux.models.web_address import shortened, shown_address
 from kandiflux.models.whole_folders import companions, repositories
@@ -209,7 +210,7 @@ def require_space(wanted: Iterable[Wanted]) -> None:
     for one in wanted:
         folder = next(parent for parent in one.target.absolute().parents if parent.exists())
         disk = folder.stat().st_dev
-        kept = FileDownload(one.model, one.target, RemoteFiles()).kept()
+        kept = PartFile(one.target).size
         by_disk[disk] = (folder, by_disk.get(disk, (folder, 0))[1] + max(0, (one.size or 0) - kept))
     for folder, needed in by_disk.values():
         free = shutil.disk_usage(folder).free
@@ -227,8 +228,7 @@ def download_all(
     remotes: RemoteFiles,
     display: PullDisplay,
     *,
-    jobs: int = 2,
-    connections: int = 6,
+    jobs: int = 4,
     patience: Patience | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Path | KandifluxError]:
@@ -249,7 +249,7 @@ def download_all(
             except queue.Empty:
                 return
             try:
-                outcomes.put(_download(one, remotes, display, connections, patience, stop))
+                outcomes.put(_download(one, remotes, display, patience, stop))
             except Stopped:
                 return
             except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
@@ -286,7 +286,6 @@ def _download(
     one: Wanted,
     remotes: RemoteFiles,
     display: PullDisplay,
-    connections: int,
     patience: Patience | None,
     stop: threading.Event,
 ) -> Path:
@@ -302,7 +301,6 @@ def _download(
         one.model,
         one.target,
         remotes,
-        connections=connections,
         patience=patience,
         stop=stop,
         on_bytes=on_bytes,

@@ -55,9 +55,7 @@ def test_it_is_given_up_after_so_many_failures_in_a_row() -> None:
 
 
 def test_how_patient_a_download_is_if_nothing_else_is_said() -> None:
-    usual = Patience(
-        attempts=6, first_pause=1.0, longest_pause=30.0, longest_wait=600.0, between_notes=2.0, min_rate=1024.0
-    )
+    usual = Patience(attempts=6, first_pause=1.0, longest_pause=30.0, longest_wait=600.0, min_rate=1024.0)
     assert Patience() == usual
 
 

@@ -538,12 +538,12 @@ def serving_slowly(head: bytes, body: bytes) -> Any:
 
 def test_what_a_slow_server_sent_is_kept_and_resumed(tmp_path: Path, server: FileServer) -> None:
     url = server.add("/x", CONTENT)
-    patience = Patience(attempts=2, first_pause=0.01, longest_pause=0.01, between_notes=0.05, min_rate=1e9)
+    patience = Patience(attempts=2, first_pause=0.01, longest_pause=0.01, min_rate=1e9)
     model = ModelFile("x.bin", "loras", url)
     half = {"timeout": (1.0, 5.0), "min_rate": 1e9, "rate_window": 0.2}
     server.files["/x"].pace = 2e5
     with pytest.raises(DownloadError, match="run the same command again"):
-        FileDownload(model, tmp_path / "x.bin", RemoteFiles(**half), patience=patience, connections=1).run()
+        FileDownload(model, tmp_path / "x.bin", RemoteFiles(**half), patience=patience).run()
     assert (tmp_path / "x.bin.part.json").exists()
     server.files["/x"].pace = None
     server.forget()
@@ -554,7 +554,7 @@ def test_what_a_slow_server_sent_is_kept_and_resumed(tmp_path: Path, server: Fil
 def test_a_fast_server_is_not_given_up(tmp_path: Path, server: FileServer) -> None:
     model = ModelFile("x.bin", "loras", server.add("/x", CONTENT, pace=2e5))
     remotes = RemoteFiles(timeout=(1.0, 2.0), min_rate=2e4, rate_window=0.5)
-    assert FileDownload(model, tmp_path / "x.bin", remotes, patience=QUICK, connections=2).run().read_bytes() == CONTENT
+    assert FileDownload(model, tmp_path / "x.bin", remotes, patience=QUICK).run().read_bytes() == CONTENT
 
 
 def test_little_by_little_does_not_count_as_progress() -> None:

@@ -1,4 +1,4 @@
-"""The unfinished form of a file: what is taken up of it, in which pieces the rest is fetched, and what is verified."""
+"""The unfinished form of a file: what is kept of it, and what is verified."""
 
 from __future__ import annotations
 
@@ -10,131 +10,66 @@ from typing import Any
 import pytest
 from kandiflux.errors import WrongFile
 from kandiflux.models.model_files import ModelFile
-from kandiflux.models.part_file import PartFile, Span
+from kandiflux.models.part_file import PartFile
 from kandiflux.models.remote_files import RemoteFile
 
 URL = "https://a/x.bin"
-MIB = 1 << 20
 CONTENT = bytes(range(256)) * 4
 REMOTE = RemoteFile(len(CONTENT), True, '"1"')
 
 
-def begun(tmp_path: Path, remote: RemoteFile = REMOTE, connections: int = 4, url: str = URL) -> tuple[PartFile, int]:
-    part = PartFile(tmp_path / "x.bin")
-    return part, part.begin(url, remote, connections)
+def begun(tmp_path: Path, remote: RemoteFile = REMOTE) -> int:
+    return PartFile(tmp_path / "x.bin").begin(URL, remote)
 
 
-def noted(tmp_path: Path, done: Any, **changes: Any) -> None:
+def noted(tmp_path: Path, length: int = 300, **changes: Any) -> None:
     """An earlier download of the file, with notes of it."""
-    (tmp_path / "x.bin.part").write_bytes(CONTENT)
-    notes = {"url": URL, "identity": '"1"', "size": len(CONTENT), "done": done, **changes}
+    (tmp_path / "x.bin.part").write_bytes(CONTENT[:length].ljust(length, b"x"))
+    notes = {"url": URL, "identity": '"1"', "size": len(CONTENT), **changes}
     (tmp_path / "x.bin.part.json").write_text(json.dumps(notes))
 
 
-def test_what_was_saved_is_taken_up(tmp_path: Path) -> None:
-    first, taken_up = begun(tmp_path)
-    assert taken_up == 0
-    (span,) = first.spans
-    span.at = 300
-    first.save()
-    assert json.loads(first.notes.read_text()) == {
-        "url": URL, "identity": '"1"', "size": 1024, "done": [[0, 300]],
-    }  # fmt: skip
-    again, taken_up = begun(tmp_path)
-    assert (taken_up, again.done) == (300, 300)
-    assert again.spans == [Span(0, 300, 300), Span(300, 1024)]
+def test_what_has_come_is_kept(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "x.bin")
+    assert (part.size, part.begin(URL, REMOTE), part.size) == (0, 0, 0)
+    part.path.write_bytes(CONTENT[:300])
+    assert (begun(tmp_path), part.size, part.path.read_bytes()) == (300, 300, CONTENT[:300])
+
+
+@pytest.mark.parametrize(("length", "kept"), [(0, 0), (1, 1), (1024, 1024), (1025, 0)])
+def test_a_part_that_is_longer_than_the_file_is_not_kept(tmp_path: Path, length: int, kept: int) -> None:
+    noted(tmp_path, length)
+    assert begun(tmp_path) == (tmp_path / "x.bin.part").stat().st_size == kept
 
 
 @pytest.mark.parametrize(
-    ("done", "spans"),
-    [
-        ([], [(0, 1024, 0)]),
-        ([[0, 100]], [(0, 100, 100), (100, 1024, 100)]),
-        ([[100, 200]], [(0, 100, 0), (100, 200, 200), (200, 1024, 200)]),
-        ([[500, 1024], [0, 100]], [(0, 100, 100), (100, 500, 100), (500, 1024, 1024)]),
-        ([[0, 100], [100, 200]], [(0, 100, 100), (100, 200, 200), (200, 1024, 200)]),
-        ([[0, 1024]], [(0, 1024, 1024)]),
-        # Stretches that overlap, are empty, or lie outside are of another file.
-        ([[0, 100], [99, 200]], [(0, 1024, 0)]),
-        ([[0, 100], [0, 100]], [(0, 1024, 0)]),
-        ([[0, 200], [50, 100]], [(0, 1024, 0)]),
-        ([[5, 5]], [(0, 1024, 0)]),
-        ([[10, 5]], [(0, 1024, 0)]),
-        ([[-1, 5]], [(0, 1024, 0)]),
-        ([[0, 1025]], [(0, 1024, 0)]),
-        ([[0]], [(0, 1024, 0)]),
-        ([[0, "x"]], [(0, 1024, 0)]),
-        (5, [(0, 1024, 0)]),
-    ],
+    "changes", [{"url": "https://b/x.bin"}, {"identity": '"2"'}, {"size": 1023}, {"done": [[0, 300]]}]
 )
-def test_the_gaps_between_what_is_there_are_fetched(tmp_path: Path, done: Any, spans: list[Any]) -> None:
-    noted(tmp_path, done)
-    part, taken_up = begun(tmp_path)
-    assert [(span.start, span.end, span.at) for span in part.spans] == spans
-    assert taken_up == sum(at - start for start, _, at in spans)
-    assert part.path.stat().st_size == 1024
-    if not taken_up:
-        assert part.path.read_bytes() == bytes(1024)
-
-
-@pytest.mark.parametrize("changes", [{"url": "https://b/x.bin"}, {"identity": '"2"'}, {"size": 1023}, {"more": 1}])
 def test_notes_of_another_file_do_not_count(tmp_path: Path, changes: dict[str, Any]) -> None:
-    noted(tmp_path, [[0, 100]], **changes)
-    assert begun(tmp_path)[1] == 0
+    noted(tmp_path, **changes)
+    assert begun(tmp_path) == 0
+    assert (tmp_path / "x.bin.part").read_bytes() == b""
+    noted(tmp_path)
+    assert begun(tmp_path) == 300
 
 
-@pytest.mark.parametrize("length", [0, 1023, 1025])
-def test_a_part_of_another_length_does_not_count(tmp_path: Path, length: int) -> None:
-    noted(tmp_path, [[0, 100]])
-    (tmp_path / "x.bin.part").write_bytes(bytes(length))
-    assert begun(tmp_path)[1] == 0
+@pytest.mark.parametrize("remote", [RemoteFile(1024, False, '"1"'), RemoteFile(None, False, '"1"')])
+def test_without_ranges_nothing_is_kept(tmp_path: Path, remote: RemoteFile) -> None:
+    noted(tmp_path, size=remote.size)
+    assert begun(tmp_path, remote) == 0
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x.bin.part", b"")]
 
 
-@pytest.mark.parametrize("remote", [RemoteFile(1024, False, '"1"'), RemoteFile(None, True, '"1"')])
-def test_without_ranges_or_a_size_nothing_is_taken_up(tmp_path: Path, remote: RemoteFile) -> None:
-    noted(tmp_path, [[0, 100]])
-    part, taken_up = begun(tmp_path, remote)
-    assert (taken_up, part.spans, part.size) == (0, [], remote.size)
-    assert part.path.read_bytes() == b""
-    assert not part.notes.exists()
-
-
-@pytest.mark.parametrize(
-    ("size", "connections", "piece"),
-    [
-        (100 * MIB, 4, 8 * MIB),
-        (128 * MIB, 4, 8 * MIB),
-        (160 * MIB, 4, 10 * MIB),
-        (160 * MIB, 1, 40 * MIB),
-        (8192 * MIB, 4, 256 * MIB),
-        (7 * MIB, 4, 7 * MIB),
-    ],
-)
-def test_the_pieces_of_a_file(tmp_path: Path, size: int, connections: int, piece: int) -> None:
-    """Four for each connection, but of 8 to 256 MiB each."""
-    part, _ = begun(tmp_path, RemoteFile(size, True, None), connections)
-    assert part.path.stat().st_size == size
-    assert {span.end - span.start for span in part.spans[:-1]} <= {piece}
-    assert 0 < part.spans[-1].end - part.spans[-1].start <= piece
-    assert [span.start for span in part.spans[1:]] == [span.end for span in part.spans[:-1]]
-    assert (part.spans[0].start, part.spans[0].end, part.spans[-1].end) == (0, piece, size)
-
-
-def test_the_folder_is_made_and_everything_is_discarded(tmp_path: Path) -> None:
-    part, _ = begun(tmp_path / "new" / "folder")
-    part.save()
-    part.notes.with_name("x.bin.part.json.new").touch()
-    part.discard()
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
-    assert part.spans == []
-    part.discard()
+def test_everything_is_discarded(tmp_path: Path) -> None:
+    noted(tmp_path)
+    PartFile(tmp_path / "x.bin").discard()
+    assert list(tmp_path.iterdir()) == []
+    PartFile(tmp_path / "x.bin").discard()
 
 
 def test_a_whole_file_gets_its_name(tmp_path: Path) -> None:
-    part, _ = begun(tmp_path)
-    part.path.write_bytes(CONTENT)
-    part.save()
-    assert part.publish() == tmp_path / "x.bin"
+    noted(tmp_path, 1024)
+    assert PartFile(tmp_path / "x.bin").publish().read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
 
 
@@ -147,11 +82,11 @@ def verified(
     tmp_path: Path, model: ModelFile, content: bytes = CONTENT, *, told: int | None = None, sha256: str | None = None
 ) -> bool:
     part = PartFile(tmp_path / model.name)
-    part.begin(URL, RemoteFile(told, False, None), 1)
+    part.begin(URL, RemoteFile(told, False, None))
     part.path.write_bytes(content)
     seen: list[int] = []
     try:
-        return part.verify(model, sha256, seen.append)
+        return part.verify(model, told, sha256, seen.append)
     except WrongFile:
         assert list(tmp_path.iterdir()) == []
         raise

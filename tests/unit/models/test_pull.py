@@ -346,8 +346,6 @@ def test_a_signal_leaves_what_the_same_command_goes_on_from(
         file,
         "--comfyui",
         str(comfyui),
-        "--connections",
-        "2",
     ]
     process = subprocess.Popen(
         command,
