@@ -46,7 +46,8 @@ def held_folder(folder: Path) -> Generator[None, None, None]:
             (folder / HOLDER).write_text(f"{os.getpid()}\n")
         yield
     finally:
-        (folder / HOLDER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / HOLDER).unlink(missing_ok=True)
         stack.close()
 
 

@@ -1,4 +1,4 @@
-"""The ledger holds what was committed, whenever its process ends; one process a folder."""
+"""The ledger holds what was committed, whenever its process ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kandiflux.batch.folder_lock import held_folder
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
 from kandiflux.batch.thumbnails import thumbnail
 from kandiflux.errors import OutputError, UsageError
@@ -240,20 +239,6 @@ def test_a_newer_ledger(tmp_path: Path) -> None:
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(UsageError, match="another version"):
         Ledger(tmp_path / LEDGER)
-
-
-def test_one_process_a_folder(tmp_path: Path) -> None:
-    ours = rf"process {os.getpid()}"
-    with held_folder(tmp_path / "new"), pytest.raises(UsageError, match=ours), held_folder(tmp_path / "new"):
-        pass
-    with held_folder(tmp_path / "new"):
-        pass
-
-
-def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"), held_folder(tmp_path / "file"):
-        pass
 
 
 def test_an_attempt_is_on_the_disk_before_its_server_hears_of_it(

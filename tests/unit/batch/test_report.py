@@ -12,12 +12,7 @@ from pathlib import Path
 import pytest
 from kandiflux.batch.ledger import LEDGER, Ledger, Saved
 from kandiflux.batch.report import REPORT, write_report
-from kandiflux.batch.saving import remove_partials, save_outputs
-from kandiflux.errors import OutputError, OutputMissing
-from kandiflux.jobs.outputs import Output
 from PIL import Image
-
-from tests.support.fake_comfyui import PNG
 
 
 @pytest.fixture
@@ -89,43 +84,3 @@ def test_what_there_is_nothing_of_is_left_out(tmp_path: Path) -> None:
     for absent in ("In every job", 'id="failed"', 'id="waiting"', "failed</li>", "<img", '<div class="pictures">'):
         assert absent not in page
     assert "<td>100</td><td>100</td>" in page, "seconds without fractions"
-
-
-# The files that it links to
-
-
-def output(name: str, data: bytes = PNG) -> Output:
-    return Output("image", "2", "Result", name, data=data)
-
-
-class Gone:
-    def view(self, *_: object, **__: object) -> Iterator[bytes]:
-        raise OutputMissing("It is gone.")
-        yield b""
-
-
-def test_files_get_the_name_of_their_job(tmp_path: Path) -> None:
-    outputs = [output("x.png"), output("y.png"), output("z.webp", b"RIFF\0\0\0\0WEBP"), output("u.png")]
-    saved = save_outputs(outputs, tmp_path, "sub/7", lambda name: name == "sub/7_2")
-    assert [file.path for file in saved] == ["sub/7.png", "sub/7_3.png", "sub/7.webp", "sub/7_4.png"]
-    assert [file.size for file in saved] == [len(PNG), len(PNG), 12, len(PNG)]
-    assert (tmp_path / "sub" / "7_3.png").read_bytes() == PNG
-    assert list(tmp_path.glob(".*")) == []
-    (again,) = save_outputs([output("x.png", PNG + b"new")], tmp_path, "sub/7", lambda name: True)
-    assert (tmp_path / again.path).read_bytes() == PNG + b"new", "an earlier attempt of the same job is replaced"
-
-
-def test_one_file_that_cannot_be_had_keeps_no_other_from_being_saved(tmp_path: Path) -> None:
-    gone = Output("image", "2", "Result", "x.png", source=Gone())
-    with pytest.raises(OutputMissing, match="It is gone"):
-        save_outputs([gone, output("y.png"), output("z.png", b"")], tmp_path, "7")
-    assert [path.name for path in tmp_path.iterdir()] == ["7.png"]
-    with pytest.raises(OutputError, match=r"an empty file for z\.png"):
-        save_outputs([output("z.png", b"")], tmp_path, "8")
-
-
-def test_what_a_killed_run_was_saving_is_removed(tmp_path: Path) -> None:
-    for name in (".kandiflux-batch-1.part", "7.png", "mine.part"):
-        (tmp_path / name).touch()
-    remove_partials(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["7.png", "mine.part"]
