@@ -214,7 +214,8 @@ def _display(*, quiet: bool) -> Generator[_Silent | _PullLines | _Bars, None, No
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # rich would write the paths to its own console, not to the file or pipe that waits for them.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
         yield _Bars(progress)
 
 
@@ -274,7 +275,8 @@ def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None],
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # Paths go above the bars on the same terminal, and to the file or pipe that waits for them else.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
         tasks: dict[str, Any] = {}
 
         def on_bytes(file: str, done: int, total: int) -> None:
