@@ -82,7 +82,8 @@ async def serve(
 
     worker = threading.Thread(target=work, name="kandiflux-worker", daemon=True)
     worker.start()
-    bound = runner.addresses[0][1]
+    # An IPv4 address (2 parts) if there is one, as in `_reachable`: IPv6 (4 parts) may have got another free port.
+    bound = min(runner.addresses, key=len)[1]
     ready(f"http://{_reachable(address)}:{bound}")
     await stop.wait()
     host.stop()
