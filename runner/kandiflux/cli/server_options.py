@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -83,13 +82,11 @@ class Reach:
 
         return replace(self, server=named_server(self.server) or LITE)
 
-    @contextmanager
-    def client(self) -> Generator[Client, None, None]:
-        """A client of that server, or of a lite host that lives as long as the block."""
+    def client(self) -> Client:
+        """A client of that server, or of a lite host that lives as long as the client."""
         from kandiflux.jobs.connect import open_client
 
-        with open_client(self.server, **self._how()) as client:
-            yield client
+        return open_client(self.server, **self._how())
 
     def connection(self, server: str) -> Connection:
         """How to reach a server of that name or URL, where a command takes several."""

@@ -8,45 +8,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from kandiflux.api.events import Event
-from kandiflux.errors import KandifluxError, UsageError
+from kandiflux.errors import JobTimeout, KandifluxError, UsageError
 from kandiflux.jobs.client import Client, WorkflowLike
 from kandiflux.jobs.connect import open_client
 from kandiflux.jobs.job import Job, JobState
 from kandiflux.jobs.result import Result
+from kandiflux.jobs.retry import RETRIED, OnLost, Retries, cancelled_after
 
 __all__ = ["AsyncClient", "AsyncJob"]
 
 
 class AsyncClient:
-    """Opens a client as `open_client` does, at the beginning of `async with`, and closes it at the end.
+    """Opens a client at the beginning of `async with`, and closes it at the end. Arguments as of `open_client`."""
 
-    server: a URL, a name of kandiflux.toml, or None as in `open_client`, which tells of the options, too.
-    """
-
-    def __init__(self, server: str | None = None, **options: Any) -> None:
-        self._open = partial(open_client, server, **options)
-        self._stack = contextlib.ExitStack()
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        user: str | None = None,
+        token_env: str | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+    ) -> None:
+        self._open = partial(
+            open_client, server, headers=headers, user=user, token_env=token_env, verify=verify, cert=cert
+        )
         self._client: Client | None = None
 
     def __repr__(self) -> str:
         return f"<Async{repr(self._client)[1:]}" if self._client is not None else "<AsyncClient, not open>"
 
     async def __aenter__(self) -> AsyncClient:
-        self._client = await asyncio.to_thread(self._stack.enter_context, self._open())
+        self._client = await asyncio.to_thread(self._open)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client = None
-        await asyncio.to_thread(self._stack.close)
+        client, self._client = self.sync, None
+        await asyncio.to_thread(client.close)
 
     @property
     def sync(self) -> Client:
@@ -73,18 +81,32 @@ class AsyncClient:
             sending.add_done_callback(_cancel_it)
             raise
 
-    async def run(self, workflow: WorkflowLike, /, *, timeout: float | None = None, **wanted: Any) -> Result:
-        """Submits a workflow and waits for its end. If the task is cancelled, so is the job.
-
-        timeout: seconds, after which the job is cancelled and JobTimeout raised. Other errors as `Client.run`.
-        """
-        job = await self.submit(workflow, **wanted)
-        try:
-            return await job.result(timeout)
-        finally:
-            if not job.finished:
-                # Not awaited: the task may be cancelled again, and the loop must not be blocked.
-                asyncio.get_running_loop().run_in_executor(None, _quietly, job.sync.cancel)
+    async def run(
+        self,
+        workflow: WorkflowLike,
+        /,
+        *,
+        timeout: float | None = None,
+        retry_oom: bool = False,
+        on_lost: OnLost = "fail",
+        front: bool = False,
+        **wanted: Any,
+    ) -> Result:
+        """As `Client.run`. If the task is cancelled, so is the job."""
+        prompt = await asyncio.to_thread(partial(self.sync.prompt, workflow, **wanted))
+        retries = Retries(self.sync.api, prompt, retry_oom=retry_oom, on_lost=on_lost)
+        while True:
+            job = await self.submit(retries.prompt, front=front)
+            try:
+                return await job.result(timeout)
+            except RETRIED as error:
+                await asyncio.to_thread(retries.prepare, job.sync, error)
+            except JobTimeout as error:
+                raise cancelled_after(error) from None
+            finally:
+                if not job.finished:
+                    # Not awaited: the task may be cancelled again, and the loop must not be blocked.
+                    asyncio.get_running_loop().run_in_executor(None, _quietly, job.sync.cancel)
 
 
 class AsyncJob:

@@ -43,7 +43,7 @@ from kandiflux.errors import (
 from kandiflux.jobs.job import Job
 from kandiflux.jobs.queue import cancel_on_server
 from kandiflux.jobs.result import Result
-from kandiflux.jobs.retry import OnLost, run_with_retries
+from kandiflux.jobs.retry import OnLost, cancelled_after, run_with_retries
 from kandiflux.jobs.submit import find_prompts, submit_prompt
 from kandiflux.jobs.tracker import JobTracker
 from kandiflux.workflow.prompt import Prompt, is_api_format
@@ -200,10 +200,11 @@ class Client:
         def finish(job: Job) -> Result:
             try:
                 return job.result(timeout)
-            except (JobTimeout, KeyboardInterrupt):
-                # The caller has no handle to cancel it.
+            except (JobTimeout, KeyboardInterrupt) as error:
                 with contextlib.suppress(KandifluxError):
                     job.cancel()
+                if isinstance(error, JobTimeout):
+                    raise cancelled_after(error) from None
                 raise
 
         prompt = self.prompt(workflow, **wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 
 from kandiflux.config import connection
 from kandiflux.jobs.client import Client
@@ -15,7 +15,21 @@ __all__ = ["open_client"]
 _DEAD_SECONDS = 5.0
 
 
-@contextlib.contextmanager
+class _HostedClient(Client):
+    """A client with a lite host of its own, which ends when the client is closed."""
+
+    def __init__(self) -> None:
+        with contextlib.ExitStack() as starting:
+            url = starting.enter_context(running_lite_host())
+            # A host of our own that has died does not come back.
+            super().__init__(url, poll_seconds=1.0, patience=_DEAD_SECONDS)
+            self._host = starting.pop_all()
+
+    def close(self) -> None:
+        super().close()
+        self._host.close()
+
+
 def open_client(
     server: str | None = None,
     *,
@@ -25,18 +39,14 @@ def open_client(
     verify: bool | str | None = None,
     cert: str | tuple[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
-) -> Generator[Client, None, None]:
-    """A client of the server of that name or URL, or of a lite host that lives as long as the `with` block.
+) -> Client:
+    """A client of the server of that name or URL, or of a lite host that is started now and ends with the client.
 
-    server: see `named_server` for what None means. The rest as in `kandiflux.config.connection`.
-    The server is not asked for anything before the first request. ServerUnreachable if a lite host does not start.
+    Use it as `with open_client() as client`, or close it yourself. server: see `named_server` for what None means. The
+    rest as in `kandiflux.config.connection`. A named server is not asked for anything before the first request.
+    ServerUnreachable if a lite host does not start.
     """
     named = named_server(server)
-    if named is not None:
-        how = connection(named, headers=headers, user=user, token_env=token_env, verify=verify, cert=cert, ask=ask)
-        with Client(how.url, headers=how.headers, verify=how.verify, cert=how.cert) as client:
-            yield client
-        return
-    # A host of our own that has died does not come back.
-    with running_lite_host() as url, Client(url, poll_seconds=1.0, patience=_DEAD_SECONDS) as client:
-        yield client
+    if named is None:
+        return _HostedClient()
+    return Client(connection(named, headers=headers, user=user, token_env=token_env, verify=verify, cert=cert, ask=ask))

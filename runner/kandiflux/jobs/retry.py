@@ -12,15 +12,18 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
 
 from kandiflux.api.rest import ComfyApi
-from kandiflux.errors import JobLost, OutOfMemory, OutputMissing, UsageError
+from kandiflux.errors import JobLost, JobTimeout, KandifluxError, OutOfMemory, OutputMissing, UsageError
 from kandiflux.jobs.job import Job
 from kandiflux.workflow.prompt import Prompt
 
-__all__ = ["OnLost", "Submitter", "run_with_retries"]
+__all__ = ["RETRIED", "OnLost", "Retries", "Submitter", "cancelled_after", "run_with_retries"]
 
 _log = logging.getLogger(__name__)
 
 OnLost = Literal["fail", "resubmit"]
+
+RETRIED = (OutOfMemory, JobLost, OutputMissing)
+"""The ends after which a job may run again."""
 
 _FREE_SECONDS = 1.0
 _MOST_LOSSES = 3
@@ -55,38 +58,55 @@ def run_with_retries(
     lists a file of a cached node that is no longer there, or pictures came over a websocket that was lost
     (OutputMissing), what makes them is run again, once.
     """
-    if on_lost not in ("fail", "resubmit"):
-        raise UsageError(f"on_lost cannot be {on_lost!r}.", expected="fail or resubmit")
-    freed = forced = False
-    losses = 0
+    retries = Retries(client.api, prompt, retry_oom=retry_oom, on_lost=on_lost)
     while True:
-        job = client.submit(prompt, front=front)
+        job = client.submit(retries.prompt, front=front)
         try:
             return follow(job)
-        except OutOfMemory as error:
-            if not retry_oom or freed:
-                raise
-            freed = True
+        except RETRIED as error:
+            retries.prepare(job, error)
+
+
+class Retries:
+    """Which jobs of one prompt run again. Arguments as of `run_with_retries`."""
+
+    def __init__(self, server: ComfyApi, prompt: Prompt, *, retry_oom: bool, on_lost: OnLost) -> None:
+        if on_lost not in ("fail", "resubmit"):
+            raise UsageError(f"on_lost cannot be {on_lost!r}.", expected="fail or resubmit")
+        self.prompt = prompt
+        """What to submit next."""
+        self._server = server
+        self._frees = int(retry_oom)
+        self._losses = _MOST_LOSSES if on_lost == "resubmit" else 0
+        self._remakes = 1
+
+    def prepare(self, job: Job, error: KandifluxError) -> None:
+        """Makes ready for another run after a job that ended with one of RETRIED; raises the error if there is none."""
+        if isinstance(error, OutOfMemory) and self._frees:
+            self._frees -= 1
             _log.warning("%s\nThe server is told to free its memory; trying once more.", error.message)
-            client.api.free()
+            self._server.free()
             # The server frees memory between jobs, and would start a waiting job first.
             time.sleep(_FREE_SECONDS)
-        except JobLost as error:
-            losses += 1
-            if on_lost != "resubmit" or losses > _MOST_LOSSES:
-                raise
+        elif isinstance(error, JobLost) and self._losses:
+            self._losses -= 1
             _log.warning("%s It is submitted again.", error.message)
-        except OutputMissing as error:
-            if forced:
-                raise
-            forced = True
+        elif isinstance(error, OutputMissing) and self._remakes:
+            self._remakes -= 1
             # Nodes that send pictures over the websocket are never cached.
             if job.state == "done":
                 cached = _cached_savers(job)
                 if not cached:
-                    raise
-                prompt = prompt.forced_again(cached)
+                    raise error
+                self.prompt = self.prompt.forced_again(cached)
             _log.warning("%s Running what makes it again.", error.message)
+        else:
+            raise error
+
+
+def cancelled_after(error: JobTimeout) -> JobTimeout:
+    """The error for a caller that has no job to cancel."""
+    return JobTimeout(error.message, prompt_id=error.prompt_id, hint="It was cancelled. Allow it a longer timeout.")
 
 
 def _cached_savers(job: Job) -> list[str]:

@@ -15,7 +15,7 @@ import kandiflux
 import pytest
 from kandiflux import AsyncClient, Client, Connection, Job, Prompt, Workflow, as_completed
 from kandiflux.api.events import Event, JobFinished
-from kandiflux.errors import JobTimeout, ParameterError, UsageError
+from kandiflux.errors import JobLost, JobTimeout, OutOfMemory, ParameterError, UsageError
 from kandiflux.jobs.outputs import Output
 from kandiflux.jobs.result import Result
 from PIL import Image
@@ -130,8 +130,10 @@ def test_a_connection_says_how_a_server_is_reached(comfy: FakeComfyUI) -> None:
 
 def test_a_run_that_takes_too_long_is_cancelled(comfy: FakeComfyUI, client: Client) -> None:
     comfy.ending = "hold"
-    with pytest.raises(JobTimeout):
+    with pytest.raises(JobTimeout) as caught:
         client.run(prompt(), timeout=0.2)
+    assert caught.value.hint == "It was cancelled. Allow it a longer timeout."
+    assert comfy.accepted == [caught.value.prompt_id]
     until(lambda: not comfy.running and not comfy.pending)
     assert comfy.interrupts == comfy.accepted
 
@@ -262,7 +264,7 @@ def test_a_run_that_is_given_up_is_cancelled_on_the_server(comfy: FakeComfyUI, w
     async def draw() -> None:
         async with AsyncClient(comfy.url) as client:
             if how == "timeout":
-                with pytest.raises(JobTimeout):
+                with pytest.raises(JobTimeout, match="It was cancelled"):
                     await client.run(workflow, timeout=0.2)
             else:
                 running = asyncio.ensure_future(client.run(workflow))
@@ -284,6 +286,35 @@ def test_a_run_that_is_given_up_is_cancelled_on_the_server(comfy: FakeComfyUI, w
     asyncio.run(watched())
     assert comfy.interrupts == comfy.accepted
     assert said == [], "no exception is left to nobody"
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "ran", "freed"),
+    [
+        ("memory", {"retry_oom": True}, 2, 1),
+        ("memory", {"on_lost": "resubmit"}, 1, 0),
+        ("forget", {"on_lost": "resubmit"}, 4, 0),
+        ("forget", {"retry_oom": True}, 1, 0),
+    ],
+)
+def test_an_async_run_is_tried_again_if_that_is_wanted(
+    comfy: FakeComfyUI, workflow: Path, ending: str, options: dict[str, Any], ran: int, freed: int
+) -> None:
+    comfy.ending = ending
+
+    async def draw() -> None:
+        async with AsyncClient(comfy.url) as client:
+            await client.run(workflow, **options)
+
+    with pytest.raises(OutOfMemory if ending == "memory" else JobLost):
+        asyncio.run(draw())
+    assert len(set(comfy.ran)) == len(comfy.ran) == ran
+    assert len(comfy.freed) == freed
+
+
+def test_an_unknown_option_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"AsyncClient.*'token'"):
+        AsyncClient("http://127.0.0.1:9", token="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def test_a_client_that_is_not_open_says_so() -> None:

@@ -130,8 +130,12 @@ def test_a_client_of_a_named_server_and_of_a_lite_host(tmp_path: Path, monkeypat
         with open_client(stub.url, headers={"X-Key": "k"}) as client:
             client.api.queue()
         assert stub.headers[0]["x-key"] == "k"
-        said = script(tmp_path, monkeypatch, f"echo {stub.url}; cat; echo ended > $HERE/said")
+        said = script(tmp_path, monkeypatch, f"echo {stub.url}; cat; echo ended >> $HERE/said")
         with open_client("lite") as client:
             assert client.url == stub.url
             assert not said.exists()
         assert said.read_text() == "ended\n"
+        client = open_client("lite")
+        assert (client.url, client.closed) == (stub.url, False)
+        client.close()
+        assert (client.closed, said.read_text()) == (True, "ended\nended\n")
