@@ -16,6 +16,7 @@ import pytest
 from kandiflux import AsyncClient, Client, Connection, Job, Prompt, Workflow, as_completed
 from kandiflux.api.events import Event, JobFinished
 from kandiflux.errors import JobLost, JobTimeout, OutOfMemory, ParameterError, UsageError
+from kandiflux.jobs import async_client
 from kandiflux.jobs.outputs import Output
 from kandiflux.jobs.result import Result
 from PIL import Image
@@ -298,9 +299,16 @@ def test_a_run_that_is_given_up_is_cancelled_on_the_server(comfy: FakeComfyUI, w
     ],
 )
 def test_an_async_run_is_tried_again_if_that_is_wanted(
-    comfy: FakeComfyUI, workflow: Path, ending: str, options: dict[str, Any], ran: int, freed: int
+    comfy: FakeComfyUI,
+    workflow: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    options: dict[str, Any],
+    ran: int,
+    freed: int,
 ) -> None:
     comfy.ending = ending
+    monkeypatch.setattr(async_client, "open_client", lambda *_, **__: Client(comfy.url, poll_seconds=0.05))
 
     async def draw() -> None:
         async with AsyncClient(comfy.url) as client:
