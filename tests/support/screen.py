@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-__all__ = ["Screen", "on_screen"]
+__all__ = ["Screen", "call", "on_screen"]
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -35,3 +38,9 @@ def on_screen(monkeypatch: pytest.MonkeyPatch, *names: str) -> Screen:
     for name in names:
         monkeypatch.setattr(sys, name, screen)
     return screen
+
+
+def call(command: Callable[..., None], **arguments: Any) -> None:
+    """Calls a command with the defaults of its other options: typer's runner has no terminal."""
+    defaults = {name: about.default for name, about in inspect.signature(command).parameters.items()}
+    command(**{**defaults, **arguments})
