@@ -59,13 +59,17 @@ class LiteServer:
         """A client's websocket, after the frame that greets it."""
         query = "" if client_id is None else f"?clientId={client_id}"
         connection = websocket.create_connection(
-            self.url.replace("http", "ws", 1) + "/ws" + query, timeout=_PATIENCE, suppress_origin=True
+            self.url.replace("http", "ws", 1) + "/ws" + query,
+            timeout=_PATIENCE,
+            suppress_origin=True,
+            skip_utf8_validation=True,  # a second for each MB
         )
         try:
             assert json.loads(connection.recv())["type"] == "status"
             yield connection
         finally:
             connection.close()
+            connection.shutdown()  # close() does nothing after a frame that closes
 
 
 def new_host(base: Path, max_upload: int = 1 << 20) -> Host:
