@@ -83,6 +83,93 @@ def test_missing_files_are_a_table_of_their_own(stub: StubServer) -> None:
     assert shown.stderr.endswith("--comfyui PATH` downloads 1 of the files.\n")
 
 
+def test_what_is_known_of_a_missing_file_is_shown() -> None:
+    about = {**model("a.safetensors", 2_000_000), "hash": "AB" * 32, "hash_type": "SHA256"}
+    row = check(models=[about, model("b.safetensors")]).stdout.splitlines()[-2:]
+    assert row[0].split("\t") == [
+        "a.safetensors", "models/loras", "2.0 MB", f"sha256 {'ab' * 32}", about["url"],
+    ]  # fmt: skip
+    assert row[1].split("\t")[2:4] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([None, None], "downloads 2 of the files."),
+        ([2_000_000, 1_000_000], "downloads 2 of the files: 3.0 MB."),
+        ([2_000_000, None], "downloads 2 of the files: 2.0 MB and more."),
+    ],
+)
+def test_how_much_is_downloaded(sizes: list[int | None], said: str) -> None:
+    models = [model(f"{number}.safetensors", size) for number, size in enumerate(sizes)]
+    assert check(models=models).stderr.splitlines()[-1].endswith(said)
+
+
+def test_sizes_are_looked_up_if_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def size_of(about: Any) -> int:
+        asked.append(about.name)
+        return 5_000_000
+
+    monkeypatch.setattr("kandiflux.models.pull.size_of", size_of)
+    models = [model("a.safetensors", 1_000_000), model("b.safetensors")]
+    assert "1.0 MB and more" in check(models=models).stderr
+    assert asked == []
+    assert "6.0 MB." in check("--sizes", models=models).stderr
+    assert asked == ["b.safetensors"]
+
+
+def test_files_are_downloaded_on_the_machine_of_the_server(stub: StubServer) -> None:
+    models = [model("a.safetensors")]
+    for host, said in (("0.0.0.0", " on its machine, downloads 1"), ("localhost", "PATH` downloads 1")):
+        shown = check("--server", stub.url.replace("127.0.0.1", host), models=models)
+        assert said in shown.stderr, shown.stderr
+
+
+def test_a_workflow_whose_name_a_shell_would_split_is_quoted() -> None:
+    check(models=[model("a.safetensors")])
+    Path("w.json").rename("my w.json")
+    assert "pull 'my w.json' --comfyui" in RUNNER.invoke(app, ["check", "my w.json"]).stderr
+
+
+def test_files_that_this_machine_has_are_not_missing() -> None:
+    folder = Path("ComfyUI", "models", "loras")
+    folder.mkdir(parents=True)
+    (folder / "a.safetensors").touch()
+    Path("more.yaml").write_text("x:\n  base_path: more\n  loras: here\n")
+    Path("more", "here").mkdir(parents=True)
+    Path("more", "here", "b.safetensors").touch()
+    models = [model("a.safetensors"), model("b.safetensors")]
+    assert "downloads 1 of the files" in check("--comfyui", "ComfyUI", models=models).stderr
+    shown = check("--comfyui", "ComfyUI", "--extra-model-paths", "more.yaml", models=models)
+    assert shown.exit_code == 2
+    assert "is the server this ComfyUI's? Then restart it." in shown.stdout
+    assert "downloads" not in shown.stderr
+    Path("info.json").write_text(json.dumps(INFO))
+    assert check("--comfyui", "ComfyUI", "--object-info", "info.json", models=models[:1]).exit_code == 0
+
+
+def test_what_needs_a_newer_comfyui_is_said(stub: StubServer) -> None:
+    nodes = [{"id": 1, "type": "Steps", "widgets_values": [3]}]
+    needs = {"kandiflux": {"needs": {"comfyui": ">=0.3.65"}}}
+    Path("new.json").write_text(json.dumps({"nodes": nodes, "links": [], "extra": needs}))
+    shown = RUNNER.invoke(app, ["check", "new.json"])
+    assert (shown.exit_code, "0.3.65" in shown.stdout) == (2, True)
+    stub.reactions["GET /system_stats"] = {"system": {}}
+    assert RUNNER.invoke(app, ["check", "new.json"]).exit_code == 0
+
+
+def test_embeddings_are_looked_for_on_the_server(stub: StubServer) -> None:
+    stub.reactions["GET /object_info"] = {
+        "Text": {"input": {"required": {"text": ["STRING", {}]}}, "output_node": True}
+    }
+    Path("e.json").write_text(json.dumps({"1": {"class_type": "Text", "inputs": {"text": "a embedding:mine fox"}}}))
+    assert RUNNER.invoke(app, ["check", "e.json"]).exit_code == 2
+    stub.reactions["GET /embeddings"] = ["mine"]
+    assert RUNNER.invoke(app, ["check", "e.json"]).exit_code == 0
+
+
 def test_a_server_that_is_not_there_is_exit_code_3() -> None:
     shown = check("--server", "http://127.0.0.1:9")
     assert (shown.exit_code, shown.stdout) == (3, "")
