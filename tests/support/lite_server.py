@@ -40,7 +40,7 @@ class LiteServer:
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return self.http.request(method, self.url + path, timeout=_PATIENCE, **options)
 
-    def get(self, path: str, **query: Any) -> requests.Response:
+    def get(self, path: str, /, **query: Any) -> requests.Response:
         return self.request("GET", path, params=query)
 
     def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
