@@ -1,4 +1,4 @@
-"""`kandiflux check` and how every command tells an error: tables, summaries, exit codes."""
+"""`kandiflux check`: tables, summaries, exit codes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from kandiflux.cli import app
 from kandiflux.cli.check_command import in_bytes
-from kandiflux.cli.common import print_error, reporting_errors
-from kandiflux.errors import AccessDenied, InvalidPrompt, KandifluxError, ServerUnreachable, UsageError
 from typer.testing import Result
 
 from tests.support.commands import RUNNER
@@ -184,35 +181,3 @@ def test_a_server_that_is_not_there_is_exit_code_3() -> None:
 )  # fmt: skip
 def test_sizes_in_words(size: int, text: str) -> None:
     assert in_bytes(size) == text
-
-
-# Errors
-
-
-def test_an_error_is_told_with_what_was_expected_what_came_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    print_error(UsageError("It is wrong.", expected="a", got="b\nc", hint="Do d."))
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "Error: It is wrong.\n  expected: a\n  got:      b c\n  hint:     Do d.\n")
-    print_error(UsageError("It is wrong.", hint="Do d.", parameter="folder"))
-    assert capsys.readouterr().err == "Error: It is wrong.\n  hint:     Do d. (--out)\n"
-    print_error(UsageError("It is wrong.", got=""))
-    assert capsys.readouterr().err == "Error: It is wrong.\n  got:      \n"
-    print_error(UsageError("x" * 10_000, got="y" * 10_000))
-    assert len(capsys.readouterr().err) < 5_000
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(KandifluxError("x"), 1), (UsageError("x"), 2), (InvalidPrompt("x"), 2), (AccessDenied("x"), 2),
-     (ServerUnreachable("x"), 3)],
-)  # fmt: skip
-@pytest.mark.parametrize("as_json", [False, True])
-def test_exit_codes(error: KandifluxError, code: int, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, reporting_errors(as_json):
-        raise error
-    shown = capsys.readouterr()
-    assert (ended.value.exit_code, shown.err) == (code, "Error: x\n")
-    if as_json:
-        assert json.loads(shown.out) == {"schema_version": 1, "event": "error", **error.as_dict()}
-    else:
-        assert shown.out == ""

@@ -252,9 +252,10 @@ def test_the_live_lines(events: list[Event], lines: list[str], monkeypatch: pyte
 
 
 def test_a_long_title_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = {"1": {"class_type": "X" * 100, "inputs": {}}}
+    nodes = {"1": {"class_type": "[red]" + "X" * 100, "inputs": {}}}
     (line,) = drawn(monkeypatch, NodeStarted("p", "1", "1"), prompt=Prompt(nodes))
-    assert 50 < line.count("X") <= 60
+    title = line.removesuffix(" 0/1")
+    assert (title[:6], len(title)) == ("[red]X", 60)
 
 
 @pytest.fixture
@@ -272,6 +273,7 @@ def test_paths_go_to_stdout_even_beside_live_lines(
     live: Callable[..., Screen], capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = live("stderr")
+    assert screen.getvalue().endswith("\x1b[2K"), "the live lines are erased at the end"
     assert capsys.readouterr().out == "out/a.png\n"
     assert "a remark" in screen.text
     assert "out/a.png" not in screen.text
