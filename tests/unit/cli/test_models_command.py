@@ -16,7 +16,7 @@ from kandiflux.cli import app
 from kandiflux.cli.models_command import convert_models
 from kandiflux.cli.models_command import pull as pull_command
 from kandiflux.cli.signals import SignalReceived
-from kandiflux.errors import DownloadError
+from kandiflux.errors import DownloadError, UsageError
 from kandiflux.models.remote_files import RemoteFiles
 from typer.testing import Result
 
@@ -151,7 +151,7 @@ def downloading(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], work: Do
         yield from work(display)
 
     monkeypatch.setattr("kandiflux.models.pull.ask_servers", lambda *_, **how: given.update(asked=how["stop"]))
-    monkeypatch.setattr("kandiflux.models.pull.require_space", lambda _: None)
+    monkeypatch.setattr("kandiflux.models.pull.require_space", lambda wanted: given.update(wanted=list(wanted)))
     monkeypatch.setattr("kandiflux.models.pull.download_all", download_all)
     monkeypatch.setattr("kandiflux.models.pull.complete_folders", lambda *_, **how: given.update(completed=how["stop"]))
     return workflow({"name": "a.bin", "url": "http://x/a"}, {"name": "b.bin", "url": "http://x/b"})
@@ -168,6 +168,7 @@ def test_what_the_options_come_to(monkeypatch: pytest.MonkeyPatch, given: dict[s
     assert (given["jobs"], given["verify"]) == (4, True)
     assert given["stop"] is given["asked"] is given["completed"]
     assert not given["stop"].is_set()
+    assert [one.model.name for one in given["wanted"]] == ["a.bin", "b.bin"], "there must be room for them"
     assert set(given["tokens"]) == {"huggingface.co", "civitai.com"}
     del given["completed"]
     words = ("--only", "a.bin", "--jobs", "3", "--token-env", "x.org=T", "--ca-bundle", "ca.pem")
@@ -206,6 +207,12 @@ def one_waits(display: Any) -> Iterator[Any]:
     display.state("a.bin", "done")
     yield Path("a.bin")
     yield DownloadError("b.bin does not come.")
+
+
+def test_the_first_failure_says_how_it_ends(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
+    failures = [UsageError("The first."), DownloadError("The second.")]
+    shown = pull(downloading(monkeypatch, given, lambda _: iter(failures)))
+    assert (shown.exit_code, shown.stderr) == (2, "Error: The first.\nError: The second.\n")
 
 
 def test_what_a_program_reads_of_the_states(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
