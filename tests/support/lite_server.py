@@ -24,7 +24,7 @@ from kandiflux.lite.server import serve
 
 from tests.support.waiting import until
 
-__all__ = ["LiteServer", "lite_server", "new_host"]
+__all__ = ["LiteServer", "import_torch", "lite_server", "new_host"]
 
 _PATIENCE = 60.0
 
@@ -81,7 +81,7 @@ def new_host(base: Path, max_upload: int = 1 << 20) -> Host:
 @contextlib.contextmanager
 def lite_server(host: Host, static: Path | None = None, address: str = "127.0.0.1") -> Iterator[LiteServer]:
     """Serve `host` on a free port, with the graph editor whose files are in `static` if given."""
-    importlib.import_module("torch")  # or a fixture could see it half imported, as the worker's thread imports it
+    import_torch()
     started: concurrent.futures.Future[tuple[str, Callable[[], object]]] = concurrent.futures.Future()
 
     async def run() -> None:
@@ -106,6 +106,11 @@ def lite_server(host: Host, static: Path | None = None, address: str = "127.0.0.
             session.close()
             stop()
             ended.result(_PATIENCE)
+
+
+def import_torch() -> None:
+    """Before a host's worker does so in its thread: a fixture could see it half imported."""
+    importlib.import_module("torch")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from kandiflux.lite.host import Host
 from kandiflux.lite.job_queue import LiteJob
 
 from tests.conversations.common import node
-from tests.support.lite_server import new_host
+from tests.support.lite_server import import_torch, new_host
 from tests.support.waiting import until
 
 Json = dict[str, Any]
@@ -59,8 +59,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @contextlib.contextmanager
 def working(host: Host) -> Iterator[None]:
-    import torch as _  # noqa: F401 - or the worker would import it while a fixture looks at it
-
+    import_torch()
     worker = threading.Thread(target=host.work)
     worker.start()
     try:
