@@ -63,7 +63,7 @@ CREATE TABLE thumbnails (path TEXT PRIMARY KEY, size INTEGER NOT NULL, webp BLOB
 
 @dataclass(frozen=True)
 class Attempt:
-    """One hand-over of one job. `id` is minted here; `begun` in seconds since 1970."""
+    """One hand-over of one job. `id` is minted here."""
 
     id: str
     job: int
@@ -72,7 +72,6 @@ class Attempt:
     server: str
     values: Mapping[str, Any]
     name: str
-    begun: float
 
 
 @dataclass(frozen=True)
@@ -205,8 +204,7 @@ class Ledger:
 
     def unlisted(self) -> int:
         """Jobs of earlier lists that the present one no longer has."""
-        row = self._one("SELECT count(*) FROM jobs WHERE position IS NULL")
-        return 0 if row is None else int(row[0])
+        return int(self._one("SELECT count(*) FROM jobs WHERE position IS NULL")[0])
 
     def entries(self, state: str | None = None) -> Generator[Entry, None, None]:
         """The list, in its order, read in pieces so that a long one takes little memory."""
@@ -248,12 +246,12 @@ class Ledger:
         with self._transaction(durable=True):
             rows = self._all(f"SELECT id, position, vals, name {waiting} ORDER BY failures, position LIMIT ?", count)
             attempts = [
-                Attempt(str(uuid.uuid4()), row[0], row[1], server, json.loads(row[2]), row[3], time.time())
-                for row in rows
+                Attempt(str(uuid.uuid4()), job, position, server, json.loads(values), name)
+                for job, position, values, name in rows
             ]
             self._db.executemany(
                 "INSERT INTO attempts (id, job, server, begun) VALUES (?, ?, ?, ?)",
-                ((attempt.id, attempt.job, server, attempt.begun) for attempt in attempts),
+                ((attempt.id, attempt.job, server, time.time()) for attempt in attempts),
             )
             self._db.executemany(
                 "UPDATE jobs SET state = 'sent', server = ? WHERE id = ?",
@@ -264,10 +262,10 @@ class Ledger:
     def open_attempts(self) -> list[Attempt]:
         """What a server may still have, oldest first."""
         rows = self._all(
-            "SELECT attempts.id, jobs.id, position, attempts.server, vals, name, begun "
+            "SELECT attempts.id, jobs.id, position, attempts.server, vals, name "
             "FROM attempts JOIN jobs ON jobs.id = job WHERE attempts.state = 'open' ORDER BY begun"
         )
-        return [Attempt(row[0], row[1], row[2] or 0, row[3], json.loads(row[4]), row[5], row[6]) for row in rows]
+        return [Attempt(row[0], row[1], row[2] or 0, row[3], json.loads(row[4]), row[5]) for row in rows]
 
     def done(
         self,

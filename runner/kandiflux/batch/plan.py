@@ -45,11 +45,11 @@ class Resumed:
     whose files are gone.
     """
 
-    total: int = 0
-    done: int = 0
-    new: int = 0
-    unlisted: int = 0
-    files_gone: int = 0
+    total: int
+    done: int
+    new: int
+    unlisted: int
+    files_gone: int
 
 
 class BatchPlan:

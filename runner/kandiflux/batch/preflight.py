@@ -36,11 +36,11 @@ class Seeds:
     """
 
     policy: str | int
-    names: tuple[str, ...] = ()
-    inputs: frozenset[str] = frozenset()
-    start: int = 0
-    low: int = 0
-    high: int = _LARGEST_SEED
+    names: tuple[str, ...]
+    inputs: frozenset[str]
+    start: int
+    low: int
+    high: int
 
     def wanted(self, job: Listed) -> dict[str, Any]:
         """What a job asks for, before anything is drawn or counted: a job that stays the same asks for the same."""

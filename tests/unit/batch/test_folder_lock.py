@@ -28,6 +28,7 @@ def test_a_folder_is_made_and_held(tmp_path: Path) -> None:
     assert not (folder / HOLDER).exists()
     with held_folder(folder):
         pass
+    assert not (folder / HOLDER).exists()
 
 
 def test_a_failure_lets_go_of_the_folder(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from kandiflux.batch.ledger import LEDGER, Attempt, Ledger, Saved
@@ -122,6 +123,7 @@ def test_no_two_servers_get_the_same_job(ledger: Ledger) -> None:
 
 WRITER = """
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 from kandiflux.batch.ledger import Ledger, Saved
 ledger = Ledger(Path(sys.argv[1]))
@@ -390,3 +392,58 @@ def test_thumbnails_are_those_of_the_very_file(ledger: Ledger) -> None:
     assert ledger.thumbnail(Saved("a.png", "image", "", 6)) is None
     ledger.keep_thumbnail(Saved("a.png", "image", "", 6), b"new")
     assert ledger.thumbnail(file) is None
+
+
+def test_an_attempt_is_of_the_job_and_not_of_its_number(ledger: Ledger) -> None:
+    list_jobs(ledger, "zca")
+    attempts = ledger.begin_some("http://a", 3)
+    assert [(attempt.index, attempt.name) for attempt in attempts] == [(1, "z"), (2, "c"), (3, "a")]
+    ledger.done(attempts[0], [Saved("z.png", "image", "", 1)])
+    ledger.failed(attempts[1], {"message": "no"})
+    assert state(ledger) == "z:done c:failed a:sent"
+    list_jobs(ledger, "z")
+    (left,) = ledger.open_attempts()
+    assert (left, left.index) == (replace(attempts[2], index=0), 0), "it is no longer listed, and may be on a server"
+    ledger.lost(left, LOST, resubmits=1)
+    assert (ledger.open_attempts(), ledger.known("a")) == ([], ({"letter": "a"}, "a", "waiting"))
+
+
+def test_nothing_of_what_fails_halfway_is_written(ledger: Ledger) -> None:
+    attempt = begun(ledger)
+    files = [Saved("a.png", "image", "", 1), Saved("b.png", "image", "", cast(int, object()))]
+    with pytest.raises(OutputError):
+        ledger.done(attempt, files)
+    assert [(entry.state, entry.files) for entry in ledger.entries("sent")] == [("sent", [])]
+    ledger.done(attempt, files[:1])
+    assert state(ledger) == "a:done b:waiting c:waiting"
+
+
+def test_a_ledger_of_an_earlier_run_is_read(tmp_path: Path) -> None:
+    """Its version and the names of its columns stay as they are, or batches of earlier versions cannot go on."""
+    with contextlib.closing(Ledger(tmp_path / LEDGER)):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (1,)
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        columns = [name for _, name, *_ in file.execute("PRAGMA table_info(jobs)")]
+    assert columns == [
+        "id", "key", "position", "place", "vals", "name", "state", "failures", "losses", "error", "server", "seconds",
+        "ended", "texts",
+    ]  # fmt: skip
+
+
+def test_a_ledger_that_is_damaged_or_closed(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.close()
+    with pytest.raises(OutputError, match=r"cannot be written or read: Cannot operate on a closed") as refused:
+        ledger.counts()
+    assert refused.value.parameter == "folder"
+    with (tmp_path / LEDGER).open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+    with pytest.raises(UsageError, match="is damaged"), contextlib.closing(Ledger(tmp_path / LEDGER)) as damaged:
+        damaged.known("a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="unable to open"):
+        Ledger(tmp_path / "folder")
+    with pytest.raises(OutputError, match="unable to open"):
+        Ledger(tmp_path / "none" / LEDGER)

@@ -107,7 +107,9 @@ def test_the_same_wish_has_the_same_key_whatever_comes_before_it(tmp_path: Path)
 
 
 def test_a_list_that_was_run_before(ledger: Ledger, tmp_path: Path) -> None:
-    assert planned(ledger, tmp_path, grid("1.prompt=a,b,c")) == Resumed(total=3, new=3)
+    assert planned(ledger, tmp_path, grid("1.prompt=a,b,c")) == Resumed(
+        total=3, done=0, new=3, unlisted=0, files_gone=0
+    )
     for name in ("x.png", "y.png"):
         attempt = ledger.begin("http://a")
         assert attempt is not None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,45 @@ def test_what_there_is_nothing_of_is_left_out(tmp_path: Path) -> None:
     for absent in ("In every job", 'id="failed"', 'id="waiting"', "failed</li>", "<img", '<div class="pictures">'):
         assert absent not in page
     assert "<td>100</td><td>100</td>" in page, "seconds without fractions"
+
+
+def test_many_jobs_have_smaller_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kandiflux.batch.report._MANY", 2)
+    Image.new("RGB", (600, 300), "red").save(tmp_path / "a.png")
+    file = Saved("a.png", "image", "", (tmp_path / "a.png").stat().st_size)
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        with ledger.listing({}) as listing:
+            for number in range(1, 4):
+                listing.add(str(number), number, [0, 0], {}, f"a{number}")
+        for number in range(1, 4):
+            attempt = ledger.begin("http://a")
+            assert attempt
+            ledger.done(attempt, [replace(file, path=f"a{number}.png")])
+            Image.new("RGB", (600, 300), "red").save(tmp_path / f"a{number}.png")
+            page = write_report(ledger, tmp_path, "T", varying=()).read_text()
+            pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="a\d"', page)
+            assert len(pictures) == number
+            small = Image.open(io.BytesIO(base64.b64decode(pictures[0])))
+            assert small.size == ((256, 128) if number <= 2 else (112, 56))
+
+
+def test_the_page_closes_what_it_opens(ledger: Ledger, tmp_path: Path) -> None:
+    page = write_report(ledger, tmp_path, "T", varying={"steps"}).read_text("utf-8")
+    for tag in ("ul", "li", "details", "dl", "table", "main", "header", "p", "pre", "h2", "h3", "div", "script"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+    script = page[page.index("<script>") + 8 : page.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#x27;sha256-{digest}&#x27;" in page, "or the browser does not run it"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(99.5, "99.50"), (100.0, "100"), (0.0, "0.00"), (None, "")])
+def test_seconds(seconds: float | None, shown: str, tmp_path: Path) -> None:
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        with ledger.listing({}) as listing:
+            listing.add("a", 1, [0, 0], {}, "a")
+        attempt = ledger.begin("http://a")
+        assert attempt
+        ledger.done(attempt, [], seconds=seconds)
+        page = write_report(ledger, tmp_path, "T", varying=()).read_text()
+    assert f"<td>{shown}</td><td>{shown}</td></tr>" in page
+    assert (f"<dt>time</dt><dd>{shown} s</dd>" in page) == (seconds is not None)

@@ -82,9 +82,9 @@ def test_the_first_failure_is_told_and_a_disk_that_says_no_ends_all(tmp_path: Pa
 
 
 def test_a_file_has_the_suffix_of_its_content_and_says_what_it_is(tmp_path: Path) -> None:
-    saved = save_outputs([output("x.jpg"), output("nothing", b"abc")], tmp_path / "new" / "folder", "7")
-    assert saved[0] == Saved("7.png", "image", "Result", len(PNG))
-    assert (tmp_path / "new" / "folder" / "7.png").exists()
+    (saved,) = save_outputs([output("x.jpg")], tmp_path / "new" / "folder", "a/b/7")
+    assert saved == Saved("a/b/7.png", "image", "Result", len(PNG))
+    assert (tmp_path / "new" / "folder" / "a" / "b" / "7.png").exists()
 
 
 def test_partial_files_that_cannot_be_removed_are_left(tmp_path: Path) -> None:
