@@ -128,6 +128,8 @@ def _stub_of(handler: BaseHTTPRequestHandler) -> StubServer:
 def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Else the second piece of an answer waits for the client to confirm the first: 40 ms on Linux.
+        disable_nagle_algorithm = True
 
         def react(self) -> None:
             path = self.path.partition("?")[0]
