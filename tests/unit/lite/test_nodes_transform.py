@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 from kandiflux.lite.nodes_image import scale
-from kandiflux.lite.nodes_preview import PreviewAny
-from kandiflux.lite.nodes_primitive import CLASSES as PRIMITIVES
 from kandiflux.lite.nodes_transform import CLASSES
 
 IMAGE = torch.arange(2 * 3 * 4 * 3).reshape(2, 3, 4, 3).float() / 72
@@ -147,41 +145,3 @@ def test_a_picture_too_small_for_the_feathering_has_hard_edges() -> None:
 
 
 # Values
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("é", "é"),
-        (5, "5"),
-        (1.5, "1.5"),
-        (True, "True"),
-        (None, "None"),
-        ({1}, "{1}"),
-        (torch.zeros(1), "tensor([0.])"),
-    ],
-)
-def test_any_value_is_shown_as_text(value: Any, shown: str) -> None:
-    assert PreviewAny().main(value)["ui"] == {"text": (shown,)}
-
-
-def test_lists_are_shown_as_json_and_what_has_no_text_as_such() -> None:
-    class Unreadable:
-        def __str__(self) -> str:
-            raise RuntimeError("no text today")
-
-    (text,) = PreviewAny().main(["a", {"b": 1}])["ui"]["text"]
-    assert "".join(text.split()) == '["a",{"b":1}]'
-    assert PreviewAny().main(Unreadable())["ui"] == {"text": ("source exists, but could not be serialized.",)}
-
-
-def test_value_nodes_return_their_value() -> None:
-    for name, value in (("Int", 5), ("Float", 0.5), ("String", "x"), ("StringMultiline", "x\ny"), ("Boolean", True)):
-        kind = PRIMITIVES[f"Primitive{name}"]
-        assert kind().execute(value) == (value,)
-        declared, options = kind.INPUT_TYPES()["required"]["value"]
-        assert [declared] == list(kind.RETURN_TYPES)
-        if name in ("Int", "Float"):
-            assert (options["min"], options["max"]) == (-(2**63) + 1, 2**63 - 1)
-        if declared == "STRING":
-            assert options["multiline"] is (name == "StringMultiline")
