@@ -164,8 +164,10 @@ def test_what_is_refused_is_not_handled_and_logged_now_and_then(caplog: pytest.L
         return web.Response(status=204)
 
     def answered(method: str, **headers: str) -> web.StreamResponse:
-        request = make_mocked_request(method, "/x", {name.replace("_", "-"): text for name, text in headers.items()})
-        return asyncio.run(check(request, handler))
+        async def answer() -> web.StreamResponse:
+            return await check(make_mocked_request(method, "/x", headers), handler)
+
+        return asyncio.run(answer())
 
     for _ in range(3):
         for headers in ({"Host": "evil.example"}, {"Host": HERE, "Origin": "null"}, {"Host": HERE, **CROSS}):
