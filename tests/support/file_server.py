@@ -164,6 +164,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    """Else the second piece of an answer waits for the client to confirm the first: 40 ms on Linux."""
     files: FileServer
 
     def do_GET(self) -> None:
