@@ -42,6 +42,11 @@ def test_unknown_nodes_are_named_with_their_titles(tmp_path: Path, object_info: 
     assert shown.exit_code == 0
     assert len(json.loads(shown.stdout)) == 7
     assert "Mystery (Riddle 1, Riddle 2, Riddle 3, Riddle 4, Riddle 5, and 2 more)" in shown.stderr
+    six = written(tmp_path, file([node(at, "Mystery", title=f"Riddle {at}") for at in range(1, 7)]))
+    assert "Riddle 5, and 1 more)" in RUNNER.invoke(app, ["convert", six, "--object-info", object_info]).stderr
+    five = written(tmp_path, file([node(at, "Mystery", title=f"Riddle {at}") for at in range(1, 6)]))
+    assert "Riddle 5): values may" in RUNNER.invoke(app, ["convert", five, "--object-info", object_info]).stderr
+    workflow = written(tmp_path, file([node(at, "Mystery", title=f"Riddle {at}") for at in range(1, 8)]))
     strict = RUNNER.invoke(app, ["convert", workflow, "--object-info", object_info, "--strict"])
     assert strict.exit_code == 2
     assert strict.stdout == ""

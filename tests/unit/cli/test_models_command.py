@@ -197,15 +197,18 @@ def test_a_signal_stops_the_downloads_and_says_what_is_kept(
     assert given["stop"].is_set()
 
 
+LONG = f"a[i]{'x' * 250}.bin"
+
+
 def one_waits(display: Any) -> Iterator[Any]:
     display.bytes_done("a.bin", 0, None)
     display.bytes_done("a.bin", 1_000_000, 4_000_000)
     display.bytes_done("a.bin", 2_000_000, 4_000_000)
     display.state("a.bin", "waiting")
-    display.bytes_done("b.bin", 1, 2)
-    display.state("b.bin", "waiting")
+    display.bytes_done("b[i].bin", 1, 2)
+    display.state("b[i].bin", "waiting")
     display.state("a.bin", "done")
-    yield Path("a.bin")
+    yield Path(LONG)
     yield DownloadError("b.bin does not come.")
 
 
@@ -217,10 +220,10 @@ def test_the_first_failure_says_how_it_ends(monkeypatch: pytest.MonkeyPatch, giv
 
 def test_what_a_program_reads_of_the_states(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
     shown = pull(downloading(monkeypatch, given, one_waits))
-    assert (shown.exit_code, shown.stdout) == (1, "a.bin\n")
+    assert (shown.exit_code, shown.stdout) == (1, f"{LONG}\n")
     assert shown.stderr.splitlines() == [
-        "a.bin: downloading", "a.bin: downloading 4.0 MB", "a.bin: waiting", "b.bin: downloading 2 bytes",
-        "b.bin: waiting", "Error: b.bin does not come.",
+        "a.bin: downloading", "a.bin: downloading 4.0 MB", "a.bin: waiting", "b[i].bin: downloading 2 bytes",
+        "b[i].bin: waiting", "Error: b.bin does not come.",
     ]  # fmt: skip
 
 
@@ -237,10 +240,10 @@ def test_bars_on_a_terminal(
     lines = [" ".join(line.split()) for line in screen.text.splitlines()]
     last = {line.split(" ")[0]: line for line in lines if line}
     assert "2.0/4.0 MB" in last["a.bin"]
-    assert last["b.bin"].startswith("b.bin (waiting) ")
-    assert "1/2 bytes" in last["b.bin"]
-    assert ("a.bin" in lines) == both
-    assert capsys.readouterr().out == ("" if both else "a.bin\n")
+    assert last["b[i].bin"].startswith("b[i].bin (waiting) ")
+    assert "1/2 bytes" in last["b[i].bin"]
+    assert (LONG in lines) == both
+    assert capsys.readouterr().out == ("" if both else f"{LONG}\n")
 
 
 def test_no_bars_on_a_terminal_if_none_are_wanted(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> None:
@@ -264,7 +267,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]) -> dict[
 
     def convert(todo: list[Any], *, force: bool, on_bytes: Callable[[str, int, int], None]) -> Iterator[Path]:
         given["force"] = force
-        for name in ("a", "b"):
+        for name in ("a", "b[i]"):
             on_bytes(name, 0, 4_000)
             on_bytes(name, 3_000, 4_000)
             yield Path(name)
@@ -280,16 +283,16 @@ def convert(*words: str) -> Result:
 
 def test_what_conversions_print(conversions: dict[str, Any]) -> None:
     shown = convert("weights")
-    assert (shown.exit_code, shown.stdout) == (0, "a\nb\n")
+    assert (shown.exit_code, shown.stdout) == (0, "a\nb[i]\n")
     assert (conversions["places"], conversions["force"]) == ((Path("weights"), Path(), None), False)
     reading, movq = shown.stderr.splitlines()
     assert reading.startswith("Reading weights with torch.load(weights_only=True")
     assert movq == "No movq.pt found: no-movq needs a movq folder to be whole."
     shown = convert("weights", "--quiet", "--out", "o", "--projection", "p.pt", "--force")
-    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "a\nb\n", "")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "a\nb[i]\n", "")
     assert (conversions["places"], conversions["force"]) == ((Path("weights"), Path("o"), Path("p.pt")), True)
     shown = convert("weights", "--json")
-    assert (json.loads(shown.stdout), shown.stderr) == ({"written": ["a", "b"]}, "")
+    assert (json.loads(shown.stdout), shown.stderr) == ({"written": ["a", "b[i]"]}, "")
 
 
 def test_bars_of_conversions(
@@ -297,9 +300,9 @@ def test_bars_of_conversions(
 ) -> None:
     screen = on_screen(monkeypatch, "stderr")
     convert_models(Path("weights"))
-    assert capsys.readouterr().out == "a\nb\n"
+    assert capsys.readouterr().out == "a\nb[i]\n"
     bars = [" ".join(line.split()) for line in screen.text.splitlines() if "kB" in line]
-    assert {line.split(" ")[0] for line in bars[-2:]} == {"a", "b"}
+    assert {line.split(" ")[0] for line in bars[-2:]} == {"a", "b[i]"}
     assert all("3.0/4.0 kB" in line for line in bars[-2:])
     screen.seek(screen.truncate(0))
     convert_models(Path("weights"), quiet=True)
@@ -310,4 +313,4 @@ def test_bars_of_conversions(
 def test_conversions_on_one_screen(conversions: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     screen = on_screen(monkeypatch, "stdout", "stderr")
     convert_models(Path("weights"), quiet=True)
-    assert screen.text == "a\nb\n"
+    assert screen.text == "a\nb[i]\n"

@@ -126,10 +126,11 @@ def test_one_that_ends_by_itself_is_an_error_if_nobody_stopped_it(code: int, exi
 
 
 def test_it_is_watched_until_it_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kandiflux.cli.up_command.time.sleep", lambda _: None)
+    pauses: list[float] = []
+    monkeypatch.setattr("kandiflux.cli.up_command.time.sleep", pauses.append)
     world.lives = lambda: world.waited < 4
     kandiflux("up")
-    assert (world.waited, world.stopped) == (4, [STARTED])
+    assert (world.waited, world.stopped, pauses) == (4, [STARTED], [0.5] * 3)
 
 
 def test_what_cannot_be_started(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
