@@ -6,17 +6,24 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kandiflux.cli import app
 from kandiflux.cli.run_command import OnLost
+from kandiflux.cli.run_command import run as run_command
+from kandiflux.cli.signals import SignalReceived, TimeUp
+from kandiflux.errors import JobLost, JobTimeout, OutputError, ServerUnreachable
 from typer.testing import Result
 
 from tests.support.commands import RUNNER
 from tests.support.fake_comfyui import FakeComfyUI
+from tests.support.screen import call, on_screen
 from tests.support.stub_server import PNG, Answer, StubServer, hang, prompt
 from tests.support.waiting import until
 
@@ -108,13 +115,15 @@ def test_a_drawn_seed_is_told(stub: StubServer) -> None:
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert "plain has no seed to set" in shown.stderr
     assert len(stub.posted) == 5
+    assert run("run", "seeded.json", "--seed", "random", "--json").stderr == ""
+    assert "filename_prefix" not in run("run", "plain.json", "--set", "2.filename_prefix=random").stderr
 
 
 def test_a_workflow_that_needs_a_newer_comfyui_is_tried_with_a_warning(stub: StubServer) -> None:
     said = f"warning: seeded needs ComfyUI 0.3.65, {stub.url} is 0.3.64"
     shown = run("run", "seeded.json")
     assert (shown.exit_code, said in shown.stderr) == (0, True)
-    assert run("run", "seeded.json", "--quiet").stderr == ""
+    assert run("run", "seeded.json", "--quiet").stderr == run("run", "seeded.json", "--json").stderr == ""
     stub.reactions["GET /system_stats"] = {"system": {"comfyui_version": "0.3.65"}}
     assert "warning" not in run("run", "seeded.json").stderr
     stub.reactions["GET /system_stats"] = {}
@@ -254,7 +263,137 @@ def test_a_job_that_was_never_taken_is_said_to_be_that(stub: StubServer) -> None
     assert run("run", "plain.json", "--timeout", "-1").exit_code == 2
 
 
+# With a function in place of the following of a job
+
+
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """How jobs were followed, and in `ends` what ends the next one."""
+    about = SimpleNamespace(ends=lambda server: None, calls=[])
+
+    def follow(job: Any, server: Any, saver: Any, display: Any, **how: Any) -> None:
+        about.calls.append({"server": server, "deadline": server.deadline, "folder": saver.folder, **how})
+        about.display = display
+        about.ends(server)
+
+    monkeypatch.setattr("kandiflux.cli.job_display.follow", follow)
+    return about
+
+
+def raising(error: BaseException) -> Callable[[Any], None]:
+    def ends(_: Any) -> None:
+        raise error
+
+    return ends
+
+
+def test_how_a_job_is_followed(followed: Any, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("run", "plain.json").exit_code == 0
+    (how,) = followed.calls
+    assert (how.pop("folder"), how.pop("server").url) == (Path("output"), stub.url)
+    assert how == {"deadline": None, "timeout": None, "sidecar": False, "own_host": False}
+    begun = time.monotonic()
+    run("run", "plain.json", "--timeout", "100", "--sidecar", "--out", "o")
+    how = followed.calls[-1]
+    assert (how["folder"], how["sidecar"]) == (Path("o"), True)
+    # Half a second more: what no timer can interrupt ends by itself.
+    assert begun + 100.5 <= how["deadline"] <= time.monotonic() + 100.5
+    assert how["timeout"] == pytest.approx(how["deadline"] - time.monotonic(), abs=20)
+    monkeypatch.setattr("kandiflux.jobs.connect.running_lite_host", lambda: nullcontext(stub.url))
+    run("run", "plain.json", "--server", "lite")
+    assert followed.calls[-1]["own_host"] is True
+
+
+def test_what_is_shown_on_a_terminal(followed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for quiet, shown in ((False, "_Live"), (True, "Plain")):
+        screen = on_screen(monkeypatch, "stderr")
+        call(run_command, workflow="plain.json", quiet=quiet)
+        assert type(followed.display).__name__ == shown
+        assert "queued as" not in screen.text
+        assert ("waiting" in screen.text) != quiet
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_anything_is_sent(stub: StubServer) -> None:
+    Path("file").touch()
+    for words in (("run", "plain.json"), ("rerun", "plain.json")):
+        assert run(*words, "--out", "file").exit_code == 2
+    assert stub.asked == []
+
+
+def test_a_job_that_cannot_be_cancelled_may_still_be_there(followed: Any, stub: StubServer) -> None:
+    for path in ("POST /queue", "POST /interrupt", "POST /api/jobs", "GET /queue"):
+        stub.reactions[path] = Answer({}, 500)
+    followed.ends = raising(SignalReceived(signal.SIGTERM))
+    shown = run("run", "plain.json", "--quiet")
+    (job,) = stub.posted
+    assert shown.exit_code == 143
+    said, may, once = shown.stderr.splitlines()
+    assert said == "Cancelling the job on the server; a second signal (Ctrl-C) leaves at once."
+    assert may.startswith("It may still be on the server: ")
+    assert once == f"Once the server answers: kandiflux cancel --server {stub.url} -- {job}"
+
+
+def test_a_job_is_cancelled_even_after_the_deadline(followed: Any, stub: StubServer) -> None:
+    def ends(server: Any) -> None:
+        server.deadline = time.monotonic() - 1
+        raise JobTimeout("It takes long.", prompt_id="p")
+
+    followed.ends = ends
+    stub.holding = True
+    shown = run("run", "plain.json")
+    assert (shown.exit_code, shown.stderr.splitlines()[1:]) == (1, ["Error: It takes long."])
+    assert stub.count("POST /interrupt") + stub.count("POST /api/jobs") >= 1
+    assert not stub.holding
+
+
+@pytest.mark.parametrize(
+    "error", [OutputError("lost"), ServerUnreachable("lost"), JobTimeout("lost", prompt_id="p")], ids=lambda e: type(e)
+)
+def test_what_fails_in_time_is_told_as_it_is_and_later_as_a_timeout(error: Any, followed: Any) -> None:
+    followed.ends = raising(error)
+    for words in ((), ("--timeout", "100")):
+        shown = run("run", "plain.json", *words)
+        assert (shown.exit_code, "Error: lost" in shown.stderr) == (error.exit_code, True)
+
+    def late(_: Any) -> None:
+        try:
+            threading.Event().wait(30)
+        except TimeUp:
+            raise error from None
+
+    followed.ends = late
+    shown = run("run", "plain.json", "--timeout", "0.3")
+    assert (shown.exit_code, "Error: lost" in shown.stderr) == (1, False)
+    assert "were not done within 0.3 s (--timeout)" in shown.stderr
+
+
+@pytest.mark.parametrize(("option", "jobs"), [((), 1), (("--on-lost", "resubmit"), 4)])
+def test_a_lost_job_runs_again_if_it_is_wanted(
+    option: tuple[str, ...], jobs: int, followed: Any, stub: StubServer
+) -> None:
+    followed.ends = raising(JobLost("It is lost.", prompt_id="p"))
+    assert run("run", "plain.json", *option).exit_code == 1
+    assert len(stub.posted) == jobs
+
+
 # Running again
+
+
+def test_what_running_again_can_be_told(followed: Any, stub: StubServer) -> None:
+    words = "--seed 9 --front --sidecar --out o --timeout 100 --quiet --set steps=4"
+    shown = run("rerun", "seeded.json", *words.split())
+    assert (shown.exit_code, shown.output, inputs(stub)) == (0, "", {"seed": 9, "steps": 4})
+    assert sent(stub)[-1]["front"] is True
+    how = followed.calls[-1]
+    assert (how["folder"], how["sidecar"], type(followed.display).__name__) == (Path("o"), True, "Plain")
+    assert 90 < how["timeout"] <= 100.5
+    assert (run("rerun", "wrong.json").exit_code, run("rerun", "wrong.json", "--no-check").exit_code) == (2, 0)
+    run("rerun", "plain.json", "--json")
+    assert type(followed.display).__name__ == "JsonLines"
+    followed.ends = raising(JobLost("It is lost.", prompt_id="p"))
+    stub.posted.clear()
+    run("rerun", "plain.json", "--on-lost", "resubmit")
+    assert len(stub.posted) == 4
 
 
 def test_pictures_are_made_again_one_after_the_other(stub: StubServer) -> None:
