@@ -177,6 +177,16 @@ def test_a_workflow_without_seeds() -> None:
     assert (checked.seeds.policy, checked.seeds.names, checked.varying) == ("fixed", (), frozenset())
 
 
+def test_a_seed_without_limits_is_one_that_every_program_takes() -> None:
+    info = {"Noise": {"input": {"required": {"seed": ["INT", {}]}}, "output": [], "output_node": True}}
+    workflow = Workflow.from_data({"1": {"class_type": "Noise", "inputs": {"seed": 1}}})
+    for seed in (0, 2**32 - 1):
+        assert check_jobs(workflow, info, JobList(), seed=seed).seeds.policy == seed
+    for seed in (-1, 2**32):
+        with pytest.raises(UsageError, match="out of range"):
+            check_jobs(workflow, info, JobList(), seed=seed)
+
+
 def test_what_varies() -> None:
     rows = [Row({"1.text": "a"}, "")]
     assert check(JobList({"3.size": 3}, rows, parse_grid(["1.image=a.png"]))).varying == {"1.text", "1.image"}

@@ -108,6 +108,21 @@ def test_many_jobs_have_smaller_pictures(tmp_path: Path, monkeypatch: pytest.Mon
             assert small.size == ((256, 128) if number <= 2 else (112, 56))
 
 
+@pytest.mark.parametrize(
+    ("separator", "count", "whole"), [("", 20_000, True), ("", 20_001, False), ("\n", 400, True), ("\n", 401, False)]
+)
+def test_a_long_text_is_shortened(separator: str, count: int, whole: bool, tmp_path: Path) -> None:
+    text = separator.join("x" * count)
+    with contextlib.closing(Ledger(tmp_path / LEDGER)) as ledger:
+        with ledger.listing({}) as listing:
+            listing.add("a", 1, [0, 0], {}, "a")
+        attempt = ledger.begin("http://a")
+        assert attempt
+        ledger.done(attempt, [], texts=[text])
+        page = write_report(ledger, tmp_path, "T", varying=()).read_text()
+    assert (text in page) == whole
+
+
 def test_the_page_closes_what_it_opens(ledger: Ledger, tmp_path: Path) -> None:
     page = write_report(ledger, tmp_path, "T", varying={"steps"}).read_text("utf-8")
     for tag in ("ul", "li", "details", "dl", "table", "main", "header", "p", "pre", "h2", "h3", "div", "script"):

@@ -678,6 +678,13 @@ def test_a_server_that_cannot_run_the_workflow_is_not_used(info: Any, bench: Ben
     assert (bench.jobs(), bench.open()) == ("j1:failed j2:waiting j3:waiting", ["j1"])
 
 
+def test_a_server_is_used_whatever_values_the_workflow_has_without_a_jobs(bench: Bench) -> None:
+    bench.workflow = Workflow.from_data(prompt(width=9999))
+    with_options(bench)
+    with bench.running() as server:
+        until(lambda: len(server.jobs) == 2)
+
+
 @pytest.mark.parametrize("error", [UsageError("Its certificate is not trusted."), AccessDenied("No.")])
 def test_a_health_check_that_cannot_succeed(error: KandifluxError, bench: Bench) -> None:
     bench.server.health = error
