@@ -56,14 +56,13 @@ class Executor:
             attempt(lambda: run.report(None, ended))
         if run.out_of_memory:
             attempt(self._on_out_of_memory)
-        outcome = attempt(run.outcome)
-        return run.failed(outcome) if isinstance(outcome, Failure) else outcome.value
+        return run.outcome()
 
     def progress(self, value: int, total: int, preview: Preview | None) -> None:
         """The running node's progress; raises Interrupted."""
         self._interrupt.check()
         if self._current and self._current.node_id is not None:
-            self._current.progress.update(self._current.node_id, min(value, total), total, preview)
+            self._current.progress.update(self._current.node_id, value, total, preview)
 
     def running_node_for(self, client_id: str) -> str | None:
         """The node that runs for this client now, for a client that comes back."""
@@ -118,18 +117,13 @@ class _Run:
         self._tell("execution_success", {"prompt_id": job.prompt_id})
 
     def outcome(self) -> Outcome:
-        shown = {node_id: self._cache.shown(node_id) for node_id in self._job.prompt}
+        shown = {node_id: self._cache.shown(node_id) for node_id in list(self._job.prompt)}
         return Outcome(
             success=self._success,
             outputs={node_id: one.output for node_id, one in shown.items() if one},
             meta={node_id: one.meta() for node_id, one in shown.items() if one},
             messages=self._messages,
         )
-
-    def failed(self, failure: Failure) -> Outcome:
-        """The outcome of a run whose outcome cannot be told otherwise."""
-        self._error(None, failure, {})
-        return Outcome(success=False, messages=self._messages)
 
     def _is_cached(self, node_id: str) -> bool:
         return self._cache.outputs(node_id) is not None
@@ -193,7 +187,6 @@ class _Run:
         self._error(node_id, failure, {name: [_plain(one) for one in values] for name, values in lists.items()})
 
     def _error(self, node_id: str | None, failure: Failure, inputs: dict[str, Any]) -> None:
-        self._success = False
         tips = ""
         # By name, so as not to import torch: its class differs between versions and devices.
         if type(failure.error).__name__ == "OutOfMemoryError":

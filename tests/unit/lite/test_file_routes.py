@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ def test_a_name_that_is_none_is_refused(folders: Folders, name: str) -> None:
         sent(folders, b"x", name)
     assert status(refused) == 400
     assert list(folders.input.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_named_pipe_is_not_written_to(folders: Folders) -> None:
+    os.mkfifo(folders.input / "pipe.png")
+    with pytest.raises(Refused) as refused:
+        sent(folders, b"x", "pipe.png", overwrite="true")
+    assert status(refused) == 400
 
 
 # Masks

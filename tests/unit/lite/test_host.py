@@ -41,6 +41,10 @@ class Does:
 
         if action == "out of memory":
             raise OutOfMemoryError("full")
+        if action == "progress":
+            assert seam.active is not None
+            seam.active.progress(2, 4)
+            seam.active.progress(9, 4)
         if action == "wait":
             self.waits.set()
             while True:
@@ -147,6 +151,14 @@ def test_prompts_are_run_in_turn(host: Host, frames: list[Any], caplog: pytest.L
     assert queue_sizes == [1, 2, 3, 3, 2, 2, 1, 1, 0, 0]
 
 
+def test_nodes_report_progress(host: Host, frames: list[Any]) -> None:
+    queue(host, "a", "progress", client="me")
+    with working(host):
+        assert status(host, "a") == "success"
+    steps = [data for event, data, _ in frames if event == "progress"]
+    assert steps == [{"value": value, "max": 4, "prompt_id": "a", "node": "1"} for value in (2, 4)]
+
+
 def test_an_error_of_the_host_itself_ends_its_prompt_only(
     host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,6 +234,19 @@ def test_what_is_asked_for_while_a_prompt_runs_comes_after_it(host: Host) -> Non
         assert calls == []
         host.jobs.interrupt()
         until(lambda: calls)
+
+
+@pytest.mark.parametrize("cuda", [True, False])
+def test_torch_gives_its_memory_back_if_there_is_a_gpu(host: Host, monkeypatch: pytest.MonkeyPatch, cuda: bool) -> None:
+    import torch
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("emptied"))
+    queue(host, "a", "out of memory")
+    with working(host):
+        assert status(host, "a") == "error"
+    assert calls == ["emptied"] * cuda
 
 
 def test_a_pack_that_fails_to_give_memory_back_is_logged(host: Host, caplog: pytest.LogCaptureFixture) -> None:

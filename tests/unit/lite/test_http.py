@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from kandiflux.lite.http import (
     Refused,
@@ -68,6 +69,14 @@ def test_a_refusal_is_answered_as_it_says() -> None:
     assert (answer.status, answer.text) == (418, "no tea \\ud800")
     answer = answered(Refused(400, "no", {"error": "no"}))
     assert (answer.status, answer.content_type) == (400, "application/json")
+
+
+@pytest.mark.parametrize("error", [web.RequestPayloadError("cut"), HttpProcessingError(message="cut")])
+def test_a_body_that_cannot_be_read(error: Exception) -> None:
+    answer = answered(error)
+    assert answer.status == 400
+    assert answer.text is not None
+    assert answer.text.startswith("The body cannot be read: ")
 
 
 def test_what_aiohttp_answers_by_itself_goes_on() -> None:
@@ -175,7 +184,7 @@ def test_what_is_not_a_whole_number(text: str) -> None:
         query_int(make_mocked_request("GET", f"/?n={text}"), "n")
     details = refused.value.body["error"]["details"]
     assert refused.value.status == 400
-    assert details == f"n: expected a whole number, got {text[:40]!r}" or text == "--5"
+    assert details == f"n: expected a whole number, got {text[:40]!r}"
 
 
 def test_errors_of_the_prompt() -> None:

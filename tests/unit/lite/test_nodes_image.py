@@ -240,6 +240,18 @@ def test_two_pictures_of_one_size_are_a_batch(nodes: Json) -> None:
     assert torch.equal(batch, torch.cat((one, two)))
 
 
+@pytest.mark.parametrize("alpha_first", [True, False])
+def test_a_picture_without_alpha_gets_an_opaque_one_beside_one_with(nodes: Json, alpha_first: bool) -> None:
+    opaque, with_alpha = ramp(1, 2, 3), ramp(2, 2, 3, channels=4)
+    expected = [torch.cat((opaque, torch.ones(1, 2, 3, 1)), dim=3), with_alpha]
+    pictures = [opaque, with_alpha]
+    if alpha_first:
+        pictures.reverse()
+        expected.reverse()
+    (batch,) = nodes["ImageBatch"]().batch(*pictures)
+    assert torch.equal(batch, torch.cat(expected))
+
+
 def test_the_second_of_a_batch_takes_the_size_of_the_first(nodes: Json) -> None:
     one, two = ramp(1, 4, 2), ramp(1, 4, 8)
     (batch,) = nodes["ImageBatch"]().batch(one, two)

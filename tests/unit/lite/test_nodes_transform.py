@@ -65,7 +65,15 @@ def test_flipping_and_turning(way: tuple[str, str], expected: list[list[int]]) -
 def test_batches() -> None:
     (repeated,) = run("RepeatImageBatch", IMAGE, 2)
     assert torch.equal(repeated, torch.cat((IMAGE, IMAGE)))
-    for index, length, expected in ((0, 1, [0]), (1, 5, [1]), (0, 9, [0, 1]), (7, 1, [1])):
+    for index, length, expected in (
+        (0, 1, [0]),
+        (1, 5, [1]),
+        (0, 9, [0, 1]),
+        (7, 1, [1]),
+        (-1, 5, [1]),
+        (-2, 1, [0]),
+        (-5, 1, [0]),
+    ):
         (picked,) = run("ImageFromBatch", IMAGE, index, length)
         assert torch.equal(picked, IMAGE[expected])
     (picked,) = run("ImageFromBatch", IMAGE, 0, 1)

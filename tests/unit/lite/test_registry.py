@@ -147,6 +147,9 @@ def test_a_pack_that_cannot_be_used_is_left_out(
     assert not registry.load_pack(tmp_path / "pack.py")
     assert why in caplog.text
     assert not registry.load_pack(tmp_path / "not there")
+    (tmp_path / "pack.txt").write_text("NODE_CLASS_MAPPINGS = {}")
+    assert not registry.load_pack(tmp_path / "pack.txt")
+    assert "pack.txt is not a Python file" in caplog.text
     assert list(registry.classes) == ["Small", "Full"]
 
 
