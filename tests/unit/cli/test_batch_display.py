@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 from kandiflux.batch.status import BatchEvent, WorkerStatus
 from kandiflux.cli.batch_display import BatchJsonLines, BatchLines, live
 from rich.console import Console
+
+from tests.support.screen import on_screen
 
 
 def test_the_last_word_is_that_of_the_last_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,3 +151,59 @@ def test_how_far_a_batch_is() -> None:
     assert "2 of 5 done" in again
     assert "failed" not in again
     assert "left" not in drawn(planned, *[done] * 4, clock=[1, 2, 3, 4])
+
+
+def test_paths_go_to_stdout_even_beside_live_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = on_screen(monkeypatch, "stderr")
+    with live(lambda: []) as show:
+        show.event(BatchEvent("planned", PLANNED))
+        show.event(BatchEvent("saved", {"index": 1, "path": "a.png"}))
+        show.say("[red]a remark\x9b" + "x" * 300)
+    assert capsys.readouterr().out == "a.png\n"
+    lines = [line.strip() for line in screen.text.splitlines()]
+    assert {"5 jobs.", "[red]a remark\\x9b" + "x" * 300} <= set(lines)
+    assert "a.png" not in lines
+    assert "0 of 5 done" in screen.text
+    assert screen.getvalue().endswith("\x1b[2K"), "the live lines are erased at the end"
+
+
+def test_paths_stand_above_the_live_lines_on_the_same_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = on_screen(monkeypatch, "stdout", "stderr")
+    with live(lambda: []) as show:
+        show.event(BatchEvent("saved", {"index": 1, "path": "a.png"}))
+    assert "a.png" in [line.strip() for line in screen.text.splitlines()]
+
+
+def test_nothing_else_is_led_away_from_its_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = on_screen(monkeypatch, "stderr")
+    with live(lambda: []):
+        print("result")
+        assert sys.stderr is screen
+    assert capsys.readouterr().out == "result\n"
+
+
+def test_long_texts_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "m" * 3_000 + "\n" * 30
+    for event in (
+        BatchEvent("failed", {**FAILED, "error": {"message": message}}),
+        BatchEvent("server", {"server": "a", "state": "unfit", "reason": message}),
+    ):
+        BatchLines().event(event)
+        said = capsys.readouterr().err
+        assert 1_800 < said.count("m") <= 2_000
+        assert said.count("\n") < 25
+    text = drawn(BatchEvent("planned", PLANNED), status=[WorkerStatus("gpu", "up", index=3, node="w" * 300)])
+    assert text.count("w") == 60 - len(" … ")
+
+
+def test_the_pace_is_that_of_the_last_jobs() -> None:
+    planned = BatchEvent("planned", {**PLANNED, "total": 100})
+    done = BatchEvent("done", {})
+    # 41 slow ones, and 40 that take 1 s each.
+    clock = [*range(0, 41_000, 1_000), *range(41_000, 41_040)]
+    assert "about 0:19 left" in drawn(planned, *[done] * 81, clock=clock)
+    assert drawn(planned, done, done, clock=[0, 10]).count("about 16:20 left") == 1

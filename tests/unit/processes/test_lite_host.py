@@ -48,6 +48,13 @@ def test_a_lite_host_runs_as_long_as_the_block(
     assert end == "ended"
 
 
+def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner asks it to stop in good order: it is in a group of its own."""
+    said = script(tmp_path, monkeypatch, "echo $$ > $HERE/said; echo http://here; exec cat")
+    with running_lite_host():
+        assert os.getpgid(int(said.read_text())) != os.getpgid(0)
+
+
 def test_a_lite_host_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path, monkeypatch, "for i in $(seq 20); do echo line $i >&2; done; exit 1")
     with pytest.raises(ServerUnreachable, match="did not start") as caught, running_lite_host():
