@@ -128,7 +128,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_sent(lite_host: Running
         batch.run()
     said = str(caught.value)
     assert "3 values do not fit" in said
-    assert "line 2: width takes a whole number from 1 to 512" in said
+    assert "line 2: width must be a whole number from 1 to 512" in said
     assert "line 3: height is out of range" in said
     assert "no parameter 'tilt'" in said
     assert not (tmp_path / "out").exists()

@@ -164,7 +164,7 @@ def test_a_file_without_metadata_is_made_again_from_its_sidecar() -> None:
         Image.new("RGB", image.size).save(bare)
     refused = kandiflux("rerun", str(bare))
     assert refused.exit_code == 2
-    assert "carries no workflow" in refused.output
+    assert "contains no workflow" in refused.output
     Path("bare.png.json").write_text(json.dumps(about))
     again = kandiflux("rerun", str(bare), "--out", "again")
     assert again.exit_code == 0, again.output

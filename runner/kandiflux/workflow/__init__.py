@@ -1,1 +1,1 @@
-"""Workflows: read from a file, their parameters, converted to what a server runs, checked."""
+"""Workflows: loading, parameters, conversion to the API format, and validation."""

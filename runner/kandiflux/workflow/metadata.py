@@ -1,12 +1,12 @@
-"""Metadata of saved files: the prompt that ran and the workflow it came from.
+"""Reads and writes the metadata of saved files: the prompt that ran and the workflow it came from.
 
     PNG                   text chunks `prompt` and `workflow`; APNG has `prompt` in a chunk `comf`
     WebP, JPEG, AVIF      EXIF tags with `prompt:{…}` and `workflow:{…}`
     .latent, safetensors  the header's metadata
-    anything              FILE.json beside it, as `kandiflux run --sidecar` writes
+    any file              a sidecar FILE.json, as `kandiflux run --sidecar` writes
 
-All but the last are ComfyUI's own formats. Only the metadata is read: a picture whose pixels would fill the memory
-costs no more than a small one.
+All but the last are ComfyUI's own formats. Pixels are never decoded, so a huge picture needs no more memory than a
+small one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MAX_CHUNKS = 1_000_000
 
 @dataclass(frozen=True)
 class Carried:
-    """JSON texts; None where there is none."""
+    """The prompt and workflow as JSON text; None if the file has none. `origin` is the file they were read from."""
 
     prompt: str | None = None
     workflow: str | None = None
@@ -58,9 +58,9 @@ class Carried:
 
 
 def read_carried(path: Path) -> Carried | None:
-    """The metadata of `path`, or of the file beside it; None if it is of no kind that has any.
+    """Returns the metadata in `path`, else in its sidecar; None if this type of file has no metadata.
 
-    Pixels are never decoded. WorkflowError if the file is damaged, or its metadata too large.
+    Raises WorkflowError if the file is damaged or its metadata is too large.
     """
     begin = _begin(path)
     texts: Mapping[str, str] | None = None
@@ -81,53 +81,56 @@ def read_carried(path: Path) -> Carried | None:
     except _Damaged as error:
         raise WorkflowError(f"{path} {error}.") from error
     if not texts:
-        beside = sidecar_of(path)
-        if beside.is_file():
-            return _from_sidecar(beside)
+        sidecar = sidecar_of(path)
+        if sidecar.is_file():
+            return _from_sidecar(sidecar)
     if texts is None:
-        _require_no_picture(path, begin)
+        _refuse_picture(path, begin)
         return None
     return Carried(texts.get("prompt"), texts.get("workflow"), str(path))
 
 
 def sidecar_of(path: Path) -> Path:
-    """FILE.json beside a file."""
+    """Returns the path of the sidecar, FILE.json in the same folder."""
     return path.with_name(f"{path.name}.json")
 
 
-def write_sidecar(path: Path, prompt: Prompt, **about: Any) -> Path:
-    """Writes FILE.json: what made the file, `about`, and the file's SHA-256. OutputError where the disk says no."""
+def write_sidecar(path: Path, prompt: Prompt, **info: Any) -> Path:
+    """Writes FILE.json: the prompt that made the file, `info`, and the file's SHA-256.
+
+    Raises OutputError if it cannot be written.
+    """
     from kandiflux import __version__
 
-    beside = sidecar_of(path)
+    sidecar = sidecar_of(path)
     try:
         with path.open("rb") as file:
             digest = hashlib.sha256()
             while piece := file.read(1 << 20):
                 digest.update(piece)
-        told = {
+        content = {
             "kandiflux": __version__,
             "file": path.name,
             "sha256": digest.hexdigest(),
-            **about,
+            **info,
             "values": dict(prompt.values),
             "prompt": prompt.nodes,
             "workflow": prompt.workflow,
         }
-        with written_whole(beside) as partial:
+        with written_whole(sidecar) as partial:
             try:
-                partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
-            except UnicodeEncodeError:  # half a character, which JSON can escape and UTF-8 cannot hold
-                partial.write_text(json.dumps(told, indent=1), "utf-8")
+                partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
+            except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot encode it
+                partial.write_text(json.dumps(content, indent=1), "utf-8")
     except OSError as error:
-        raise OutputError(f"{beside} cannot be written: {error.strerror or error}.") from error
-    return beside
+        raise OutputError(f"{sidecar} cannot be written: {error.strerror or error}.") from error
+    return sidecar
 
 
 def with_metadata(image: bytes, prompt: Prompt) -> bytes:
-    """A PNG with the prompt and workflow in it, as ComfyUI's SaveImage writes them; other images as they are.
+    """Adds the prompt and workflow to a PNG, as ComfyUI's SaveImage writes them; other images stay unchanged.
 
-    The pixels' bytes are untouched.
+    The bytes of the pixels stay the same.
     """
     if not image.startswith(_PNG) or image[12:16] != b"IHDR" or len(image) < _IHDR_END:
         return image
@@ -137,7 +140,7 @@ def with_metadata(image: bytes, prompt: Prompt) -> bytes:
 
 
 class _Damaged(Exception):
-    """What is wrong with the file, as the rest of a sentence that begins with its name."""
+    """The file is damaged. The message continues a sentence that begins with the file's name."""
 
 
 def _begin(path: Path) -> bytes:
@@ -148,14 +151,14 @@ def _begin(path: Path) -> bytes:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _require_no_picture(path: Path, begin: bytes) -> None:
-    """Raise WorkflowError for a file that is, or by its name should be, a picture."""
+def _refuse_picture(path: Path, begin: bytes) -> None:
+    """Raises WorkflowError if the file is, or by its name should be, a picture."""
     kind = path.suffix.lower().lstrip(".")
     if begin[:2] == _PNG[:2] or begin[1:4] == b"PNG":
         raise WorkflowError(f"{path} is a damaged PNG: its first bytes are wrong.")
     if kind in _PICTURES and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
         raise WorkflowError(
-            f"{path} is damaged, or not a {kind.upper()} file with a workflow.",
+            f"{path} is damaged, or is not a {kind.upper()} file with a workflow.",
             got=f"a file that begins with {begin!r}" if begin else "an empty file",
         )
 
@@ -166,7 +169,7 @@ def _size(file: BinaryIO) -> int:
 
 def _read(file: BinaryIO, length: int, what: str) -> bytes:
     if length > _MAX_TEXT:
-        raise _Damaged(f"has {what} of {length} bytes, and at most {_MAX_TEXT} are read")
+        raise _Damaged(f"has {what} of {length} bytes; the maximum is {_MAX_TEXT}")
     content = file.read(length)
     if len(content) < length:
         raise _Damaged(f"is damaged: it is cut off in {what}")
@@ -177,7 +180,7 @@ def _read(file: BinaryIO, length: int, what: str) -> bytes:
 
 
 def _png_texts(file: BinaryIO) -> dict[str, str]:
-    """The texts `prompt` and `workflow`, whose chunks may stand before or after the pixels."""
+    """Returns the texts `prompt` and `workflow`. Their chunks may be before or after the pixels."""
     texts: dict[str, str] = {}
     of_apng: dict[str, str] = {}
     at, size = len(_PNG), _size(file)
@@ -189,7 +192,7 @@ def _png_texts(file: BinaryIO) -> dict[str, str]:
             break
         if len(head) < 8 or at + 12 + length > size:
             if texts:
-                break  # cut off later, as in the pixels
+                break  # the file is cut off after the texts, for example in the pixels
             raise _Damaged("is a damaged PNG: it is cut off")
         if kind in _TEXT_CHUNKS:
             key = file.read(min(length, _LONGEST_KEY + 1)).partition(b"\0")[0].decode("latin-1")
@@ -206,7 +209,7 @@ def _png_texts(file: BinaryIO) -> dict[str, str]:
 
 
 def _chunk_text(kind: bytes, content: bytes, key: str) -> str:
-    """The text of a text chunk, from what follows its key."""
+    """Decodes a text chunk. `content` is what follows the key."""
     if kind == b"zTXt":
         return _inflated(content[1:], key).decode("latin-1")
     if kind != b"iTXt":
@@ -226,7 +229,7 @@ def _inflated(content: bytes, key: str) -> bytes:
     except zlib.error as error:
         raise _Damaged(f"is a damaged PNG: its {key} cannot be decompressed") from error
     if len(found) > _MAX_TEXT:
-        raise _Damaged(f"has a {key} of more than {_MAX_TEXT} bytes, which is too much to read")
+        raise _Damaged(f"has a {key} of more than {_MAX_TEXT} bytes, which is too large")
     return found
 
 
@@ -268,7 +271,7 @@ def _jpeg_texts(file: BinaryIO) -> dict[str, str]:
             if segment.startswith(_EXIF):
                 exif += segment[len(_EXIF) :]
                 if len(exif) > _MAX_TEXT:
-                    raise _Damaged(f"has EXIF data of more than {_MAX_TEXT} bytes, which is too much to read")
+                    raise _Damaged(f"has EXIF data of more than {_MAX_TEXT} bytes, which is too large")
         at += 2 + length
     texts = _exif_texts(exif)
     if not texts:
@@ -280,19 +283,19 @@ def _avif_texts(file: BinaryIO) -> dict[str, str]:
     from PIL import Image
 
     if (size := _size(file)) > _MAX_AVIF:
-        raise _Damaged(f"is too large for an AVIF: it has {size} bytes, and at most {_MAX_AVIF} are read")
+        raise _Damaged(f"is too large for an AVIF: it has {size} bytes; the maximum is {_MAX_AVIF}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a large picture, or damaged EXIF data
-            with (image := Image.open(file, formats=["AVIF"])):  # this decodes no pixels
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures and damaged EXIF data
+            with (image := Image.open(file, formats=["AVIF"])):  # does not decode the pixels
                 exif: object = image.info.get("exif")
     except (OSError, ValueError, SyntaxError, RuntimeError, MemoryError, Image.DecompressionBombError) as error:
-        raise _Damaged(f"is not an AVIF that can be read: {str(error)[:200]}") from error
+        raise _Damaged(f"is not a readable AVIF: {str(error)[:200]}") from error
     return _exif_texts(exif) if isinstance(exif, bytes) else {}
 
 
 def _exif_texts(exif: bytes) -> dict[str, str]:
-    """The tags of EXIF data that hold `prompt:…` and `workflow:…`. What is malformed is left out."""
+    """Returns the texts of the EXIF tags `prompt:…` and `workflow:…`. Malformed tags are left out."""
     tiff = exif.removeprefix(_EXIF)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     texts: dict[str, str] = {}
@@ -326,22 +329,22 @@ def _safetensors_texts(file: BinaryIO) -> dict[str, str]:
     return {key: text for key in _KEYS if isinstance(text := metadata.get(key), str)}
 
 
-def _from_sidecar(beside: Path) -> Carried:
+def _from_sidecar(sidecar: Path) -> Carried:
     try:
-        with beside.open("rb") as file:
+        with sidecar.open("rb") as file:
             content = file.read(_MAX_SIDECAR + 1)
         if len(content) > _MAX_SIDECAR:
-            raise WorkflowError(f"{beside} is too large for a workflow.", expected=f"at most {_MAX_SIDECAR} bytes")
+            raise WorkflowError(f"{sidecar} is too large for a sidecar.", expected=f"at most {_MAX_SIDECAR} bytes")
         values = as_object(parse_json(content))
     except OSError as error:
-        raise WorkflowError(f"{beside} cannot be read: {error.strerror or error}.") from error
+        raise WorkflowError(f"{sidecar} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
-        raise WorkflowError(f"{beside} is not valid JSON: {error}.") from error
+        raise WorkflowError(f"{sidecar} is not valid JSON: {error}.") from error
     texts = {key: json.dumps(values[key]) for key in _KEYS if values.get(key) is not None}
-    return Carried(texts.get("prompt"), texts.get("workflow"), str(beside))
+    return Carried(texts.get("prompt"), texts.get("workflow"), str(sidecar))
 
 
 def _text_chunk(key: str, text: str) -> bytes:
-    # json.dumps leaves ASCII only, as a tEXt chunk wants it.
+    # json.dumps returns ASCII, so the text fits the Latin-1 of a tEXt chunk.
     body = b"tEXt" + key.encode("latin-1") + b"\0" + text.encode("latin-1")
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", binascii.crc32(body))

@@ -1,4 +1,4 @@
-"""Which model files a workflow needs, read off the file alone: no server has to be at hand."""
+"""Finds the model files that a workflow needs, from the file alone: no server is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _WEIGHT = re.compile(r":[\d.]+$")
 
 
 def needed_models(workflow: Workflow) -> list[NeededModel]:
-    """Every model file of the nodes that run, with what the workflow, or else this program, knows of it; each once."""
+    """Returns every model file of the nodes that run, each once.
+
+    URL, hash and size come from the workflow, else from this program's list of known models.
+    """
     found = _of_prompt(workflow.api or {}) if workflow.editor is None else _of_file(workflow.editor)
     kept: dict[tuple[str | None, str], NeededModel] = {}
     for needed in found:
@@ -31,7 +34,7 @@ def needed_models(workflow: Workflow) -> list[NeededModel]:
 
 
 def embeddings_in(text: Any) -> list[str]:
-    """The names that a prompt calls, without suffix: `(embedding:EasyNegative.pt:1.2)` → `EasyNegative`."""
+    """Returns the names of embeddings in a text, without suffix: `(embedding:EasyNegative.pt:1.2)` → `EasyNegative`."""
     names = [_WEIGHT.sub("", name) for name in _EMBEDDING.findall(text)] if isinstance(text, str) else []
     return list(dict.fromkeys(name.rpartition(".")[0] if is_model_name(name) else name for name in names))
 
@@ -54,7 +57,7 @@ def _of_node(place: Place, values: list[str], declared: list[ModelFile], used: s
     names = {_plain(model.name) for model in declared}
     for model in declared:
         for value in values:
-            # A choice that is one file's very name does not mean another file in a subfolder.
+            # If a value equals the name of one declared file, it does not mean a file in a subfolder.
             if stands_for(value, model.name) and (_plain(value) == _plain(model.name) or _plain(value) not in names):
                 matched.add(value)
                 used.add(model)
@@ -76,7 +79,7 @@ def _of_prompt(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[NeededModel]:
 
 
 def _as_chosen(model: ModelFile, value: str) -> ModelFile:
-    """The file by the name that the loader will look for: with the subfolder, if the choice names one."""
+    """Returns the model under the name that the loader looks for: with the subfolder, if the value has one."""
     plain = _plain(value)
     return replace(model, name=plain) if plain.rpartition("/")[2] == model.name else model
 

@@ -1,6 +1,6 @@
-"""What may be set in a prompt, by which name, to which values.
+"""Parameters: resolves their names to inputs of nodes, and checks and converts their values.
 
-A parameter is addressed by the plain name the workflow gives it (`prompt`), by a node's title and an input
+A parameter is addressed by the name that the workflow declares (`prompt`), by a node's title and an input
 (`"Positive".text`, `Positive.text`), or by a node's id and an input (`6.text`).
 """
 
@@ -34,18 +34,18 @@ Target = tuple[str, str]
 """(node id, input name)"""
 
 Upload = Callable[[Path], str]
-"""Puts a local file on the server and returns the name it has there."""
+"""Uploads a local file and returns its name on the server."""
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LARGEST_SEED = 2**32 - 1
 _MULTIPLE = re.compile(r", a multiple of (\d{1,6})\b")
-"""As descriptions and tooltips of this pack say it; "rounded to a multiple of" is no demand."""
+"""The phrase in this pack's descriptions and tooltips. "rounded to a multiple of" is not a requirement: no match."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """One entry of a workflow's `extra.kandiflux.parameters`; `min` and `max` narrow the node's own."""
+    """One entry of a workflow's `extra.kandiflux.parameters`; `min` and `max` narrow the range of the node's input."""
 
     name: str
     targets: tuple[Target, ...]
@@ -55,26 +55,29 @@ class Declared:
 
 
 def declared_parameters(spec: Mapping[str, Any]) -> dict[str, Declared]:
-    """Reads `extra.kandiflux.parameters`: `{"node", "input"}`, or `{"nodes": [[node, input], …]}`, each."""
+    """Reads `extra.kandiflux.parameters`; each entry is `{"node", "input"}` or `{"nodes": [[node, input], …]}`."""
     found: dict[str, Declared] = {}
-    for name, about in as_object(spec.get("parameters")).items():
+    for name, entry in as_object(spec.get("parameters")).items():
         try:
-            pairs = about["nodes"] if "nodes" in about else [[about["node"], about["input"]]]
+            pairs = entry["nodes"] if "nodes" in entry else [[entry["node"], entry["input"]]]
             targets = tuple((str(node), str(name_of_input)) for node, name_of_input in pairs)
         except (KeyError, TypeError, ValueError) as error:
             raise WorkflowError(
                 f"The workflow's parameter {name!r} does not say what it sets.",
                 expected='{"node": id, "input": name} or {"nodes": [[id, name], …]}',
-                got=str(about)[:200],
+                got=str(entry)[:200],
             ) from error
-        found[name] = Declared(name, targets, str(about.get("description", "")), about.get("min"), about.get("max"))
+        found[name] = Declared(name, targets, str(entry.get("description", "")), entry.get("min"), entry.get("max"))
     return found
 
 
 def find_targets(
     address: str, nodes: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Declared]
 ) -> tuple[Target, ...]:
-    """What an address means in this prompt. ParameterError, with what is near, where that is nothing or several."""
+    """Returns the inputs that an address stands for in this prompt.
+
+    Raises ParameterError, with the nearest names, if nothing matches or several nodes do.
+    """
     if address in declared:
         return declared[address].targets
     place, dot, input_name = address.rpartition(".")
@@ -118,10 +121,10 @@ def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]]) -> str:
 def coerce(
     label: str, value: Any, spec: InputSpec, *, declared: Declared | None = None, upload: Upload | None = None
 ) -> Any:
-    """`value` (text from a command line, or a Python value) as what this input takes.
+    """Converts `value` (a string from a command line, or a Python value) to the type of this input.
 
-    `random` draws a seed. A local picture's path is uploaded where the input takes a file. ParameterError with
-    the nearest valid values where it does not fit.
+    `random` draws a seed. If the input takes a file, a path of a local file is passed to `upload`. Raises
+    ParameterError, with the nearest valid values, if the value does not fit.
     """
     if spec.takes_file and isinstance(value, (str, Path)):
         return _file(label, value, spec, upload)
@@ -133,11 +136,11 @@ def coerce(
         return _truth(label, value)
     if spec.type == "STRING":
         if not isinstance(value, str):
-            raise ParameterError(f"{label} takes a text.", expected="a text", got=repr(value))
+            raise ParameterError(f"{label} must be a string.", expected="a string", got=repr(value))
         return value
     raise ParameterError(
         f"{label} cannot be set: it takes a {spec.type} from another node.",
-        hint="Set an input of the node that makes it.",
+        hint="Set an input of the node that is connected to it.",
     )
 
 
@@ -154,11 +157,11 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
         try:
             number = int(value.strip()) if whole else float(value)
         except ValueError as error:
-            raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value)) from error
+            raise ParameterError(f"{label} must be {expected}.", expected=expected, got=repr(value)) from error
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         number = int(value) if whole and isinstance(value, float) and value.is_integer() else value
     if number is None or (isinstance(number, float) and (whole or not math.isfinite(number))):
-        raise ParameterError(f"{label} takes {expected}.", expected=expected, got=repr(value))
+        raise ParameterError(f"{label} must be {expected}.", expected=expected, got=repr(value))
     nearest = low if low is not None and number < low else high if high is not None and number > high else None
     step = _multiple(spec, declared)
     if nearest is None and step is not None and number % step:
@@ -182,13 +185,16 @@ def _number(label: str, value: Any, spec: InputSpec, declared: Declared | None) 
 
 
 def _multiple(spec: InputSpec, declared: Declared | None) -> int | None:
-    """The number that the value must be a multiple of. A step by itself only says how far the editor's arrows go."""
-    said = _MULTIPLE.search(declared.description if declared else "")
-    if said is None:
-        said = _MULTIPLE.search(str(spec.options.get("tooltip") or ""))
-        if said is None or spec.options.get("step") != int(said[1]):
+    """Returns the number that the value must be a multiple of.
+
+    A `step` alone is no requirement: it is the increment of the editor's arrows.
+    """
+    match = _MULTIPLE.search(declared.description if declared else "")
+    if match is None:
+        match = _MULTIPLE.search(str(spec.options.get("tooltip") or ""))
+        if match is None or spec.options.get("step") != int(match[1]):
             return None
-    return int(said[1]) or None
+    return int(match[1]) or None
 
 
 def _range(spec: InputSpec, declared: Declared | None) -> tuple[float | None, float | None]:
@@ -200,7 +206,7 @@ def _range(spec: InputSpec, declared: Declared | None) -> tuple[float | None, fl
 
 
 def range_text(kind: str, low: float | None, high: float | None) -> str:
-    """`a number from 0 to 1`, `a whole number of at least 1`, …"""
+    """Returns a phrase like `a number from 0 to 1` or `a whole number of at least 1`."""
     if low is not None and high is not None:
         return f"{kind} from {low} to {high}"
     if low is not None:
@@ -214,7 +220,7 @@ def _truth(label: str, value: Any) -> bool:
     word = str(value).strip().lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise ParameterError(f"{label} is on or off.", expected="true or false", got=repr(value))
+    raise ParameterError(f"{label} must be true or false.", expected="true or false", got=repr(value))
 
 
 def _choice(label: str, value: Any, spec: InputSpec) -> Any:
@@ -243,7 +249,7 @@ def _file(label: str, value: str | Path, spec: InputSpec, upload: Upload | None)
         return str(value)
     there = ", ".join(str(choice) for choice in (spec.choices or ())[:10])
     raise ParameterError(
-        f"{label}: {value} is neither a file here nor one in the server's input folder.",
+        f"{label}: {value} is neither a local file nor a file in the server's input folder.",
         expected="a path to a file" + (f", or one of {there}" if there else ""),
         got=str(value),
     )

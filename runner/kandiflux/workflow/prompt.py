@@ -1,4 +1,4 @@
-"""What is submitted: nodes in ComfyUI's API format, and the editor's file they came from."""
+"""A prompt, ready to submit: nodes in ComfyUI's API format, and the editor-format workflow they came from."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kandiflux.util.json_values import as_object, is_object
 __all__ = ["Prompt", "is_api_format", "without_again"]
 
 _AGAIN_INPUT = "kandiflux_again"
-"""An input no node has. ComfyUI's cache compares all inputs of a node, and hands a node only those it declares: with
-another value here a node runs again, and nothing else does. (POST /free would make everybody's nodes run again.)"""
+"""An input that no node declares. ComfyUI's cache key contains all inputs, but a node gets only those it declares: with
+a new value here it runs again, and nothing else changes. (POST /free would make all users' nodes run again.)"""
 
 
 def is_api_format(data: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
-    """True for `{id: {"class_type": …, "inputs": {…}}, …}`."""
+    """Returns True for `{id: {"class_type": …, "inputs": {…}}, …}`."""
     return (
         is_object(data)
         and len(data) > 0
@@ -28,10 +28,10 @@ def is_api_format(data: object) -> TypeGuard[Mapping[str, Mapping[str, Any]]]:
 
 @dataclass(frozen=True, repr=False)
 class Prompt:
-    """Nodes by id, each `{"class_type", "inputs", "_meta"}`, ready to be sent.
+    """Nodes by id, each `{"class_type", "inputs", "_meta"}`.
 
-    `workflow` is the editor's file, sent along so that pictures carry it. `values` are the parameters that were
-    set, as they were set (a random seed as the number it became).
+    `workflow` is the editor's file; the server stores it in the metadata of pictures. `values` are the parameters that
+    were set, with the values that were written (for a random seed, the number that was drawn).
     """
 
     nodes: Mapping[str, Mapping[str, Any]]
@@ -43,7 +43,10 @@ class Prompt:
 
     @classmethod
     def from_api(cls, data: Any, workflow: Mapping[str, Any] | None = None) -> Prompt:
-        """Checks the outer form only; whether the nodes fit is for the server to say."""
+        """Makes a prompt of data in the API format. Only the structure is checked; the server validates the nodes.
+
+        Raises WorkflowError if the data is not in the API format.
+        """
         if not is_api_format(data):
             raise WorkflowError(
                 "This is not a prompt in the API format.",
@@ -53,19 +56,19 @@ class Prompt:
         return cls({str(node_id): node for node_id, node in data.items()}, workflow)
 
     def class_type(self, node_id: str | None) -> str:
-        """The node's class; empty for a node that is not there."""
+        """Returns the node's class; empty if there is no such node."""
         node = self._node(node_id)
         return str(node["class_type"]) if node else ""
 
     def title(self, node_id: str | None) -> str:
-        """The title the user sees in the editor, else the class, else the id."""
+        """Returns the node's title in the editor, else its class, else its id."""
         node = self._node(node_id)
         if node is None:
             return f"node {node_id}"
         return str(as_object(node.get("_meta")).get("title") or node["class_type"])
 
     def forced_again(self, node_ids: Iterable[str]) -> Prompt:
-        """The same, with a value in the named nodes that keeps the server from answering for them from its cache."""
+        """Returns a copy in which the named nodes run again, even if the server has their outputs in its cache."""
         nodes = dict(self.nodes)
         for node_id in node_ids:
             node = nodes[node_id]
@@ -75,12 +78,12 @@ class Prompt:
     def _node(self, node_id: str | None) -> Mapping[str, Any] | None:
         if node_id is None:
             return None
-        # Nodes that a node expanded into are called after it: "5.0.0.2".
+        # The ids of nodes that a node expands into begin with its own: "5.0.0.2".
         return self.nodes.get(node_id) or self.nodes.get(node_id.split(".", 1)[0])
 
 
 def without_again(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Nodes as a picture carries them, without what `Prompt.forced_again` put in."""
+    """Returns nodes from a picture's metadata without the inputs that `Prompt.forced_again` added."""
     return {
         node_id: {**node, "inputs": {name: value for name, value in node["inputs"].items() if name != _AGAIN_INPUT}}
         for node_id, node in nodes.items()

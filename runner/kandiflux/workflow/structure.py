@@ -1,4 +1,4 @@
-"""Whether a file is built as a workflow, where `graph` does not look: what it says of itself, and the API format."""
+"""Checks the parts of a workflow file that `graph` does not read: `extra.kandiflux`, and the API format."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = ["about_workflow", "require_api_structure"]
 
 
 def about_workflow(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
-    """`extra.kandiflux` of an editor's file, empty where there is none. WorkflowError for what cannot be read."""
-    about = as_object(data.get("extra")).get("kandiflux")
-    if about is None:
+    """Returns `extra.kandiflux` of an editor-format file; empty if there is none. WorkflowError if it is malformed."""
+    info = as_object(data.get("extra")).get("kandiflux")
+    if info is None:
         return {}
-    about = _required(about, origin, "extra.kandiflux")
+    info = _required(info, origin, "extra.kandiflux")
     for key in ("parameters", "presets", "needs"):
-        entries = about.get(key)
+        entries = info.get(key)
         for name, entry in _required({} if entries is None else entries, origin, f"extra.kandiflux.{key}").items():
             if key != "needs":
                 _required(entry, origin, f"extra.kandiflux.{key}.{name}")
             elif not isinstance(entry, str):
-                raise _unreadable(origin, f"extra.kandiflux.needs.{name}", "a text, as in >=0.3.60", entry)
-    return about
+                raise _unreadable(origin, f"extra.kandiflux.needs.{name}", "a string, as in >=0.3.60", entry)
+    return info
 
 
 def require_api_structure(nodes: Mapping[str, Any], origin: str) -> None:
-    """WorkflowError that names the first node of a prompt in the API format that is of no use."""
+    """Raises WorkflowError for the first malformed node of a prompt in the API format."""
     for node_id, node in nodes.items():
         meta = node.get("_meta")
         if not isinstance(node["class_type"], str):
-            raise _unreadable(origin, f"the class_type of node {node_id}", "a node class's name", node["class_type"])
+            raise _unreadable(origin, f"the class_type of node {node_id}", "a node class name", node["class_type"])
         if meta is not None:
             _required(meta, origin, f"the _meta of {node['class_type']!r} (node {node_id})")
 

@@ -1,4 +1,4 @@
-"""A workflow: read from wherever it is, set, and turned into a prompt.
+"""Loads a workflow, sets its parameters, and makes a prompt of it.
 
 workflow = Workflow.load("kandinsky22_pocket_text_to_image")
 prompt = workflow.prompt(client.object_info(), {"prompt": "a red circle", "seed": "random"}, preset="fast")
@@ -37,13 +37,13 @@ _LARGEST_FILE = 64 << 20
 
 
 def shipped_workflows() -> dict[str, Path]:
-    """The workflows that come with kandiflux, by name."""
+    """Returns the paths of the workflows that come with kandiflux, by name."""
     return {path.stem: path for path in sorted(workflows_folder().glob("*.json"))}
 
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """One thing that can be set, for showing: `value` is what the file has now."""
+    """Describes a parameter; `value` is the one in the file."""
 
     name: str
     type: str
@@ -56,14 +56,14 @@ class ParameterInfo:
 
 @dataclass(frozen=True, repr=False)
 class Workflow:
-    """`editor` or `api` holds the file, in that format; after a PNG both may be there, and `api` is what runs.
+    """A workflow in the editor format (`editor`) or API format (`api`). A picture may have both: then `api` is run.
 
     `workflow["Positive"].text = "a fox"` sets an input of a node, by its title or id, for all prompts made from it.
     """
 
     name: str
     origin: str
-    """Where it was read from, for messages."""
+    """The file or other source it was read from, for messages."""
     editor: Mapping[str, Any] | None = None
     api: Mapping[str, Any] | None = None
     declared: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
@@ -71,9 +71,9 @@ class Workflow:
     title: str = ""
     description: str = ""
     needs: Mapping[str, str] = field(default_factory=dict[str, str])
-    """`{"comfyui": ">=0.3.60"}`: what the workflow was made for."""
+    """Required versions, as in `{"comfyui": ">=0.3.60"}`."""
     values: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
-    """What was set by `workflow[node].input = value`, and goes before the file's own values and presets."""
+    """Values set by `workflow[node].input = value`; they override the file's values and presets."""
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name}: {len(self.declared)} parameters, {len(self.presets)} presets>"
@@ -83,12 +83,16 @@ class Workflow:
 
     @property
     def parameters(self) -> Mapping[str, Declared]:
-        """What the file itself says can be set, by name. `describe` says more, and needs a server's answer."""
+        """The parameters that the file declares, by name. `describe` returns more, and needs a server's object_info."""
         return self.declared
 
     @classmethod
     def load(cls, source: str | Path) -> Workflow:
-        """A path (JSON in either format, or a file that carries one), or the name of a shipped workflow."""
+        """Loads a workflow from a path, or by the name of a shipped workflow.
+
+        The file is JSON in either format, or a picture or other file with the workflow in its metadata. Raises
+        WorkflowError if there is no such file or it cannot be read.
+        """
         path = Path(source)
         if not is_file(path):
             shipped = shipped_workflows()
@@ -96,9 +100,9 @@ class Workflow:
             if name not in shipped:
                 raise _no_such_workflow(path, name, shipped)
             path = shipped[name]
-        carried = read_carried(path)
-        if carried is not None:
-            return cls._from_carried(carried, path)
+        metadata = read_carried(path)
+        if metadata is not None:
+            return cls._from_metadata(metadata, path)
         try:
             if path.stat().st_size > _LARGEST_FILE:
                 raise WorkflowError(f"{path} is too large for a workflow.", expected=f"at most {_LARGEST_FILE} bytes")
@@ -109,18 +113,18 @@ class Workflow:
 
     @classmethod
     def from_data(cls, data: Any, *, name: str = "workflow", origin: str = "the given data") -> Workflow:
-        """From parsed JSON in either format."""
+        """Makes a workflow of parsed JSON in either format. WorkflowError if it is in neither."""
         if is_editor_format(data):
-            about = about_workflow(data, origin)
+            info = about_workflow(data, origin)
             return cls(
                 name,
                 origin,
                 editor=data,
-                declared=declared_parameters(about),
-                presets=as_object(about.get("presets")),
-                title=str(about.get("title", name)),
-                description=str(about.get("description", "")),
-                needs=as_object(about.get("needs")),
+                declared=declared_parameters(info),
+                presets=as_object(info.get("presets")),
+                title=str(info.get("title", name)),
+                description=str(info.get("description", "")),
+                needs=as_object(info.get("needs")),
             )
         if is_object(data) and is_api_format(prompt := data.get("prompt")):
             return cls._from_both(prompt, data.get("workflow"), name, origin)
@@ -134,22 +138,22 @@ class Workflow:
         )
 
     @classmethod
-    def _from_carried(cls, carried: Carried, path: Path) -> Workflow:
-        # The prompt is exactly what ran; the workflow is kept beside it for its parameters and to pass on.
-        editor = _parse(carried.workflow, f"the workflow in {carried.origin}") if carried.workflow else None
-        prompt = _parse(carried.prompt, f"the prompt in {carried.origin}") if carried.prompt else None
+    def _from_metadata(cls, metadata: Carried, path: Path) -> Workflow:
+        # The prompt is exactly what ran. The workflow is kept for its parameters, and to write it into new pictures.
+        editor = _parse(metadata.workflow, f"the workflow in {metadata.origin}") if metadata.workflow else None
+        prompt = _parse(metadata.prompt, f"the prompt in {metadata.origin}") if metadata.prompt else None
         if prompt is None or not is_api_format(prompt):
             if editor is not None and is_editor_format(editor):
-                return cls.from_data(editor, name=path.stem, origin=f"the workflow in {carried.origin}")
+                return cls.from_data(editor, name=path.stem, origin=f"the workflow in {metadata.origin}")
             raise WorkflowError(
-                f"{path} carries no workflow.",
-                hint="Only files saved by ComfyUI with their metadata do; many web sites strip it.",
+                f"{path} contains no workflow.",
+                hint="Only files saved by ComfyUI with their metadata do; many web sites remove it.",
             )
-        return cls._from_both(prompt, editor, path.stem, f"the prompt in {carried.origin}")
+        return cls._from_both(prompt, editor, path.stem, f"the prompt in {metadata.origin}")
 
     @classmethod
     def _from_both(cls, prompt: Mapping[str, Any], editor: Any, name: str, origin: str) -> Workflow:
-        """`prompt` is what runs; `editor`, where it is a workflow, tells of it."""
+        """`prompt` is what runs; `editor` adds parameters, presets and titles if it is a valid workflow."""
         require_api_structure(prompt, origin)
         prompt = without_again(prompt)
         if editor is None or not is_editor_format(editor):
@@ -165,12 +169,14 @@ class Workflow:
         upload: Upload | None = None,
         check: bool = True,
     ) -> Prompt:
-        """The prompt with `values` set over the preset's, everything checked against object_info.
+        """Makes a prompt: sets `values` over those of the preset, and checks everything against object_info.
 
-        Dynamic prompts in the editor's file, `{a|b}`, become one of their choices, drawn anew each time.
+        Dynamic prompts in the editor's file, `{a|b}`, are replaced by a random choice in each call.
+
         upload: called for a local file given to an input that takes one; without it such values are errors.
-        check: look at what the file itself says, too, and not only at `values`.
-        ParameterError, ConversionError; InvalidPrompt, with every problem, for what the server would refuse.
+        check: also check the values in the file, not only `values`.
+
+        Raises ParameterError, ConversionError; InvalidPrompt, with every problem, if the server would refuse it.
         """
         conversion = self._conversion(object_info, random.Random())
         wanted = {**self._preset(preset), **self.values, **(values or {})}
@@ -188,12 +194,12 @@ class Workflow:
         }
         if check:
             found = find_problems(conversion.prompt, object_info, self.editor)
-            # What was set fits, and a file that is still to be uploaded is in no list yet.
+            # Inputs set above are already checked; a file that is not uploaded yet is not in the server's list.
             given = {target for name in wanted for target in reached[name]}
-            kept = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
-            _refuse(kept, conversion, self.origin)
+            problems = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
+            _refuse(problems, conversion, self.origin)
         if upload is not None:
-            # Last of all: nothing is sent for a workflow that is not going to run.
+            # After all checks, so that nothing is uploaded for a workflow that cannot run.
             files = {value for value in chosen.values() if isinstance(value, _LocalFile)}
             stored = {file: upload(Path(file)) for file in files}
             for name in (name for name, value in chosen.items() if isinstance(value, _LocalFile)):
@@ -216,7 +222,7 @@ class Workflow:
         object_info: Mapping[str, Any],
         may_upload: bool,
     ) -> Any:
-        """Writes a value into all it sets, and gives it as it was written. ParameterError."""
+        """Writes a value to all its targets and returns it as written. ParameterError if it does not fit."""
         places = Places(self.editor, object_info)
         for node_id, input_name in targets:
             spec = self._spec(conversion, object_info, node_id, input_name, name)
@@ -234,26 +240,26 @@ class Workflow:
         return value
 
     def nodes(self, object_info: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-        """In the API format, as the file has them: nothing set, nothing checked. ConversionError."""
+        """Returns the file's nodes in the API format, with no values set and no checks. ConversionError if it fails."""
         return self._conversion(object_info).prompt
 
     def too_new_for(self, comfyui_version: str) -> str | None:
-        """The ComfyUI version this workflow needs, where that is newer than the given one; else None."""
+        """Returns the ComfyUI version that this workflow needs if it is newer than the given one; else None."""
         needed = str(self.needs.get("comfyui", "")).removeprefix(">=").strip()
         return needed if needed and _numbers(comfyui_version) < _numbers(needed) else None
 
     def seed_parameters(self, object_info: Mapping[str, Any]) -> list[str]:
-        """What "the seed" is: the parameter `seed` if the workflow has one, else every plain seed input."""
+        """Returns the names that `seed` sets: the parameter `seed` if declared, else every unconnected seed input."""
         if "seed" in self.declared:
             return ["seed"]
         return _seed_inputs(self._conversion(object_info), object_info)
 
     def describe(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
-        """What can be set: the workflow's own parameters, or every plain input where it names none."""
+        """Returns the declared parameters; if the workflow declares none, every unconnected input."""
         conversion = self._conversion(object_info)
         named: list[tuple[str, tuple[Target, ...], Declared | None]]
         if self.declared:
-            named = [(name, about.targets, about) for name, about in self.declared.items()]
+            named = [(name, declared.targets, declared) for name, declared in self.declared.items()]
         else:
             named = [
                 (f"{node_id}.{name}", ((node_id, name),), None)
@@ -262,7 +268,7 @@ class Workflow:
                 if spec.is_value and not isinstance(node["inputs"].get(name), list)
             ]
         found: list[ParameterInfo] = []
-        for name, targets, about in named:
+        for name, targets, declared in named:
             node_id, input_name = _through_primitives(targets, conversion)[0]
             spec = self._spec(conversion, object_info, node_id, input_name, name)
             low, high = spec.options.get("min"), spec.options.get("max")
@@ -271,9 +277,9 @@ class Workflow:
                     name=name,
                     type=spec.type,
                     value=conversion.prompt[node_id]["inputs"].get(input_name, spec.default),
-                    description=about.description if about else Prompt(conversion.prompt).title(node_id),
-                    min=about.min if about and about.min is not None else low,
-                    max=about.max if about and about.max is not None else high,
+                    description=declared.description if declared else Prompt(conversion.prompt).title(node_id),
+                    min=declared.min if declared and declared.min is not None else low,
+                    max=declared.max if declared and declared.max is not None else high,
                     choices=spec.choices,
                 )
             )
@@ -282,7 +288,7 @@ class Workflow:
     def _conversion(self, object_info: Mapping[str, Any], draw: random.Random | None = None) -> Conversion:
         if self.api is None:
             if self.editor is None:
-                raise WorkflowError(f"{self.origin} holds no workflow.")
+                raise WorkflowError(f"{self.origin} contains no workflow.")
             return convert(self.editor, object_info, draw=draw)
         titles = {str(node.get("id")): node.get("title") for node in as_list((self.editor or {}).get("nodes"))}
         prompt: dict[str, dict[str, Any]] = {}
@@ -301,13 +307,13 @@ class Workflow:
         return Conversion(prompt, self._fed_by(prompt, object_info), unknown)
 
     def _fed_by(self, prompt: Mapping[str, Any], object_info: Mapping[str, Any]) -> dict[str, list[Target]]:
-        """What PrimitiveNodes wrote to, by the workflow that a prompt in the API format came from."""
+        """Returns the inputs that each PrimitiveNode sets, from the editor-format workflow of an API-format prompt."""
         if self.editor is None or not any(node.get("type") == "PrimitiveNode" for node in self.editor["nodes"]):
             return {}
         try:
             fed_by = convert(self.editor, object_info).fed_by
         except WorkflowError:
-            # The prompt is what runs; where its workflow cannot be made out, some names are lost and no more.
+            # The prompt still runs; only the names of PrimitiveNodes are lost.
             return {}
         return {node_id: targets for node_id, targets in fed_by.items() if all(at in prompt for at, _ in targets)}
 
@@ -317,15 +323,15 @@ class Workflow:
         node = conversion.prompt.get(node_id)
         if node is None:
             place = Places(self.editor, object_info).find(node_id)
-            where = f"{place.title!r} (node {node_id}) does not run" if place else f"there is no node {node_id}"
+            reason = f"{place.title!r} (node {node_id}) does not run" if place else f"there is no node {node_id}"
             raise ParameterError(
-                f"{label}: {where}, so its {input_name} cannot be set.",
+                f"{label}: {reason}, so its {input_name} cannot be set.",
                 hint="It is muted or bypassed: enable it in the editor." if place else None,
             )
         if node["class_type"] not in object_info:
             raise ParameterError(
-                f"{label}: the server has no node class {node['class_type']}, so what can be set is not known.",
-                hint="The lite host has this pack's nodes and a few more. Name a ComfyUI that has it.",
+                f"{label}: the server has no node class {node['class_type']}, so its inputs are not known.",
+                hint="The lite host has only this pack's nodes and a few more. Use a ComfyUI that has the class.",
                 parameter="server",
             )
         specs = input_specs(as_object(object_info.get(node["class_type"])))
@@ -334,7 +340,7 @@ class Workflow:
             near = near_names(input_name, specs)
             raise ParameterError(
                 f"{label}: {node['_meta']['title']!r} ({node['class_type']}) has no input {input_name!r}.",
-                expected=settable or "(nothing can be set there)",
+                expected=settable or "(it has no inputs that can be set)",
                 hint=f"Did you mean {near}?" if near else None,
             )
         return specs[input_name]
@@ -350,7 +356,7 @@ class Workflow:
 
 
 class NodeInputs:
-    """The inputs of one node of a workflow, to be set as attributes. Whether they fit is checked with the prompt."""
+    """Sets the inputs of one node as attributes. The values are checked by `Workflow.prompt`."""
 
     def __init__(self, workflow: Workflow, node: str) -> None:
         self.__dict__.update(_workflow=workflow, _node=node)
@@ -360,7 +366,7 @@ class NodeInputs:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or self._name(name) not in self._workflow.values:
-            raise AttributeError(f"{name} of {self._node!r} is not set here; Workflow.describe lists what the file has")
+            raise AttributeError(f"{name} of {self._node!r} is not set; Workflow.describe lists the values in the file")
         return self._workflow.values[self._name(name)]
 
     def __repr__(self) -> str:
@@ -371,7 +377,7 @@ class NodeInputs:
 
 
 def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list[str]:
-    """The plain seed inputs of all nodes, as names that can be set."""
+    """Returns the names of all seed inputs that are not connected."""
     return [
         f"{node_id}.{name}"
         for node_id, node in conversion.prompt.items()
@@ -382,12 +388,12 @@ def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list
 
 def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:
     if path.suffix or len(path.parts) > 1:
-        there = [other.name for other in path.parent.glob("*.*")] if path.parent.is_dir() else []
-        near = near_names(path.name, there, likeness=0.7)
+        present = [other.name for other in path.parent.glob("*.*")] if path.parent.is_dir() else []
+        near = near_names(path.name, present, likeness=0.7)
         return WorkflowError(
             f"There is no file {str(path)!r}.",
             expected="a path, or the name of a shipped workflow",
-            hint=f"In that folder there is {near}." if near else None,
+            hint=f"That folder contains {near}." if near else None,
         )
     near = near_names(name, shipped)
     return WorkflowError(
@@ -398,12 +404,12 @@ def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> Wor
 
 
 def _with_text_id(value: Any) -> Any:
-    """A link whose node is given as a number: ids are texts, and the server finds no other."""
+    """Converts a link's node id from number to string: the server finds only string ids."""
     return [str(value[0]), value[1]] if is_list(value) and len(value) == 2 and type(value[0]) is int else value
 
 
 class _LocalFile(str):
-    """The path of a file that is to be uploaded, where its name on the server will be."""
+    """The path of a local file; replaced by its name on the server once it is uploaded."""
 
 
 def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> None:
@@ -430,19 +436,19 @@ def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> No
         raise InvalidPrompt(
             f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
             problems,
-            hint="Start a ComfyUI that has them, and name it.",
+            hint="Use a ComfyUI that has them.",
             parameter="server",
         )
     raise InvalidPrompt(
-        f"The server would not run {origin}:",
+        f"The server would refuse {origin}:",
         problems,
-        hint="`kandiflux check` says more. If you know that the server accepts it, send it without the check.",
+        hint="`kandiflux check` shows more. If you know that the server accepts it, submit it without the check.",
         parameter="check",
     )
 
 
 def _through_primitives(targets: tuple[Target, ...], conversion: Conversion) -> list[Target]:
-    """A PrimitiveNode is not in the prompt; setting it sets what it feeds."""
+    """Replaces each PrimitiveNode, which is not in the prompt, by the inputs that it sets."""
     reached: list[Target] = []
     for node_id, input_name in targets:
         reached += conversion.fed_by.get(node_id, [(node_id, input_name)])

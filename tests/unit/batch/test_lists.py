@@ -222,7 +222,7 @@ def test_every_wrong_value_is_named_with_its_row() -> None:
         check_jobs(PLAIN, OBJECT_INFO, jobs)
     said = str(caught.value)
     assert "4 values do not fit" in said
-    assert "jobs.csv line 2: width takes a whole number" in said
+    assert "jobs.csv line 2: width must be a whole number" in said
     assert "jobs.csv line 4: colour is out of range" in said
     assert "the grid, height: height is out of range" in said
     assert "Did you mean 'name'?" in said

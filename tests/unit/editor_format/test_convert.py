@@ -158,7 +158,7 @@ def test_a_circle_of_reroutes_is_refused() -> None:
         node(2, "Reroute", None, [["", "*", 1]]),
         node(3, "SaveImage", ["x"], [["images", "IMAGE", 3]]),
     ]
-    with pytest.raises(ConversionError, match="circle"):
+    with pytest.raises(ConversionError, match="form a cycle"):
         convert(file(nodes, [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 1, 0, "*"], [3, 2, 0, 3, 0, "IMAGE"]]), OBJECT_INFO)
 
 

@@ -236,7 +236,7 @@ def nest(depth: int) -> dict[str, Any]:
 def test_group_nodes_in_group_nodes() -> None:
     assert list(convert(file([node(5, "workflow>g0")], extra=nest(2)), INFO).prompt) == ["5:0:0:0"]
     assert len(convert(file([node(5, "workflow>g0")], extra=nest(18)), INFO).prompt) == 1
-    with pytest.raises(ConversionError, match="contain each other without end") as caught:
+    with pytest.raises(ConversionError, match="contain each other in a cycle") as caught:
         convert(file([node(5, "workflow>g0")], extra=nest(20)), INFO)
     assert str(caught.value.got).startswith("g0, g1, ")
 

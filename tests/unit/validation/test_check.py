@@ -60,7 +60,7 @@ def test_a_missing_checkpoint_nobody_knows() -> None:
 @pytest.mark.parametrize("value", ["base.safetensors", "SDXL\\base.safetensors", "xl/base.safetensors"])
 def test_a_file_that_the_server_has_in_another_folder(value: str) -> None:
     (finding,) = check(editor(values=[value]), OBJECT_INFO).findings
-    assert (finding.kind, finding.hint) == ("not_in_list", "The server has it as 'SDXL/base.safetensors'.")
+    assert (finding.kind, finding.hint) == ("not_in_list", "The server lists it as 'SDXL/base.safetensors'.")
 
 
 def test_a_file_on_the_disk_settles_it_for_a_saved_object_info(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_an_embedding_that_lies_on_this_machine(tmp_path: Path) -> None:
     nodes["3"]["inputs"]["text"] = "embedding:sub/Mine, embedding:Other"
     workflow, folders = Workflow.from_data(nodes), ModelFolders(tmp_path)
     said = [finding.message for finding in check(workflow, OBJECT_INFO, folders=folders).findings]
-    assert said == [f"names the embedding {name!r}, which is not there" for name in ("sub/Mine", "Other")]
+    assert said == [f"uses the embedding {name!r}, which is missing" for name in ("sub/Mine", "Other")]
     (folder / "Mine.pt").touch()
     (finding,) = check(workflow, OBJECT_INFO, folders=folders).findings
     assert finding.models == (ModelFile("Other.safetensors", "embeddings"),)
-    assert finding.hint == "Put it into models/embeddings, or take it out of the text."
+    assert finding.hint == "Put it into models/embeddings, or remove it from the text."
     assert check(workflow, OBJECT_INFO, folders=folders, embeddings=["Other"]).findings == ()
     (finding,) = check(workflow, OBJECT_INFO, embeddings=["sub\\Mine"]).findings
     assert "'Other'" in finding.message
@@ -144,8 +144,9 @@ def test_of_several_missing_files_those_on_the_disk_are_left_out(tmp_path: Path)
     assert [model.name for model in report.models] == ["sub/b.pt"]
     (place / "b.pt").touch()
     (finding,) = check(workflow, OBJECT_INFO, folders=folders).findings
-    assert (
-        finding.hint == f"It lies in {place / 'a.pt'}, {place / 'b.pt'}: is the server this ComfyUI's? Then restart it."
+    listed = f"{place / 'a.pt'}, {place / 'b.pt'}"
+    assert finding.hint == (
+        f"The file is on this machine: {listed}. If the server is the ComfyUI of that folder, restart it."
     )
     assert finding.models == ()
 
@@ -193,7 +194,7 @@ def test_without_a_version_nothing_is_too_old(version: str | None) -> None:
 def test_a_folder_that_is_converted_and_not_downloaded() -> None:
     (finding,) = check(editor(values=["kandinsky-3-flash"]), OBJECT_INFO).findings
     assert finding.kind == "missing_model"
-    assert str(finding.hint).startswith("Make it of the original weights with `kandiflux models convert`")
+    assert str(finding.hint).startswith("Convert it from the original weights with `kandiflux models convert`")
     assert finding.models == (ModelFile("kandinsky-3-flash", "kandinsky"),)
 
 
@@ -240,7 +241,7 @@ def _models_can_be_saved_as_images(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_muted_and_bypassed_nodes_are_no_findings_but_what_they_fed_is(mode: int) -> None:
     (finding,) = check(editor(["gone.safetensors"], mode=mode), OBJECT_INFO).findings
     assert (finding.kind, finding.node_id, finding.input_name) == ("not_connected", "2", "images")
-    assert finding.hint == "Unmute 'Base', which feeds it, or connect another."
+    assert finding.hint == "Unmute 'Base', which is linked to it, or connect another node."
 
 
 def test_the_pack_of_a_missing_class() -> None:
@@ -260,7 +261,7 @@ def test_the_version_of_a_pack_may_stand_at_the_top() -> None:
     assert workflow.editor is not None
     data = {**workflow.editor, "extra": {"node_versions": {"comfy-core": "0.9.1"}}}
     (finding,) = check(Workflow.from_data(data), OBJECT_INFO).findings
-    assert "ComfyUI's own (the file was made with 0.9.1): update ComfyUI" in str(finding)
+    assert "built-in node of ComfyUI (the file was made with 0.9.1): update ComfyUI" in str(finding)
 
 
 @pytest.mark.parametrize(

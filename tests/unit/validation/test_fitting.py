@@ -131,7 +131,7 @@ def test_what_can_mean_on_or_off(value: Any, truth: bool) -> None:
         (spec("INT"), "a whole number", "INT"),
         (spec("FLOAT"), "a number", "FLOAT"),
         (spec("BOOLEAN"), "true or false", "BOOLEAN"),
-        (spec("STRING"), "a text", "STRING"),
+        (spec("STRING"), "a string", "STRING"),
         (spec("COMBO", ("a", 5)), "one of a, 5", "a choice"),
         (spec("COMBO"), "one of (no choices)", "a choice"),
     ],

@@ -30,10 +30,10 @@ def test_a_whole_prompt_has_no_problem() -> None:
         ("5.denoise", 1.5, "out_of_range", "denoise is out of range: expected a number from 0.0 to 1.0, got 1.5"),
         ("5.sampler_name", "eular", "not_in_list", "sampler_name is not in the list"),
         ("5.scheduler", 7, "not_in_list", "scheduler is not in the list"),
-        ("2.text", {"a": 1}, "wrong_type", "text takes a text"),
+        ("2.text", {"a": 1}, "wrong_type", "text is not a string"),
         ("5.model", ["2", 0], "wrong_link", "expected MODEL, got CONDITIONING from 'Positive'"),
         ("5.model", ["1", 7], "wrong_link", "model comes from output 7 of 'Checkpoint', which has 3"),
-        ("5.model", ["99", 0], "wrong_link", "model comes from node 99, which is not there"),
+        ("5.model", ["99", 0], "wrong_link", "model comes from node 99, which does not exist"),
         ("5.model", ["1"], "wrong_link", "model has a broken link"),
         ("2.clip", ["7", 0], "wrong_link", "comes from output 0 of 'Save', which has none"),
     ],
@@ -78,7 +78,7 @@ def test_a_removed_link_names_what_could_be_connected() -> None:
     del nodes["5"]["inputs"]["positive"]
     finding = only_problem(nodes)
     assert (finding.kind, finding.input_name) == ("not_connected", "positive")
-    assert finding.hint == "Connect it; 'Positive' or 'Negative' makes one."
+    assert finding.hint == "Connect it, for example to 'Positive' or 'Negative'."
 
 
 def test_what_the_node_itself_feeds_is_not_offered_to_it() -> None:
@@ -92,7 +92,7 @@ def test_what_the_node_itself_feeds_is_not_offered_to_it() -> None:
     nodes["10"] = node("SaveImage", "Again", images=["8", 0], filename_prefix="y")
     del nodes["7"]["inputs"]["images"]
     (finding,) = find_problems(nodes, info)
-    assert finding.hint == "Connect it; 'Decode' or 'Picture' makes one."
+    assert finding.hint == "Connect it, for example to 'Decode' or 'Picture'."
     del nodes["6"], nodes["8"], nodes["9"], nodes["10"]
     (finding,) = find_problems(nodes, info)
     assert finding.hint == "Connect it."
@@ -180,7 +180,7 @@ def test_a_link_of_the_wrong_kind_names_both_kinds_and_what_fits() -> None:
     nodes["6"]["inputs"]["vae"] = ["5", 0]
     finding = only_problem(nodes)
     assert (finding.expected, finding.got) == ("VAE", "LATENT from 'Sampler'")
-    assert finding.hint == "Connect it; 'Checkpoint' makes one."
+    assert finding.hint == "Connect it, for example to 'Checkpoint'."
     nodes["7"]["inputs"]["filename_prefix"] = ["8", 0]
     nodes["8"] = node("Chooser", "Choice", choice="a")
     info = changed(OBJECT_INFO, Chooser={"output": [["a", "b"]], "output_node": False, "input": {}})
@@ -192,7 +192,7 @@ def test_at_most_three_nodes_are_offered() -> None:
     for number in range(20, 23):
         nodes[str(number)] = node("CLIPTextEncode", f"More {number}", text="", clip=["1", 1])
     del nodes["5"]["inputs"]["positive"]
-    assert only_problem(nodes).hint == "Connect it; 'Positive' or 'Negative' or 'More 20' makes one."
+    assert only_problem(nodes).hint == "Connect it, for example to 'Positive' or 'Negative' or 'More 20'."
 
 
 def test_a_wrong_link_is_not_followed_in_search_of_a_circle() -> None:
@@ -214,7 +214,7 @@ def test_a_circle_is_one_finding_that_names_the_nodes_in_it_and_no_others(length
     nodes["11"] = node("SaveImage", "Save", images=["10", 0], filename_prefix="x")
     (finding,) = find_problems(nodes, info)
     assert (finding.kind, finding.hint) == ("loop", "Remove one of these links.")
-    assert sorted(finding.message.removeprefix("feeds itself, through ").split(" ← ")) == sorted(names)
+    assert sorted(finding.message.removeprefix("depends on itself, through ").split(" ← ")) == sorted(names)
     assert finding.title in names
 
 
@@ -269,16 +269,16 @@ def test_a_misspelt_input_is_not_meant_for_one_that_a_newer_server_grows() -> No
 @pytest.mark.parametrize(
     ("declared", "value", "said"),
     [
-        (["BOOLEAN"], "perhaps", "x is on or off: expected true or false, got 'perhaps'"),
-        (["STRING"], {"a": 1}, "x takes a text: expected a text, got {'a': 1}"),
-        (["STRING"], {"__value__": [1]}, "x takes a text: expected a text, got [1]"),
+        (["BOOLEAN"], "perhaps", "x is not a boolean: expected true or false, got 'perhaps'"),
+        (["STRING"], {"a": 1}, "x is not a string: expected a string, got {'a': 1}"),
+        (["STRING"], {"__value__": [1]}, "x is not a string: expected a string, got [1]"),
         (["INT"], "many", "x is not a whole number: expected a whole number, got 'many'"),
         (["FLOAT", {"min": 2}], "many", "x is not a number: expected a number of at least 2, got 'many'"),
         (["FLOAT", {"max": 2}], 3, "x is out of range: expected a number of at most 2, got 3"),
         (["INT", {"min": 2, "max": 4}], {"__value__": 1}, "expected a whole number from 2 to 4, got 1"),
-        ([["a", "b"]], {"b": 1}, "x takes one of its choices: expected a, b, got {'b': 1}"),
+        ([["a", "b"]], {"b": 1}, "x is not one of its choices: expected a, b, got {'b': 1}"),
         ([["a", "b"]], {"__value__": ["a", "c", "d"]}, "x is not in the list: expected a, b, got 'c'"),
-        ([[]], "a", "put what the node needs where it looks for it"),
+        ([[]], "a", "put the files that the node needs into its folder"),
         ([["a.png"], {"image_upload": True}], "b.png", "not in the server's input folder: expected a.png, got 'b.png'"),
         ([[], {"image_upload": True}], "b.png", "x is not in the server's input folder: got 'b.png'"),
     ],
@@ -324,7 +324,7 @@ def test_a_class_that_nobody_knows_is_said_even_if_it_feeds_nothing() -> None:
     nodes = api() | {"8": node("Mystery", "Riddle")}
     finding = only_problem(nodes)
     assert (finding.kind, finding.title, finding.hint) == (
-        "missing_node", "Riddle", "Install the pack that has it on the server.",
+        "missing_node", "Riddle", "Install the node pack that provides it on the server.",
     )  # fmt: skip
 
 
@@ -333,8 +333,8 @@ def test_a_class_that_nobody_knows_is_said_even_if_it_feeds_nothing() -> None:
     [
         ("KandinskyLoader", None, "Install this pack, kandiflux, on the server."),
         ("KandifluxGrid", None, "Install this pack, kandiflux, on the server."),
-        ("Anything", "KSampler", "This server is not a ComfyUI, and has few nodes"),
-        ("CLIPTextEncod", None, "Install the pack that has it on the server, or use 'CLIPTextEncode'."),
+        ("Anything", "KSampler", "This server is not a ComfyUI and has few nodes"),
+        ("CLIPTextEncod", None, "Install the node pack that provides it on the server, or use 'CLIPTextEncode'."),
     ],
 )
 def test_what_to_do_about_a_class_that_nobody_knows(kind: str, without: str | None, hint: str) -> None:

@@ -15,8 +15,8 @@ GOOD = {"class_type": "One", "inputs": {}}
 @pytest.mark.parametrize(
     ("wrong", "where", "expected", "got"),
     [
-        ({"class_type": 5}, "the class_type of node 7", "a node class's name", "5"),
-        ({"class_type": None}, "the class_type of node 7", "a node class's name", "None"),
+        ({"class_type": 5}, "the class_type of node 7", "a node class name", "5"),
+        ({"class_type": None}, "the class_type of node 7", "a node class name", "None"),
         ({"_meta": "x" * 200}, "the _meta of 'One' (node 7)", "an object", "'" + "x" * 119),
         ({"_meta": []}, "the _meta of 'One' (node 7)", "an object", "[]"),
         ({"_meta": 0}, "the _meta of 'One' (node 7)", "an object", "0"),
@@ -51,7 +51,7 @@ def editor(about: Any) -> dict[str, Any]:
         ({"presets": []}, ".presets", "an object"),
         ({"presets": {"fast": {}, "slow": None}}, ".presets.slow", "an object"),
         ({"needs": "x"}, ".needs", "an object"),
-        ({"needs": {"a": ">=1", "comfyui": 3}}, ".needs.comfyui", "a text, as in >=0.3.60"),
+        ({"needs": {"a": ">=1", "comfyui": 3}}, ".needs.comfyui", "a string, as in >=0.3.60"),
     ],
 )
 def test_what_a_file_says_of_itself_that_cannot_be_read(about: Any, where: str, expected: str) -> None:

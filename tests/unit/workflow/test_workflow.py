@@ -98,9 +98,9 @@ def test_a_wrong_address_says_what_there_is(address: str, said: str) -> None:
         ("4.sampler_name", "eular", "Did you mean 'euler'"),
         ("4.scheduler", "carras", "Did you mean 'karras'"),
         ("9.fast", "perhaps", "true or false"),
-        ("1.text", 5, "takes a text"),
+        ("1.text", 5, "must be a string"),
         ("1.clip", "x", "takes a CLIP from another node"),
-        ("5.image", "nowhere.png", "neither a file here nor one in the server's"),
+        ("5.image", "nowhere.png", "neither a local file nor a file in the server's"),
     ],
 )
 def test_a_wrong_value_says_what_is_right(address: str, value: Any, said: str) -> None:
@@ -290,7 +290,7 @@ def test_what_is_no_workflow_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_png_without_a_workflow(tmp_path: Path) -> None:
-    with pytest.raises(WorkflowError, match="carries no workflow"):
+    with pytest.raises(WorkflowError, match="contains no workflow"):
         Workflow.load(png(tmp_path / "bare.png"))
 
 
@@ -489,13 +489,13 @@ def test_a_file_is_uploaded_last_and_once_for_all_that_it_sets(tmp_path: Path) -
     assert prompt.nodes["1"]["inputs"] == {"a": "stored-1.png", "b": "stored-1.png", "c": 1}
     assert prompt.values == {"1.a": "stored-1.png", "1.b": "stored-1.png"}
     assert sent == [picture]
-    with pytest.raises(ParameterError, match="neither a file here"):
+    with pytest.raises(ParameterError, match="neither a local file"):
         workflow.prompt(info, both)
 
 
 def test_what_the_file_itself_says_is_checked_unless_it_is_set_or_not_wanted() -> None:
     info = one_node(a=["INT", {"max": 3}], b=["INT", {"max": 3}])
-    with pytest.raises(InvalidPrompt, match="would not run") as refused:
+    with pytest.raises(InvalidPrompt, match="would refuse") as refused:
         api(a=9, b=9).prompt(info, {"1.b": 1})
     assert [(problem.input_name, refused.value.exit_code) for problem in refused.value.problems] == [("a", 2)]
     assert refused.value.parameter == "check"
@@ -534,7 +534,7 @@ def test_values_set_as_attributes_go_before_a_preset_and_after_the_callers() -> 
     assert other.values == {}
     workflow["1"]._b = 5
     for name in ("a", "_b", "_workflow_"):
-        with pytest.raises(AttributeError, match=f"{name} of '1' is not set here"):
+        with pytest.raises(AttributeError, match=f"{name} of '1' is not set;"):
             getattr(workflow["1"], name)
 
 
@@ -557,7 +557,7 @@ def test_an_input_that_a_node_does_not_have() -> None:
     assert found == [("steps", "Did you mean 'steps'?"), ("steps", None)]
     with pytest.raises(ParameterError) as refused:
         api().prompt(one_node(model=["MODEL"]), {"1.x": 1})
-    assert refused.value.expected == "(nothing can be set there)"
+    assert refused.value.expected == "(it has no inputs that can be set)"
 
 
 def test_presets_that_there_are() -> None:
@@ -597,7 +597,7 @@ def test_a_mistyped_path_gets_the_files_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "portrait.json").touch()
     with pytest.raises(WorkflowError, match="There is no file") as caught:
         Workflow.load(tmp_path / "portait.json")
-    assert caught.value.hint == "In that folder there is 'portrait.json'."
+    assert caught.value.hint == "That folder contains 'portrait.json'."
     with pytest.raises(WorkflowError) as caught:
         Workflow.load(tmp_path / "none" / "portait.json")
     assert caught.value.hint is None

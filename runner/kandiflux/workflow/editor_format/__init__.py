@@ -1,1 +1,1 @@
-"""Converts the graph editor's format to the API format; `convert.convert` puts the steps together."""
+"""Converts the graph editor's format to the API format; `convert.convert` runs all steps."""

@@ -1,4 +1,4 @@
-"""What the server knows of a node's class, asked the way the editor's nodes are built of it."""
+"""Node classes of object_info, read as the editor reads them to build nodes."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ _CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
 
 class Classes:
-    """The node classes of one object_info, which may be anybody's: what is not as it should be counts as absent."""
+    """The node classes of one object_info. It comes from outside: malformed entries are treated as missing."""
 
     def __init__(self, object_info: Mapping[str, Any]) -> None:
         self._object_info = object_info
         self._specs: dict[str, dict[str, InputSpec]] = {}
 
     def info(self, class_type: str) -> Mapping[str, Any] | None:
-        """What object_info says of a class; None where nobody knows it."""
+        """Returns object_info's entry of a class; None if the class is unknown."""
         found = self._object_info.get(class_type)
         return found if is_object(found) else None
 
     def specs(self, class_type: str) -> dict[str, InputSpec]:
-        """Its inputs by name; empty where nobody knows it."""
+        """Returns the inputs of a class by name; empty if the class is unknown."""
         if class_type not in self._specs:
             self._specs[class_type] = input_specs(self.info(class_type) or {})
         return self._specs[class_type]
 
     def is_output(self, class_type: str) -> bool:
-        """Whether a workflow runs for the sake of nodes of this class."""
+        """Returns whether this is an output class: ComfyUI runs a prompt for its output nodes."""
         return bool((self.info(class_type) or {}).get("output_node"))
 
     def title(self, node: Node) -> str:
-        """The title that the editor shows."""
+        """Returns the title that the editor shows."""
         return str(node.title or (self.info(node.type) or {}).get("display_name") or node.type)
 
     def values(self, node: Node) -> dict[str, Any]:
-        """Widget values by input name; of a class nobody knows, as far as the file says which is whose."""
+        """Returns widget values by input name; for an unknown class, only values that the file assigns to names."""
         info = self.info(node.type)
         return {**(_values_by_name(node) if info is None else widget_values(node, info)), **pack_values(node)}
 
     def normal(self, node: Node, name: str, value: Any) -> Any:
-        """A value as this widget of the node has it: see `normal_value`."""
+        """Normalizes a value for this widget of the node; see `normal_value`."""
         spec = self.specs(node.type).get(name)
         return value if spec is None else normal_value(Widget(name, spec, default=spec.default), node.type, value)
 
     def has_widget(self, node: Node, slot: Slot) -> bool:
-        """Whether an input of this node is a widget too, or was one of the class that the file was saved with."""
+        """Returns whether an input of this node has a widget, in object_info or in the file."""
         spec = self.specs(node.type).get(slot.name)
         return slot.widget is not None or (spec is not None and spec.is_widget)
 
     def inputs(self, node: Node) -> tuple[Slot, ...]:
-        """The node's inputs as the editor has them: all of its class's, sockets first, and what else the file lists.
+        """Returns the node's inputs as the editor has them: all of its class, sockets first, then others in the file.
 
-        A file lists only some of them, and an old one in another order; links belong to their input by name.
+        A file lists only some of them, and an old file in another order; links are matched to inputs by name.
         """
         specs = self.specs(node.type).values()
         if not specs or any(spec.is_dynamic for spec in specs):
@@ -72,7 +72,7 @@ class Classes:
         return (*slots, *listed.values())
 
     def output_type(self, node: Node, slot: int) -> str:
-        """The type of an output, by the class or else by the file; `*` where neither says."""
+        """Returns the type of an output from object_info, else from the file, else `*`."""
         declared = (self.info(node.type) or {}).get("output")
         if is_list(declared) and 0 <= slot < len(declared):
             return slot_type(declared[slot])
@@ -92,7 +92,7 @@ def _values_by_name(node: Node) -> dict[str, Any]:
     if node.named is not None:
         return {name: value for name, value in node.named.items() if name in widgets}
     values = list(node.stored)
-    # What to do with a number after each run stands behind it, and is no input.
+    # The value of control_after_generate follows its number; it is not an input.
     own = [value for at, value in enumerate(values) if not (at and _is_control(values[at - 1], value))]
     return dict(zip(widgets, own, strict=True)) if len(widgets) == len(own) else {}
 

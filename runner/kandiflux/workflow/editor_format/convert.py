@@ -1,8 +1,8 @@
-"""Editor format → API format, as the editor does it: a pure function of the file and object_info.
+"""Converts the editor format to the API format as the editor does: a pure function of the file and object_info.
 
-Held to the editor's own answers (frontend 1.27.10, and a current one where the format is newer). Where a file shows
-that the editor's answer is an accident, what the file means is made of it instead: values belong to the widgets they
-were saved from, a muted subgraph does not run, and nothing in a bypassed subgraph makes output.
+Tests compare the results with the editor's own (frontend 1.27.10, and a current version for newer formats). There are
+three deliberate differences, because the editor's results are wrong there: values go to the widgets they were saved
+from, a muted subgraph does not run, and output nodes in a bypassed subgraph do not run.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ _MOST_NODES = 10_000
 
 @dataclass(frozen=True)
 class Conversion:
-    """`prompt` in the API format. `fed_by`: what each PrimitiveNode writes to, as (node id, input name).
+    """The result of a conversion.
 
-    `unknown`: classes that object_info lacks, with the titles of their nodes; their links are kept, and their
-    values only where the file itself names them.
+    prompt: nodes in the API format.
+    fed_by: the inputs that each PrimitiveNode sets, as (node id, input name).
+    unknown: classes that object_info lacks, with the titles of their nodes. Their links are kept; their values are kept
+        only if the file has names for them.
     """
 
     prompt: dict[str, dict[str, Any]]
@@ -58,13 +60,13 @@ def convert(
     draw: random.Random | None = None,
     now: datetime | None = None,
 ) -> Conversion:
-    """The prompt that the editor would send for this file.
+    """Returns the prompt that the editor would send for this file.
 
-    draw: draws the choices of dynamic prompts, `{a|b}`, as the editor does whenever it queues; without it a text with
-        choices is kept as it stands.
-    now: the time for `%date:…%` in names of files; the present by default.
+    draw: makes the random choices of dynamic prompts, `{a|b}`, as the editor does for each run. Without it, text with
+        choices stays unchanged.
+    now: the time for `%date:…%` in file names; the current time by default.
 
-    ConversionError for links or subgraphs that go in circles; WorkflowError for what is no editor-format file.
+    Raises ConversionError if links or subgraphs form a cycle, WorkflowError if this is not an editor-format file.
     """
     if not is_editor_format(workflow):
         raise WorkflowError("This is not an editor-format workflow.", expected="an object with `nodes` and `links`")
@@ -81,13 +83,13 @@ def convert(
 
 
 def _running(classes: Classes, scope: Scope, bypassed: bool = False) -> Iterator[tuple[Scope, Node]]:
-    """Every node that runs, inner ones in place of their subgraph."""
+    """Yields every node that runs, with inner nodes in place of their subgraph."""
     nodes = list(scope.graph.nodes.values())
     for node in nodes if scope.parent is not None else sorted(nodes, key=lambda node: node.order):
         if node.mode == MUTED or (node.type in VIRTUAL and classes.info(node.type) is None):
             continue
         if scope.is_instance(node):
-            # The editor sends the inside of a bypassed instance too; only what it feeds is led around it.
+            # The editor also sends the nodes inside a bypassed instance; only links to its outputs bypass it.
             yield from _running(classes, scope.enter(node), bypassed or node.mode == BYPASSED)
         elif node.mode != BYPASSED and not (bypassed and classes.is_output(node.type)):
             yield scope, node
@@ -129,16 +131,16 @@ class _Converter:
         if not isinstance(source, Value) or self._classes.info(node.type) is None:
             return source
         specs = self._classes.specs(node.type)
-        # Inputs that a dynamic one brings along are called after it: `how.width`.
+        # The names of inputs that a dynamic input adds begin with its name: `how.width`.
         spec = specs.get(slot.name) or specs.get(slot.name.partition(".")[0])
         if spec is None:
             return None
-        # A primitive sets a widget; what a subgraph shows goes to whatever its input leads to.
+        # A PrimitiveNode can only set widgets; a value of a subgraph instance goes to any input that its link leads to.
         fits = source.primitive is None or spec.is_widget or spec.is_value or spec.is_dynamic
         return source if fits else None
 
     def _sent(self, node: Node, name: str, value: Any) -> Any:
-        """A node's own value as it is queued."""
+        """Returns a node's own value in the form in which it is queued."""
         if isinstance(value, str):
             spec = self._classes.specs(node.type).get(name)
             if spec is not None and spec.options.get("dynamicPrompts") and (self._draw or not has_choices(value)):
@@ -155,7 +157,7 @@ class _Converter:
         return {"__value__": value} if is_list(value) else value
 
     def _widget_text(self, name: str, widget: str) -> str | None:
-        """For `%Node.widget%`: by the name the node is given for this purpose, else by its title."""
+        """Returns the value for `%Node.widget%`; finds the node by its "Node name for S&R", else by its title."""
         nodes = [node for _, node in _everywhere(self._root)]
         named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
         named = named or [node for node in nodes if self._classes.title(node) == name]
@@ -173,7 +175,7 @@ def _everywhere(scope: Scope) -> Iterator[tuple[Scope, Node]]:
 
 
 def _without_dangling(prompt: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Without inputs that come from a node that does not run; in JavaScript's order, numbers first."""
+    """Removes links to nodes that do not run, and sorts ids in JavaScript's order of object keys: numbers first."""
     for node in prompt.values():
         node["inputs"] = {
             name: value

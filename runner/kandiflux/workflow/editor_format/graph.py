@@ -1,6 +1,6 @@
-"""The editor's file as a graph: nodes, links and subgraphs, whichever of its formats it is in.
+"""The editor's file as a graph: reads nodes, links and subgraphs from any version of the format.
 
-Reading is where a malformed file is refused, in words; what is read here has the types that it says it has.
+Malformed files raise WorkflowError here, so that other modules can rely on the declared types.
 """
 
 from __future__ import annotations
@@ -28,30 +28,34 @@ __all__ = [
 ]
 
 INPUT_NODE, OUTPUT_NODE = "-10", "-20"
-"""Inside a subgraph, links from the outside come from the first and go to the second."""
+"""Inside a subgraph, links from its inputs come from INPUT_NODE, and links to its outputs go to OUTPUT_NODE."""
 
 MUTED, BYPASSED = 2, 4
-"""A node's `mode`; every other runs."""
+"""Values of a node's `mode`. Nodes with any other mode run."""
 
 _SAME_CLASS = {
     "T2IAdapterLoader": "ControlNetLoader",
     "ConditioningAverage ": "ConditioningAverage",
     "SDV_img2vid_Conditioning": "SVD_img2vid_Conditioning",
 }
-"""Classes that ComfyUI renamed; the editor reads the old names still."""
+"""Classes that ComfyUI renamed; the editor still accepts the old names."""
 
 _DEEPEST = 50
 
 
 def is_editor_format(data: object) -> TypeGuard[Mapping[str, Any]]:
-    """True for an object with a list of nodes, and links or a version: format 1.0 may leave out links."""
+    """Returns True for an object with a list of nodes, and with links or a version (format 1.0 may omit links)."""
     return is_object(data) and is_list(data.get("nodes")) and ("links" in data or "version" in data)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One input or output as the file lists it. `type` is `*` for any; `widget` names the widget it stands for;
-    `links` are those of a subgraph's own inputs and outputs, which may have several."""
+    """One input or output in the file.
+
+    type: `*` for any type.
+    widget: the name of the widget that the input belongs to.
+    links: ids of links, for a subgraph's own inputs and outputs, which may have several.
+    """
 
     name: str
     type: str
@@ -63,7 +67,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Link:
-    """A link from an output to an input, by the places of both among those of their node."""
+    """A link from an output to an input. The slots are indexes into the node's outputs and inputs."""
 
     id: str
     origin_id: str
@@ -75,10 +79,10 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Node(Mapping[str, Any]):
-    """A node with what conversion needs of it; as a mapping it is the file's own object, `data`.
+    """A node with the fields that conversion needs. As a mapping, it is the object in the file, `data`.
 
-    `stored` is the file's `widgets_values`, by position or by name; `named` is `widgets_values_named`, where the file
-    has it beside them; `proxies` are the inner widgets that a subgraph's instance shows, as (inner id, widget).
+    stored: the file's `widgets_values`, by position or by name.
+    named: the file's `widgets_values_named`, if it has them.
     """
 
     id: str
@@ -104,7 +108,7 @@ class Node(Mapping[str, Any]):
 
     @classmethod
     def read(cls, data: Any) -> Node:
-        """A node as the file has it. WorkflowError where that is malformed."""
+        """Reads a node of the file. WorkflowError if it is malformed."""
         if not is_object(data) or data.get("id") is None or data.get("type") is None:
             raise _malformed("a node", "an object with `id` and `type`", data)
         node_id, class_type = _identity(data["id"]), str(data["type"])
@@ -129,7 +133,7 @@ class Node(Mapping[str, Any]):
 
     @property
     def proxies(self) -> list[tuple[str, str]]:
-        """(inner node's id, widget) of what a subgraph's instance shows; -1 for the instance itself."""
+        """The inner widgets that a subgraph instance shows, as (inner node's id, widget); -1 is the instance itself."""
         listed = as_list(self.properties.get("proxyWidgets"))
         return [(str(one[0]), str(one[1])) for one in listed if is_list(one) and len(one) > 1]
 
@@ -146,12 +150,12 @@ class Graph:
 
     @classmethod
     def read(cls, data: Any, where: str = "the workflow") -> Graph:
-        """A file, or a definition in it, in either way of writing links. WorkflowError where it is malformed."""
+        """Reads a file, or a definition in it, with links in any form. WorkflowError if it is malformed."""
         if not is_object(data):
             raise _malformed(where, "an object with `nodes` and `links`", data)
         nodes = [Node.read(node) for node in _list(data, "nodes", where)]
         links = data.get("links")
-        # Very old files keep links as an object by id.
+        # Very old files have links as an object by id.
         found = list(links.values()) if is_object(links) else _list(data, "links", where)
         return cls(
             nodes={node.id: node for node in nodes},
@@ -162,27 +166,27 @@ class Graph:
         )
 
     def feeding(self, slot: Slot) -> Link | None:
-        """The link that comes into an input, if there is one and the file has it."""
+        """Returns the link to an input; None if it has none or the link is not in the file."""
         return None if slot.link is None else self.links.get(slot.link)
 
     def from_input(self, number: int) -> list[Link]:
-        """The links from an input of this subgraph, in the order in which the editor asks them."""
+        """Returns the links from an input of this subgraph, in the editor's order."""
         links = [link for link in self.links.values() if link.origin_id == INPUT_NODE and link.origin_slot == number]
         return _in_order(links, self.inputs, number)
 
     def to_output(self, number: int) -> Link | None:
-        """The link to an output of this subgraph."""
+        """Returns the link to an output of this subgraph."""
         links = [link for link in self.links.values() if link.target_id == OUTPUT_NODE and link.target_slot == number]
         return next(iter(_in_order(links, self.outputs, number)), None)
 
     def input_link(self, node: Node, slot: int) -> Link | None:
-        """The same by the input's place in the file's list."""
+        """Returns the link to the input with this index in the file."""
         return self.feeding(node.inputs[slot]) if 0 <= slot < len(node.inputs) else None
 
 
 @dataclass(eq=False)
 class Scope:
-    """A graph where it is used: the file, or one instance of a subgraph with the scope it stands in."""
+    """One use of a graph: the file itself, or an instance of a subgraph in its parent scope."""
 
     graph: Graph
     definitions: Mapping[str, Graph]
@@ -193,29 +197,29 @@ class Scope:
 
     @classmethod
     def of_file(cls, data: Mapping[str, Any]) -> Scope:
-        """The scope of the file itself. WorkflowError where it is malformed."""
+        """Returns the scope of the file itself. WorkflowError if it is malformed."""
         return cls(Graph.read(data), definitions_of(data))
 
     def execution_id(self, node_id: str) -> str:
-        """ComfyUI's id of a node: `5`, or `12:5` for node 5 in the subgraph instance 12."""
+        """Returns ComfyUI's id of a node: `5`, or `12:5` for node 5 in the subgraph instance 12."""
         return ":".join((*self.path, node_id))
 
     def is_instance(self, node: Node) -> bool:
-        """Whether this node stands for a subgraph."""
+        """Returns whether this node is an instance of a subgraph."""
         return node.type in self.definitions
 
     def enter(self, node: Node) -> Scope:
-        """The inside of a subgraph instance."""
+        """Returns the scope inside a subgraph instance. ConversionError if the subgraphs contain each other."""
         if node.id not in self._inner:
             if len(self.path) >= _DEEPEST:
-                raise ConversionError("The subgraphs contain each other without end.", got=f"{node.type} inside itself")
+                raise ConversionError("The subgraphs contain each other in a cycle.", got=f"{node.type} inside itself")
             definition = self.definitions[node.type]
             self._inner[node.id] = Scope(definition, self.definitions, (*self.path, node.id), self, node)
         return self._inner[node.id]
 
 
 def definitions_of(data: Mapping[str, Any]) -> dict[str, Graph]:
-    """The file's subgraphs by id, those that definitions define in turn included."""
+    """Returns the file's subgraphs by id, including those defined inside other definitions."""
     found: dict[str, Graph] = {}
     pending = [data]
     while pending:
@@ -231,7 +235,7 @@ def definitions_of(data: Mapping[str, Any]) -> dict[str, Graph]:
 
 
 def _identity(value: Any) -> str:
-    """An id as JavaScript writes it: 5.0 is 5."""
+    """Converts an id to text as JavaScript does: 5.0 becomes `5`."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -253,7 +257,7 @@ def _read_slot(data: Any, where: str) -> Slot:
 
 
 def slot_type(declared: Any) -> str:
-    """A slot's type; a list of choices, as old files have it, is COMBO, and 0 or nothing is any type."""
+    """Returns a slot's type. A list of choices (in old files) is COMBO; 0 or nothing is `*`, any type."""
     if isinstance(declared, (list, tuple)):
         return "COMBO"
     return str(declared) if declared else "*"

@@ -1,8 +1,8 @@
-"""Group nodes, which subgraphs replaced: their definitions stand in `extra.groupNodes`, and each use becomes its nodes.
+"""Expands group nodes, the older form of subgraphs, into their inner nodes. Definitions are in `extra.groupNodes`.
 
-A group node of the id 5 becomes `5:0`, `5:1`, … The definition does not list the group node's inputs, outputs and
-widgets; the editor derives them from the inner nodes, in their order, with a node's title before a name that was taken.
-So does this.
+A group node with id 5 becomes `5:0`, `5:1`, … The definition does not list the inputs, outputs and widgets of the group
+node. This module derives them as the editor does: from the inner nodes, in their order; if a name is already used, the
+node's title is put before it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _DEEPEST = 20
 
 
 def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Graph:
-    """The graph with the inner nodes of its group nodes in their place. One without a definition stays as it is.
+    """Returns the graph with group nodes replaced by their inner nodes.
 
-    A muted or bypassed group node stays too, as a node that does not run.
+    Group nodes without a definition, and those that are muted or bypassed and so do not run, stay unchanged.
+    ConversionError if group nodes contain each other.
     """
     listed = as_object(as_object(workflow.get("extra")).get("groupNodes"))
     groups: dict[str, _Group] = {}
@@ -39,7 +40,7 @@ def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info:
             if name not in groups:
                 groups[name] = _Group.read(name, listed[name], object_info)
             graph = groups[name].expand(graph, node)
-    raise ConversionError("The group nodes contain each other without end.", got=", ".join(groups))
+    raise ConversionError("The group nodes contain each other in a cycle.", got=", ".join(groups))
 
 
 def _name(node: Node) -> str:
@@ -49,7 +50,7 @@ def _name(node: Node) -> str:
 
 @dataclass(frozen=True)
 class _GroupWire:
-    """A link between inner nodes, by their numbers."""
+    """A link between inner nodes. `origin` and `target` are indexes of nodes in the definition."""
 
     origin: int
     origin_slot: int
@@ -60,13 +61,13 @@ class _GroupWire:
 
 @dataclass(frozen=True)
 class _Group:
-    """A definition, and what the editor derives from it: names of the group node by (inner node, input)."""
+    """A definition, and what the editor derives from it. `sockets`, `widgets`: group node's names by (node, input)."""
 
     nodes: tuple[Node, ...]
     wires: tuple[_GroupWire, ...]
     object_info: Mapping[str, Any]
     declared: dict[str, Any] = field(default_factory=dict[str, Any])
-    """The group node's inputs as object_info would declare them; their order is that of its widgets."""
+    """The group node's inputs as object_info would declare them, in the order of its widgets."""
     sockets: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
     widgets: dict[tuple[int, str], str] = field(default_factory=dict[tuple[int, str], str])
     outputs: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -103,8 +104,8 @@ class _Group:
                 link = self._into(graph, use, number, name, ids)
                 if link is not None:
                     links[link.id] = link
-                about = {"name": name, "type": kind, "link": None if link is None else link.id}
-                slots.append({**about, "widget": {"name": widget}} if widget is not None else about)
+                slot = {"name": name, "type": kind, "link": None if link is None else link.id}
+                slots.append({**slot, "widget": {"name": widget}} if widget is not None else slot)
             made.append(Node.read({
                 **inner.data, "id": ids[number], "inputs": slots, "order": use.order + number / len(ids),
                 "widgets_values": self._inner_values(number, values), "widgets_values_named": None,
@@ -121,7 +122,7 @@ class _Group:
         return replace(link, origin_id=ids[number], origin_slot=slot)
 
     def _into(self, graph: Graph, use: Node, number: int, name: str, ids: list[str]) -> Link | None:
-        """What feeds an inner input: another inner node, or what is linked to the group node's input for it."""
+        """Returns the link to an inner input: from another inner node, or from the group node's input for it."""
         link_id = f"{ids[number]}/{name}"
         for wire in self.wires:
             if wire.target == number and _input_name(self.nodes[number], wire.target_slot) == name:
@@ -134,7 +135,7 @@ class _Group:
         return None
 
     def _inputs(self, number: int) -> Iterator[tuple[str, str, str | None]]:
-        """Name, type and widget of an inner node's inputs: those it lists, and those that the group node feeds."""
+        """Yields name, type and widget of an inner node's inputs: those it lists, then others of the group node."""
         node = self.nodes[number]
         yield from ((slot.name, slot.type, slot.widget) for slot in node.inputs)
         listed = {slot.name for slot in node.inputs}
@@ -143,7 +144,7 @@ class _Group:
                 yield name, "*", None
 
     def _values(self, use: Node) -> dict[str, Any]:
-        """The group node's own values by the names of its widgets."""
+        """Returns the group node's own values by the names of its widgets."""
         if isinstance(use.stored, Mapping):
             return dict(use.stored)
         widgets = node_widgets(use.type, {"input": {"required": self.declared}}, use.stored)
@@ -162,7 +163,7 @@ class _Group:
 
 
 class _Interface:
-    """Fills in what a group node shows of its inner nodes."""
+    """Derives the inputs, widgets and outputs of a group node from its inner nodes."""
 
     def __init__(self, group: _Group, leaving: Mapping[tuple[int, int], Any], config: Mapping[str, Any]) -> None:
         self._group, self._leaving, self._config = group, leaving, config
@@ -176,7 +177,7 @@ class _Interface:
                 continue
             converted += [(number, spec) for spec in self._add_own(number, node, specs)]
             self._add_outputs(number, node)
-        # Widgets that were made inputs come last, however early their node.
+        # Widgets converted to inputs come last, whatever the position of their node.
         for number, spec in converted:
             host = self._add(number, spec)
             self._group.sockets[number, spec.name] = self._group.widgets[number, spec.name] = host
@@ -190,10 +191,10 @@ class _Interface:
         for spec in specs.values():
             if spec.is_widget or spec.name in linked or (node.type == "Reroute" and linked):
                 continue
-            if self._about(number, "input", spec.name).get("visible") is False:
+            if self._configured(number, "input", spec.name).get("visible") is False:
                 self._host_name(number, spec.name)
                 continue
-            # A reroute's only input has no name of its own.
+            # The only input of a Reroute has no name.
             self._group.sockets[number, "" if node.type == "Reroute" else spec.name] = self._add(number, spec)
         return [specs[name] for name in made_inputs if name in specs and name not in linked]
 
@@ -204,12 +205,12 @@ class _Interface:
         inside = {wire.origin_slot for wire in group.wires if wire.origin == number}
         for slot in range(count):
             hidden = slot in inside and (number, slot) not in self._leaving
-            visible = self._about(number, "output", str(slot)).get("visible")
+            visible = self._configured(number, "output", str(slot)).get("visible")
             if not hidden if visible is None else visible:
                 group.outputs.append((number, slot))
 
     def _specs(self, number: int, node: Node) -> dict[str, InputSpec] | None:
-        """The inputs of an inner node; None for one that shows nothing."""
+        """Returns the inputs of an inner node; None if the group node shows none of it."""
         group = self._group
         info = group.object_info.get(node.type)
         outgoing = [wire for wire in group.wires if wire.origin == number]
@@ -251,7 +252,7 @@ class _Interface:
 
     def _host_name(self, number: int, name: str) -> str:
         node, seen = self._group.nodes[number], self._seen
-        custom = self._about(number, "input", name).get("name")
+        custom = self._configured(number, "input", name).get("name")
         label = next((slot.label for slot in node.inputs if slot.name == name and slot.label), None)
         host = key = str(custom or label or name)
         if (node.type == "PrimitiveNode" and node.title) or host in seen:
@@ -262,7 +263,7 @@ class _Interface:
         seen[key] = seen.get(key, 1) + 1
         return host
 
-    def _about(self, number: int, side: str, name: str) -> Mapping[str, Any]:
+    def _configured(self, number: int, side: str, name: str) -> Mapping[str, Any]:
         """What the user configured of an input or output: `name`, `visible`."""
         found: Any = self._config
         for key in (str(number), side, name):
@@ -284,7 +285,7 @@ def _read_wires(links: list[Any], count: int) -> Iterator[_GroupWire]:
                 expected="[source, slot, target, slot, id, type]",
                 got=repr(link)[:100],
             )
-        if link[0] is None:  # from outside; the group node's own links say from where
+        if link[0] is None:  # from outside; the group node's own links have the origin
             continue
         if all(isinstance(number, int) for number in link[:4]) and 0 <= link[0] < count and 0 <= link[2] < count:
             origin, origin_slot, target, target_slot = link[:4]

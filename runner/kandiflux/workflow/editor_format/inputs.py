@@ -1,4 +1,4 @@
-"""What object_info says of a node's inputs, in one form for all of its dialects."""
+"""Reads the inputs of a node class from object_info, in one form for all of its variants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DYNAMIC_COMBO, DYNAMIC_GROUP = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3"
 AUTOGROW, _MATCH_TYPE = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
 
 _VALUE_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-# Widgets that carry no value of the node's own, or one only the editor can make.
+# Widgets without a value of the node, or with a value that only the editor can make.
 _EDITOR_TYPES = frozenset(
     {
         "AUDIOUPLOAD", "AUDIO_RECORD", "AUDIO_UI", "BOUNDING_BOX", "BOUNDING_BOXES", "CHART", "COLOR", "COLORS",
@@ -30,7 +30,7 @@ _UPLOADS = ("image_upload", "video_upload", "audio_upload", "file_upload", "anim
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of a node class. `type` is COMBO for every list of choices, `choices` that list (else None)."""
+    """One input of a node class. For every list of choices, `type` is COMBO and `choices` the list (else None)."""
 
     name: str
     type: str
@@ -40,38 +40,38 @@ class InputSpec:
 
     @property
     def widget_type(self) -> str:
-        """The type of its widget, where that is not the type of its socket."""
+        """The type of its widget; the type of its socket unless the class declares `widgetType`."""
         declared = self.options.get("widgetType")
         return declared if isinstance(declared, str) else self.type
 
     @property
     def is_value(self) -> bool:
-        """A number, text, truth value or choice that can be written into the prompt."""
+        """Whether it is a number, string, boolean or choice that can be written into the prompt."""
         return self.type in _VALUE_TYPES
 
     @property
     def is_widget(self) -> bool:
-        """Occupies a slot of the editor's `widgets_values`."""
+        """Whether it has a slot in the editor's `widgets_values`."""
         return not self.forced and (self.widget_type in _VALUE_TYPES or self.widget_type in _EDITOR_TYPES)
 
     @property
     def is_dynamic(self) -> bool:
-        """Stands for a number of inputs that depends on what is chosen or connected."""
+        """Whether it stands for several inputs, depending on what is chosen or connected."""
         return self.type in (DYNAMIC_COMBO, DYNAMIC_GROUP, AUTOGROW, _MATCH_TYPE)
 
     @property
     def forced(self) -> bool:
-        """Always a socket, though its type has a widget."""
+        """Whether it is always a socket although its type has a widget."""
         return bool(self.options.get("forceInput"))
 
     @property
     def is_seed(self) -> bool:
-        """A whole number that one may want drawn anew for each run."""
+        """Whether it is a seed: an integer that may be randomized for each run."""
         return self.type == "INT" and (self.name in _SEED_NAMES or self.has_control)
 
     @property
     def has_control(self) -> bool:
-        """The editor puts a control_after_generate widget after it."""
+        """Whether the editor puts a control_after_generate widget after it."""
         if self.widget_type not in ("INT", "COMBO"):
             return False
         explicit = self.options.get("control_after_generate")
@@ -81,17 +81,17 @@ class InputSpec:
 
     @property
     def takes_file(self) -> bool:
-        """A file of the server's input folder; the editor shows an upload button."""
+        """Whether it takes a file of the server's input folder; the editor shows an upload button."""
         return any(self.options.get(key) for key in _UPLOADS)
 
     @property
     def default(self) -> Any:
-        """What the editor fills in where a file has no value."""
+        """The value that the editor uses if the file has none."""
         default = self.options.get("default")
         if self.type == "COMBO" and self.options.get("multi_select"):
             return []
         if self.type == "COMBO" or self.type == DYNAMIC_COMBO:
-            # As in the editor, where an empty text is no choice.
+            # The editor, too, does not use an empty string as the default choice.
             return default or (self.choices[0] if self.choices else None)
         if default is not None:
             return default
@@ -99,7 +99,7 @@ class InputSpec:
 
     @property
     def branches(self) -> dict[str, Mapping[str, Any]]:
-        """What each choice of a dynamic combo adds: `required` and `optional` inputs, by the choice's key."""
+        """The `required` and `optional` inputs that each choice of a dynamic combo adds, by the choice's key."""
         options = self.options.get("options")
         if self.type != DYNAMIC_COMBO or not is_array(options):
             return {}
@@ -108,18 +108,18 @@ class InputSpec:
 
     @property
     def template(self) -> Mapping[str, Any]:
-        """Of inputs that repeat: the template of one row, with `required` and `optional`, `min`, `max`, `prefix`."""
+        """For repeating inputs: the template of one row, with `required` and `optional`, `min`, `max`, `prefix`."""
         return as_object(self.options.get("template"))
 
 
 def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
-    """Inputs by name, required before optional, each group in the order in which the editor shows it."""
-    about = as_object(class_info)  # a server may say anything
-    return specs_of_groups(as_object(about.get("input")), as_object(about.get("input_order")))
+    """Returns inputs by name, required before optional, each group in the order of the editor."""
+    info = as_object(class_info)  # the server's answer may be malformed
+    return specs_of_groups(as_object(info.get("input")), as_object(info.get("input_order")))
 
 
 def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:
-    """The same for `{"required": {…}, "optional": {…}}`."""
+    """Returns inputs by name, as `input_specs` does, for `{"required": {…}, "optional": {…}}`."""
     specs: dict[str, InputSpec] = {}
     for group in ("required", "optional"):
         inputs = as_object(groups.get(group))

@@ -1,4 +1,4 @@
-"""Values that widespread packs make in the editor, of which object_info says nothing."""
+"""Values that widespread node packs make in the editor and object_info does not declare."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LORA_LIST = "Power Lora Loader (rgthree)"
 
 
 def pack_values(node: Node) -> dict[str, Any]:
-    """Inputs of a node beyond those its class declares."""
+    """Returns the values of inputs that the node's class does not declare."""
     return _lora_rows(node) if node.type == _LORA_LIST and isinstance(node.stored, list) else {}
 
 
 def _lora_rows(node: Node) -> dict[str, Any]:
-    """A row for each LoRA: `lora_1`, `lora_2`, …; the CLIP's own strength only where the node shows it."""
+    """Returns a row for each LoRA: `lora_1`, `lora_2`, …; with a strength for CLIP only if the node shows it."""
     two = node.properties.get("Show Strengths") == "Separate Model & Clip"
     rows = [dict(value) for value in node.stored if is_object(value) and "lora" in value]
     for row in rows:

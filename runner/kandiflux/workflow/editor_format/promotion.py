@@ -1,10 +1,14 @@
-"""Widgets that a subgraph's instance shows in place of inner nodes, and the values they have there.
+"""Promoted widgets: widgets of inner nodes that a subgraph instance shows, and their values.
 
-Files have them in two dialects. An input of the definition that leads to an inner widget makes a widget of the
-instance, whose value stands in the instance's own `widgets_values`, one after another in the definition's order. Files
-of some versions list what is shown in `properties.proxyWidgets` besides; then the values, where there are any, follow
-that list, with null for what the inner node keeps itself, and an entry may stand for an inner widget that no input
-leads to. Without a value of the instance's own, the inner widget's counts.
+Files store them in two ways:
+
+- An input of the definition that leads to an inner widget makes a widget of the instance. Its value is in the
+  instance's `widgets_values`, in the order of the definition's inputs.
+- Files of some versions also list the promoted widgets in `properties.proxyWidgets`. Then the values, if there are any,
+  are in the order of that list; null means that the inner node has the value. An entry may also be an inner widget that
+  no input leads to.
+
+If the instance has no value for a widget, the value of the inner widget is used.
 """
 
 from __future__ import annotations
@@ -19,25 +23,25 @@ from kandiflux.workflow.editor_format.graph import INPUT_NODE, Node, Scope, Slot
 __all__ = ["Promotion", "Stored", "instance_inputs"]
 
 _OWN = "-1"
-"""In `proxyWidgets`, the instance itself: the name is that of an input of the definition."""
+"""The id of the instance itself in `proxyWidgets`: the entry names an input of the definition."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A value that there is, be it None."""
+    """A stored value, which may be None; distinct from "no value"."""
 
     value: Any
 
 
 class Promotion:
-    """What the instances of subgraphs in one workflow give to inner widgets."""
+    """Looks up the values that subgraph instances of one workflow give to inner widgets."""
 
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
         self._hosts: dict[tuple[str, ...], _SubgraphNode] = {}
 
     def value(self, scope: Scope, number: int) -> Stored | None:
-        """What the instance `scope` is the inside of gives to its input `number`, where nothing is linked to it."""
+        """Returns the value of input `number` of the instance whose inside is `scope`, if nothing is linked to it."""
         host, outer = scope.instance, scope.parent
         if host is None or outer is None or not 0 <= number < len(scope.graph.inputs):
             return None
@@ -51,7 +55,7 @@ class Promotion:
         return None if target is None else self._own_value(scope, *target)
 
     def override(self, scope: Scope, node_id: str, widget: str) -> Stored | None:
-        """The value that the instance around a node gives to one of its widgets without a link."""
+        """Returns the value that the instance around a node gives to one of its widgets without a link."""
         return self._host(scope).overrides.get((node_id, widget)) if scope.instance is not None else None
 
     def _own_value(self, scope: Scope, node: Node, slot: Slot) -> Stored | None:
@@ -63,7 +67,7 @@ class Promotion:
         return overridden or (Stored(values[slot.name]) if slot.name in values else None)
 
     def _as_of(self, scope: Scope, node: Node, slot: Slot, value: Any) -> Any:
-        """A value as the widget in the inner node has it."""
+        """Normalizes a value for the widget of the inner node."""
         while scope.is_instance(node):
             scope = scope.enter(node)
             target = self._target(scope, _number(scope, slot.name))
@@ -73,12 +77,12 @@ class Promotion:
         return self._classes.normal(node, slot.name, value)
 
     def _target(self, scope: Scope, number: int) -> tuple[Node, Slot] | None:
-        """The first inner widget that an input of the subgraph leads to."""
+        """Returns the first inner widget that an input of the subgraph leads to."""
         for link in scope.graph.from_input(number):
             node = scope.graph.nodes.get(link.target_id)
             if node is None:
                 continue
-            # By its link: a file's place of an input may be one among those it lists, or one among all there are.
+            # By the link's id: in some files target_slot counts the listed inputs, in others all inputs of the class.
             slot = next((slot for slot in node.inputs if slot.link == link.id), None)
             if slot is None:
                 continue
@@ -112,14 +116,17 @@ class Promotion:
 
 @dataclass(frozen=True)
 class _SubgraphNode:
-    """An instance's own values: by input number, and by (inner node, widget) for those without an input."""
+    """An instance's own values: by input number, or by (inner node, widget) if no input leads to the widget."""
 
     values: Mapping[int, Any]
     overrides: Mapping[tuple[str, str], Stored]
 
 
 def instance_inputs(scope: Scope, node: Node) -> tuple[Slot, ...]:
-    """An instance's inputs are its definition's; links belong to them by name, as a file may list fewer."""
+    """Returns the inputs of an instance: those of its definition, with links matched by name.
+
+    A file may list fewer inputs than the definition has.
+    """
     listed = {slot.name: slot for slot in node.inputs}
     declared = scope.definitions[node.type].inputs
     slots = [Slot(slot.name, slot.type, listed[slot.name].link if slot.name in listed else None) for slot in declared]
@@ -142,12 +149,12 @@ def _by_proxies(scope: Scope, entries: list[tuple[tuple[str, str], Any]]) -> _Su
 
 
 def _number(scope: Scope, name: str) -> int:
-    """The definition's input of this name; -1 for none."""
+    """Returns the number of the definition's input with this name; -1 if there is none."""
     return next((number for number, slot in enumerate(scope.graph.inputs) if slot.name == name), -1)
 
 
 def _number_to(scope: Scope, node_id: str, widget: str) -> int:
-    """The definition's input that leads to this inner widget; -1 for none."""
+    """Returns the number of the definition's input that leads to this inner widget; -1 if there is none."""
     node = scope.graph.nodes.get(node_id)
     for slot in node.inputs if node is not None else ():
         link = scope.graph.feeding(slot)

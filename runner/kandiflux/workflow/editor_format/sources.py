@@ -1,4 +1,4 @@
-"""Where an input gets its value: links followed upstream, in and out of subgraphs, past nodes that do not run."""
+"""Finds the source of an input: follows links upstream, into and out of subgraphs, past nodes that do not run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Sources", "Value", "Wire"]
 
 @dataclass(frozen=True)
 class Wire:
-    """An output of a node that runs …"""
+    """A source that is an output of a node that runs."""
 
     node_id: str
     slot: int
@@ -25,7 +25,7 @@ class Wire:
 
 @dataclass(frozen=True)
 class Value:
-    """… or a value that is written into the prompt. `primitive` is the node that holds it, if one does."""
+    """A source that is a value, to be written into the prompt. `primitive` is the id of its PrimitiveNode, if any."""
 
     value: Any
     primitive: str | None = None
@@ -33,8 +33,10 @@ class Value:
 
 @dataclass(frozen=True)
 class _NodePlace:
-    """An input on the way upstream. `kind`: the type that is looked for, where that is not the input's own. `direct`:
-    nothing but edges of subgraphs lies between it and the input it was asked for; a PrimitiveNode reaches no further.
+    """An input on the way upstream.
+
+    kind: the type that is looked for; it may differ from the input's own type.
+    direct: only edges of subgraphs lie between this input and the first one. A PrimitiveNode sets only direct inputs.
     """
 
     scope: Scope
@@ -49,31 +51,31 @@ class _NodePlace:
 
 
 class Sources:
-    """Looks for what feeds inputs, in one workflow."""
+    """Finds the sources of inputs in one workflow."""
 
     def __init__(self, classes: Classes, promotion: Promotion) -> None:
         self._classes = classes
         self._promotion = promotion
 
     def of(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
-        """What feeds an input; None where nothing does, or only what is muted or leads nowhere.
+        """Returns the source of an input; None if it has no link, or the link leads to a muted node or to nothing.
 
-        ConversionError where the links go in a circle.
+        Raises ConversionError if the links form a cycle.
         """
         place: Wire | Value | _NodePlace | None = _NodePlace(scope, node, slot, slot.type, direct=True)
         seen: set[tuple[tuple[str, ...], str, str]] = set()
         while isinstance(place, _NodePlace):
             if place.key in seen:
                 raise ConversionError(
-                    f"The links around node {place.scope.execution_id(place.node.id)} go in a circle.",
-                    hint="Open the file in the editor, and take out one of them.",
+                    f"The links around node {place.scope.execution_id(place.node.id)} form a cycle.",
+                    hint="Open the file in the editor and remove one of them.",
                 )
             seen.add(place.key)
             place = self._upstream(place)
         return place
 
     def inputs(self, scope: Scope, node: Node) -> tuple[Slot, ...]:
-        """The node's inputs as the editor has them; an instance has those of its definition."""
+        """Returns the node's inputs as the editor has them; an instance has those of its definition."""
         if not scope.is_instance(node):
             return self._classes.inputs(node)
         return instance_inputs(scope, node)
@@ -87,7 +89,7 @@ class Sources:
         return self._output(place.scope, link, place.kind, place.direct)
 
     def _outside(self, scope: Scope, number: int, direct: bool) -> Value | _NodePlace | None:
-        """An input of the subgraph: what its instance gets there, by link or by its own widget."""
+        """Returns what the instance of a subgraph has at input `number`: its link or the value of its widget."""
         declared, outer, host = scope.graph.inputs, scope.parent, scope.instance
         if outer is None or host is None or not 0 <= number < len(declared):
             return None
@@ -132,7 +134,10 @@ class Sources:
         return Value(values[0], node_id) if values else None
 
     def _past(self, scope: Scope, node: Node, number: int, kind: str) -> _NodePlace | None:
-        """The input that a bypassed node passes on: the same place if its type fits, else the first that does."""
+        """Returns the input that a bypassed node passes on.
+
+        It is the input with the number of the output if its type fits, else the first that fits.
+        """
         inputs = self.inputs(scope, node)
         offered = self._classes.output_type(node, number)
         chosen: Sequence[Slot]

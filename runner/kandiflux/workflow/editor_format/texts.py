@@ -1,4 +1,4 @@
-"""What the editor does to texts when it queues: dynamic prompts, and names of files made of dates and widgets."""
+"""What the editor does to texts when it queues: dynamic prompts, and dates and widget values in file names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEEPEST = 100
 
 
 def has_choices(text: str) -> bool:
-    """Whether queueing the text would draw lots: a `|` within braces, neither of them escaped."""
+    """Returns whether the text contains a random choice: an unescaped `|` within unescaped braces."""
     depth = 0
     pieces = re.finditer(r"\\.|[{}|]", _COMMENT.sub("", text), re.DOTALL)
     for piece in pieces:
@@ -39,7 +39,7 @@ def has_choices(text: str) -> bool:
 
 
 def as_queued(text: str, draw: random.Random) -> str:
-    """A dynamic prompt as it is sent: comments gone, `{a|b}` one of its choices, escaped braces plain."""
+    """Expands a dynamic prompt: removes comments, draws one choice of `{a|b}`, and unescapes braces."""
     return _expanded(text, draw, 0)
 
 
@@ -62,7 +62,7 @@ def _expanded(text: str, draw: random.Random, depth: int) -> str:
 
 
 def _choices(text: str, at: int) -> tuple[list[str], int]:
-    """The choices of the block whose brace stands before `at`, and where the text goes on behind it."""
+    """Returns the choices of the block that begins at `at`, after its brace, and the position after the block."""
     choices: list[str] = []
     choice, depth = "", 0
     while at < len(text):
@@ -87,9 +87,9 @@ def _choices(text: str, at: int) -> tuple[list[str], int]:
 
 
 def replace_placeholders(text: str, now: datetime, widget: Callable[[str, str], str | None]) -> str:
-    """`%date:yyyy-MM-dd%` and `%Node.widget%` filled in; what cannot be is left as it stands, for the server.
+    """Replaces `%date:yyyy-MM-dd%` and `%Node.widget%`. Other placeholders are left for the server.
 
-    widget: the value of a node's widget as text, by the node's name or title and the widget's name.
+    widget: returns the value of a widget as text, or None, for the node's name or title and the widget's name.
     """
 
     def fill(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Nodes that exist in the editor only: notes, wires that look like nodes, and switches of other nodes' modes."""
+"""Virtual nodes, which exist only in the editor: notes, reroutes, and switches that mute or bypass other nodes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["GETTERS", "PASSING", "PRIMITIVE", "VIRTUAL", "setter_of"]
 
 PRIMITIVE = "PrimitiveNode"
 PASSING = frozenset({"Reroute", "Reroute (rgthree)", "SetNode"})
-"""What comes in at their first input goes out at their first output."""
+"""Nodes that pass their first input on to their first output."""
 GETTERS = frozenset({"GetNode"})
-"""They give what comes into the SetNode of the same name (widespread packs have this pair)."""
+"""Nodes whose output is the input of the SetNode of the same name (widespread packs have this pair)."""
 
 _NOTES = frozenset({"Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)", "Note Plus (mtb)"})
 _SWITCHES = frozenset(
@@ -29,11 +29,11 @@ _SWITCHES = frozenset(
     }
 )
 VIRTUAL = _NOTES | _SWITCHES | PASSING | GETTERS | {PRIMITIVE}
-"""Never sent. A server that has a class of one of these names still sees it: object_info is asked first."""
+"""Never sent to a server, unless its object_info has a class of that name."""
 
 
 def setter_of(scope: Scope, getter: Node) -> tuple[Scope, Node] | None:
-    """The SetNode a GetNode names, in its own graph or one around it, with an input."""
+    """Returns the SetNode with an input that a GetNode names, from its own graph or one around it, and its scope."""
     name = _name(getter)
     for around in _outwards(scope):
         for node in around.graph.nodes.values():

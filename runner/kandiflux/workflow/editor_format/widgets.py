@@ -1,4 +1,4 @@
-"""The widgets the editor gives a node, and which slot of the file's `widgets_values` belongs to which."""
+"""The widgets that the editor gives a node, and their slots in the file's `widgets_values`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = [
 _NOTHING = object()
 _ROWS_AT_MOST = 100
 
-# Widgets that the editor's own extensions add to these classes; object_info does not know of them.
+# Widgets that the editor's built-in extensions add to these classes; they are not in object_info.
 _VIEWERS = {"SaveGLB": "image", "Preview3D": "image", "Preview3DAnimation": "image"}
 _PLAYERS = frozenset({"LoadAudio", "SaveAudio", "PreviewAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced"})
 _TEXT_VIEWERS = frozenset({"PreviewAny"})
-# What these show is made anew each time; the file keeps no value of theirs.
+# Widgets whose content is made in each run; the file has no value for them.
 _UNSTORED = frozenset({"IMAGECOMPARE", "RESOLUTION_PREVIEW"})
 _BUTTONS = frozenset({"IMAGEUPLOAD", "AUDIOUPLOAD", "FILEUPLOAD", "RESOLUTION_PREVIEW"})
 _BOUNDS = ("x", "y", "width", "height")
@@ -42,9 +42,11 @@ _BOUNDS = ("x", "y", "width", "height")
 
 @dataclass(frozen=True)
 class Widget:
-    """`stored`: it has a slot in the file. `sent`: its value goes into the prompt (a control's, a button's does not).
+    """One widget.
 
-    `spec` is None for what object_info does not declare.
+    spec: None if object_info does not declare it.
+    stored: whether it has a slot in the file.
+    sent: whether its value goes into the prompt (not for controls and buttons).
     """
 
     name: str
@@ -57,16 +59,16 @@ class Widget:
 def node_widgets(
     class_type: str, class_info: Mapping[str, Any], stored: Sequence[Any] = (), linked: Iterable[str] = ()
 ) -> list[Widget]:
-    """Every widget of a node in the editor's order; which there are may depend on the values before them.
+    """Returns all widgets of a node in the editor's order. A stored value may decide which widgets follow it.
 
-    stored: the file's `widgets_values`. linked: names of connected inputs, which make repeating inputs grow.
+    stored: the file's `widgets_values`. linked: names of connected inputs; they add rows of repeating inputs.
     """
     specs = input_specs(class_info)
     layout = _Layout(stored)
     rows = {spec.name: _autogrow_rows(spec, linked) for spec in specs.values() if spec.type == AUTOGROW}
     for name, (at_first, _) in rows.items():
         layout.add_rows(specs[name], range(at_first))
-    # The upload button follows the inputs that are in the declared order; where none is declared, the required ones.
+    # The upload button follows all inputs if the class declares an order, else the required inputs.
     button = Widget("upload", sent=False) if has_upload_button(specs.values()) and "upload" not in specs else None
     button_last = bool(class_info.get("input_order"))
     player = Widget("audioUI", stored=False, default="") if class_type in _PLAYERS else None
@@ -86,21 +88,21 @@ def node_widgets(
 
 
 def widget_slots(class_type: str, class_info: Mapping[str, Any], stored: Sequence[Any] = ()) -> list[str | None]:
-    """Input names slot by slot; None for slots of widgets that are no inputs."""
+    """Returns the input name of each slot; None if the slot's widget is not an input."""
     widgets = node_widgets(class_type, class_info, stored)
     return [widget.name if widget.sent else None for widget in widgets if widget.stored]
 
 
 def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of each widget that is sent, by input name; one the file has none for takes its default.
+    """Returns the value of each widget that is sent, by input name; the default if the file has no value.
 
-    node: as the file has it.
+    node: the node's object in the file.
     """
     class_type, stored, named = str(node.get("type")), node.get("widgets_values"), node.get("widgets_values_named")
     linked = [str(slot.get("name")) for slot in node.get("inputs") or () if slot.get("link") is not None]
     extra: dict[str, Any] = {}
     if is_object(stored):
-        # Some packs store their values by name, and those of widgets that object_info does not list among them.
+        # Some packs store values by name, also for widgets that are not in object_info.
         widgets = node_widgets(class_type, class_info, (), linked)
         found = [(widget, stored.get(widget.name, _NOTHING)) for widget in widgets]
         known = {widget.name for widget in widgets}
@@ -114,7 +116,7 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
         widgets = node_widgets(class_type, class_info, listed, linked)
         slots = [widget for widget in widgets if widget.stored]
         if is_object(named) and not _in_this_order(named, slots):
-            # Saved where the class had other widgets: positions would give one the value of another.
+            # The file was saved with other widgets of this class: values by position would go to the wrong widgets.
             found = [(widget, named.get(widget.name, _NOTHING)) for widget in widgets]
         else:
             by_widget = dict(zip(map(id, slots), listed, strict=False))
@@ -128,13 +130,13 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
 
 
 def _has_default(widget: Widget) -> bool:
-    """An empty list of choices has none; the server is to say so of what it requires."""
+    """A required COMBO always has one, None if there are no choices, so that the server reports the error."""
     spec = widget.spec
     return widget.default is not None or (spec is not None and spec.required and spec.type == "COMBO")
 
 
 def normal_value(widget: Widget, class_type: str, value: Any) -> Any:
-    """What the editor's widget makes of a stored value."""
+    """Normalizes a stored value as the editor's widget does."""
     if value is _NOTHING:
         return widget.default
     spec = widget.spec
@@ -151,7 +153,7 @@ def normal_value(widget: Widget, class_type: str, value: Any) -> Any:
 
 
 class _Layout:
-    """Widgets one after another, each knowing its stored value as soon as it is placed."""
+    """Places widgets one after another and tracks the slot of the next one, so that its stored value is known."""
 
     def __init__(self, stored: Sequence[Any]) -> None:
         self.widgets: list[Widget] = []
@@ -165,7 +167,7 @@ class _Layout:
                 self._at += widget.stored
 
     def add(self, spec: InputSpec, prefix: str = "") -> None:
-        """The widgets of one input, those that it brings along included."""
+        """Adds the widgets of one input, including controls, buttons and nested inputs."""
         if not spec.is_widget:
             return
         name, kind = prefix + spec.name, spec.widget_type
@@ -176,7 +178,7 @@ class _Layout:
         else:
             self.put(Widget(name, spec, kind not in _UNSTORED, sent=kind not in _BUTTONS, default=spec.default))
         if spec.has_control:
-            # A choice has a filter beside its control.
+            # A COMBO has a filter widget besides its control.
             controls = 2 if kind == "COMBO" else 1
             self.put(*[Widget(f"{name}.control", sent=False)] * controls)
         elif kind == "BOUNDING_BOX":
@@ -187,7 +189,7 @@ class _Layout:
             self.put(Widget("refresh", sent=False) if button else None)
 
     def add_rows(self, spec: InputSpec, rows: Iterable[int]) -> None:
-        """Rows of inputs that repeat: `images.image0`, `images.image1`, …"""
+        """Adds rows of repeating inputs: `images.image0`, `images.image1`, …"""
         fields = specs_of_groups(as_object(spec.template.get("input")))
         for row in rows:
             for field in fields.values():
@@ -225,7 +227,7 @@ def _row_name(spec: InputSpec, field: InputSpec, row: int, fields: int) -> str:
 
 
 def _autogrow_rows(spec: InputSpec, linked: Iterable[str]) -> tuple[int, int]:
-    """How many rows there are before anything is connected, and how many once `linked` are: always one to spare."""
+    """Returns the number of rows with nothing connected, and with `linked`; there is always one free row."""
     template = spec.template
     names = template.get("names")
     most = min(len(names) if is_list(names) else _whole(template.get("max"), _ROWS_AT_MOST), _ROWS_AT_MOST)
@@ -249,7 +251,7 @@ def _shows_upload_button(spec: InputSpec) -> bool:
 
 
 def has_upload_button(specs: Iterable[InputSpec]) -> bool:
-    """Whether the editor adds a button to choose a file for one of these inputs."""
+    """Returns whether the editor adds an upload button for one of these inputs."""
     return any(
         spec.required and (_shows_upload_button(spec) or (spec.name == "audio" and spec.options.get("audio_upload")))
         for spec in specs
@@ -257,7 +259,7 @@ def has_upload_button(specs: Iterable[InputSpec]) -> bool:
 
 
 def _in_folder(value: Any, spec: InputSpec) -> Any:
-    """`x.png [output]`, for an input whose files are not in the input folder."""
+    """Appends the folder if the input's files are not in the input folder: `x.png [output]`."""
     folder = spec.options.get("image_folder", "input")
     if folder == "input" or not isinstance(value, str) or re.search(r"\[(input|output|temp)\]", value, re.IGNORECASE):
         return value
@@ -265,7 +267,7 @@ def _in_folder(value: Any, spec: InputSpec) -> Any:
 
 
 def _in_this_order(named: Mapping[str, Any], slots: Sequence[Widget]) -> bool:
-    """Whether names in the file's order are those of the slots; the names of controls and buttons don't count."""
+    """Returns whether the names in the file's order match the slots; controls and buttons are not compared."""
     return all(
         name == widget.name
         for name, widget in zip(named, slots, strict=False)
@@ -274,7 +276,10 @@ def _in_this_order(named: Mapping[str, Any], slots: Sequence[Widget]) -> bool:
 
 
 def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[Any]:
-    """Inputs that became sockets only lately still have their slot in old files: drop it where the count says so."""
+    """Drops the values of inputs that are now forced sockets but still have slots in old files.
+
+    Does so only if the number of values shows that the file has these slots.
+    """
     occupied: list[bool] = []
     for spec in specs.values():
         if spec.is_widget or spec.forced:
@@ -287,7 +292,7 @@ def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[A
 
 
 def javascript_text(value: Any) -> str:
-    """A value as JavaScript writes it: 8.0 is 8, and True is true."""
+    """Converts a value to text as JavaScript does: 8.0 becomes `8`, and True becomes `true`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

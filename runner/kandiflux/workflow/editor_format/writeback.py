@@ -1,4 +1,4 @@
-"""Setting a value in the editor's file as well, so that a picture carries a workflow that makes it again."""
+"""Sets a value in the editor's file too, so that the workflow in a picture's metadata reproduces the picture."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["write_back"]
 def write_back(
     editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
 ) -> None:
-    """Changes `editor` in place.
+    """Sets an input of a node, in place in `editor`.
 
-    A value inside a subgraph or group node may stand in the definition, in the instance, or in an instance around it;
-    wherever it is written, nothing else may change by it. Where there is no such place, the file is left as it is.
+    A value inside a subgraph or group node may be stored in the definition, in the instance, or in an instance around
+    it. It is written only where no other value changes; if there is no such location, the file stays unchanged.
     """
     if ":" in node_id:
         _write_inside(editor, object_info, node_id, input_name, value)
@@ -43,7 +43,7 @@ def _write(
         slot = 0 if kind == "PrimitiveNode" else slots.index(input_name) if input_name in slots else None
         if slot is not None:
             if slot >= len(values):
-                # A file of a version that had fewer: what it leaves out are defaults.
+                # The file is from a version with fewer widgets: fill in the defaults of the missing ones.
                 present = widget_values(node, object_info.get(kind) or {})
                 values += [present.get(name or "") for name in slots[len(values) : slot + 1]]
             values[slot] = value
@@ -52,7 +52,7 @@ def _write(
         named[input_name] = value
     for declared in node.get("inputs") or ():
         if declared.get("name") == input_name and declared.get("link") is not None:
-            # A value was set over a link, and in the editor the link would win.
+            # In the editor a link overrides the value, so remove the link.
             _unlink(graph, declared["link"])
             declared["link"] = None
 
@@ -65,14 +65,14 @@ def _write_inside(
         return
     old = wanted[node_id].get(input_name)
     wanted[node_id] = {**wanted[node_id], input_name: value}
-    for changed in _ways(editor, object_info, node_id.split(":"), input_name, old, value):
+    for changed in _candidates(editor, object_info, node_id.split(":"), input_name, old, value):
         if _inputs(changed, object_info) == wanted:
             editor.clear()
             editor.update(changed)
             return
 
 
-def _ways(
+def _candidates(
     editor: dict[str, Any],
     object_info: Mapping[str, Any],
     path: list[str],
@@ -80,7 +80,7 @@ def _ways(
     old: Any,
     value: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Copies of the file with the value in each place where it might stand, the outermost first."""
+    """Yields copies of the file with the value set in each possible location, the outermost first."""
     for depth in range(1, len(path)):
         present = _place(editor, path[:depth])
         values = as_list(present[1].get("widgets_values")) if present is not None else []
@@ -99,7 +99,7 @@ def _ways(
 
 
 def _place(editor: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The graph and the node that an id like 5:27:21 stands for."""
+    """Returns the graph and the node of an id like 5:27:21."""
     graph, node = editor, _node(editor, path[0])
     for inner in path[1:]:
         if node is None:

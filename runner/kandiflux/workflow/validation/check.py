@@ -1,4 +1,4 @@
-"""What a workflow lacks on a server, or on a machine, before it is run.
+"""Checks, before a workflow is run, what it lacks on a server or on this machine.
 
 report = check(Workflow.load("flux.json"), client.object_info())
 for finding in report.findings:
@@ -26,7 +26,7 @@ __all__ = ["Report", "check"]
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found; nothing where `findings` is empty."""
+    """The findings of `check`; empty if the workflow can run."""
 
     findings: tuple[Finding, ...]
 
@@ -37,7 +37,7 @@ class Report:
         return tuple(found.values())
 
     def with_sizes(self, size_of: Callable[[ModelFile], int | None]) -> Report:
-        """The same, with `size_of` asked for the sizes of files that are not known."""
+        """Returns a copy in which missing file sizes come from `size_of`."""
         sizes = {model: size_of(model) for model in self.models if model.size is None and model.url}
         return Report(
             tuple(
@@ -56,18 +56,20 @@ def check(
     folders: ModelFolders | None = None,
     live: bool = True,
 ) -> Report:
-    """Everything that keeps the workflow, as it stands in its file, from running as meant.
+    """Returns everything that prevents the workflow, with the values in its file, from running correctly.
 
-    comfyui_version: the server's. embeddings: the names it has (GET /embeddings); without them, and without folders,
-    a prompt's `embedding:` is not looked for. folders: the model folders of the ComfyUI on this machine. live:
-    object_info was asked for just now; from a saved one, a file that lies in `folders` counts as there.
+    comfyui_version: the server's version.
+    embeddings: the names that the server has (GET /embeddings). Without them and without folders, `embedding:` names in
+        prompts are not checked.
+    folders: the model folders of the ComfyUI on this machine.
+    live: object_info was just requested from the server. If False (it was saved), files in `folders` count as present.
     """
     nodes = workflow.nodes(object_info)
     found = list(_too_old(workflow, comfyui_version))
     found += find_problems(nodes, object_info, workflow.editor)
     found += _embeddings(nodes, workflow, object_info, embeddings, folders)
     if folders is not None:
-        found = [kept for finding in found if (kept := _on_disk(finding, folders, live)) is not None]
+        found = [finding for one in found if (finding := _on_disk(one, folders, live)) is not None]
     return Report(tuple(found))
 
 
@@ -90,28 +92,28 @@ def _embeddings(
     present: Collection[str] | None,
     folders: ModelFolders | None,
 ) -> Iterator[Finding]:
-    """Textual inversions that a prompt names and nobody has: ComfyUI draws without them, with a word in its log."""
+    """Finds missing textual inversions. ComfyUI runs without them and only logs a warning."""
     if present is None and folders is None:
         return
     places = Places(workflow.editor, object_info)
-    there = {name.replace("\\", "/") for name in present or ()}
+    available = {name.replace("\\", "/") for name in present or ()}
     for node_id, node in nodes.items():
         for input_name, value in node["inputs"].items():
             for name in embeddings_in(value):
-                if name in there or (folders is not None and folders.find_stem(EMBEDDINGS, name) is not None):
+                if name in available or (folders is not None and folders.find_stem(EMBEDDINGS, name) is not None):
                     continue
                 place = places.find(node_id)
                 model = _declared_embedding(name, workflow, place.node if place else {})
                 yield Finding(
                     "missing_model",
-                    f"names the embedding {name!r}, which is not there",
+                    f"uses the embedding {name!r}, which is missing",
                     node_id,
                     place.title if place else node["_meta"]["title"],
                     str(node["class_type"]),
                     input_name,
                     hint="Get it with `kandiflux models pull`."
                     if model.url
-                    else f"Put it into models/{EMBEDDINGS}, or take it out of the text.",
+                    else f"Put it into models/{EMBEDDINGS}, or remove it from the text.",
                     models=(model,),
                 )
 
@@ -124,14 +126,15 @@ def _declared_embedding(name: str, workflow: Workflow, node: Mapping[str, Any]) 
 
 
 def _on_disk(finding: Finding, folders: ModelFolders, live: bool) -> Finding | None:
-    """The finding in the light of what lies on this machine; None where that settles it."""
-    there = {model: path for model in finding.models if (path := folders.find(model)) is not None}
-    absent = tuple(model for model in finding.models if model not in there)
-    if not there:
+    """Removes the model files that are on this machine from a finding; None if that resolves it."""
+    paths = {model: path for model in finding.models if (path := folders.find(model)) is not None}
+    absent = tuple(model for model in finding.models if model not in paths)
+    if not paths:
         return finding
     if absent:
         return replace(finding, models=absent)
     if not live:
         return None
-    lie = ", ".join(map(str, there.values()))
-    return replace(finding, models=(), hint=f"It lies in {lie}: is the server this ComfyUI's? Then restart it.")
+    found = ", ".join(map(str, paths.values()))
+    hint = f"The file is on this machine: {found}. If the server is the ComfyUI of that folder, restart it."
+    return replace(finding, models=(), hint=hint)

@@ -1,4 +1,4 @@
-"""One thing that is missing or wrong in a workflow, and how it is told."""
+"""A finding: one thing that is missing or wrong in a workflow, and its text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Pack:
-    """Where a node class comes from, as the file says: the registry's name of its pack, or its GitHub repository."""
+    """The custom-node pack of a node class, as the file declares it: its name in the registry, or its repository."""
 
     name: str
     version: str | None = None
@@ -37,9 +37,9 @@ class Pack:
 
 @dataclass(frozen=True)
 class Finding:
-    """`title` is the node's as the editor shows it, inside a subgraph with the titles around it: `Outer / Inner`.
+    """One problem. `title` is the node's in the editor, with the titles of subgraphs around it: `Outer / Inner`.
 
-    `message` goes on after the node and its input; `hint` is what to do.
+    `message` continues a sentence that begins with the node and its input; `hint` says what to do.
     """
 
     kind: Kind
@@ -56,16 +56,16 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The node in words; empty for what concerns the whole workflow."""
+        """The node's title, id and class; empty if the finding concerns the whole workflow."""
         return f"{self.title!r} (node {self.node_id}, {self.class_type})" if self.node_id else ""
 
     @property
     def said(self) -> str:
         """What is wrong, in one line, without the node."""
-        about = f"{self.input_name} {self.message}" if self.input_name else self.message
+        text = f"{self.input_name} {self.message}" if self.input_name else self.message
         known = [f"expected {self.expected}"] if self.expected else []
         known += [f"got {self.got}"] if self.got is not None else []
-        return about + (f": {', '.join(known)}" if known else "")
+        return text + (f": {', '.join(known)}" if known else "")
 
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.said}." if self.where else f"{self.said}."]
@@ -74,17 +74,17 @@ class Finding:
         return "\n".join(lines)
 
     def as_problem(self) -> NodeProblem:
-        """The same as what a server's validation says."""
+        """Converts the finding to the form of a server's validation errors."""
         details = " ".join(filter(None, (self.said + ".", self.hint)))
         return NodeProblem(self.node_id, self.title, self.class_type, self.kind, details, "", self.input_name)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON, without what is empty."""
-        about = {
+        """Returns the finding as JSON, without empty fields."""
+        fields = {
             key: value for key, value in vars(self).items() if key not in ("models", "pack") and value not in (None, "")
         }
         if self.models:
-            about["models"] = [model.as_dict() for model in self.models]
+            fields["models"] = [model.as_dict() for model in self.models]
         if self.pack:
-            about["pack"] = {key: value for key, value in vars(self.pack).items() if value is not None}
-        return about
+            fields["pack"] = {key: value for key, value in vars(self.pack).items() if value is not None}
+        return fields

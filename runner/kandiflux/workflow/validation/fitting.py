@@ -1,4 +1,4 @@
-"""Whether a value, or another node's output, fits an input, and what would."""
+"""Decides whether a value or an output fits an input, and describes what would fit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 NEWER_TYPES = "COMFY_"
-"""Types of newer servers (growing lists of inputs, matching types) that stand for others: nothing is said of these."""
+"""Prefix of placeholder types of newer servers (growing lists of inputs, matching types). They are not checked."""
 
 
 def fits(given: Any, spec: InputSpec) -> bool:
-    """Whether an output's type can go in, as the server compares them."""
+    """Returns whether an output of type `given` can be linked to the input, by the server's rules."""
     if isinstance(given, list) or given == "COMBO":
         return spec.type in ("COMBO", "*") or spec.type.startswith(NEWER_TYPES)
     if not isinstance(given, str) or "*" in (given, spec.type) or NEWER_TYPES in given or NEWER_TYPES in spec.type:
@@ -35,7 +35,7 @@ def fits(given: Any, spec: InputSpec) -> bool:
 
 
 def as_number(value: Any) -> int | float | None:
-    """The number the server would make of it; None where it could not."""
+    """Converts a value to a number as the server does; None if it is not a finite number."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
@@ -49,12 +49,12 @@ def as_number(value: Any) -> int | float | None:
 
 
 def is_whole(number: float) -> bool:
-    """Whether an INT takes it as it is; true of whole numbers too large for a float."""
+    """Returns whether an INT input takes the number unchanged; an int may be too large for a float."""
     return isinstance(number, int) or number.is_integer()
 
 
 def nearest_number(number: float, spec: InputSpec, low: float | None, high: float | None) -> str:
-    """The number in the range, and on the steps of the widget, that is nearest."""
+    """Returns the nearest number that is in the range and on a step of the widget."""
     step = bound(spec.options.get("step"))
     base = low if low is not None else 0
     if step is not None and step > 0 and (low is None or number >= low) and (high is None or number <= high):
@@ -65,30 +65,30 @@ def nearest_number(number: float, spec: InputSpec, low: float | None, high: floa
 
 
 def bound(value: Any) -> int | float | None:
-    """A limit as object_info has it, where it is a number."""
+    """Returns a limit from object_info; None if it is not a number."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def is_truth(value: Any) -> bool:
-    """Whether on or off can be meant; the server takes anything for one of them."""
+    """Returns whether the value clearly means true or false. (The server converts any value to a boolean.)"""
     if isinstance(value, str):
         return value.lower() in ("true", "false")
     return value is None or value in (0, 1)
 
 
 def what_it_takes(spec: InputSpec) -> str:
-    """A value of the input's type, in words."""
+    """Describes the values that the input takes."""
     if spec.type == "COMBO":
         return "one of " + names_text([str(choice) for choice in spec.choices or ()])
-    return {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}.get(spec.type, "a text")
+    return {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}.get(spec.type, "a string")
 
 
 def kind_text(spec: InputSpec) -> str:
-    """The type of what is linked to the input, in words."""
+    """Describes the type of output that the input takes."""
     return "a choice" if spec.type == "COMBO" else spec.type
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it."""
+    """Returns the repr of a value, cut to 80 characters for a message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"

@@ -1,4 +1,4 @@
-"""Where in the editor's file a node of the prompt stands: the node as it is stored, and the titles around it."""
+"""Finds the node in the editor's file that a node of the prompt came from, and the titles of subgraphs around it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OFF = (2, 4)  # muted, bypassed
 
 @dataclass(frozen=True)
 class Place:
-    """`title` with the titles of the subgraphs around it, `Outer / Inner`; `node` as it stands in the file."""
+    """A node in the file. `title` includes the titles of the subgraphs around it: `Outer / Inner`."""
 
     title: str
     node: Mapping[str, Any]
@@ -33,13 +33,13 @@ class Places:
         self._object_info = object_info
 
     def find(self, node_id: str) -> Place | None:
-        """None where there is no editor's file, or no such node in it."""
+        """Returns the node's place; None if there is no editor's file, or no such node in it."""
         around, _, inner = node_id.rpartition(":")
         scope, titles = self._enter(around)
         return None if scope is None else self._place(scope, titles, inner)
 
     def source(self, node_id: str, input_name: str) -> Place | None:
-        """The node to which the file links this input, whether that runs or not; None where none is linked."""
+        """Returns the node that the file links to this input, whether it runs or not; None if there is no link."""
         around, _, inner = node_id.rpartition(":")
         scope, titles = self._enter(around)
         node = scope.graph.nodes.get(inner) if scope is not None else None
@@ -52,7 +52,7 @@ class Places:
         return None
 
     def running(self) -> Iterator[Place]:
-        """Every node that runs, those in subgraphs among them; what is muted or bypassed is left out."""
+        """Yields every node that runs, including those in subgraphs; muted and bypassed nodes are left out."""
         if self._file is not None:
             yield from self._running(self._file, [], ())
 
@@ -68,7 +68,7 @@ class Places:
                 yield Place(place.title, place.node, around)
 
     def _enter(self, path: str) -> tuple[Scope | None, list[str]]:
-        """The graph of a subgraph instance, and the titles on the way; the file's own for an empty path."""
+        """Returns the scope of the subgraph instance at `path`, and the titles down to it; the file's for no path."""
         scope = self._file
         titles: list[str] = []
         for outer in filter(None, path.split(":")):

@@ -1,6 +1,6 @@
-"""What a ComfyUI would refuse in a prompt, found from object_info before anything is sent.
+"""Finds what a ComfyUI would refuse in a prompt, from its object_info, before anything is sent.
 
-As the server does, only what an output needs is looked at: a leftover node that feeds nothing is never run.
+Only nodes that an output needs are checked, as on the server: other nodes never run.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ _CORE = "comfy-core"
 def find_problems(
     nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None = None
 ) -> list[Finding]:
-    """Everything a server with this object_info would refuse, node by node; empty where it would run.
+    """Returns everything that a server with this object_info would refuse, node by node; empty if it would run.
 
-    nodes: in the API format. editor: the file they come from, for titles around subgraphs, packs and model files.
+    nodes: in the API format.
+    editor: the file they come from, for titles of subgraphs, packs and model files.
     """
-    return list(_Examination(nodes, object_info, editor).findings())
+    return list(_Validator(nodes, object_info, editor).findings())
 
 
-class _Examination:
+class _Validator:
     def __init__(self, nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None) -> None:
         self._nodes = nodes
         self._object_info = object_info
         self._places = Places(editor, object_info)
         self._file = editor or {}
-        # A file that one node declares may be another's choice, too.
+        # A model file that one node declares may also be chosen in another node.
         self._file_models = declared_models(self._file.get("models"))
         for place in self._places.running():
             self._file_models += declared_models(as_object(place.node.get("properties")).get("models"))
@@ -69,7 +70,7 @@ class _Examination:
 
     def _of_nodes(self, needed: set[str]) -> Iterator[Finding]:
         if not needed:
-            yield Finding("no_output", "The workflow has no output: nothing in it would run", hint=(
+            yield Finding("no_output", "The workflow has no output node: nothing in it would run", hint=(
                 "Add a node that saves or shows something, such as Save Image, or unmute it."))  # fmt: skip
         for node_id, node in self._nodes.items():
             class_info = self._object_info.get(node["class_type"])
@@ -81,7 +82,7 @@ class _Examination:
     # Which nodes count
 
     def _needed(self) -> set[str]:
-        """What runs: the outputs and all that feeds them. A class nobody knows may be an output."""
+        """Returns the nodes that run: output nodes and everything they depend on. An unknown class may be an output."""
         return self._with_sources(
             node_id
             for node_id, node in self._nodes.items()
@@ -89,7 +90,7 @@ class _Examination:
         )
 
     def _with_sources(self, node_ids: Iterable[str]) -> set[str]:
-        """These nodes and all that feeds them."""
+        """Returns these nodes and everything they depend on."""
         pending, found = list(node_ids), set[str]()
         while pending:
             node_id = pending.pop()
@@ -104,7 +105,7 @@ class _Examination:
         ]
 
     def _loops(self, needed: set[str]) -> Iterator[Finding]:
-        """One finding for the first circle that links make."""
+        """Yields a finding for the first cycle of links."""
         state: dict[str, bool] = {}  # False while its sources are being followed
         for start in needed:
             path = [(start, iter(self._sources(start)))] if start not in state else []
@@ -120,8 +121,8 @@ class _Examination:
                     path.append((source, iter(self._sources(source))))
                 elif state.get(source) is False:
                     ids = [step for step, _ in path]
-                    circle = [self._title(step) for step in ids[ids.index(source) :]]
-                    text = f"feeds itself, through {' ← '.join(circle)}"
+                    cycle = [self._title(step) for step in ids[ids.index(source) :]]
+                    text = f"depends on itself, through {' ← '.join(cycle)}"
                     yield self._finding("loop", source, text, hint="Remove one of these links.")
                     return
 
@@ -141,14 +142,14 @@ class _Examination:
 
     def _absent(self, node_id: str, spec: InputSpec, mistyped: str | None) -> Finding | None:
         if mistyped is not None:
-            text = f"is no input of this node; {spec.name} is, and is not set"
+            text = f"is not an input of this node; {spec.name} is, but it is not set"
             return self._finding("unknown_input", node_id, text, mistyped, hint=f"Write {spec.name}.")
         if not spec.required or spec.type.startswith(NEWER_TYPES):
             return None
         if spec.is_value and not spec.forced:
             return self._finding("not_connected", node_id, "has no value", spec.name, expected=what_it_takes(spec))
         came_from = self._muted_source(node_id, spec.name)
-        hint = f"Unmute {came_from!r}, which feeds it, or connect another." if came_from else None
+        hint = f"Unmute {came_from!r}, which is linked to it, or connect another node." if came_from else None
         return self._finding(
             "not_connected", node_id, "is not connected", spec.name, expected=f"{kind_text(spec)} from another node",
             hint=hint or self._offers(node_id, spec),
@@ -165,10 +166,12 @@ class _Examination:
             return self._of_number(node_id, spec, value)
         if spec.type == "BOOLEAN" and not is_truth(value):
             return self._finding(
-                "wrong_type", node_id, "is on or off", spec.name, expected="true or false", got=shown(value)
+                "wrong_type", node_id, "is not a boolean", spec.name, expected="true or false", got=shown(value)
             )
         if spec.type == "STRING" and isinstance(value, (list, Mapping)):
-            return self._finding("wrong_type", node_id, "takes a text", spec.name, expected="a text", got=shown(value))
+            return self._finding(
+                "wrong_type", node_id, "is not a string", spec.name, expected="a string", got=shown(value)
+            )
         return None
 
     # Links
@@ -181,7 +184,7 @@ class _Examination:
             return wrong("has a broken link", expected="[node id, output number]", got=shown(link))
         source = self._nodes.get(str(link[0]))
         if source is None:
-            return wrong(f"comes from node {link[0]}, which is not there", hint="Connect it to a node that is.")
+            return wrong(f"comes from node {link[0]}, which does not exist", hint="Connect it to a node that does.")
         outputs = self._outputs(source)
         if outputs is None:
             return None
@@ -189,7 +192,7 @@ class _Examination:
         if not 0 <= link[1] < len(outputs):
             return wrong(
                 f"comes from output {link[1]} of {title!r}, which has {len(outputs) or 'none'}",
-                hint="The node's class may have changed: connect it again.",
+                hint="The class of that node may have changed: connect the input again.",
             )
         given = outputs[link[1]]
         if fits(given, spec):
@@ -200,26 +203,27 @@ class _Examination:
         )  # fmt: skip
 
     def _muted_source(self, node_id: str, input_name: str) -> str | None:
-        """The title of the node that the file links there although it does not run."""
+        """Returns the title of the muted or bypassed node that the file links to this input, if there is one."""
         source = self._places.source(node_id, input_name)
         return source.title if source is not None and source.node.get("mode") in (2, 4) else None
 
     def _offers(self, node_id: str, spec: InputSpec) -> str:
-        """Which nodes of this workflow make what the input takes, without those that depend on this node."""
+        """Returns a hint that names nodes of this workflow with a fitting output and no dependency on this node."""
         makers = (
             repr(self._title(maker))
             for maker, node in self._nodes.items()
             if spec.type in (self._outputs(node) or ()) and node_id not in self._with_sources([maker])
         )
-        named = " or ".join(itertools.islice(makers, 3))
-        return f"Connect it; {named} makes one." if named else "Connect it."
+        names = " or ".join(itertools.islice(makers, 3))
+        return f"Connect it, for example to {names}." if names else "Connect it."
 
     def _outputs(self, node: Mapping[str, Any]) -> Sequence[Any] | None:
-        """The types of a node's outputs; None where the server does not say."""
+        """Returns the types of a node's outputs; None if the server does not list them."""
         declared = as_object(self._object_info.get(node["class_type"])).get("output")
         return declared if is_array(declared) else None
 
     # Values
+
     def _of_number(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
         whole = spec.type == "INT"
         low, high = (bound(spec.options.get(key)) for key in ("min", "max"))
@@ -247,13 +251,13 @@ class _Examination:
         if isinstance(got, (list, Mapping)):
             expected = names_text(names)
             return self._finding(
-                "wrong_type", node_id, "takes one of its choices", spec.name, expected=expected, got=shown(got)
+                "wrong_type", node_id, "is not one of its choices", spec.name, expected=expected, got=shown(got)
             )
         if spec.takes_file:
             return self._finding(
                 "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(got),
                 expected=names_text(names) if names else None,
-                hint=f"Set {node_id}.{spec.name} to a file on this machine: it is uploaded when the workflow runs.",
+                hint=f"Set {node_id}.{spec.name} to a file on this machine; it is uploaded when the workflow runs.",
             )  # fmt: skip
         elsewhere = same_file(got, choices) if isinstance(got, str) else None
         if elsewhere is None:
@@ -263,11 +267,11 @@ class _Examination:
         near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
         hint: str | None
         if elsewhere:
-            hint = f"The server has it as {near}."
+            hint = f"The server lists it as {near}."
         elif not names:
-            hint = "The server has nothing to choose from there: put what the node needs where it looks for it."
+            hint = "The server has no choices for this input: put the files that the node needs into its folder."
         else:
-            hint = f"The nearest: {near}." if near else None
+            hint = f"Did you mean {near}?" if near else None
         return self._finding(
             "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=shown(got),
             hint=hint,
@@ -276,7 +280,7 @@ class _Examination:
     # Model files
 
     def _models_for(self, node_id: str, spec: InputSpec, value: Any) -> tuple[ModelFile, ...]:
-        """What the file or this program knows of the model files that a choice stands for."""
+        """Returns the model files that a choice stands for, as declared by the file or known to this program."""
         if not isinstance(value, str):
             return ()
         place = self._places.find(node_id)
@@ -299,18 +303,18 @@ class _Examination:
         if value in CONVERTED:
             models = (ModelFile(str(value), "kandinsky"),)
             hint = (
-                "Make it of the original weights with `kandiflux models convert`: docs/kandinsky-weights.md says how."
+                "Convert it from the original weights with `kandiflux models convert`; see docs/kandinsky-weights.md."
             )
         elif not models:
             folder = folder_of_input(str(self._nodes[node_id]["class_type"]), spec.name)
             models = (ModelFile(str(value), folder),)
-            hint = f"Put it into models/{folder}" if folder else "Put it where the node looks for it"
-            hint += "; the workflow does not say where it comes from."
+            hint = f"Put it into models/{folder}" if folder else "Put it into the folder that the node reads"
+            hint += "; the workflow contains no URL for it."
         else:
             hint = "Get it with `kandiflux models pull`."
         return self._finding(
             "missing_model", node_id, "is not among the server's files", spec.name, got=shown(value),
-            hint=hint + (f" Or choose one that is there: {near}." if near else ""), models=models,
+            hint=hint + (f" Or choose one that the server has: {near}." if near else ""), models=models,
         )  # fmt: skip
 
     # Node classes
@@ -321,10 +325,10 @@ class _Examination:
         pack = _pack_of(place.node if place else {}, self._file)
         near = near_names(class_type, self._object_info, 1, likeness=0.85)
         if "KSampler" not in self._object_info:
-            hint = "This server is not a ComfyUI, and has few nodes: start a ComfyUI and use that."
+            hint = "This server is not a ComfyUI and has few nodes: use a ComfyUI."
         elif pack is not None and pack.name == _CORE:
             made = f" (the file was made with {pack.version})" if pack.version else ""
-            hint = f"It is ComfyUI's own{made}: update ComfyUI, or read in its log why it could not load this one."
+            hint = f"It is a built-in node of ComfyUI{made}: update ComfyUI, or look in its log for a load error."
         elif pack is not None:
             version = f", version {pack.version}" if pack.version else ""
             at = f" (https://github.com/{pack.repository})" if pack.repository else ""
@@ -332,10 +336,10 @@ class _Examination:
         elif class_type.startswith(("Kandinsky", "Kandiflux")):
             hint = "Install this pack, kandiflux, on the server."
         else:
-            hint = "Install the pack that has it on the server" + (f", or use {near}." if near else ".")
+            hint = "Install the node pack that provides it on the server" + (f", or use {near}." if near else ".")
         return self._finding("missing_node", node_id, "The server has no such node class", hint=hint, pack=pack)
 
-    # Words
+    # Texts
 
     def _title(self, node_id: str) -> str:
         place = self._places.find(node_id)
@@ -352,7 +356,10 @@ class _Examination:
 
 
 def _mistyped(spec: InputSpec, unknown: Sequence[str]) -> str | None:
-    """Which unknown name was meant for this input. Nodes that grow inputs, image2, image3, …, list the first only."""
+    """Returns the unknown name that was probably meant for this input.
+
+    Nodes with a growing number of inputs (image1, image2, …) declare only the first: the others are not typing errors.
+    """
     if spec.type.startswith(NEWER_TYPES):
         return None
     stem = spec.name.rstrip("0123456789")
@@ -372,5 +379,5 @@ def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
 
 
 def _is_elsewhere(value: Any) -> bool:
-    """A file in a subfolder, or in another of the server's folders, which its list does not show."""
+    """Returns whether a file is in a subfolder or another of the server's folders, which the list does not contain."""
     return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))
