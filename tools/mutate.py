@@ -60,7 +60,6 @@ class Room:
 _RUNNER = "runner/kandiflux"
 _PROTOCOL = (
     "protocol_lite",
-    "protocol_object_info",
     "protocol_process",
     "jobs",
     "hardening",
