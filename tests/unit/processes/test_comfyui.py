@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -33,6 +36,23 @@ if args.mode == "stubborn":
     import signal
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if args.mode == "polite":
+    import signal
+    def leave(number, frame):
+        time.sleep(0.1)
+        open("left", "w").write(str(number))
+        sys.exit()
+    signal.signal(signal.SIGINT, leave)
+if args.mode == "terminated":
+    import os, signal
+    def leave(number, frame):
+        open("left", "w").write(str(number))
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
+if args.mode == "environment":
+    import os
+    open("environment", "w").write(json.dumps({**os.environ, "stdin": sys.stdin.read(), "words": sys.argv}))
 if args.mode == "child":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     open("child", "w").write(str(child.pid))
@@ -56,6 +76,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(args.port)), Handler).serve_fo
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KANDIFLUX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    monkeypatch.setattr("kandiflux.processes.comfyui._LOOK_SECONDS", 0.02)
     place = tmp_path / "ComfyUI"
     place.mkdir()
     (place / "main.py").write_text(MAIN)
@@ -258,3 +279,108 @@ def test_the_python_of_the_portable_package(tmp_path: Path, monkeypatch: pytest.
         place.parent.mkdir(parents=True)
         place.touch()
         assert find_python(comfy) == str(place)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("mode", "number"), [("polite", signal.SIGINT), ("terminated", signal.SIGTERM)])
+def test_it_is_asked_to_end_before_it_is_killed(
+    mode: str, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode == "terminated":
+        monkeypatch.setattr("kandiflux.processes.comfyui._STOP_SECONDS", 0.3)
+    with comfyui(folder, "--mode", mode):
+        pass
+    assert (folder / "left").read_text() == str(int(number))
+
+
+def test_what_it_is_started_with(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV"):
+        monkeypatch.setenv(name, "of-this-python")
+    with comfyui(folder, "--mode", "environment") as url:
+        told = json.loads((folder / "environment").read_text())
+    assert told["words"] == [
+        "main.py", "--disable-auto-launch", "--mode", "environment", "--port", url.rpartition(":")[2],
+    ]  # fmt: skip
+    assert (told["stdin"], told["PYTHONUNBUFFERED"], told["PYTHONPATH"]) == ("", "1", "of-this-python")
+    if sys.platform != "win32":
+        other = tmp_path / "python"
+        other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        other.chmod(0o755)
+        with comfyui(folder, "--mode", "environment", "--port", url.rpartition(":")[2], python=other):
+            told = json.loads((folder / "environment").read_text())
+        assert not {"PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV"} & told.keys(), "they would lead it astray"
+        assert (told["PYTHONUNBUFFERED"], told["words"].count("--port")) == ("1", 1)
+
+
+def test_all_that_run_are_listed_the_newest_first(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "main.py").write_text(MAIN)
+    (other / "nodes.py").touch()
+    first, _ = start(folder)
+    port = first.port
+    second, _ = start(other, f"--port={free_port()}")
+    assert running() == [second, first]
+    states = sorted((Path(os.environ["KANDIFLUX_HOME"]) / "comfyui").glob("*.json"), key=lambda file: file.name)
+    times = dict(zip([file.name.startswith("other") for file in states], states, strict=True))
+    os.utime(times[True], (1, 1))
+    assert running() == [first, second]
+    assert first.as_dict() == {
+        "folder": str(folder), "url": f"http://127.0.0.1:{port}", "pid": first.pid, "port": port, "log": first.log,
+        "options": [],
+    }  # fmt: skip
+    stop(second)
+    assert running() == [first]
+    stop(first)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_it_is_told_of_while_it_starts_and_ends_if_that_fails(folder: Path) -> None:
+    told: list[Running] = []
+
+    def fail(started: Running) -> None:
+        told.append(started)
+        assert running() == [started]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        start(folder, on_start=fail)
+    (one,) = told
+    assert not lives(one)
+    assert running() == []
+
+
+def test_what_another_started_since_is_not_forgotten(folder: Path) -> None:
+    first, _ = start(folder)
+    stop(first)
+    second, _ = start(folder)
+    stop(first)
+    assert running() == [second]
+    stop(second)
+
+
+def test_a_log_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"ComfyUI cannot be started with .* and the log .*x\.log"):
+        start(folder, log=tmp_path / "file" / "x.log")
+    assert running() == []
+
+
+@pytest.mark.parametrize("port", ["1", "65535"])
+def test_ports_at_the_ends_of_their_range(folder: Path, port: str) -> None:
+    told: list[Running] = []
+    with pytest.raises(ServerUnreachable, match="this pack is broken"):
+        start(folder, "--mode", "broken", "--port", port, on_start=told.append)
+    assert [one.port for one in told] == [int(port)]
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
+    with pytest.raises(UsageError, match=r"There is no Python at .*none") as caught:
+        find_python(tmp_path, tmp_path / "none")
+    assert caught.value.parameter == "python"
