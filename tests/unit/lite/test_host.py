@@ -222,18 +222,23 @@ def test_memory_is_given_back_when_it_is_asked_for(
     assert len(calls) == unloads, "once"
 
 
-def test_what_is_asked_for_while_a_prompt_runs_comes_after_it(host: Host) -> None:
+@pytest.mark.parametrize("forget", [True, False])
+def test_what_is_asked_for_while_a_prompt_runs_comes_after_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
     Does.waits.clear()
     calls: list[str] = []
+    monkeypatch.setattr(host.executor, "forget", lambda: calls.append("forget"))
     host.on_free(lambda: calls.append("unload"))
     with working(host):
         queue(host, "a", "wait")
         assert Does.waits.wait(60)
-        host.free(unload=True, forget=False)
+        host.free(unload=not forget, forget=forget)
         host.free(unload=False, forget=False)
         assert calls == []
         host.jobs.interrupt()
-        until(lambda: calls)
+        until(lambda: "unload" in calls)
+    assert calls == ["forget"] * forget + ["unload"]
 
 
 @pytest.mark.parametrize("cuda", [True, False])

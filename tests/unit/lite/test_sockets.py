@@ -7,8 +7,10 @@ import io
 import json
 import logging
 import struct
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -246,6 +248,31 @@ def test_a_client_that_does_not_read_is_disconnected_and_others_go_on(
     told = [text for text in caplog.messages if "does not read" in text]
     assert len(told) == 1
     assert 10 <= int(told[0].split()[-2]) <= 16, "frames of 64 MB, without those that the system holds"
+
+
+def test_its_other_frames_are_dropped_without_a_word(
+    server: LiteServer, sockets: Sockets, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them come at once: the server's loop is held up meanwhile."""
+    blocked, go = threading.Event(), threading.Event()
+
+    def queue_info() -> Json:
+        blocked.set()
+        assert go.wait(60)
+        return {}
+
+    with server.socket("idle"), ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(server.host, "queue_info", queue_info)
+        asked = pool.submit(server.get, "/prompt")
+        assert blocked.wait(60)
+        for _ in range(8):
+            sockets.send("large", {"text": "x" * (16 << 20)}, "idle")
+        go.set()
+        assert asked.result(60).json() == {}
+        until(lambda: not anybody(server))
+    assert [text for text in caplog.messages if "read" in text] == [
+        "A client does not read its frames: it is disconnected, with 3 unread."
+    ]
 
 
 def test_many_frames_at_once_all_come_in_order(server: LiteServer, sockets: Sockets) -> None:
