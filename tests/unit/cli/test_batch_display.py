@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from kandiflux.cli.batch_display import BatchJsonLines, BatchLines, live
 from rich.console import Console
 
 from tests.support.screen import on_screen
+from tests.support.waiting import until
 
 
 def test_the_last_word_is_that_of_the_last_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,8 +24,7 @@ def test_the_last_word_is_that_of_the_last_job(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=screen, force_terminal=True, width=80))
     with live(lambda: []) as show:
         show.event(BatchEvent("planned", {"total": 1, "done": 0, "new": 1, "unlisted": 0, "files_gone": 0}))
-        while "0 of 1 done" not in screen.getvalue():
-            time.sleep(0.01)
+        until(lambda: "0 of 1 done" in screen.getvalue())
         show.event(BatchEvent("done", {"index": 1, "server": "a", "seconds": 0.1, "files": []}))
         screen.seek(screen.truncate(0))
         show.event(BatchEvent("written", {"path": "report.html"}))

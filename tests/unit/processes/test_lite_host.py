@@ -12,6 +12,7 @@ from kandiflux.jobs.connect import open_client
 from kandiflux.processes.lite_host import running_lite_host
 
 from tests.support.stub_server import StubServer
+from tests.support.waiting import until
 
 
 def script(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
@@ -53,6 +54,12 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(tmp_path: Path, monkeypatch: p
     said = script(tmp_path, monkeypatch, "echo $$ > $HERE/said; echo http://here; exec cat")
     with running_lite_host():
         assert os.getpgid(int(said.read_text())) != os.getpgid(0)
+
+
+def test_what_it_prints_later_never_blocks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = script(tmp_path, monkeypatch, "echo http://here; seq 100000; echo done > $HERE/said; exec cat")
+    with running_lite_host():
+        until(said.exists)
 
 
 def test_a_lite_host_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
