@@ -70,7 +70,7 @@ def test_what_a_file_is_and_what_it_is_not(tmp_path: Path, monkeypatch: pytest.M
     ("jobs", "lines"),
     [
         (JobList({"1.seed": "x"}), [
-            "1 value does not fit gpu:", "  values: 1.seed takes a whole number from 5 to 999. Got: 'x'."]),
+            "1 value does not fit gpu:", "  values: 1.seed must be a whole number from 5 to 999. Got: 'x'."]),
         (JobList({}, [Row({"1.seed": 4}, "a.csv line 2"), Row({"1.seed": 1000}, "a.csv line 3")]), [
             "2 values do not fit gpu:",
             "  a.csv line 2: 1.seed is out of range. Expected: a whole number from 5 to 999. Got: 4.",
