@@ -18,7 +18,7 @@ from kandiflux.cli import app
 from kandiflux.cli.run_command import OnLost
 from kandiflux.cli.run_command import run as run_command
 from kandiflux.cli.signals import SignalReceived, TimeUp
-from kandiflux.errors import JobLost, JobTimeout, OutputError, ServerUnreachable
+from kandiflux.errors import JobLost, JobTimeout, OutOfMemory, OutputError, ServerUnreachable
 from typer.testing import Result
 
 from tests.support.commands import RUNNER
@@ -377,6 +377,19 @@ def test_a_lost_job_runs_again_if_it_is_wanted(
 
 
 # Running again
+
+
+def test_running_again_does_nothing_that_was_not_asked_for(followed: Any, stub: StubServer) -> None:
+    followed.ends = raising(
+        OutOfMemory(
+            prompt_id="p", node_id="1", title="T", class_type="C", exception_type="E", exception_message="It is full."
+        )
+    )
+    shown = run("rerun", "plain.json")
+    assert (shown.exit_code, len(stub.posted), stub.count("POST /free")) == (1, 1, 0)
+    assert "It is full." in shown.stderr
+    how = followed.calls[-1]
+    assert (how["folder"], how["sidecar"], how["timeout"]) == (Path("output"), False, None)
 
 
 def test_what_running_again_can_be_told(followed: Any, stub: StubServer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from kandiflux.config import (
     Config,
+    Connection,
     NamedServer,
     client_certificate,
     connection,
@@ -218,6 +219,24 @@ def test_no_secret_is_shown(file: Path) -> None:
     shown = repr(how) + repr(config)
     for secret in ("abcdef", "ghijkl", "ecret@"):
         assert secret not in shown
+
+
+def test_no_secret_of_the_file_is_shown() -> None:
+    named = NamedServer("a", "http://u:hidden1@a", user="anna:hidden2", headers={"X-Key": "hidden3"}, token_env="T")
+    for shown in (repr(named), repr(Connection("http://a", {"X-Key": "hidden3"}))):
+        assert "hidden" not in shown
+    assert "token_env='T'" in repr(named)
+
+
+def test_an_address_that_cannot_be_read_is_shown_without_its_password() -> None:
+    for text in ("ftp://anna:hidden@gpu", "anna:hidden@gpu:0"):
+        with pytest.raises(UsageError) as caught:
+            server_url(text)
+        assert caught.value.got == text.partition("@")[2]
+
+
+def test_certificates_are_checked_unless_it_is_said_otherwise() -> None:
+    assert Connection("https://a", {}).verify is connection("https://a", config=Config(), environ={}).verify is True
 
 
 def test_headers_and_secrets_that_cannot_both_be_meant() -> None:
