@@ -387,6 +387,7 @@ def test_running_again_does_nothing_that_was_not_asked_for(followed: Any, stub: 
     )
     shown = run("rerun", "plain.json")
     assert (shown.exit_code, len(stub.posted), stub.count("POST /free")) == (1, 1, 0)
+    assert shown.stderr.startswith("queued as ")
     assert "It is full." in shown.stderr
     how = followed.calls[-1]
     assert (how["folder"], how["sidecar"], how["timeout"]) == (Path("output"), False, None)
