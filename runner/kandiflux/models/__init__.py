@@ -1,1 +1,1 @@
-"""Model files: which there are, where they lie, how they are downloaded and verified."""
+"""Model files: which are needed, where they are, and how they are downloaded and verified."""

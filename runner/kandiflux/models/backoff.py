@@ -1,4 +1,4 @@
-"""Trying again what may work a little later."""
+"""Retries with exponential backoff."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ _Result = TypeVar("_Result")
 
 
 class Stopped(Exception):
-    """It was asked to stop; what has come is kept."""
+    """The download was asked to stop; the bytes received so far are kept."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds, except `attempts`: the number of failures in a row after which a download is given up."""
+    """The retry policy of a download; times are in seconds."""
 
     attempts: int = 6
+    """Consecutive failures after which the download fails."""
     first_pause: float = 1.0
     longest_pause: float = 30.0
     longest_wait: float = 600.0
-    """The longest Retry-After that is obeyed."""
+    """The longest Retry-After that is accepted."""
     min_rate: float = 1024.0
-    """Bytes a second, pauses included, that must have come since the last failure for the next one to count as the
-    first again. Else a server that breaks off after every few bytes would be asked for ever."""
+    """Average bytes per second since the last failure, pauses included, above which the failure count starts again.
+    Without it, a server that disconnects after every few bytes would be retried forever."""
 
     def retry(
         self,
@@ -45,23 +46,23 @@ class Patience:
         *,
         progress: Callable[[], int] = lambda: 0,
     ) -> _Result:
-        """Run `step`, and again after a pause if it fails with Trouble.
+        """Runs `step`; retries after a pause if it raises Trouble.
 
-        what: for messages. progress: bytes so far. Stopped if `stop` is set meanwhile; DownloadError or
-        ServerUnreachable when it is given up.
+        what: the name for messages. progress: returns the number of bytes so far. Raises Stopped if `stop` is set
+        during a pause; DownloadError or ServerUnreachable after the last attempt.
         """
         failures, before, since = 0, progress(), time.monotonic()
         while True:
             try:
                 return step()
             except Trouble as trouble:
-                came, took = progress() - before, time.monotonic() - since
-                failures = 1 if came > 0 and came >= self.min_rate * took else failures + 1
-                before, since = before + came, since + took
+                received, elapsed = progress() - before, time.monotonic() - since
+                failures = 1 if received > 0 and received >= self.min_rate * elapsed else failures + 1
+                before, since = before + received, since + elapsed
                 if failures >= self.attempts:
                     raise _given_up(what, trouble, failures) from trouble
                 pause = self._pause(what, failures, trouble)
-                _log.info("%s: %s; again in %.1f s", what, trouble, pause)
+                _log.info("%s: %s; retrying in %.1f s", what, trouble, pause)
             if stop.wait(pause):
                 raise Stopped
 
@@ -69,11 +70,11 @@ class Patience:
         if trouble.after is not None:
             if trouble.after > self.longest_wait:
                 raise DownloadError(
-                    f"{what}: the server asks to come again in {trouble.after:.0f} seconds.", hint="Try again then."
+                    f"{what}: the server asks to retry in {trouble.after:.0f} seconds.", hint="Try again then."
                 ) from trouble
             return trouble.after
         longest = min(self.longest_pause, self.first_pause * 2.0 ** (failures - 1))
-        # Many that failed together must not all come back together.
+        # Jitter: downloads that failed together must not retry together.
         return longest * random.uniform(0.5, 1.0)
 
 
@@ -81,5 +82,5 @@ def _given_up(what: str, trouble: Trouble, failures: int) -> KandifluxError:
     kind = ServerUnreachable if trouble.no_answer else DownloadError
     return kind(
         f"{what} cannot be downloaded: {trouble} ({failures} times in a row).",
-        hint="What has come is kept, if the server can send parts of a file: run the same command again.",
+        hint="Run the same command again: the download is resumed if the server supports ranges.",
     )

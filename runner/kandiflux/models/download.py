@@ -1,4 +1,4 @@
-"""Downloads one file: resumed, verified, and given its name only when it is complete."""
+"""Downloads one file: resumes it, verifies it, and renames it to its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 _KEPT_FREE = 64 << 20
 _SPACE_EVERY = 64 << 20
-_TELL_EVERY = 0.1
+_REPORT_EVERY = 0.1
 
 
 class _Changed(Exception):
-    """The server has another file now than when the download began."""
+    """The file on the server has changed since the download began."""
 
 
 class FileDownload:
     """Downloads `model` from its url to `target`.
 
-    stop: set to end it; what has come stays for the next time. on_bytes: called with (bytes there, bytes in all or
-    None). on_state: called with a word on what it does instead: waiting, verifying.
+    stop: set it to stop; the bytes received so far are kept for the next time.
+    on_bytes: called with (bytes done, total bytes or None).
+    on_state: called with a text if it is not downloading: waiting, verifying.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class FileDownload:
         self._on_bytes, self._on_state = on_bytes, on_state
         self._part = PartFile(target)
         self._done = 0
-        """Bytes that are in the part."""
+        """Bytes in the part file."""
 
     def describe(self) -> RemoteFile:
-        """What the server says of the file. WrongFile if that cannot be the one that is wanted."""
+        """Returns the server's information on the file. WrongFile if its size or hash is not the expected one."""
         remote = self._patience.retry(self.model.name, lambda: self._remotes.describe(self.url), self._stop)
         for what, wanted, got in (
             ("bytes", self.model.size, remote.size),
@@ -74,12 +75,15 @@ class FileDownload:
                     f"{self._shown} is not the {self.model.name} that the workflow was made with.",
                     expected=f"{what} {wanted}",
                     got=f"{what} {got}",
-                    hint="The file was changed there, or the workflow is out of date: look for the file elsewhere.",
+                    hint="The file was changed on the server, or the workflow is out of date: find another source.",
                 )
         return remote
 
     def run(self, remote: RemoteFile | None = None) -> Path:
-        """The path of the file, whole and verified. Stopped; DownloadError, OutputError, ServerUnreachable."""
+        """Downloads the file and returns its path, complete and verified.
+
+        Raises Stopped; DownloadError, OutputError, ServerUnreachable.
+        """
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             lock = self.target.with_name(f"{self.target.name}.part.lock")
@@ -101,7 +105,7 @@ class FileDownload:
                 self._part.discard()
                 if last:
                     raise DownloadError(
-                        f"{self._shown} changes while it is downloaded.", hint="Try again later."
+                        f"{self._shown} changes during the download.", hint="Try again later."
                     ) from error
                 _log.warning("%s has changed on the server: starting over", self.target.name)
                 remote = None
@@ -114,7 +118,7 @@ class FileDownload:
         )
         if not verified and is_pickle(self.model.name):
             _log.warning(
-                "%s is a pickle, which can run code when it is loaded, and there was no hash to verify it with. "
+                "%s is a pickle, which can run code when it is loaded, and there is no hash to verify it. "
                 "Load it only if you trust %s.", self.target.name, self._shown,
             )  # fmt: skip
         return self._part.publish()
@@ -122,7 +126,7 @@ class FileDownload:
     def _fill(self, remote: RemoteFile) -> None:
         self._done = self._part.begin(self.url, remote)
         if self._done:
-            _log.info("%s: %d bytes are there already", self.target.name, self._done)
+            _log.info("%s: resuming after %d bytes", self.target.name, self._done)
 
         def step() -> None:
             with self._remotes.open(self.url, self._range(remote), accepted=(200, 206, 416)) as answer:
@@ -131,14 +135,14 @@ class FileDownload:
             if self._stop.is_set():
                 raise Stopped
             if self._done < (remote.size or 0):
-                raise Trouble(f"the answer ended after {self._done} of {remote.size} bytes")
+                raise Trouble(f"the response ended after {self._done} of {remote.size} bytes")
 
         try:
             if remote.size is None or self._done < remote.size:
                 self._patience.retry(self.model.name, step, self._stop, progress=lambda: self._done)
         except (KandifluxError, OSError, Stopped):
             if not remote.ranges:
-                # It cannot be resumed, and an endless one may have filled the disk.
+                # It cannot be resumed, and a response without end may have filled the disk.
                 self._part.discard()
             raise
 
@@ -151,9 +155,9 @@ class FileDownload:
     def _copy(self, answer: RemoteAnswer, remote: RemoteFile) -> None:
         end = remote.size
         if end is None:
-            # One byte more than the workflow says is enough to know that it is another file.
+            # One byte more than the size in the workflow is enough to detect a wrong file.
             end = 1 << 62 if self.model.size is None else self.model.size + 1
-        space_checked, told = self._done, 0.0
+        space_checked, last_report = self._done, 0.0
         with self._part.path.open("r+b", buffering=0) as file:
             file.truncate(self._done)
             file.seek(self._done)
@@ -169,8 +173,8 @@ class FileDownload:
                     written = file.write(piece)
                     self._done += written
                     piece = piece[written:]
-                if self._done >= end or time.monotonic() - told >= _TELL_EVERY:
-                    told = time.monotonic()
+                if self._done >= end or time.monotonic() - last_report >= _REPORT_EVERY:
+                    last_report = time.monotonic()
                     self._on_bytes(self._done, remote.size)
                 if self._done >= end:
                     return
@@ -179,13 +183,13 @@ class FileDownload:
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             return DiskFull(
                 f"The disk is full: {self.target} cannot be written.",
-                hint="To go on, make room, and run the same command again.",
+                hint="To continue, free some space and run the same command again.",
             )
         return OutputError(f"{self.target} cannot be written: {error.strerror or error}.")
 
 
 def _first_byte(answer: RemoteAnswer, asked: int, remote: RemoteFile) -> int:
-    """Where in the file the answer begins. _Changed if it is not an answer about the file the download began with."""
+    """Returns the position in the file at which the response begins. _Changed if it is for a different file."""
     if answer.status == 416 or (answer.identity or "") != (remote.identity or ""):
         raise _Changed
     if answer.status == 200:

@@ -1,4 +1,4 @@
-"""The kinds of file hash that can be verified here."""
+"""Computes file hashes, and says which kinds can be verified."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HASHLIB = {
 
 
 def hash_kind(text: str) -> str:
-    """The kind's name as it is used here: `SHA-256` becomes sha256. Unknown ones only become lower case."""
+    """Normalizes the name of a hash kind: `SHA-256` becomes sha256. Unknown names are only lower-cased."""
     plain = re.sub(r"[^a-z0-9]", "", text.lower())
     return _HASHLIB.get(plain, plain if plain in (_AUTOV2, _BLAKE3) else text.lower())
 
 
 def why_unverifiable(kind: str, value: str) -> str | None:
-    """Why a file cannot be verified with this hash; None if it can be. kind: as `hash_kind` gives it."""
+    """Returns why a file cannot be verified with this hash; None if it can. kind: as returned by `hash_kind`."""
     if kind == _BLAKE3 and _blake3() is None:
         return "its hash is of the kind blake3, which needs the package blake3 (pip install blake3)"
     if kind != _BLAKE3 and kind != _AUTOV2 and kind not in _HASHLIB.values():
@@ -43,8 +43,10 @@ def why_unverifiable(kind: str, value: str) -> str | None:
 
 
 def digest_of(path: Path, kind: str, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-    """The file's hash in hexadecimal. kind: one that `why_unverifiable` accepts. on_bytes: called with the number of
-    bytes read so far."""
+    """Returns the file's hash in hexadecimal.
+
+    kind: one that `why_unverifiable` accepts. on_bytes: called with the number of bytes read so far.
+    """
     digest, done = _new(kind), 0
     with path.open("rb") as file:
         while piece := file.read(_READ):

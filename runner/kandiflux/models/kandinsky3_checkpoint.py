@@ -1,8 +1,8 @@
-"""Converting the original Kandinsky 3.0 and 3.1 weights to what the pack loads.
+"""Converts the original Kandinsky 3.0 and 3.1 weights to the layout that the pack loads.
 
-The original repository pickles its weights under names of its own, and keeps a part of the UNet in the text encoder:
-`kandinsky3*.pt` (UNet and null embedding), `projection*.pt`, `movq.pt`. They become a folder in the published layout:
-unet/, movq/ and scheduler/, safetensors with config.json. Nothing in a pickle is run.
+The original repository has pickles with other tensor names, and a part of the UNet in the text encoder's folder:
+`kandinsky3*.pt` (UNet and null embedding), `projection*.pt`, `movq.pt`. They are converted to a folder in the published
+layout: unet/, movq/ and scheduler/, safetensors with config.json. No code in a pickle is run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, Any]
 OnBytes = Callable[[str, int, int], None]
-"""Called with the file being written, the bytes done and the bytes in all."""
+"""Called with the file being written, the bytes done and the total bytes."""
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CODEBOOK = 16384
@@ -51,18 +51,18 @@ SCHEDULER = {
     "timestep_spacing": "leading",
     "variance_type": "fixed_small",
 }
-"""As published."""
+"""The published scheduler configuration."""
 _CANDIDATE = re.compile(r"kandinsky3.*\.pt|movq.*\.pt")
 _PROJECTION = ("0.weight", "1.weight", "1.bias")
 _OF_MOVQ = ("quant_conv.weight", "quant_conv.bias", "encoder.conv_out.bias")
 _MOST_BLOCKS = 16
-"""Levels of a network, and layers of a level. The published ones have 4 and 3."""
-EXPECTED = "kandinsky3.pt, kandinsky3_flash.pt or kandinsky3_inpainting.pt (a UNet), movq.pt, or the folder they are in"
+"""The maximum number of levels of a network, and of layers of a level. The published networks have 4 and 3."""
+EXPECTED = "kandinsky3.pt, kandinsky3_flash.pt or kandinsky3_inpainting.pt (a UNet), movq.pt, or their folder"
 
 
 @dataclass(frozen=True)
 class CheckpointConversion:
-    """One folder to write: `unet` with its `projection`, `movq`, or both, into `folder`."""
+    """One folder to write, from `unet` with its `projection`, from `movq`, or from both."""
 
     folder: Path
     unet: Path | None
@@ -71,27 +71,27 @@ class CheckpointConversion:
 
     @property
     def variant(self) -> str:
-        """`flash`, or empty for the base model."""
+        """`flash` for a flash UNet, else empty."""
         return "flash" if self.unet is not None and "flash" in self.unet.stem else ""
 
     def targets(self) -> list[Path]:
-        """The files that will be there, config.json after the weights: a folder is a model only when both are."""
+        """Returns the files to write. config.json comes after the weights: a folder is a model only with both."""
         networks = [name for name, source in (("unet", self.unet), ("movq", self.movq)) if source]
         written = [self.folder / name / file for name in networks for file in (WEIGHTS, "config.json")]
         return written + ([self.folder / "scheduler" / "scheduler_config.json"] if self.unet else [])
 
 
 def plan(source: Path, out: Path, projection: Path | None = None) -> list[CheckpointConversion]:
-    """What to make of `source`, an original file or the folder they are in, in folders under `out`.
+    """Plans the conversion of `source`, an original file or the folder of these files, to folders under `out`.
 
-    Raises UsageError for what is not recognised, and where a UNet's projection is not found.
+    Raises UsageError if the files are not recognised, or the projection of a UNet is not found.
     """
     if source.is_dir():
-        # By name: other files may be anything, and reading them takes long.
+        # Select by name first, because reading other large files takes long.
         files = sorted(source.rglob("*.pt"))
         kinds = {file: _kind_of(file) for file in files if _CANDIDATE.fullmatch(file.name)}
         for file in (file for file, kind in kinds.items() if kind is None):
-            _log.warning("%s is passed over: not recognised", file)
+            _log.warning("Skipped %s: not recognised", file)
         unets = [file for file, kind in kinds.items() if kind == "unet"]
         movqs = [file for file, kind in kinds.items() if kind == "movq"]
         if not unets and not movqs:
@@ -104,7 +104,7 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Checkp
         unets, movqs = ([source], _beside(source, "movq.pt")) if kind == "unet" else ([], [source])
     if projection is not None and len(unets) != 1:
         raise UsageError(
-            f"A projection belongs to one UNet; {source} has {len(unets)}.", hint="Name the UNet's own file."
+            f"A projection belongs to one UNet; {source} has {len(unets)}.", hint="Give the file of the UNet as source."
         )
     movq = movqs[0] if movqs else None
     if not unets:
@@ -118,13 +118,15 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Checkp
 def convert(
     todo: list[CheckpointConversion], *, force: bool = False, on_bytes: OnBytes = lambda _file, _done, _total: None
 ) -> Iterator[Path]:
-    """Write each of `todo`, and yield each file as it is whole. Raises UsageError before anything is written where a
-    file is there already (unless `force`) or the tensors do not make up a network."""
-    there = [str(path) for conversion in todo for path in conversion.targets() if path.exists()]
-    if there and not force:
+    """Writes each of `todo`, and yields the path of each file when it is complete.
+
+    Raises UsageError before it writes if a file exists (unless `force`), or if the tensors do not form a network.
+    """
+    existing = [str(path) for conversion in todo for path in conversion.targets() if path.exists()]
+    if existing and not force:
         raise UsageError(
-            f"{there[0]} is there already{f', and {len(there) - 1} more' if len(there) > 1 else ''}.",
-            hint="Name another folder, or overwrite it.",
+            f"{existing[0]} exists already{f', and {len(existing) - 1} more' if len(existing) > 1 else ''}.",
+            hint="Choose another folder, or overwrite it.",
             parameter="overwrite",
         )
     written: dict[Path, Path] = {}
@@ -148,7 +150,7 @@ def convert(
             yield _write_json(target.with_name("config.json"), config)
         if conversion.movq and conversion.movq in written:
             for file in (WEIGHTS, "config.json"):
-                yield _same(written[conversion.movq] / file, conversion.folder / "movq" / file)
+                yield _link_or_copy(written[conversion.movq] / file, conversion.folder / "movq" / file)
         elif conversion.movq:
             written[conversion.movq] = conversion.folder / "movq"
         if conversion.unet:
@@ -156,7 +158,7 @@ def convert(
 
 
 def read_pickle(path: Path) -> Any:
-    """What torch saved in `path`, its tensors mapped and not read, and nothing of the pickle run. Raises UsageError."""
+    """Loads a file saved by torch, with memory-mapped tensors and without running code. UsageError if it cannot."""
     torch = _torch()
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
@@ -167,11 +169,11 @@ def read_pickle(path: Path) -> Any:
             except RuntimeError as error:
                 if "mmap can only be used" not in str(error):
                     raise
-                _log.warning("%s is of an older format and is read into memory whole", path)
+                _log.warning("%s has an older format and is read completely into memory", path)
                 return torch.load(path, mmap=False, **options)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} is not a file of weights, or holds more than weights, and is not read: that could run code.",
+            f"{path} is not a weight file, or contains more than weights; it is not read, because it could run code.",
             expected=EXPECTED,
         ) from error
     except _MALFORMED as error:
@@ -180,12 +182,12 @@ def read_pickle(path: Path) -> Any:
 
 _MALFORMED = (OSError, EOFError, MemoryError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError,
               AttributeError, AssertionError, struct.error)  # fmt: skip
-"""What torch's reader of pickles raises for files that are damaged or made to mislead it."""
+"""What torch's unpickler raises for damaged or malicious files."""
 
 
 def _why(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
-    if "weights_only" in first:  # torch advises to switch that off, which would run the file's code
+    if "weights_only" in first:  # torch's message advises to disable weights_only, which would run the file's code
         return "it is not a plain dictionary of tensors, as torch.save writes it."
     if isinstance(error, (OSError, EOFError, RuntimeError)) and first:
         return first[:200]
@@ -193,7 +195,7 @@ def _why(error: Exception) -> str:
 
 
 def _tensors(values: Any, source: Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The same dictionary; UsageError unless it holds nothing but whole tensors, `required` among them."""
+    """Returns the same dictionary. UsageError unless it contains only complete tensors, including `required`."""
     torch = _torch()
     found: dict[Any, Any] = dict(as_object(values))
     for name in required:
@@ -206,22 +208,22 @@ def _tensors(values: Any, source: Path, required: tuple[str, ...] = ()) -> dict[
         elif tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
             wrong = f"is {tensor.dtype}, {tensor.layout}, on {tensor.device}"
         elif tensor.dim() == 0 or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            wrong = f"has the shape {list(tensor.shape)[:8]}, of which the file does not hold all values"
+            wrong = f"has the shape {list(tensor.shape)[:8]}, but the file does not contain all of its values"
         if wrong is not None:
             raise UsageError(
                 f"{source} cannot be converted: its entry {str(name)[:80]!r} {wrong}.",
-                expected="a name and a tensor of floating-point numbers",
+                expected="a name and a floating-point tensor",
             )
     if not found:
         raise UsageError(f"{source} cannot be converted: it has no tensors.", expected=EXPECTED)
     return found
 
 
-# What is what
+# Recognising files
 
 
 def _kind_of(file: Path) -> str | None:
-    """unet, movq or projection, by what is in it; None for anything else."""
+    """Returns unet, movq or projection, from the file's content; None for anything else."""
     values = read_pickle(file)
     if not is_object(values):
         return None
@@ -237,13 +239,13 @@ def _describe(source: Path) -> str:
         return "no such file or folder"
     kind = _kind_of(source)
     if kind == "projection":
-        return "a projection: it is part of a UNet's; convert that one, and name the projection if need be"
+        return "a projection, which is a part of a UNet: convert the UNet, and name the projection if needed"
     values = read_pickle(source)
     if not is_object(values):
         return f"a {type(values).__name__}"
     names = [str(name)[:80] for name in values]
     if any(name.startswith("down_blocks.") for name in names):
-        return "tensors in the published layout: it needs no conversion but to safetensors"
+        return "tensors in the published layout: they only need conversion to safetensors"
     return f"a file with {', '.join(names[:4])}{', …' if len(names) > 4 else ''}"
 
 
@@ -256,9 +258,9 @@ def _folder_name(unet: Path) -> str:
 
 
 def _beside(file: Path, name: str) -> list[Path]:
-    """`name` in the folder of `file`, or the text encoder's in it."""
-    places = (file.parent / name, file.parent / "flan_ul2_encoder" / name)
-    return [place for place in places if place.is_file()]
+    """Returns the files called `name` in the folder of `file` and in its flan_ul2_encoder/."""
+    paths = (file.parent / name, file.parent / "flan_ul2_encoder" / name)
+    return [path for path in paths if path.is_file()]
 
 
 def _find_projection(unet: Path) -> Path:
@@ -267,8 +269,8 @@ def _find_projection(unet: Path) -> Path:
     if not found:
         raise UsageError(
             f"The projection of {unet.name} is missing.",
-            expected=f"{name} beside it, or in flan_ul2_encoder/ there",
-            hint="It is part of the original text encoder's folder; name it.",
+            expected=f"{name} in the same folder, or in its flan_ul2_encoder/",
+            hint="It is in the folder of the original text encoder: give its path.",
             parameter="projection",
         )
     return found[0]
@@ -312,16 +314,16 @@ _MOVQ_RULES = [
         (r"(\.attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
         (r"^(encoder\..*\.attentions\.\d+)\.norm\.", r"\1.group_norm."),
         (r"^(decoder\..*\.attentions\.\d+)\.norm\.", r"\1.spatial_norm."),
-        (r"^(encoder\..*)\.norm_layer\.", r"\1."),  # there it is a group norm and nothing else
+        (r"^(encoder\..*)\.norm_layer\.", r"\1."),  # in the encoder it is a plain group norm
         (r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1."),
     )
 ]
 _UP = re.compile(r"^decoder\.up\.(\d{1,2})\.")
-_PLACES = re.compile(r"\.attentions\.\d+\.(to_q|to_k|to_v|to_out\.0)\.weight$")
+_LINEAR = re.compile(r"\.attentions\.\d+\.(to_q|to_k|to_v|to_out\.0)\.weight$")
 
 
 def unet_tensors(saved: Mapping[str, Any], projection: Tensors) -> dict[str, Any]:
-    """An original UNet, its null embedding and its projection, under the published names."""
+    """Renames the tensors of an original UNet, its null embedding and its projection to the published names."""
     made = {
         "null_embedding": saved["null_embedding"].flatten(),
         "encoder_hid_proj.projection_linear.weight": projection["0.weight"],
@@ -329,24 +331,23 @@ def unet_tensors(saved: Mapping[str, Any], projection: Tensors) -> dict[str, Any
         "encoder_hid_proj.projection_norm.bias": projection["1.bias"],
     }
     for name, tensor in saved["unet"].items():
-        # The self-attention is the published level's first: the others are one further on.
+        # In the published layout attention 0 of a level is the self-attention, so the others move up by one.
         name = _CROSS.sub(lambda m: f"{m[1]}_blocks.{m[2]}.attentions.{int(m[3]) + 1}.", name)
         made[_renamed(name, _UNET_RULES)] = tensor
     return made
 
 
 def movq_tensors(saved: Tensors) -> dict[str, Any]:
-    """An original MOVQ under the published names."""
+    """Renames the tensors of an original MOVQ to the published names."""
     levels = 1 + max((int(found[1]) for name in saved if (found := _UP.match(name))), default=-1)
     made: dict[str, Any] = {}
     for name, tensor in saved.items():
         name = _UP.sub(lambda m: f"decoder.up_blocks.{levels - 1 - int(m[1])}.", name)
         name = _renamed(name, _MOVQ_RULES)
-        made[name] = (
-            tensor.flatten(1) if tensor.dim() > 1 and _PLACES.search(name) else tensor
-        )  # a 1×1 convolution is a linear layer
+        # The published layout has linear layers instead of 1×1 convolutions.
+        made[name] = tensor.flatten(1) if tensor.dim() > 1 and _LINEAR.search(name) else tensor
     if "quantize.embedding.weight" not in made:
-        # The published weights have a codebook, of which nothing is ever looked up; the original has none.
+        # The published weights have a codebook, which is never used; the original weights have none.
         made["quantize.embedding.weight"] = _torch().zeros(CODEBOOK, saved["quant_conv.weight"].shape[0])
     return made
 
@@ -384,7 +385,7 @@ def _unet_config(tensors: Tensors, conversion: CheckpointConversion) -> dict[str
             variant=conversion.variant,
         )
     except (KeyError, IndexError) as error:
-        raise UsageError(f"{conversion.unet} is no whole Kandinsky 3 UNet: it has no {error}.") from error
+        raise UsageError(f"{conversion.unet} is not a complete Kandinsky 3 UNet: it has no {error}.") from error
     _check(conversion.unet, config, lambda: pack.UNet3(config, device="meta"), tensors)
     return {"_class_name": "Kandinsky3UNet", **asdict(config)}
 
@@ -402,7 +403,7 @@ def _movq_config(tensors: Tensors, source: Path) -> dict[str, Any]:
             vq_embed_dim=int(tensors["quant_conv.bias"].shape[0]),
         )
     except (KeyError, IndexError) as error:
-        raise UsageError(f"{source} is no whole MOVQ: it has no {error}.") from error
+        raise UsageError(f"{source} is not a complete MOVQ: it has no {error}.") from error
     _check(source, config, lambda: pack.MOVQ(config, device="meta"), tensors)
     plain = len(widths) - 1
     return {
@@ -416,9 +417,9 @@ def _movq_config(tensors: Tensors, source: Path) -> dict[str, Any]:
 
 
 def _check(source: Path | None, config: Any, make: Callable[[], Any], tensors: Tensors) -> None:
-    """Raise UsageError unless `tensors` are exactly those of the network that `make` returns, in name and shape."""
+    """Raises UsageError unless `tensors` have the names and shapes of the network that `make` returns."""
     sizes = f"block_out_channels {config.block_out_channels[:8]}, layers_per_block {config.layers_per_block}"
-    refusal = UsageError(f"{source} is not the network it seems to be: its sizes do not fit together.", got=sizes)
+    refusal = UsageError(f"{source} is not a valid network: its sizes do not fit together.", got=sizes)
     if not (0 < len(config.block_out_channels) <= _MOST_BLOCKS and 0 < config.layers_per_block <= _MOST_BLOCKS):
         raise refusal
     try:
@@ -436,7 +437,7 @@ def _check(source: Path | None, config: Any, make: Callable[[], Any], tensors: T
     ]
     if problems:
         raise UsageError(
-            f"{source} is not the network it seems to be: {'; '.join(problem[:200] for problem in problems[:4])}"
+            f"{source} is not a valid network: {'; '.join(problem[:200] for problem in problems[:4])}"
             f"{f'; and {len(problems) - 4} more' if len(problems) > 4 else ''}.",
             hint="Check that the files belong together, and download them again.",
         )
@@ -451,7 +452,7 @@ def _torch() -> Any:
 
 
 def _pack() -> Any:
-    """The pack's Kandinsky 3 networks."""
+    """Returns the pack's module with the Kandinsky 3 networks."""
     return pack_module("models.loader3")
 
 
@@ -459,7 +460,7 @@ def _pack() -> Any:
 
 
 def _write(path: Path, fill: Callable[[Path], None]) -> None:
-    """Have `fill` write a file beside `path`, and put it there when it is whole. Raises OutputError."""
+    """Writes a file atomically: `fill` writes to `path`.part, which is renamed when complete. Raises OutputError."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -480,8 +481,8 @@ def _write_json(path: Path, values: dict[str, Any]) -> Path:
     return path
 
 
-def _same(source: Path, path: Path) -> Path:
-    """The same file once more: a second name of it where the disk has such a thing."""
+def _link_or_copy(source: Path, path: Path) -> Path:
+    """Makes `path` a hard link to `source`, or a copy if the file system has no hard links."""
 
     def link(part: Path) -> None:
         part.unlink(missing_ok=True)
@@ -498,9 +499,9 @@ _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF
 
 
 def _write_safetensors(path: Path, tensors: Tensors, metadata: dict[str, str], on_bytes: OnBytes) -> None:
-    """Write a safetensors file tensor by tensor: the library's own writer would hold all of it in memory first."""
+    """Writes a safetensors file tensor by tensor; the library's writer would first hold all tensors in memory."""
     torch = _torch()
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # widest first keeps all aligned
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # largest dtype first: all aligned
     header: dict[str, Any] = {"__metadata__": metadata}
     total = 0
     for name in names:

@@ -1,6 +1,6 @@
-"""Facts about model files that workflows often name without saying where they come from.
+"""Known model files: URLs, folders, hashes and sizes of files that workflows often name without a URL.
 
-Sizes and hashes as published by the repositories named; None where we do not know them.
+Sizes and hashes are those that the repositories publish; None if unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["CONVERTED", "folder_of_class", "folder_of_input", "known_model"]
 _HUB = "https://huggingface.co"
 _SPLIT = "resolve/main/split_files"
 
-# name, folder, address under Hugging Face, sha256, bytes
+# name, folder, path under Hugging Face, sha256, size in bytes
 _FACTS: tuple[tuple[str, str, str, str | None, int | None], ...] = (
     ("flux1-dev.safetensors", "diffusion_models", "Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors",
      "4610115bb0c89560703c892c59ac2742fa821e60ef5871b33493ba544683abd7", 23802932552),
@@ -76,7 +76,7 @@ _FACTS: tuple[tuple[str, str, str, str | None, int | None], ...] = (
      "Comfy-Org/Real-ESRGAN_repackaged/resolve/main/RealESRGAN_x4plus.safetensors", None, None),
 )  # fmt: skip
 _SIZES = {
-    # Kandinsky 2.2's official files, by the names that the shipped workflows give them.
+    # Official files of Kandinsky 2.2, by their names in the shipped workflows.
     "kandinsky-2-2-prior.safetensors": 4104940968,
     "kandinsky-2-2-text-encoder.safetensors": 2778702976,
     "kandinsky-2-2-image-encoder.safetensors": 3689912664,
@@ -90,7 +90,7 @@ _KNOWN = {
 } | {name: ModelFile(name, size=size) for name, size in _SIZES.items()}
 
 CONVERTED = frozenset({"kandinsky-3-flash", "kandinsky-3-inpainting"})
-"""Folders of models/kandinsky that are published nowhere as such: `kandiflux models convert` makes them."""
+"""Folders of models/kandinsky that are not published in this form: `kandiflux models convert` makes them."""
 
 _FOLDER_OF = {
     "ckpt_name": "checkpoints",
@@ -136,12 +136,12 @@ _FOLDER_OF_LOADER = {
 
 
 def folder_of_class(class_type: str) -> str | None:
-    """The model folder from which one of ComfyUI's own loaders reads; None for other classes."""
+    """Returns the model folder that a built-in loader class of ComfyUI reads; None for other classes."""
     return _FOLDER_OF_LOADER.get(class_type)
 
 
 def known_model(name: str, directory: str | None = None) -> ModelFile | None:
-    """What is known of the file of this name, as long as it belongs in `directory` (where that is given)."""
+    """Returns the known file of this name; None if there is none, or it belongs in another folder than `directory`."""
     known = _KNOWN.get(PurePosixPath(name.replace("\\", "/")).name)
     if known is None or (directory and known.directory and directory != known.directory):
         return None
@@ -149,7 +149,7 @@ def known_model(name: str, directory: str | None = None) -> ModelFile | None:
 
 
 def folder_of_input(class_type: str, input_name: str) -> str | None:
-    """The model folder from which an input of ComfyUI's own loaders chooses; None where that is not known."""
+    """Returns the model folder that an input of a built-in loader lists; None if unknown."""
     if (class_type, input_name) in _FOLDER_OF_CLASS:
         return _FOLDER_OF_CLASS[class_type, input_name]
     if input_name.rstrip("0123456789") == "clip_name":

@@ -1,4 +1,4 @@
-"""The model files a workflow names: their names, the folders they belong in, where they come from."""
+"""The model files that a workflow needs: their names, model folders and URLs, and checks that these are safe."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 SUFFIXES = frozenset({".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx"})
-"""What the files of weights end in."""
+"""Suffixes of weight files."""
 WHOLE_FOLDERS = frozenset({"kandinsky"})
-"""Model folders whose entries are published folders, with their configurations and tokenizers."""
+"""Model folders whose entries are whole published folders, with configurations and tokenizers."""
 
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 _TEXTS = frozenset({".yaml", ".yml", ".json", ".txt", ".model"})
@@ -41,15 +41,18 @@ _FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,98}[A-Za-z0-9_\-])?")
 _NO_MODELS = frozenset({"custom_nodes", "datasets"})
 _MAX_PARTS = 8
 _MAX_NAME_BYTES = 200
-"""NAME.part.json must fit into the 255 bytes that file systems allow."""
+"""NAME.part.json must fit into the 255 bytes that file systems allow for a name."""
 _MAX_SIZE = 1 << 62
 _CREDENTIALS = re.compile(r"^([^/?#]*//)[^/?#\\]*@")
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """`name` as the widget has it, `directory` the folder under `models`. `hash` is in lower case, and `hash_type` its
-    kind; `size` is in bytes. What is not known is None."""
+    """A model file. Fields that are not known are None.
+
+    name: as in the widget. directory: the folder under `models`. hash: in lower case, of the kind `hash_type`.
+    size: in bytes.
+    """
 
     name: str
     directory: str | None = None
@@ -59,7 +62,7 @@ class ModelFile:
     size: int | None = None
 
     def filled_from(self, other: ModelFile | None) -> ModelFile:
-        """With what `other`, the same file by another source, knows and this does not."""
+        """Returns a copy in which unknown fields are taken from `other`, the same file from another source."""
         if other is None:
             return self
         return replace(
@@ -72,7 +75,7 @@ class ModelFile:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known, as JSON."""
+        """Returns the known fields as JSON."""
         return {
             key: value for key, value in vars(self).items() if value is not None and (key != "hash_type" or self.hash)
         }
@@ -80,27 +83,29 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class NeededModel:
-    """A file, and the title of the first node that needs it."""
+    """A model file, and the title of the first node that needs it."""
 
     model: ModelFile
     title: str
 
 
 def declared_models(declared: Any) -> list[ModelFile]:
-    """Reads `models` of a node's properties or of a file's top level. Entries that cannot be read are left out, and so
-    are user names and passwords in URLs."""
+    """Reads `models` of a node's properties or of a file's top level.
+
+    Malformed entries are left out. User names and passwords are removed from URLs.
+    """
     found: list[ModelFile] = []
-    for about in map(as_object, as_list(declared)):
-        name, size = about.get("name"), about.get("size")
+    for entry in map(as_object, as_list(declared)):
+        name, size = entry.get("name"), entry.get("size")
         if not isinstance(name, str):
             continue
         found.append(
             ModelFile(
                 name=name,
-                directory=text_or_none(about.get("directory")),
-                url=_direct(text_or_none(about.get("url"))),
-                hash=(text_or_none(about.get("hash")) or "").lower() or None,
-                hash_type=hash_kind(text_or_none(about.get("hash_type")) or "sha256"),
+                directory=text_or_none(entry.get("directory")),
+                url=_direct(text_or_none(entry.get("url"))),
+                hash=(text_or_none(entry.get("hash")) or "").lower() or None,
+                hash_type=hash_kind(text_or_none(entry.get("hash_type")) or "sha256"),
                 size=size if type(size) is int and 0 < size < _MAX_SIZE else None,
             )
         )
@@ -108,17 +113,17 @@ def declared_models(declared: Any) -> list[ModelFile]:
 
 
 def is_model_name(value: Any) -> bool:
-    """True for a text that ends as a file of weights does."""
+    """Returns True for a string with the suffix of a weight file."""
     return isinstance(value, str) and PurePosixPath(value).suffix.lower() in SUFFIXES
 
 
 def is_pickle(name: str) -> bool:
-    """True for a file that may run code when it is loaded."""
+    """Returns True for a pickle by its suffix: it can run code when it is loaded."""
     return PurePosixPath(name).suffix.lower() in _PICKLES
 
 
 def same_file(value: str, among: Iterable[Any]) -> str | None:
-    """The entry that means the same file on another system, or has it in another folder; None where none does."""
+    """Returns the entry for the same file with other path separators or in another folder; None if there is none."""
     names = [name for name in among if isinstance(name, str)]
     wanted = value.replace("\\", "/")
     exact = next((name for name in names if name.replace("\\", "/") == wanted), None)
@@ -127,18 +132,18 @@ def same_file(value: str, among: Iterable[Any]) -> str | None:
 
 
 def stands_for(value: str, name: str) -> bool:
-    """Whether the choice is this file, perhaps in a subfolder, or the published folder that it is a part of."""
+    """Returns whether a widget's value is this file, maybe in a subfolder, or the published folder that contains it."""
     plain, name = value.replace("\\", "/"), name.replace("\\", "/")
     return bool(plain) and (plain == name or plain.rpartition("/")[2] == name or name.startswith(plain + "/"))
 
 
 def why_misplaced(model: ModelFile) -> str | None:
-    """Why a file of this name and folder must not be written: a workflow is somebody else's text. None if it may be.
+    """Returns why a file of this name and folder must not be written; None if it may be. Workflows are not trusted.
 
-    `ModelFolders.why_refused` says whether the folder is a model folder of this ComfyUI.
+    `ModelFolders.why_refused` also checks that the folder is a model folder of this ComfyUI.
     """
     if model.directory is None:
-        return "the workflow does not say which model folder it belongs in"
+        return "the workflow does not name its model folder"
     if (
         not _FOLDER.fullmatch(model.directory)
         or _RESERVED.fullmatch(model.directory)
@@ -163,26 +168,28 @@ def why_misplaced(model: ModelFile) -> str | None:
             return f"{shown} is too long for a file name"
     suffix = PurePosixPath(parts[-1]).suffix.lower()
     if suffix not in SUFFIXES and not (suffix in _TEXTS and model.directory in _TEXT_FOLDERS):
-        return f"{shown} is not a file of weights by its suffix ({', '.join(sorted(SUFFIXES))})"
+        return f"{shown} does not have the suffix of a weight file ({', '.join(sorted(SUFFIXES))})"
     return None
 
 
 def why_unsafe(model: ModelFile) -> str | None:
-    """Why this file must not be downloaded: its name, folder, URL or hash. None if nothing is wrong with them."""
-    # It imports urllib3, which those who only read workflows do not need.
+    """Returns why this file must not be downloaded (its name, folder, URL or hash); None if it may be."""
+    # Imported here because it imports urllib3, which reading workflows does not need.
     from kandiflux.models.web_address import parse_address, shown_address
 
     misplaced = why_misplaced(model)
     if misplaced is not None:
         return misplaced
     if model.url is not None and parse_address(model.url) is None:
-        return f"{shown_address(model.url)!r} is not a valid http or https address"
+        return f"{shown_address(model.url)!r} is not a valid http or https URL"
     return why_unverifiable(model.hash_type, model.hash) if model.hash is not None else None
 
 
 def _direct(url: str | None) -> str | None:
-    """The URL without a password; that of a file's page on Hugging Face, which people copy from the browser, becomes
-    the file's own."""
+    """Removes user name and password from a URL, and replaces the URL of a page on Hugging Face by that of its file.
+
+    People copy the address of the page from the browser.
+    """
     if url is None:
         return None
     url = _CREDENTIALS.sub(r"\1", url)

@@ -1,4 +1,4 @@
-"""The model folders of a ComfyUI on this machine, with those of its extra_model_paths.yaml."""
+"""The model folders of a ComfyUI on this machine, including those of its extra_model_paths.yaml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kandiflux.util.json_values import is_object
 __all__ = ["ModelFolders"]
 
 _EXTRA = "extra_model_paths.yaml"
-# As in ComfyUI's folder_paths.py: old names of folders, and folders that are read as well.
+# As in ComfyUI's folder_paths.py: old names of folders, and second folders that are also searched.
 _RENAMED = {"unet": "diffusion_models", "clip": "text_encoders"}
 _ALSO = {"diffusion_models": "unet", "text_encoders": "clip", "controlnet": "t2i_adapter"}
 _CODE = "custom_nodes"
@@ -30,15 +30,15 @@ _KINDS = frozenset({
     "ultralytics_bbox", "ultralytics_segm", "unet_gguf", "xlabs", "xlabs_controlnets", "xlabs_ipadapters",
     "xlabs_loras"
 })  # fmt: skip
-"""Model folders: ComfyUI's, this pack's, and those of widely used packs. extra_model_paths.yaml may name others too,
+"""Model folders of ComfyUI, of this pack, and of widely used packs. extra_model_paths.yaml may name others too,
 such as custom_nodes; nothing is written there."""
 
 
 class ModelFolders:
-    """Where files of each kind are, and where new ones go.
+    """Finds model files of each kind, and the folder for new ones.
 
     comfyui: ComfyUI's folder. extra: more files like extra_model_paths.yaml (`--extra-model-paths-config`).
-    UsageError if they cannot be read.
+    Raises UsageError if they cannot be read.
     """
 
     def __init__(self, comfyui: Path, extra: Iterable[Path] = ()) -> None:
@@ -46,7 +46,7 @@ class ModelFolders:
         self.models = comfyui / "models"
         if not (self.models.is_dir() or (comfyui / "folder_paths.py").is_file()):
             raise UsageError(
-                f"{comfyui} is no ComfyUI.", expected="the folder that has ComfyUI's main.py and models in it",
+                f"{comfyui} is not a ComfyUI folder.", expected="the folder with ComfyUI's main.py and models",
                 got="no such folder" if not comfyui.is_dir() else "a folder without models",
             )  # fmt: skip
         self._first: dict[str, list[Path]] = {}
@@ -57,13 +57,13 @@ class ModelFolders:
             self._read(file.expanduser())
 
     def places(self, directory: str) -> list[Path]:
-        """The folders in which files of this kind are looked for, the one for new files first."""
+        """Returns the folders that are searched for files of this kind; the first is for new files."""
         kind = _RENAMED.get(directory, directory)
         also = [self.models / _ALSO[kind]] if kind in _ALSO else []
         return [*self._first.get(kind, []), self.models / kind, *also, *self._more.get(kind, [])]
 
     def find(self, model: ModelFile) -> Path | None:
-        """The file's path, if it is there; without a folder's name it is looked for in all of them."""
+        """Returns the file's path if it exists; if `model` has no directory, searches all of them."""
         kinds = [model.directory] if model.directory else self._kinds()
         for kind in kinds:
             if why_misplaced(replace(model, directory=kind)) is not None:
@@ -74,7 +74,7 @@ class ModelFolders:
         return None
 
     def find_stem(self, directory: str, stem: str) -> Path | None:
-        """A file of weights by its name without the suffix, as prompts name embeddings."""
+        """Returns the path of a weight file by its name without suffix, as prompts name embeddings."""
         for place in self.places(directory):
             parent = (place / stem).parent
             for path in sorted(parent.glob(f"{Path(stem).name}*")) if parent.is_dir() else ():
@@ -83,22 +83,20 @@ class ModelFolders:
         return None
 
     def target(self, model: ModelFile) -> Path:
-        """Where the file is to be written. Ask `why_refused` first."""
+        """Returns the path to write the file to. Call `why_refused` first."""
         kind = model.directory or ""
-        # Only a known kind goes where extra_model_paths.yaml says.
+        # Only files of known kinds are written to folders of extra_model_paths.yaml.
         place = self.places(kind)[0] if kind in _KINDS else self.models / kind
         return place / model.name.replace("\\", "/")
 
     def why_refused(self, model: ModelFile) -> str | None:
-        """Why the file must not be written into these folders; None if it may be."""
+        """Returns why the file must not be written into these folders; None if it may be."""
         misplaced = why_misplaced(model)
         if misplaced is not None or model.directory is None:
             return misplaced
         kind = model.directory
         if kind not in _KINDS and kind not in self._own_kinds():
-            return (
-                f"{kind!r} is not a model folder that is known or exists; if a node reads it, make {self.models / kind}"
-            )
+            return f"{kind!r} is not a known or existing model folder; if a node reads it, create {self.models / kind}"
         target = self.target(model)
         place = target.parents[model.name.replace("\\", "/").count("/")]
         try:
@@ -107,7 +105,7 @@ class ModelFolders:
         except (OSError, RuntimeError) as error:
             return f"{target.parent} cannot be used: {error}"
         if not folder.is_relative_to(root) or (kind not in _KINDS and not root.is_relative_to(self.models.resolve())):
-            return f"{target.parent} leads out of the model folder by a symbolic link"
+            return f"{target.parent} leads outside the model folder through a symbolic link"
         if any(folder.is_relative_to(path) for path in code):
             return f"{target.parent} is in a folder of custom nodes"
         return None
@@ -135,17 +133,15 @@ class ModelFolders:
                 if str(name) == _CODE:
                     self._code += paths
                     continue
-                kept = self._first if section.get("is_default") else self._more
-                kept.setdefault(_RENAMED.get(str(name), str(name)), []).extend(paths)
+                folders = self._first if section.get("is_default") else self._more
+                folders.setdefault(_RENAMED.get(str(name), str(name)), []).extend(paths)
 
 
 def _yaml(file: Path) -> Mapping[str, Any]:
     try:
         import yaml
     except ImportError as error:
-        raise UsageError(
-            f"{file} names model folders, and to read it PyYAML is needed.", hint="pip install pyyaml"
-        ) from error
+        raise UsageError(f"{file} cannot be read without PyYAML.", hint="pip install pyyaml") from error
     try:
         loaded = yaml.safe_load(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

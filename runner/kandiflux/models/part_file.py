@@ -1,4 +1,4 @@
-"""An unfinished download: NAME.part, the first bytes of the file, and NAME.part.json, which says of which file."""
+"""An unfinished download: NAME.part holds the bytes received so far, and NAME.part.json identifies the remote file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SAFETENSORS = (".safetensors", ".sft")
 
 
 class PartFile:
-    """The unfinished form of `target`. Only its holder of the lock may use it."""
+    """The unfinished download of `target`. Only the holder of the download's lock may use it."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -33,32 +33,32 @@ class PartFile:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Bytes received so far."""
         try:
             return self.path.stat().st_size
         except OSError:
             return 0
 
     def begin(self, url: str, remote: RemoteFile) -> int:
-        """Keeps what is there of this very file, or starts anew; the number of bytes kept."""
-        about = {"url": url, "identity": remote.identity, "size": remote.size}
-        if remote.ranges and self._about() == about and 0 < self.size <= (remote.size or 0):
+        """Resumes a download of the same remote file, else starts a new one. Returns the number of bytes kept."""
+        notes = {"url": url, "identity": remote.identity, "size": remote.size}
+        if remote.ranges and self._read_notes() == notes and 0 < self.size <= (remote.size or 0):
             return self.size
         self.discard()
         self.path.touch()
         if remote.ranges:
             with written_whole(self.notes) as new:
-                new.write_text(json.dumps(about), encoding="utf-8")
+                new.write_text(json.dumps(notes), encoding="utf-8")
         return 0
 
-    def _about(self) -> Any:
+    def _read_notes(self) -> Any:
         try:
             return parse_json(self.notes.read_bytes())
         except (OSError, ValueError):
             return None
 
     def discard(self) -> None:
-        """Delete what has come, and the notes of it."""
+        """Deletes the received bytes and the notes."""
         for path in (self.path, self.notes):
             path.unlink(missing_ok=True)
 
@@ -69,9 +69,9 @@ class PartFile:
         sha256: str | None,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> bool:
-        """Whether there was a hash to verify the file with: the workflow's, or else `sha256`, the server's.
+        """Verifies the file; returns whether there was a hash to verify it with (the workflow's, else `sha256`).
 
-        size: in bytes, as the server says. WrongFile if it is not what was wanted; what has come is deleted then.
+        size, sha256: from the server; size in bytes. Raises WrongFile and deletes the download if it is a wrong file.
         """
         try:
             for wanted in {size, model.size} - {None}:
@@ -92,11 +92,11 @@ class PartFile:
         return expected is not None
 
     def publish(self) -> Path:
-        """Gives the whole file its name, for good."""
+        """Renames the complete file to its final name and syncs it to disk. Returns its path."""
         with self.path.open("r+b") as file:
             os.fsync(file.fileno())
         self.path.replace(self.target)
-        with contextlib.suppress(OSError):  # directories cannot be opened everywhere
+        with contextlib.suppress(OSError):  # some systems cannot open directories
             folder = os.open(self.target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -107,7 +107,7 @@ class PartFile:
 
 
 def _require_whole(model: ModelFile, path: Path, size: int) -> None:
-    """Raise WrongFile unless the file is as long as its safetensors header says."""
+    """Raises WrongFile unless the file is as long as its safetensors header says."""
     with path.open("rb") as file:
         try:
             length, header = read_header(file)
@@ -123,21 +123,21 @@ def _require_whole(model: ModelFile, path: Path, size: int) -> None:
             raise _wrong(model, "a safetensors file", f"one whose header gives {name[:80]!r} no valid data_offsets")
         whole = max(whole, 8 + length + end)
     if whole != size:
-        raise _wrong(model, f"{whole} bytes, as it says itself", f"{size} bytes")
+        raise _wrong(model, f"{whole} bytes, by its own header", f"{size} bytes")
 
 
 def _require_binary(model: ModelFile, path: Path) -> None:
-    """Raise WrongFile if it is a web page or JSON text, saved as weights."""
+    """Raises WrongFile if the file is a web page or JSON text saved as weights."""
     with path.open("rb") as file:
         begin = file.read(64).strip()
     if begin[:1] in (b"<", b"{") and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in begin):
-        raise _wrong(model, "a file of weights", f"text that begins with {begin[:20].decode('ascii', 'replace')!r}")
+        raise _wrong(model, "a weight file", f"text that begins with {begin[:20].decode('ascii', 'replace')!r}")
 
 
 def _wrong(model: ModelFile, expected: str, got: str) -> WrongFile:
     return WrongFile(
-        f"{model.name} from {shown_address(model.url or '')} is not the file it should be, and was deleted.",
+        f"{model.name} from {shown_address(model.url or '')} is not the expected file, and was deleted.",
         expected=expected,
         got=got,
-        hint="Try again; if it stays so, the workflow's address or hash is out of date.",
+        hint="Try again; if it fails again, the workflow's URL or hash is out of date.",
     )

@@ -1,4 +1,4 @@
-"""Downloading the model files that workflows need and a ComfyUI on this machine lacks."""
+"""Downloads the model files that workflows need and a ComfyUI on this machine lacks."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _TICK = 0.2
 _ASKED_AT_ONCE = 8
 _INDEX = "model_index.json"
 _ASKING = Patience(attempts=3)
-"""Shorter than for a download: nothing is lost yet when it fails."""
+"""For requests before a download. Fewer attempts than for a download: no received bytes are lost if it fails."""
 
 
 @dataclass
 class Wanted:
-    """A file to be downloaded to `target`; `remote` once the server has been asked."""
+    """A file to download to `target`. `remote` is set when the server has been asked."""
 
     model: ModelFile
     target: Path
@@ -62,13 +62,13 @@ class Wanted:
 
     @property
     def size(self) -> int | None:
-        """In bytes, as the server says, or else the workflow; None where neither does."""
+        """The size in bytes from the server, else from the workflow; None if neither is known."""
         return self.remote.size if self.remote is not None and self.remote.size is not None else self.model.size
 
 
 @dataclass
 class PullPlan:
-    """What is to be downloaded, what is there, and what cannot be had, with the reason."""
+    """The files to download (`wanted`), those that exist, and errors for those that cannot be had (`refused`)."""
 
     wanted: list[Wanted] = field(default_factory=list[Wanted])
     present: list[tuple[ModelFile, Path]] = field(default_factory=list[tuple[ModelFile, Path]])
@@ -76,33 +76,35 @@ class PullPlan:
 
 
 class PullDisplay(Protocol):
-    """Shows how far each file is. Called from many threads."""
+    """Shows the progress of each file. Called from many threads."""
 
     def bytes_done(self, name: str, done: int, total: int | None) -> None:
-        """So many bytes of the file are there, of `total` where that is known."""
+        """`done` bytes of the file have been received, of `total` if that is known."""
         ...
 
     def state(self, name: str, text: str) -> None:
-        """A word on what is done with the file instead: waiting, verifying."""
+        """The file is in another state than downloading: waiting, verifying, done."""
         ...
 
 
 def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> dict[str, Token]:
-    """Tokens by host, from the usual variables and those that options name: `VARIABLE` (for Hugging Face) or
-    `HOST=VARIABLE`. UsageError for what is neither."""
+    """Reads tokens, by host, from the usual environment variables and those that options name.
+
+    options: each `VARIABLE` (for Hugging Face) or `HOST=VARIABLE`; UsageError if it is neither.
+    """
     variables = dict(_USUAL_TOKENS)
     for option in options:
         host, equals, variable = option.rpartition("=")
         if not variable.isidentifier() or (equals and not host):
-            raise UsageError("A token's variable cannot be read.", expected="VARIABLE or HOST=VARIABLE", got=option)
+            raise UsageError("The token option is not valid.", expected="VARIABLE or HOST=VARIABLE", got=option)
         variables[host.lower() or "huggingface.co"] = variable
     return {host: Token(variable, environ.get(variable) or None) for host, variable in variables.items()}
 
 
 def make_plan(needs: Iterable[NeededModel], folders: ModelFolders, only: Iterable[str] = ()) -> PullPlan:
-    """Which of the files that workflows need `folders` lack. only: names of the files to consider.
+    """Returns which of the files that workflows need are missing in `folders`. Sends no request.
 
-    UsageError if a file of `only` is not among them. No server is asked.
+    only: names of the files to consider, if any; UsageError if no workflow needs one of them.
     """
     needed = {(one.model.directory, one.model.name): one for one in needs}
     names = [one.model.name for one in needed.values()]
@@ -111,7 +113,7 @@ def make_plan(needs: Iterable[NeededModel], folders: ModelFolders, only: Iterabl
             near = near_names(name, names)
             raise UsageError(
                 f"No workflow here needs a model file {name!r}.",
-                expected=", ".join(names) or "(they need none)",
+                expected=", ".join(names) or "(no model files are needed)",
                 hint=f"Did you mean {near}?" if near else None,
             )
     plan = PullPlan()
@@ -128,11 +130,11 @@ def _sort_in(one: NeededModel, folders: ModelFolders, plan: PullPlan) -> None:
         return
     refused = why_unsafe(model) or folders.why_refused(model)
     if model.url is None:
-        where = f"models/{shortened(model.directory)}" if model.directory else "the folder its node reads"
+        folder = f"models/{shortened(model.directory)}" if model.directory else "the folder that its node reads"
         plan.refused.append(
             DownloadError(
-                f"Where {name} comes from is not known ({title!r} needs it).",
-                hint=f"Put it into {where}, or name its source in the workflow, in the node's properties.models.",
+                f"No URL is known for {name} ({title!r} needs it).",
+                hint=f"Put it into {folder}, or add its URL to the node's properties.models in the workflow.",
             )
         )
     elif refused is not None:
@@ -153,7 +155,7 @@ def complete_folders(
     patience: Patience | None = None,
     stop: threading.Event,
 ) -> None:
-    """Adds what published folders need besides the weights that workflows name, as their repositories list it."""
+    """Adds the files that published folders need besides the weights that workflows name, from their repositories."""
     named = [one.model for one in plan.wanted] + [model for model, _ in plan.present]
     for repository, directory in repositories(named).items():
         name = repository[2]
@@ -174,7 +176,7 @@ def complete_folders(
 def ask_servers(
     plan: PullPlan, remotes: RemoteFiles, *, patience: Patience | None = None, stop: threading.Event
 ) -> None:
-    """Finds the size of each file; what cannot be had moves to `refused`."""
+    """Requests the size of each file. Files that cannot be downloaded move from `wanted` to `refused`."""
 
     def ask(one: Wanted) -> RemoteFile | KandifluxError:
         try:
@@ -197,7 +199,7 @@ def ask_servers(
 
 
 def size_of(model: ModelFile) -> int | None:
-    """The file's size as its server gives it; None if that cannot be found out."""
+    """Returns the file's size from its server; None if the request fails."""
     try:
         return RemoteFiles(read_tokens()).describe(model.url or "").size
     except (KandifluxError, Trouble):
@@ -205,7 +207,7 @@ def size_of(model: ModelFile) -> int | None:
 
 
 def require_space(wanted: Iterable[Wanted]) -> None:
-    """DiskFull where the files that are to come, all together, do not fit on a disk."""
+    """Raises DiskFull if all files to download do not fit on their disk."""
     by_disk: dict[int, tuple[Path, int]] = {}
     for one in wanted:
         folder = next(parent for parent in one.target.absolute().parents if parent.exists())
@@ -219,7 +221,7 @@ def require_space(wanted: Iterable[Wanted]) -> None:
                 f"The model files do not fit on the disk of {folder}.",
                 expected=f"{(needed + _KEPT_FREE) / 1e9:.2f} GB free",
                 got=f"{free / 1e9:.2f} GB",
-                hint="Make room, download only some, or name folders on another disk in extra_model_paths.yaml.",
+                hint="Free some space, download only some, or name folders on another disk in extra_model_paths.yaml.",
             )
 
 
@@ -232,9 +234,10 @@ def download_all(
     patience: Patience | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[Path | KandifluxError]:
-    """The path of each file as it is done, or what kept it from coming. jobs: files at a time.
+    """Downloads all files; yields the path of each file when it is complete, or its error.
 
-    Stopped by setting `stop`, or by closing the iterator; what has come is kept for the next time.
+    jobs: number of parallel downloads. To stop, set `stop` or close the iterator; the bytes received so far are kept
+    for the next time.
     """
     stop = stop or threading.Event()
     waiting: queue.SimpleQueue[Wanted] = queue.SimpleQueue()
@@ -273,7 +276,7 @@ def download_all(
 
 
 def _next(outcomes: queue.SimpleQueue[Path | BaseException], stop: threading.Event) -> Path | BaseException | None:
-    # In short waits, or Ctrl-C would be heard only when a file is done.
+    # Short timeouts, so that Ctrl-C is handled before a file is complete.
     while not stop.is_set():
         try:
             return outcomes.get(timeout=_TICK)
@@ -312,7 +315,7 @@ def _download(
 
 
 def verify_present(present: Iterable[tuple[ModelFile, Path]], on_file: Callable[[Path], None]) -> list[KandifluxError]:
-    """Reads the files that are there, and lists those that are not what the workflow means by their names."""
+    """Verifies existing files; returns an error for each that does not match the workflow's size or hash."""
     wrong: list[KandifluxError] = []
     for model, path in present:
         on_file(path)
@@ -332,7 +335,7 @@ def verify_present(present: Iterable[tuple[ModelFile, Path]], on_file: Callable[
         if problem is not None:
             wrong.append(
                 WrongFile(
-                    f"{path} is not the {model.name} that the workflow means.",
+                    f"{path} is not the {model.name} that the workflow needs.",
                     expected=problem[0],
                     got=problem[1],
                     hint="Rename or delete it, and pull again.",

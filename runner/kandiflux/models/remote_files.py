@@ -1,6 +1,6 @@
-"""Files on web servers: what a server says of one, and its bytes; each failure is one of `kandiflux.errors`.
+"""Files on web servers: requests their metadata and content, and maps failures to `kandiflux.errors`.
 
-A token goes to the host it is for and to no other, wherever a redirect leads. Safe to use from many threads.
+A token is sent only to its own host, also after redirects. Safe to use from many threads.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ _LONGEST_WAIT = 1e9
 
 
 class Trouble(Exception):
-    """A failure that may be over after a while. `after`: seconds the server asks to wait; `no_answer`: no server
-    answered at all."""
+    """A temporary failure; the request can be retried.
+
+    after: seconds that the server asks to wait. no_answer: no server answered.
+    """
 
     def __init__(self, message: str, *, after: float | None = None, no_answer: bool = False) -> None:
         self.after = after
@@ -55,7 +57,7 @@ class Trouble(Exception):
 
 @dataclass(frozen=True)
 class Token:
-    """`variable` is the environment variable it was, or would be, read from."""
+    """An access token. `variable` is its environment variable; `value` is None if that is not set."""
 
     variable: str
     value: str | None
@@ -63,8 +65,11 @@ class Token:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a server says of a file. `identity` changes when its content does, as far as the server tells; `if_range` is
-    the validator for If-Range requests, if there is one."""
+    """A server's metadata of a file.
+
+    size: in bytes. ranges: whether the server supports range requests. identity: a value that changes with the content
+    (ETag or Last-Modified). if_range: the validator for If-Range requests, if there is one.
+    """
 
     size: int | None
     ranges: bool
@@ -75,12 +80,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RemoteAnswer:
-    """A response whose body has not been read yet; close it."""
+    """A response whose body has not been read yet. Use it as a context manager to close it."""
 
     response: urllib3.BaseHTTPResponse
     limit: TimeLimit
     window: tuple[int, float]
-    """At least so many bytes must come in so many seconds."""
+    """(bytes, seconds): the minimum number of bytes that must be received in each period of so many seconds."""
     identity: str | None
     sha256: str | None
     if_range: str | None
@@ -99,41 +104,43 @@ class RemoteAnswer:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body, as the server says."""
+        """The Content-Length in bytes; None if it is missing or not valid."""
         text = self.response.headers.get("Content-Length", "").strip()
         return int(text) if _BYTES.fullmatch(text) else None
 
     @property
     def range(self) -> tuple[int, int | None] | None:
-        """(first byte, size of the whole file) of a partial answer."""
+        """(first byte, size of the whole file) of a partial response; None for other responses."""
         found = _RANGE.fullmatch(self.response.headers.get("Content-Range", "").strip())
         if self.status != 206 or found is None:
             return None
         return int(found[1]), None if found[3] == "*" else int(found[3])
 
     def chunks(self, size: int) -> Iterator[bytes]:
-        """The body in pieces of at most `size` bytes. Trouble if the connection breaks off or is too slow."""
+        """Yields the body in pieces of at most `size` bytes. Trouble if the connection is lost or too slow."""
         enough, seconds = self.window
-        came = 0
+        received = 0
         try:
             for chunk in self.response.stream(min(size, enough)):
                 yield chunk
-                came += len(chunk)
-                if came >= enough:
-                    came = 0
+                received += len(chunk)
+                if received >= enough:
+                    received = 0
                     self.limit.extend(seconds)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             if not self.limit.expired:
-                raise Trouble(f"the connection broke off ({_reason(error)})") from error
+                raise Trouble(f"the connection was lost ({_reason(error)})") from error
         if self.limit.expired:
             raise _too_slow(self.window)
 
 
 class RemoteFiles:
-    """tokens: by host, `huggingface.co` or `host:port`. timeout: seconds to connect, and between received bytes.
+    """Requests files from web servers.
 
-    verify: False, or a CA bundle's path. min_rate: bytes a second that must come on each connection, measured over
-    `rate_window` seconds; a slower one is given up.
+    tokens: by host, `huggingface.co` or `host:port`.
+    timeout: seconds to connect, and between received bytes.
+    verify: False, or the path of a CA bundle.
+    min_rate: the minimum bytes per second of a connection, measured over `rate_window` seconds; a slower one fails.
     """
 
     def __init__(
@@ -155,7 +162,10 @@ class RemoteFiles:
         self._pools: dict[tuple[bool, str | None], urllib3.PoolManager] = {}
 
     def describe(self, url: str) -> RemoteFile:
-        """Asks for one byte: unlike HEAD, that is answered everywhere, and shows whether ranges are supported."""
+        """Returns the metadata of a file.
+
+        Requests one byte: all servers answer that, unlike HEAD, and it shows whether they support ranges.
+        """
         with self.open(url, {"Range": "bytes=0-0"}, accepted=(200, 206, 416)) as answer:
             if answer.status == 206 and answer.range is not None:
                 first, size = answer.range
@@ -165,8 +175,11 @@ class RemoteFiles:
             return RemoteFile(size, False, answer.identity, answer.sha256)
 
     def open(self, url: str, headers: Mapping[str, str], accepted: tuple[int, ...] = (200, 206)) -> RemoteAnswer:
-        """The answer to a GET, its body not yet read. Trouble for a failure that may pass; else DownloadError or
-        AccessDenied; UsageError for a token or certificates that cannot be used."""
+        """Sends a GET request and returns the response with its body not yet read.
+
+        Raises Trouble if the failure is temporary, else DownloadError or AccessDenied; UsageError if a token or the
+        certificates cannot be used.
+        """
         start = address = _require_address(url)
         linked: str | None = None
         for _ in range(_MAX_REDIRECTS):
@@ -179,12 +192,10 @@ class RemoteFiles:
             if response.status not in _REDIRECTS or "Location" not in response.headers:
                 raise self._failure(start, address, response)
             address = _next(address, response.headers["Location"])
-        raise DownloadError(
-            f"{shown_address(start.url)} is redirected again and again, more than {_MAX_REDIRECTS} times."
-        )
+        raise DownloadError(f"{shown_address(start.url)} is redirected more than {_MAX_REDIRECTS} times.")
 
     def read_json(self, url: str) -> Any:
-        """A small answer, decoded. Trouble; DownloadError if it is not valid JSON."""
+        """Requests and decodes JSON of at most 16 MiB. Trouble; DownloadError if it is too long or not valid JSON."""
         content = bytearray()
         with self.open(url, {}, accepted=(200,)) as answer:
             for chunk in answer.chunks(1 << 16):
@@ -197,11 +208,11 @@ class RemoteFiles:
             return parse_json(content)
         except ValueError as error:
             raise DownloadError(
-                f"{shown_address(url)} is not answered with valid JSON.", got=content[:100].decode("utf-8", "replace")
+                f"{shown_address(url)} does not return valid JSON.", got=content[:100].decode("utf-8", "replace")
             ) from error
 
     def token_for(self, address: Url) -> Token | None:
-        """The token to send with a request for this address."""
+        """Returns the token to send with a request to this URL."""
         usual = 443 if address.scheme == "https" else 80
         port = address.port or usual
         named = self._tokens.get(f"{address.host}:{port}")
@@ -244,7 +255,7 @@ class RemoteFiles:
             return tls_context(self._verify, None)
         except OSError as error:
             raise UsageError(
-                f"The certificates to trust cannot be read: {error}.",
+                f"The trusted certificates cannot be read: {error}.",
                 expected="a PEM file, or a folder of hashed ones, in `verify` or $REQUESTS_CA_BUNDLE",
             ) from error
 
@@ -254,11 +265,11 @@ class RemoteFiles:
         headers = response.headers
         wrong: DownloadError | None = None
         if headers.get("Content-Encoding", "identity") != "identity":
-            wrong = DownloadError(f"{shown_address(start.url)} is sent compressed although that was not asked for.")
+            wrong = DownloadError(f"{shown_address(start.url)} is sent compressed although that was not requested.")
         elif headers.get("Content-Type", "").strip().lower().startswith("text/html"):
             wrong = DownloadError(
-                f"{shown_address(start.url)} is a web page and not a file.",
-                hint="It may be a page to log in, or the address of the file's page instead of the file.",
+                f"{shown_address(start.url)} is a web page, not a file.",
+                hint="It may be a login page, or the URL of the file's page instead of the file.",
             )
         if wrong is not None:
             limit.close()
@@ -267,7 +278,7 @@ class RemoteFiles:
         plain = (linked or "").strip('"')
         sha256 = plain.lower() if _SHA256.fullmatch(plain) else None
         tag = headers.get("ETag")
-        # A weak tag may not be used in If-Range, and another server does not know the tag that this one told.
+        # A weak ETag must not be used in If-Range, and after a redirect the other server does not know this ETag.
         if_range = tag if tag is not None and tag.startswith('"') and linked is None else None
         return RemoteAnswer(
             response, limit, self._window, linked or tag or headers.get("Last-Modified"), sha256, if_range
@@ -281,34 +292,34 @@ class RemoteFiles:
             return self._denied(start, address, status, response)
         if status in (404, 410):
             return DownloadError(
-                f"{shown} is not there (HTTP {status}).",
-                hint="The workflow's address may be old: look for the file's name.",
+                f"{shown} does not exist (HTTP {status}).",
+                hint="The URL in the workflow may be out of date: search for the file's name.",
             )
         reason = shortened(response.reason or "", 80)
-        return DownloadError(f"{shown} is answered with HTTP {status} {reason}.", expected="HTTP 200")
+        return DownloadError(f"{shown} returns HTTP {status} {reason}.", expected="HTTP 200")
 
     def _denied(self, start: Url, address: Url, status: int, response: urllib3.BaseHTTPResponse) -> AccessDenied:
         token = self.token_for(start)
         why = shortened(response.headers.get("X-Error-Message") or response.headers.get("X-Error-Code") or "")
         page = page_of(start.url)
         if token is None:
-            todo = f"Log in at {page}, and name the variable that holds your token: {start.netloc}=VARIABLE."
+            hint = f"Log in at {page}, and name the variable that holds your token: {start.netloc}=VARIABLE."
         elif token.value:
-            todo = f"Accept the licence at {page} with the account whose token {token.variable} holds, or set another."
+            hint = f"Accept the licence at {page} with the account of the token in {token.variable}, or set another."
         else:
-            todo = f"Accept the licence at {page}, and set the environment variable {token.variable} to your token."
+            hint = f"Accept the licence at {page}, and set the environment variable {token.variable} to your token."
         given = f"a token from {token.variable}" if token and token.value else "no token"
         return AccessDenied(
             f"{shown_address(start.url)} is gated: {address.netloc} answers HTTP {status}{f' ({why})' if why else ''}.",
             expected="a token of an account that may read it",
             got=given,
-            hint=todo,
+            hint=hint,
             parameter="tokens",
         )
 
 
 def page_of(url: str) -> str:
-    """Where a person reads about a file and accepts its licence."""
+    """Returns the URL of the page on which a person can read about a file and accept its licence."""
     address = parse_address(url)
     if address is None:
         return shown_address(url)
@@ -321,9 +332,9 @@ def page_of(url: str) -> str:
 def _usable(token: Token) -> Token:
     value = (token.value or "").strip()
     if value and not _TOKEN.fullmatch(value):
-        # The value is a secret and stays out of the message.
+        # The message must not contain the value, which is a secret.
         raise UsageError(
-            f"The token in ${token.variable} cannot be sent.", expected="one line of ASCII characters without blanks"
+            f"The token in ${token.variable} cannot be sent.", expected="one line of ASCII characters without spaces"
         )
     return Token(token.variable, value or None)
 
@@ -331,12 +342,12 @@ def _usable(token: Token) -> Token:
 def _require_address(url: str) -> Url:
     address = parse_address(url)
     if address is None:
-        raise DownloadError(f"{shown_address(url)!r} is not a valid URL.", expected="an http or https address")
+        raise DownloadError(f"{shown_address(url)!r} is not a valid URL.", expected="an http or https URL")
     return address
 
 
 def _next(address: Url, location: str) -> Url:
-    """The target of a redirect."""
+    """Returns the target of a redirect. DownloadError if it is not valid, or leads from https to http."""
     here = shown_address(address.url)
     try:
         target = parse_address(urljoin(address.url, location))
@@ -344,24 +355,24 @@ def _next(address: Url, location: str) -> Url:
         target = None
     if target is None:
         raise DownloadError(
-            f"{here} leads to {shown_address(location.partition('?')[0])!r}.", expected="an http or https address"
+            f"{here} redirects to {shown_address(location.partition('?')[0])!r}.", expected="an http or https URL"
         )
     if address.scheme == "https" and target.scheme == "http":
         raise DownloadError(
-            f"{here} leads from https to http://{target.netloc}, where anybody in between could change the file."
+            f"{here} redirects from https to http://{target.netloc}, which is not secure: the file could be changed."
         )
     return target
 
 
 def _no_answer(netloc: str, shown: str, error: Exception) -> Exception:
-    """The error to raise if no response came."""
+    """Returns the error to raise if there was no response."""
     cause = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     if isinstance(cause, (LocationParseError, LocationValueError)):
-        return DownloadError(f"{shown!r} is not a valid URL.", expected="an http or https address")
+        return DownloadError(f"{shown!r} is not a valid URL.", expected="an http or https URL")
     if isinstance(cause, SSLError) and isinstance(cause.args[0] if cause.args else None, ssl.SSLCertVerificationError):
         return DownloadError(
             f"{netloc} cannot be trusted: {_reason(cause)}.",
-            hint="Set the clock right, or name the certificates to trust.",
+            hint="Check this machine's clock, or name the certificates to trust.",
             parameter="verify",
         )
     if isinstance(cause, (HTTPError, HTTPException, OSError)):
@@ -370,11 +381,11 @@ def _no_answer(netloc: str, shown: str, error: Exception) -> Exception:
 
 
 def _too_slow(window: tuple[int, float], *, no_answer: bool = False) -> Trouble:
-    return Trouble(f"fewer than {window[0]} bytes came in {window[1]:g} seconds", no_answer=no_answer)
+    return Trouble(f"fewer than {window[0]} bytes were received in {window[1]:g} seconds", no_answer=no_answer)
 
 
 def _reason(error: Exception) -> str:
-    """The cause of one of urllib3's errors, without the name of the object in front."""
+    """Returns the cause of an error of urllib3, without the leading object name."""
     inner = [argument for argument in error.args if isinstance(argument, Exception)]
     if inner:
         return _reason(inner[-1])

@@ -1,4 +1,4 @@
-"""Web addresses that a workflow or a server names: checked before they are used, and safe to show."""
+"""URLs from workflows and servers: checks them before use, and makes them safe to show."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SECRET = re.compile(r"(?i)([?&][^=&#]*(?:token|key|secret|sig|signature|passwor
 
 
 def parse_address(url: str) -> Url | None:
-    """The normalized URL without `user:password@`; None if it is not a valid http or https URL with a host.
+    """Returns the normalized URL without `user:password@`; None if it is not a valid http or https URL with a host.
 
-    urllib3's parser decides, because urllib3 makes the connection: another parser may find another host in a malformed
-    URL, and a token would go to the wrong one.
+    urllib3's parser is used because urllib3 makes the connection: another parser may find another host in a malformed
+    URL, and a token would be sent to the wrong host.
     """
     try:
         found = parse_url(url)
@@ -30,10 +30,10 @@ def parse_address(url: str) -> Url | None:
 
 
 def shown_address(url: str) -> str:
-    """The URL for messages: without a password, without the values of tokens in its query, and not too long."""
+    """Returns the URL for messages: without passwords and tokens, and shortened."""
     return shortened(_SECRET.sub(r"\1…", _CREDENTIALS.sub("//", url)))
 
 
 def shortened(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """Text from outside, cut to `longest` characters."""
+    """Cuts text to `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

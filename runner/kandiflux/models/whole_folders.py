@@ -1,7 +1,7 @@
-"""What a published folder of weights needs besides them: configurations and tokenizers, which workflows do not list.
+"""Finds the configurations and tokenizers of published folders of weights, which workflows do not list.
 
-The editor offers only files of weights for download, so a workflow names no others; yet a folder under models/kandinsky
-is read whole.
+The editor offers only weight files for download, so workflows name no other files; but the loader of models/kandinsky
+needs the complete folder.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LARGEST = 64 << 20
 _MAX_FILES = 1000
 
 Repository = tuple[str, str, str]
-"""(address of the repository's files, address of their list, name of the folder it becomes)"""
+"""(URL of the repository's files, URL of the list of them, name of the local folder)"""
 
 
 def repositories(models: Iterable[ModelFile]) -> dict[Repository, str]:
-    """The repositories of which files become folders, each with the model folder it belongs in."""
+    """Returns the repositories whose files form whole folders, each with its model folder."""
     found: dict[Repository, str] = {}
     for model in models:
         try:
@@ -48,12 +48,12 @@ def repositories(models: Iterable[ModelFile]) -> dict[Repository, str]:
 
 
 def companions(repository: Repository, directory: str, remotes: RemoteFiles) -> list[ModelFile]:
-    """The small files of a repository, as its list says. DownloadError for what is no such list."""
+    """Returns the configuration and tokenizer files of a repository. DownloadError if its list is malformed."""
     base, listing, folder = repository
     listed = remotes.read_json(listing)
     if not is_list(listed):
         raise DownloadError(
-            f"{listing} does not list the files of {folder}.", expected="a list", got=repr(listed)[:100]
+            f"{listing} is not a list of the files of {folder}.", expected="a list", got=repr(listed)[:100]
         )
     found = (_model(entry, base, folder, directory) for entry in listed if is_object(entry) and _is_wanted(entry))
     return list(islice((model for model in found if why_unsafe(model) is None), _MAX_FILES))

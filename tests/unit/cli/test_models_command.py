@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_had_keeps_no_other_from_coming(server: FileServer
     assert [line[:6] for line in shown.stderr.splitlines()].count("Error:") == 2
     shown = pull(workflow({"name": "lost.bin", "url": None}), "--dry-run")
     assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "Error: Where lost.bin comes from is not known" in shown.stderr
+    assert "Error: No URL is known for lost.bin" in shown.stderr
     shown = pull(workflow({"name": "lost.bin", "url": None}), "--dry-run", "--json")
     assert (shown.exit_code, [one["error"] for one in json.loads(shown.stdout)["failed"]]) == (1, ["DownloadError"])
     shown = pull(workflow({"name": "lost.bin", "url": None}))

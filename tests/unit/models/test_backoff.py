@@ -84,7 +84,7 @@ def test_a_server_that_says_when_to_come_again_is_obeyed(after: float) -> None:
 
 def test_a_server_that_asks_for_too_long_a_wait_is_not_waited_for() -> None:
     waited = Pauses()
-    with pytest.raises(DownloadError, match="x: the server asks to come again in 601 seconds"):
+    with pytest.raises(DownloadError, match="x: the server asks to retry in 601 seconds"):
         Patience(longest_wait=600.0).retry("x", failing(1, after=601.0), waited)
     assert waited.seconds == []
 

@@ -123,7 +123,7 @@ def test_what_a_choice_stands_for(value: str, name: str, does: bool) -> None:
     ("name", "directory", "said"),
     [
         ("x.pt", "loras", None),
-        ("x.pt", None, "does not say which model folder"),
+        ("x.pt", None, "does not name its model folder"),
         ("a/b/c/d/e/f/g/x.pt", "loras", None),
         ("a/b/c/d/e/f/g/h/x.pt", "loras", "too long"),
         ("n" * 197 + ".pt", "loras", None),
@@ -133,8 +133,8 @@ def test_what_a_choice_stands_for(value: str, name: str, does: bool) -> None:
         ("x.yaml", "configs", None),
         ("x.YML", "configs", None),
         ("x.txt", "kandinsky", None),
-        ("x.txt", "loras", "is not a file of weights by its suffix (.bin, .ckpt,"),
-        ("x.py", "kandinsky", "is not a file of weights by its suffix"),
+        ("x.txt", "loras", "does not have the suffix of a weight file (.bin, .ckpt,"),
+        ("x.py", "kandinsky", "does not have the suffix of a weight file"),
         ("null.pt", "loras", None),
         ("com.pt", "loras", None),
         ("con .pt", "loras", "is not a plain file name"),
@@ -157,7 +157,7 @@ def test_where_a_file_may_be_written(name: str, directory: str | None, said: str
     [
         ({"url": "https://a/b"}, None),
         ({}, None),
-        ({"url": "ftp://a/b"}, "'ftp://a/b' is not a valid http or https address"),
+        ({"url": "ftp://a/b"}, "'ftp://a/b' is not a valid http or https URL"),
         ({"url": "https://a/b", "hash": "ab" * 32}, None),
         ({"hash": "ab"}, "'ab' is not a sha256 hash, which has 64 hexadecimal digits"),
     ],

@@ -23,7 +23,7 @@ def with_extra(comfyui: Path, text: str) -> ModelFolders:
 
 
 def test_a_comfyui_is_known_by_its_models_or_by_its_folder_paths(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no ComfyUI") as caught:
+    with pytest.raises(UsageError, match="is not a ComfyUI folder") as caught:
         ModelFolders(tmp_path / "gone")
     assert caught.value.got == "no such folder"
     with pytest.raises(UsageError) as caught:
@@ -122,14 +122,14 @@ def test_an_embedding_is_found_by_its_name_without_suffix(comfyui: Path) -> None
         ("x.pt", "loras", None),
         ("sub/x.pt", "loras", None),
         ("x.pt", "vae", None),
-        ("x.pt", None, "does not say which model folder"),
+        ("x.pt", None, "does not name its model folder"),
         ("../x.pt", "loras", "not a plain file name"),
-        ("x.pt", "mine", "'mine' is not a model folder that is known or exists"),
+        ("x.pt", "mine", "'mine' is not a known or existing model folder"),
         ("x.pt", "made", None),
-        ("x.pt", "linked", "leads out of the model folder by a symbolic link"),
+        ("x.pt", "linked", "leads outside the model folder through a symbolic link"),
         ("x.pt", "gligen", "is in a folder of custom nodes"),
-        ("out/x.pt", "loras", "leads out of the model folder by a symbolic link"),
-        ("x.pt", "disk", "leads out of the model folder by a symbolic link"),
+        ("out/x.pt", "loras", "leads outside the model folder through a symbolic link"),
+        ("x.pt", "disk", "leads outside the model folder through a symbolic link"),
         ("x.pt", "style_models", None),
     ],
 )

@@ -227,7 +227,7 @@ def test_a_missing_projection_is_asked_for(weights: Path) -> None:
     elsewhere = projection.rename(weights.parent / "mine.pt")
     shown = run(weights / "kandinsky3.pt", "--out", weights.parent)
     assert shown.exit_code == 2
-    assert "projection.pt beside it, or in flan_ul2_encoder/" in shown.stderr
+    assert "projection.pt in the same folder, or in its flan_ul2_encoder/" in shown.stderr
     assert run(weights / "kandinsky3.pt", "--out", weights.parent, "--projection", elsewhere).exit_code == 0
     shown = run(weights, "--out", weights.parent, "--projection", elsewhere)
     assert shown.exit_code == 2
@@ -241,7 +241,7 @@ def test_nothing_is_overwritten_unasked(weights: Path) -> None:
     config.write_text("mine")
     shown = run(weights / "kandinsky3.pt", "--out", out)
     assert shown.exit_code == 2
-    assert f"{config} is there already" in shown.stderr
+    assert f"{config} exists already" in shown.stderr
     assert "--force" in shown.stderr
     assert everything_in(out) == ["kandinsky-3/unet/config.json"]
     assert run(weights / "kandinsky3.pt", "--out", out, "--force").exit_code == 0
@@ -260,8 +260,8 @@ class Evil:
         ([1, 2], r"got:\s+a list"),
         ({"down_blocks.0.x": torch.zeros(1)}, r"got:\s+tensors in the published layout"),
         ({"0.weight": torch.zeros(1), "1.weight": torch.zeros(1), "1.bias": torch.zeros(1)}, "got:.*a projection"),
-        ({"unet": Evil(), "null_embedding": 0}, "holds more than weights, and is not read"),
-        (None, "cannot be read as weights|holds more than weights"),
+        ({"unet": Evil(), "null_embedding": 0}, "contains more than weights; it is not read"),
+        (None, "cannot be read as weights|contains more than weights"),
         ("gone", "no such file or folder"),
     ],
     ids=["unknown", "list", "published", "projection", "code", "text", "gone"],
@@ -410,7 +410,7 @@ def test_random_damage_to_a_pickle_is_a_typed_error(tmp_path: Path) -> None:
         try:
             models.plan(tmp_path / "x.pt", tmp_path)
         except UsageError as error:
-            refused += "cannot be read" in str(error) or "is not a file of weights" in str(error)
+            refused += "cannot be read" in str(error) or "is not a weight file" in str(error)
     assert refused > 100
 
 
@@ -441,7 +441,7 @@ def test_an_empty_folder_and_a_strange_file_in_one(weights: Path, tmp_path: Path
     ("edit", "message"),
     [
         (lambda unet: unet.pop("out_layer.0.bias"), r"missing conv_norm_out\.bias"),
-        (lambda unet: unet.pop("out_layer.2.weight"), "is no whole Kandinsky 3 UNet"),
+        (lambda unet: unet.pop("out_layer.2.weight"), "is not a complete Kandinsky 3 UNet"),
         (lambda unet: unet.update(intruder=torch.zeros(1)), "unexpected intruder"),
         (
             lambda unet: unet.update({"out_layer.0.bias": torch.zeros(5)}),
@@ -599,11 +599,11 @@ def test_a_kind_of_number_that_the_pack_does_not_read(weights: Path) -> None:
 def test_how_many_files_are_there_already(weights: Path) -> None:
     todo = models.plan(weights / "movq.pt", weights.parent)
     written = list(models.convert(todo))
-    with pytest.raises(UsageError, match=r"safetensors is there already, and 1 more\.") as caught:
+    with pytest.raises(UsageError, match=r"safetensors exists already, and 1 more\.") as caught:
         next(models.convert(todo))
     assert caught.value.parameter == "overwrite"
     written[0].unlink()
-    with pytest.raises(UsageError, match=r"config\.json is there already\."):
+    with pytest.raises(UsageError, match=r"config\.json exists already\."):
         next(models.convert(todo))
     assert list(models.convert(todo, force=True)) == written
 
@@ -635,7 +635,7 @@ def test_a_file_that_only_has_the_name_of_one(weights: Path, caplog: pytest.LogC
     found = models.plan(weights, weights.parent)
     assert [one.movq for one in found] == [weights / "movq.pt"] * 2
     assert [record.getMessage() for record in caplog.records] == [
-        f"{weights / name} is passed over: not recognised" for name in ("kandinsky3_other.pt", "movq_other.pt")
+        f"Skipped {weights / name}: not recognised" for name in ("kandinsky3_other.pt", "movq_other.pt")
     ]
 
 
@@ -679,7 +679,7 @@ def test_a_movq_lacks_an_entry(weights: Path, missing: str) -> None:
         (torch.zeros(2, dtype=torch.int64), "is torch.int64, torch.strided, on cpu"),
         (torch.zeros(3, 3).to_sparse(), "is torch.float32, torch.sparse_coo, on cpu"),
         (torch.tensor(1.0), "has the shape []"),
-        (HUGE, "has the shape [1099511627776], of which the file does not hold all values"),
+        (HUGE, "has the shape [1099511627776], but the file does not contain all of its values"),
     ],
     ids=["number", "whole", "sparse", "scalar", "huge"],
 )
@@ -694,7 +694,7 @@ def test_what_is_wrong_with_an_entry(weights: Path, odd: Any, said: str) -> None
 def test_at_most_four_problems_are_listed(weights: Path, more: int) -> None:
     saved = {**torch.load(weights / "movq.pt"), **{f"extra{number}": torch.zeros(1) for number in range(more)}}
     save(saved, weights / "movq.pt")
-    with pytest.raises(UsageError, match="not the network it seems to be") as caught:
+    with pytest.raises(UsageError, match="is not a valid network") as caught:
         next(models.convert(models.plan(weights / "movq.pt", weights.parent)))
     assert caught.value.message.count("unexpected extra") == 4
     assert caught.value.message.endswith("; and 1 more." if more == 5 else "unexpected extra3.")

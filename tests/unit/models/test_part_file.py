@@ -106,7 +106,7 @@ def test_the_size_is_that_of_the_workflow_and_of_the_server(
     if message is None:
         assert verified(tmp_path, model, told=told) is False
         return
-    with pytest.raises(WrongFile, match=r"x\.bin from https://a/x\.bin is not the file") as caught:
+    with pytest.raises(WrongFile, match=r"x\.bin from https://a/x\.bin is not the expected file") as caught:
         verified(tmp_path, model, told=told)
     assert (caught.value.expected, caught.value.got) == (message, "1024 bytes")
 
@@ -159,7 +159,7 @@ def test_a_text_does_not_pass_for_weights(tmp_path: Path, name: str, begin: byte
     with pytest.raises(WrongFile) as caught:
         verified(tmp_path, model, begin)
     shown = begin.strip()[:20].decode("ascii", "replace")
-    assert (caught.value.expected, caught.value.got) == ("a file of weights", f"text that begins with {shown!r}")
+    assert (caught.value.expected, caught.value.got) == ("a weight file", f"text that begins with {shown!r}")
 
 
 def safetensors(end: Any, size: int, start: Any = 0) -> bytes:
@@ -178,11 +178,11 @@ def test_a_safetensors_file_is_as_long_as_its_header_says(
         return
     with pytest.raises(WrongFile) as caught:
         verified(tmp_path, ModelFile(name, "loras", URL), content)
-    assert caught.value.expected == f"{len(content) - size + end} bytes, as it says itself"
+    assert caught.value.expected == f"{len(content) - size + end} bytes, by its own header"
 
 
 @pytest.mark.parametrize("end", [-1, 10**6, True, 1.0, "5", None])
 def test_a_safetensors_file_whose_header_leads_nowhere(tmp_path: Path, end: Any) -> None:
-    with pytest.raises(WrongFile, match="not the file") as caught:
+    with pytest.raises(WrongFile, match="not the expected file") as caught:
         verified(tmp_path, ModelFile("x.safetensors", "loras", URL), safetensors(end, 10))
     assert caught.value.got == "one whose header gives 'w' no valid data_offsets"

@@ -71,13 +71,13 @@ def test_what_a_server_says_of_a_file(head: str, expected: RemoteFile) -> None:
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("200 OK\nContent-Encoding: gzip\nContent-Length: 1", "is sent compressed although that was not asked for"),
-        ("200 OK\nContent-Type: Text/HTML; charset=x\nContent-Length: 1", "is a web page and not a file"),
-        ("404 N\nContent-Length: 1", r"is not there \(HTTP 404\)"),
-        ("410 N\nContent-Length: 1", r"is not there \(HTTP 410\)"),
-        ("418 Teapot\nContent-Length: 1", r"is answered with HTTP 418 Teapot\."),
-        ("302 Found\nContent-Length: 1", r"is answered with HTTP 302 Found\."),
-        ("204 None\nContent-Length: 0", r"is answered with HTTP 204 None\."),
+        ("200 OK\nContent-Encoding: gzip\nContent-Length: 1", "is sent compressed although that was not requested"),
+        ("200 OK\nContent-Type: Text/HTML; charset=x\nContent-Length: 1", "is a web page, not a file"),
+        ("404 N\nContent-Length: 1", r"does not exist \(HTTP 404\)"),
+        ("410 N\nContent-Length: 1", r"does not exist \(HTTP 410\)"),
+        ("418 Teapot\nContent-Length: 1", r"returns HTTP 418 Teapot\."),
+        ("302 Found\nContent-Length: 1", r"returns HTTP 302 Found\."),
+        ("204 None\nContent-Length: 0", r"returns HTTP 204 None\."),
     ],
 )
 def test_answers_that_are_no_file(head: str, said: str) -> None:
@@ -155,7 +155,7 @@ def test_the_tag_of_a_redirects_answer_is_kept_to_the_end(server: FileServer) ->
             {"X-Error-Message": "No", "X-Error-Code": "Gated"},
             "HTTP 403 (No).",
             "a token from MINE",
-            "with the account whose token MINE holds",
+            "with the account of the token in MINE",
         ),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_body_in_pieces(server: FileServer) -> None:
 
 @pytest.mark.parametrize(
     ("content", "value", "said"),
-    [(b'{"a": 1}', {"a": 1}, None), (b"[]", [], None), (b"<html>", None, "is not answered with valid JSON")],
+    [(b'{"a": 1}', {"a": 1}, None), (b"[]", [], None), (b"<html>", None, "does not return valid JSON")],
 )
 def test_a_small_answer_as_json(server: FileServer, content: bytes, value: Any, said: str | None) -> None:
     url = server.add("/x", content)
@@ -354,7 +354,7 @@ def test_certificates_are_read_once_and_only_for_https(
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 306, 307, 308])
 def test_which_answers_lead_elsewhere(status: int) -> None:
     followed = status in (301, 302, 303, 307, 308)
-    said = "is redirected again and again" if followed else f"is answered with HTTP {status}"
+    said = "is redirected more than 10 times" if followed else f"returns HTTP {status}"
     with pytest.raises(DownloadError, match=said):
         described(f"HTTP/1.1 {status} M\nLocation: /x\nContent-Length: 1")
 
@@ -368,7 +368,7 @@ def test_who_denied_a_file_that_is_redirected(server: FileServer) -> None:
         with pytest.raises(AccessDenied) as caught:
             RemoteFiles({server.url.removeprefix("http://"): token}).describe(url)
     assert f"{url} is gated: {other.url.removeprefix('http://')} answers HTTP 401." in caught.value.message
-    assert "whose token MINE holds" in str(caught.value.hint)
+    assert "of the token in MINE" in str(caught.value.hint)
     assert caught.value.parameter == "tokens"
 
 
@@ -379,7 +379,7 @@ def test_an_answer_that_does_not_come_in_time(sent: list[dict[str, Any]], monkey
             self.expired = True
 
     monkeypatch.setattr("kandiflux.models.remote_files.TimeLimit", Over)
-    with pytest.raises(Trouble, match=r"^fewer than 20 bytes came in 2 seconds$") as caught:
+    with pytest.raises(Trouble, match=r"^fewer than 20 bytes were received in 2 seconds$") as caught:
         RemoteFiles(min_rate=10.0, rate_window=2.0).describe("http://localhost/x")
     assert caught.value.no_answer
     assert len(sent) == 1

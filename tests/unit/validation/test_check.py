@@ -513,5 +513,5 @@ def test_folders_of_extra_model_paths(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_comfyui(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no ComfyUI"):
+    with pytest.raises(UsageError, match="is not a ComfyUI folder"):
         ModelFolders(tmp_path / "nowhere")

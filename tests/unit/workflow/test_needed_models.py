@@ -209,6 +209,6 @@ def test_at_most_a_thousand_small_files(server: FileServer) -> None:
 
 def test_a_repository_that_lists_nothing(server: FileServer) -> None:
     assert listed(server, []) == []
-    with pytest.raises(DownloadError, match="does not list the files of k") as caught:
+    with pytest.raises(DownloadError, match="is not a list of the files of k") as caught:
         listed(server, {"error": "x" * 200})
     assert len(str(caught.value.got)) == 100
