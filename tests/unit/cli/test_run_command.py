@@ -393,6 +393,14 @@ def test_running_again_does_nothing_that_was_not_asked_for(followed: Any, stub: 
     assert (how["folder"], how["sidecar"], how["timeout"]) == (Path("output"), False, None)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such timer")
+def test_the_job_before_is_not_the_one_that_was_never_taken(followed: Any, stub: StubServer) -> None:
+    stub.reactions["GET /system_stats"] = hang
+    shown = run("rerun", "plain.json", "seeded.json", "--timeout", "0.5")
+    assert (shown.exit_code, len(stub.posted)) == (1, 1)
+    assert "The server did not take a job within 0.5 s (--timeout)" in shown.stderr
+
+
 def test_what_running_again_can_be_told(followed: Any, stub: StubServer) -> None:
     words = "--seed 9 --front --sidecar --out o --timeout 100 --quiet --set steps=4"
     shown = run("rerun", "seeded.json", *words.split())

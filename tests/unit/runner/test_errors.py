@@ -111,6 +111,12 @@ def test_an_error_survives_pickling(error: KandifluxError) -> None:
     assert (vars(copy), str(copy), copy.args) == (vars(error), str(error), error.args)
 
 
+@pytest.mark.parametrize("error", samples(), ids=lambda error: type(error).__name__)
+def test_the_message_is_the_argument_of_the_exception(error: KandifluxError) -> None:
+    """As of any other exception: logs and debuggers show it."""
+    assert error.args == (error.message,)
+
+
 def raise_node_failed(number: int) -> None:
     raise NodeFailed(
         prompt_id=str(number), node_id="1", title="T", class_type="C", exception_type="E", exception_message="m"

@@ -86,6 +86,11 @@ def test_what_cannot_be_is_a_usage_error(call: Callable[[], object], said: str) 
         call()
 
 
+def test_a_comfyui_without_tokenizers_has_none(tmp_path: Path) -> None:
+    (tmp_path / "comfy").mkdir()
+    assert prompts.comfyui_tokenizers(tmp_path) == {}
+
+
 def test_the_choices() -> None:
     assert prompts.FORMS == ("hierarchical", "numbered")
     assert set(prompts.LANGUAGES) == {"en", "ru", "zh", "de"}
