@@ -333,6 +333,18 @@ def test_a_job_that_cannot_be_cancelled_may_still_be_there(followed: Any, stub: 
     assert once == f"Once the server answers: kandiflux cancel --server {stub.url} -- {job}"
 
 
+def test_a_job_that_goes_on_after_it_was_cancelled_may_still_be_there(
+    followed: Any, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kandiflux.cli.run_command._CANCEL_SECONDS", 0.2)
+    stub.holding = True
+    stub.reactions["POST /interrupt"] = stub.reactions["POST /api/jobs"] = Answer({})
+    followed.ends = raising(SignalReceived(signal.SIGTERM))
+    shown = run("run", "plain.json", "--quiet")
+    assert shown.exit_code == 143
+    assert "It may still be on the server: " in shown.stderr
+
+
 def test_a_job_is_cancelled_even_after_the_deadline(followed: Any, stub: StubServer) -> None:
     def ends(server: Any) -> None:
         server.deadline = time.monotonic() - 1

@@ -223,6 +223,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], dict[str,
         ("\udc7f", b"\\udc7f"),
         ("\udd00", b"\\udd00"),
         ("é1", b"\\xe91"),
+        ("é\udc80é", b"\\xe9\x80\\xe9"),
     ],
 )
 def test_the_bytes_of_a_file_name_are_written_as_they_are(name: str, written: bytes, prepared: Any) -> None:
