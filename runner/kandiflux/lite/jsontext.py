@@ -55,7 +55,5 @@ def _number(value: float) -> float | None:
 
 def text_of(value: Any) -> str:
     """str(value), and the name of its class if that fails."""
-    if isinstance(value, str):
-        return value
     shown = attempt(lambda: str(value))
     return shown.value if isinstance(shown, Returned) else f"({type(value).__name__})"

@@ -1,15 +1,15 @@
-"""What clients get is valid JSON, whatever a node returned; and what foreign code raised is told, whatever that is."""
+"""What clients get is valid JSON, whatever a node returned."""
 
 from __future__ import annotations
 
 import json
 import math
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kandiflux.lite.guard import Failure, Returned, attempt
 from kandiflux.lite.jsontext import json_text, plain, text_of
+from kandiflux.util.json_values import MAX_DEPTH
 
 
 class Unreadable:
@@ -17,11 +17,6 @@ class Unreadable:
         raise RuntimeError("no text today")
 
     __repr__ = __str__
-
-
-class UnreadableError(ValueError):
-    def __str__(self) -> str:
-        raise RuntimeError("no text today")
 
 
 def nested(levels: int, inner: Any) -> Any:
@@ -80,6 +75,19 @@ def test_a_cycle_ends_somewhere() -> None:
     assert isinstance(shown["a"][0], list)
 
 
+@pytest.mark.parametrize("level", [lambda value: [value], lambda value: {"a": value}], ids=["lists", "objects"])
+def test_what_is_nested_too_deep_becomes_text(level: Callable[[Any], Any]) -> None:
+    value: Any = math.nan
+    for _ in range(MAX_DEPTH + 5):
+        value = level(value)
+    shown, levels = plain(value), 0
+    while not isinstance(shown, str):
+        (shown,) = shown.values() if isinstance(shown, dict) else shown
+        levels += 1
+    assert levels == MAX_DEPTH
+    assert shown.count("nan") == 1
+
+
 def test_what_json_knows_is_written_as_usual() -> None:
     assert json_text({"a": [1, "é", None]}) == '{"a": [1, "\\u00e9", null]}'
     assert json_text({"a": [1, {"b": 2}]}, 2) == '{"a": [1, {"b": 2}]}'
@@ -87,40 +95,3 @@ def test_what_json_knows_is_written_as_usual() -> None:
 
 def test_texts() -> None:
     assert [text_of(value) for value in ("x", 5, None, Unreadable())] == ["x", "5", "None", "(Unreadable)"]
-
-
-# Foreign code
-
-
-def raised(error: BaseException) -> Failure:
-    def foreign() -> None:
-        raise error
-
-    failure = attempt(foreign)
-    assert isinstance(failure, Failure)
-    return failure
-
-
-def test_what_is_returned_and_raised() -> None:
-    assert attempt(lambda: 5) == Returned(5)
-    for error in (ValueError("broken"), SystemExit(3), GeneratorExit(), MemoryError()):
-        failure = raised(error)
-        assert failure.error is error
-        assert (failure.type_name, failure.message) == (type(error).__name__, str(error))
-    assert raised(UnreadableError()).type_name == "tests.unit.lite.test_jsontext.UnreadableError"
-    assert raised(UnreadableError()).message == "(the exception's text cannot be read: RuntimeError)"
-    assert raised(ValueError("x" * 20_000)).message == "x" * 10_000
-    failure = raised(ValueError("broken"))
-    assert "raise error" in failure.traceback[-1]
-    assert failure.text.startswith("Traceback")
-    assert failure.text.endswith("ValueError: broken\n")
-
-
-def test_only_the_users_ctrl_c_passes() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        raised(KeyboardInterrupt())
-    caught: list[Failure] = []
-    thread = threading.Thread(target=lambda: caught.append(raised(KeyboardInterrupt())))
-    thread.start()
-    thread.join(30)
-    assert caught[0].type_name == "KeyboardInterrupt"
