@@ -172,6 +172,7 @@ def test_a_seed_that_cannot_be(jobs: JobList, seed: str | int, said: str, expect
 
 
 def test_a_workflow_without_seeds() -> None:
+    assert refused(JobList(), preset="tiny").expected == "(it has none)"
     assert "plain has no seed to set" in refused(JobList(), workflow=PLAIN, seed="fixed").message
     checked = check(JobList(repeat=2), workflow=PLAIN)
     assert (checked.seeds.policy, checked.seeds.names, checked.varying) == ("fixed", (), frozenset())

@@ -273,6 +273,26 @@ def test_a_cancel_does_not_wait_for_ever(comfy: FakeComfyUI, tmp_path: Path, mon
     assert left(tmp_path) == "0001:sent 0002:sent 0003:waiting"
 
 
+def test_an_error_that_nobody_foresaw_ends_a_batch_at_once(
+    comfy: FakeComfyUI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comfy.ending = "hold"
+    submit, failed = Client.submit, threading.Event()
+
+    def fail(self: Client, *words: Any, **options: Any) -> Any:
+        if comfy.accepted:
+            until(lambda: comfy.running)
+            failed.set()
+            raise ZeroDivisionError
+        return submit(self, *words, **options)
+
+    monkeypatch.setattr(Client, "submit", fail)
+    with pytest.raises(ZeroDivisionError):
+        batch(comfy, tmp_path).run()
+    assert failed.is_set()
+    assert len(comfy.running) == 1, "it is not waited for; the next run looks for it"
+
+
 # Before anything is sent
 
 
