@@ -60,8 +60,6 @@ def complete_server(incomplete: str) -> Offers:
 
 def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
     """`NAME=` for what the workflow on the line lets one set."""
-    if "=" in incomplete:
-        return []
     settings = _settings(_named_workflow(ctx))
     return _safe([(f"{name}=", about) for name, about in settings if name.startswith(incomplete)])
 

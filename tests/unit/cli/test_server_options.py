@@ -143,6 +143,13 @@ def test_every_command_that_talks_to_a_server_has_the_same_options(command: str)
     assert "Reaching the server" in shown.stdout
 
 
+def test_without_a_saved_object_info_the_server_is_asked(stub: StubServer) -> None:
+    Path("w.json").write_text(json.dumps(prompt()))
+    shown = queue("w.json", "--server", stub.url, command="params")
+    assert shown.stdout.splitlines()[1].startswith("1.width\tINT\t64\t1 … 4096\tCanvas")
+    assert stub.asked == ["GET /object_info"]
+
+
 def test_a_saved_object_info_needs_no_server(stub: StubServer) -> None:
     Path("w.json").write_text(json.dumps(prompt()))
     info = stub.usual("GET", "/object_info", None)
