@@ -236,7 +236,7 @@ def test_models_and_where_they_lie(server: LiteServer, tmp_path: Path) -> None:
     for path, size in ((first / "a.pt", 3), (tmp_path / "a.pt", 5), (tmp_path / "b.safetensors", 7)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
-    (first / "dangling.pt").symlink_to(tmp_path / "gone")
+    (first / "0 dangling.pt").symlink_to(tmp_path / "gone")
     found = server.get("/experiment/models/loras").json()
     assert [(one["name"], one["pathIndex"], one["size"]) for one in found] == [("a.pt", 0, 3), ("b.safetensors", 1, 7)]
     assert found[1]["modified"] == (tmp_path / "b.safetensors").stat().st_mtime
