@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
-from kandiflux import AsyncClient, AsyncJob, Client
-from kandiflux.api.events import ExecutionStarted, JobFinished
+from kandiflux import AsyncClient, AsyncJob, Client, Job, Prompt
+from kandiflux.api.events import Event, ExecutionStarted, JobFinished, JobQueued
 from kandiflux.errors import InvalidPrompt, JobInterrupted, JobTimeout, UsageError
 
 from tests.support.fake_comfyui import PNG, FakeComfyUI, prompt
@@ -175,3 +176,30 @@ def test_a_run_in_front(comfy: FakeComfyUI) -> None:
             return [result.prompt_id for result in await asyncio.gather(first, front, second)]
 
     assert run(use()) == comfy.ran
+
+
+def test_an_event_wakes_whoever_waits_for_the_next() -> None:
+    job = Job(cast(Any, SimpleNamespace(closed=False)), Prompt(prompt()), "x")
+
+    async def use() -> None:
+        events = AsyncJob(job).events()
+        job.queued(None)
+        assert isinstance(await events.__anext__(), JobQueued)
+
+        async def read() -> Event:
+            return await events.__anext__()
+
+        for tell, kind in (
+            (lambda: job.deliver(ExecutionStarted("x")), ExecutionStarted),
+            (lambda: job.finish(JobInterrupted("It was stopped.", prompt_id="x")), JobFinished),
+        ):
+            coming = asyncio.ensure_future(read())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not coming.done()
+            tell()
+            assert isinstance(await asyncio.wait_for(coming, 10), kind)
+        with pytest.raises(StopAsyncIteration):
+            await events.__anext__()
+
+    run(use())
