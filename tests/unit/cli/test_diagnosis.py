@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,7 +135,7 @@ def test_the_queue(stub: StubServer) -> None:
 def test_the_median_answer_counts(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def clock(*seconds: float) -> None:
         """Each look takes as long; before them one at the system, which takes 2 s."""
-        times = [0.0, 2.0]
+        times = [1.0, 3.0]
         for one in seconds:
             times += [10.0, 10.0 + one]
         left = iter(times)
@@ -146,6 +147,14 @@ def test_the_median_answer_counts(stub: StubServer, monkeypatch: pytest.MonkeyPa
     state, found, todo = lines()["HTTP"]
     assert (state, found) == ("warn", "501.0 ms (the first time 2000 ms)")
     assert todo
+
+
+def test_a_websocket_that_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    patiences: list[float] = []
+    monkeypatch.setattr("kandiflux.jobs.client.Client.listen", lambda _, seconds: patiences.append(seconds) or True)
+    state, found, todo = lines()["websocket"]
+    assert (state, todo, patiences) == ("ok", "", [10.0])
+    assert re.fullmatch(r"open after \d{1,3} ms", found)
 
 
 def test_an_old_or_a_missing_pack(stub: StubServer) -> None:
