@@ -38,6 +38,10 @@ NODE_CLASS_MAPPINGS = {}
 """
 
 Then = Callable[[str], None]
+WAIT = 30
+"""Seconds after which a host that goes on although it was told to end is given up."""
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="ended by signals")
 
 
 @pytest.fixture
@@ -71,7 +75,8 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setenv("KANDIFLUX_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(seam, "active", None)
     monkeypatch.setattr(os, "_exit", sys.exit)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    signal.signal(signal.SIGALRM, give_up)
     loggers = [logging.getLogger(name) for name in ("", "aiohttp.server")]
     before = [(one.handlers[:], one.filters[:]) for one in loggers]
     yield
@@ -86,6 +91,10 @@ def stdout(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     stdout = io.StringIO()
     monkeypatch.setattr(sys, "__stdout__", stdout)
     return stdout
+
+
+def give_up(*_: object) -> NoReturn:
+    raise TimeoutError("the host goes on")
 
 
 def terminate(_: str = "") -> None:
@@ -104,14 +113,18 @@ def launched(settings: Settings, stdout: io.StringIO, then: Then = terminate) ->
             except BaseException as error:  # noqa: BLE001 - told by the main thread, once the host has ended
                 problems.append(error)
                 terminate()
+        if not ended.wait(WAIT):
+            os.kill(os.getpid(), signal.SIGALRM)
 
     ended = threading.Event()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    with pytest.raises(SystemExit) as status:
-        launch(settings)
-    ended.set()
-    watcher.join()
+    try:
+        with pytest.raises(SystemExit) as status:
+            launch(settings)
+    finally:
+        ended.set()
+        watcher.join()
     if problems:
         raise problems[0]
     assert isinstance(status.value.code, int)
