@@ -213,6 +213,14 @@ def test_other_faults_are_a_line_each(stub: StubServer) -> None:
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "ok\tw\tnothing is missing")
 
 
+def test_a_workflow_that_needs_a_newer_comfyui(stub: StubServer) -> None:
+    needs = {"kandiflux": {"needs": {"comfyui": ">=0.3.65"}}}
+    info = {"Keep": {"input": {}, "output_node": True, "output": []}}
+    stub.reactions["GET /object_info"] = {**stub.reactions["GET /object_info"], **info}
+    Path("w.json").write_text(json.dumps({"nodes": [{"id": 1, "type": "Keep"}], "links": [], "extra": needs}))
+    assert "0.3.65" in doctor("w.json").stdout.splitlines()[-1]
+
+
 def test_a_file_that_is_no_workflow_or_a_server_that_is_not_there(stub: StubServer) -> None:
     Path("w.json").write_text("{}")
     assert (doctor("w.json").exit_code, stub.asked) == (2, [])
