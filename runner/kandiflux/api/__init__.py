@@ -1,1 +1,1 @@
-"""One ComfyUI over HTTP and websocket: requests, answers, events. Knows nothing of jobs."""
+"""One ComfyUI over HTTP and websocket: requests, answers and events. Knows nothing of jobs."""

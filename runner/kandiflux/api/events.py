@@ -1,12 +1,12 @@
-"""What a ComfyUI says over its websocket, as typed values.
+"""Parses the frames of ComfyUI's websocket into typed events.
 
 Text frames are `{"type": …, "data": {…}}`. Binary frames begin with a big-endian u32 type:
 
-    1   u32 format (1 JPEG, 2 PNG), image                       Preview without an address
+    1   u32 format (1 JPEG, 2 PNG), image                       Preview without prompt and node ids
     3   u32 length, node id, text                               NodeText
     4   u32 length, JSON, image                                 Preview with prompt and node ids
 
-A type this module does not know becomes `Unknown`: a newer server must not break an older runner.
+Other types become `Unknown`: a newer server must not break an older runner.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Event:
-    """`prompt_id` is None where the server did not say which prompt is meant."""
+    """Base of all events. `prompt_id` is None if the server did not send one."""
 
     kind: ClassVar[str] = "event"
     prompt_id: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form: `event` and the fields; an image is given by its length only."""
+        """Returns the event as JSON: `event` and the fields; for an image only its length."""
         values: dict[str, Any] = {"event": self.kind}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -68,16 +68,16 @@ class Event:
 
 @dataclass(frozen=True)
 class ServerStatus(Event):
-    """Sent to everyone after every change of the queue."""
+    """Sent to all clients after every change of the queue."""
 
     kind = "status"
     queue_remaining: int | None
-    """Jobs waiting or running, of all clients together."""
+    """The number of waiting and running jobs of all clients."""
 
 
 @dataclass(frozen=True)
 class FeatureFlags(Event):
-    """What the server can do: its answer to the flags that were sent to it."""
+    """The server's features: its answer to the flags that the client sent."""
 
     kind = "feature_flags"
     flags: Mapping[str, Any]
@@ -85,7 +85,7 @@ class FeatureFlags(Event):
 
 @dataclass(frozen=True)
 class JobQueued(Event):
-    """The runner's own: the job waits behind `position` others (0 = next), or None where that is not known."""
+    """Made by the runner: the job waits behind `position` others (0 = next); None if that is not known."""
 
     kind = "queued"
     position: int | None
@@ -93,7 +93,7 @@ class JobQueued(Event):
 
 @dataclass(frozen=True)
 class JobFinished(Event):
-    """The runner's own, and the last of every job: `state` is done, failed, interrupted or lost."""
+    """Made by the runner as the last event of every job. `state` is done, failed, interrupted or lost."""
 
     kind = "finished"
     state: str
@@ -101,14 +101,14 @@ class JobFinished(Event):
 
 @dataclass(frozen=True)
 class ExecutionStarted(Event):
-    """The prompt's turn has come."""
+    """The server has started to run the prompt."""
 
     kind = "execution_start"
 
 
 @dataclass(frozen=True)
 class NodesCached(Event):
-    """What the server answers for from its cache."""
+    """The nodes whose outputs the server takes from its cache."""
 
     kind = "execution_cached"
     node_ids: tuple[str, ...]
@@ -116,7 +116,7 @@ class NodesCached(Event):
 
 @dataclass(frozen=True)
 class NodeStarted(Event):
-    """`node_id` None is ComfyUI's "nothing runs any more" for this prompt."""
+    """A node has started to run. If `node_id` is None, no node of this prompt runs any more."""
 
     kind = "executing"
     node_id: str | None
@@ -125,7 +125,7 @@ class NodeStarted(Event):
 
 @dataclass(frozen=True)
 class NodeProgress(Event):
-    """Steps of one node, as older servers tell them."""
+    """The progress of one node, from older servers."""
 
     kind = "progress"
     node_id: str | None
@@ -135,19 +135,19 @@ class NodeProgress(Event):
 
 @dataclass(frozen=True)
 class NodeState:
-    """How far one node is, within a `ProgressState`."""
+    """The progress of one node in a `ProgressState`."""
 
     value: float
     max: float
     state: str
     """running, finished or error"""
     display_node_id: str
-    """The node of the submitted prompt that this one was expanded from, or itself."""
+    """The node of the submitted prompt that this node was expanded from, or its own id."""
 
 
 @dataclass(frozen=True)
 class ProgressState(Event):
-    """Every node that has begun, by id."""
+    """The states of all nodes that have started, by id."""
 
     kind = "progress_state"
     nodes: Mapping[str, NodeState]
@@ -155,7 +155,7 @@ class ProgressState(Event):
 
 @dataclass(frozen=True)
 class NodeExecuted(Event):
-    """`output` is what the node shows (`{"images": [{filename, subfolder, type}]}` …), or None."""
+    """A node has run. `output` is what it shows (`{"images": [{filename, subfolder, type}]}` …), or None."""
 
     kind = "executed"
     node_id: str
@@ -165,14 +165,14 @@ class NodeExecuted(Event):
 
 @dataclass(frozen=True)
 class ExecutionSucceeded(Event):
-    """Every node is done; the history follows shortly."""
+    """All nodes are done; the history entry follows shortly after."""
 
     kind = "execution_success"
 
 
 @dataclass(frozen=True)
 class ExecutionInterrupted(Event):
-    """The prompt was stopped while this node ran."""
+    """The prompt was interrupted while this node ran."""
 
     kind = "execution_interrupted"
     node_id: str | None
@@ -181,7 +181,7 @@ class ExecutionInterrupted(Event):
 
 @dataclass(frozen=True)
 class ExecutionFailed(Event):
-    """A node raised; the last of the prompt where `terminal`."""
+    """A node raised an exception. If `terminal`, this is the last event of the prompt."""
 
     kind = "execution_error"
     node_id: str | None
@@ -193,13 +193,13 @@ class ExecutionFailed(Event):
 
     @property
     def terminal(self) -> bool:
-        """A blocked branch is reported as an error, and the rest of the prompt goes on."""
+        """False for a blocked branch: ComfyUI reports it as an error, but the other nodes run on."""
         return self.exception_type != "ExecutionBlocked"
 
 
 @dataclass(frozen=True)
 class Preview(Event):
-    """A picture of what is being made, or one that SaveImageWebsocket sends."""
+    """A preview image, or an image from SaveImageWebsocket."""
 
     kind = "preview"
     node_id: str | None
@@ -210,7 +210,7 @@ class Preview(Event):
 
 @dataclass(frozen=True)
 class NodeText(Event):
-    """A text that a node shows while it runs."""
+    """Text that a node shows while it runs."""
 
     kind = "progress_text"
     node_id: str
@@ -219,7 +219,7 @@ class NodeText(Event):
 
 @dataclass(frozen=True)
 class Unknown(Event):
-    """A frame of a type that this version does not know."""
+    """A frame of a type that this module does not know."""
 
     kind = "unknown"
     type: str
@@ -227,7 +227,7 @@ class Unknown(Event):
 
 
 def parse_text(frame: str) -> Event:
-    """A text frame. ProtocolError where it is not an object with a `type`, or lacks what its type must have."""
+    """Parses a text frame. ProtocolError if it is not an object with a `type`, or lacks a required field."""
     try:
         message: Any = parse_json(frame)
         kind = message["type"]
@@ -245,7 +245,7 @@ def parse_text(frame: str) -> Event:
 
 
 def parse_binary(frame: bytes) -> Event:
-    """A binary frame. ProtocolError where it is shorter than its own lengths say."""
+    """Parses a binary frame. ProtocolError if it is malformed, or shorter than the lengths in it say."""
     try:
         (kind,) = struct.unpack_from(">I", frame)
         if kind == 1:
@@ -257,19 +257,19 @@ def parse_binary(frame: bytes) -> Event:
             return NodeText(None, node_id=node_id.decode(), text=rest.decode())
         if kind == 4:
             header, image = _sized(frame, 4)
-            about: Mapping[str, Any] = parse_json(header)
+            metadata: Mapping[str, Any] = parse_json(header)
             return Preview(
-                _text(about.get("prompt_id")),  # AttributeError if it is not an object
-                node_id=_text(about.get("node_id")),
-                display_node_id=_text(about.get("display_node_id") or about.get("node_id")),
-                mime=_text(about.get("image_type")) or "image/jpeg",
+                _text(metadata.get("prompt_id")),  # AttributeError if it is not an object
+                node_id=_text(metadata.get("node_id")),
+                display_node_id=_text(metadata.get("display_node_id") or metadata.get("node_id")),
+                mime=_text(metadata.get("image_type")) or "image/jpeg",
                 image=image,
             )
         return Unknown(None, type=f"binary {kind}", data=len(frame))
     except (struct.error, ValueError, AttributeError) as error:
         raise ProtocolError(
             "A websocket binary frame cannot be read.",
-            expected="a big-endian type (1, 3 or 4) and as many bytes as it announces",
+            expected="a big-endian type (1, 3 or 4), and as many bytes as its lengths say",
             got=f"{len(frame)} bytes beginning {frame[:16].hex()}",
         ) from error
 
@@ -278,7 +278,7 @@ def _sized(frame: bytes, at: int) -> tuple[bytes, bytes]:
     (length,) = struct.unpack_from(">I", frame, at)
     start = at + 4
     if start + length > len(frame):
-        raise ValueError(f"{length} bytes announced, {len(frame) - start} there")
+        raise ValueError(f"expected {length} bytes, got {len(frame) - start}")
     return bytes(frame[start : start + length]), bytes(frame[start + length :])
 
 
@@ -316,7 +316,7 @@ def _executed(data: Mapping[str, Any]) -> NodeExecuted:
 
 
 def execution_failed(data: Mapping[str, Any]) -> ExecutionFailed:
-    """The data of an `execution_error` message, from a frame or from history."""
+    """Parses the data of an `execution_error` message, from a frame or from the history."""
     return ExecutionFailed(
         _prompt_id(data),
         node_id=_text(data.get("node_id")),
@@ -329,7 +329,7 @@ def execution_failed(data: Mapping[str, Any]) -> ExecutionFailed:
 
 
 def execution_interrupted(data: Mapping[str, Any]) -> ExecutionInterrupted:
-    """The data of an `execution_interrupted` message, from a frame or from history."""
+    """Parses the data of an `execution_interrupted` message, from a frame or from the history."""
     return ExecutionInterrupted(
         _prompt_id(data), node_id=_text(data.get("node_id")), node_type=_text(data.get("node_type"))
     )

@@ -1,7 +1,7 @@
-"""Connection pools with one TLS and proxy policy, for servers and for model files.
+"""Makes connection pools, with the same TLS and proxy policy for servers and model files.
 
-The environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system names the proxy. Requests to this machine
-itself never use one.
+The proxy comes from the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) or the system's settings. Requests
+to this machine never use a proxy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONNECTIONS = 32
 
 
 def proxy_for(url: str) -> str | None:
-    """The URL of the proxy to use for `url` (http or https); None if it is to be reached directly."""
+    """Returns the URL of the proxy to use for `url` (http or https); None for a direct connection."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or proxy_bypass(unquote(host)):
@@ -35,9 +35,9 @@ def proxy_for(url: str) -> str | None:
 
 
 def make_pool(url: str, tls: ssl.SSLContext | None) -> urllib3.PoolManager:
-    """A connection pool for the origin of `url`. tls: the context for https; None if the URL is http.
+    """Makes a connection pool for the origin of `url`. tls: the context for https; None if the URL is http.
 
-    Its requests heed a `TimeLimit`. UsageError if the proxy is a SOCKS proxy and PySocks is not installed.
+    `TimeLimit` applies to its requests. UsageError if the proxy is a SOCKS proxy and PySocks is not installed.
     """
     options: dict[str, Any] = {"maxsize": _CONNECTIONS, **({} if tls is None else {"ssl_context": tls})}
     manager = _manager(url, options)
@@ -54,8 +54,8 @@ def _manager(url: str, options: dict[str, Any]) -> urllib3.PoolManager:
             from urllib3.contrib.socks import SOCKSProxyManager
         except ImportError as error:
             raise UsageError(
-                f"{url} is to be reached through a SOCKS proxy, which needs PySocks.",
-                hint="Install PySocks, or put the host into $NO_PROXY.",
+                f"The proxy for {url} is a SOCKS proxy, which needs PySocks.",
+                hint="Install PySocks, or add the host to $NO_PROXY.",
             ) from error
         return SOCKSProxyManager(proxy, **options)
     bare, authorization = without_userinfo(proxy)

@@ -1,6 +1,6 @@
-"""The HTTP side of one ComfyUI: each route a method, each failure one of `kandiflux.errors`.
+"""The HTTP API of one ComfyUI: one method per route. Failures are raised as `kandiflux.errors`.
 
-Nothing here knows of jobs or waits for anything but an answer. Safe to use from many threads.
+Knows nothing of jobs, and only waits for answers. Safe to use from many threads.
 """
 
 from __future__ import annotations
@@ -43,22 +43,23 @@ class QueueEntry:
     number: float
     prompt_id: str
     item: Sequence[Any] = field(default=(), repr=False, compare=False)
-    """As the server lists it: number, prompt id, prompt, extra data, output nodes."""
+    """The server's entry: number, prompt id, prompt, extra data, output nodes."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """`pending` in the order in which it will run."""
+    """The server's queue. `pending` is in the order in which the jobs will run."""
 
     running: tuple[QueueEntry, ...]
     pending: tuple[QueueEntry, ...]
 
 
 class ComfyApi:
-    """One ComfyUI's HTTP routes.
+    """The HTTP routes of one ComfyUI.
 
-    url: base address; `user:password@` in it becomes an Authorization header. headers: sent with every request
-    (authorisation). verify: False, or a CA bundle's path; cert: a client certificate; both as in requests.
+    url: the base URL; `user:password@` in it becomes an Authorization header.
+    headers: sent with every request, for example for authorisation.
+    verify: False, or the path of a CA bundle. cert: a client certificate. Both as in requests.
     timeout: seconds to connect, and between two received bytes; a whole answer may take three times the latter.
     """
 
@@ -83,27 +84,27 @@ class ComfyApi:
 
     @property
     def url(self) -> str:
-        """The base address, without user and password."""
+        """The base URL, without user and password."""
         return self._transport.url
 
     @property
     def headers(self) -> dict[str, str]:
-        """What is sent with every request."""
+        """The headers sent with every request."""
         return self._transport.headers
 
     @property
     def verify(self) -> bool | str:
-        """Whether certificates are checked, or the bundle that they are checked with."""
+        """Whether certificates are verified, or the CA bundle to verify them with."""
         return self._transport.verify
 
     @property
     def cert(self) -> str | tuple[str, str] | None:
-        """The client certificate, as it was given."""
+        """The client certificate."""
         return self._transport.cert
 
     @property
     def deadline(self) -> float | None:
-        """On the monotonic clock: no request takes longer than until then, and none is begun after it."""
+        """The time, on the monotonic clock, at which all requests end; later requests fail. None for no limit."""
         return self._transport.deadline
 
     @deadline.setter
@@ -111,43 +112,43 @@ class ComfyApi:
         self._transport.deadline = when
 
     def with_timeout(self, timeout: tuple[float, float]) -> ComfyApi:
-        """The same server with other timeouts and no deadline; to be closed by itself."""
+        """Returns an API of the same server with other timeouts and no deadline. Close it separately."""
         return ComfyApi(self.url, headers=self.headers, verify=self.verify, cert=self.cert, timeout=timeout)
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes all connections."""
         self._transport.close()
 
-    # What the server is and knows
+    # Server information
 
     def system_stats(self) -> dict[str, Any]:
-        """Versions, memory and devices."""
+        """Returns versions, memory and devices."""
         return self._get_object("/system_stats")
 
     def features(self) -> dict[str, Any]:
-        """Empty for a server that has no such route yet."""
+        """Returns the server's feature flags; empty if it has no such route."""
         answer = self._get("/features")
         return answer.body if answer.status == 200 and is_dict(answer.body) else {}
 
     def object_info(self) -> dict[str, Any]:
-        """Every node class with its inputs."""
+        """Returns all node classes with their inputs."""
         return self._get_object("/object_info")
 
     def embeddings(self) -> list[str] | None:
-        """The names that prompts can call as `embedding:NAME`; None from a server that does not say."""
+        """Returns the names for `embedding:NAME` in prompts; None if the server has no such route."""
         answer = self._get("/embeddings")
         return [str(name) for name in answer.body] if answer.status == 200 and is_list(answer.body) else None
 
     # Jobs
 
     def queue(self, *, within: float | None = None) -> Queue:
-        """What runs and what waits. within: seconds for the answer, retries included."""
+        """Returns the running and waiting jobs. within: seconds for the answer, including retries."""
         body = self._get_object("/queue", within=within)
         try:
             running = tuple(_queue_entry(item) for item in body["queue_running"])
             pending = sorted((_queue_entry(item) for item in body["queue_pending"]), key=lambda entry: entry.number)
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            # An entry that is left out could be the very job that is looked for.
+            # Do not skip malformed entries: one of them may be the job that the caller looks for.
             raise ProtocolError(
                 f"The answer to {self.url}/queue cannot be read.",
                 expected="queue_running and queue_pending, lists of [number, prompt_id, prompt, extra_data, …]",
@@ -156,9 +157,9 @@ class ComfyApi:
         return Queue(running, tuple(pending))
 
     def history(self, prompt_id: str, *, again: bool = True, within: float | None = None) -> dict[str, Any] | None:
-        """The entry of one finished prompt; None while there is none.
+        """Returns the entry of a finished prompt; None if there is none yet.
 
-        again: try again if the answer is lost. within: seconds for the answer.
+        again: retry if the answer is lost. within: seconds for the answer.
         """
         entry = self._get_object(f"/history/{_quoted(prompt_id)}", again=again, within=within).get(prompt_id)
         return entry if is_dict(entry) else None
@@ -166,25 +167,25 @@ class ComfyApi:
     def recent_history(
         self, max_items: int = 100, *, again: bool = True, within: float | None = None
     ) -> dict[str, Any]:
-        """The newest entries by prompt id. again, within: as in `history`."""
+        """Returns the newest entries by prompt id. again, within: as in `history`."""
         return self._get_object("/history", {"max_items": max_items}, again=again, within=within)
 
     def post_prompt(self, body: Mapping[str, Any]) -> Answer:
-        """One POST, never repeated. AnswerLost if it may have been accepted all the same."""
+        """Submits a prompt in a single request, without retries. AnswerLost if it may have been accepted."""
         try:
             answer = self._transport.send("POST", "/prompt", json_body=body)
         except ProtocolError as error:
-            # Its answer is too large to read.
+            # The answer is too large to read, but the prompt may have been accepted.
             raise AnswerLost(error.message) from error
         if answer.status in (502, 503, 504):
-            # A proxy speaks, not ComfyUI: what stood behind it may have taken the prompt.
-            raise AnswerLost(f"A gateway before {self.url} answered {answer.status}.", still_coming=True)
+            # A proxy answers, not ComfyUI: ComfyUI may have accepted the prompt.
+            raise AnswerLost(f"A gateway in front of {self.url} returned HTTP {answer.status}.", still_coming=True)
         return answer
 
     def cancel_job(self, prompt_id: str) -> bool | None:
-        """Takes a job from the queue, or interrupts it if it runs, in one atomic request (ComfyUI 0.33 and later).
+        """Removes a job from the queue, or interrupts it if it runs, in one atomic request (ComfyUI 0.33 and later).
 
-        True if it did, False if the job has ended or is not known, None if the server has no such route.
+        Returns True if it was cancelled, False if it has ended or is unknown, None if the server has no such route.
         """
         answer = self._transport.send("POST", f"/api/jobs/{_quoted(prompt_id)}/cancel", json_body={})
         cancelled = as_object(answer.body).get("cancelled")
@@ -199,23 +200,23 @@ class ComfyApi:
         )
 
     def delete_pending(self, prompt_id: str) -> None:
-        """Takes a waiting job from the queue; the server does not say whether there was one."""
+        """Removes a waiting job from the queue; the server does not say whether there was one."""
         self._post_done("/queue", {"delete": [prompt_id]})
 
     def interrupt(self, prompt_id: str) -> None:
-        """Stops what runs. Servers before 0.3.5x ignore the id and stop whatever runs: look first."""
+        """Interrupts a job. Servers before 0.3.5x ignore the id and interrupt any job: check first which one runs."""
         self._post_done("/interrupt", {"prompt_id": prompt_id})
 
     def free(self, *, unload_models: bool = True, free_memory: bool = True) -> None:
-        """Asks for memory back after the running job; free_memory alone unloads models, too."""
+        """Frees memory after the running job. free_memory without unload_models unloads models, too."""
         self._post_done("/free", {"unload_models": unload_models, "free_memory": free_memory})
 
     # Files
 
     def upload_image(self, name: str, file: BinaryIO, *, subfolder: str = "", overwrite: bool = False) -> str:
-        """Puts a file into the server's input folder; the name to use for it, which may differ from `name`.
+        """Uploads a file to the server's input folder; returns its name there, which may differ from `name`.
 
-        file: from its present position to its end; must be seekable.
+        file: sent from its current position to its end; must be seekable.
         """
         begin = file.tell()
         size = file.seek(0, os.SEEK_END) - begin
@@ -226,8 +227,8 @@ class ComfyApi:
         stored_name, folder = stored.get("name"), stored.get("subfolder") or ""
         if answer.status != 200 or not isinstance(stored_name, str) or not isinstance(folder, str):
             raise ServerError(
-                f"{self.url} did not take the upload of {name}.",
-                expected="HTTP 200 and the stored file's name",
+                f"{self.url} did not accept the upload of {name}.",
+                expected="HTTP 200 and the name of the stored file",
                 got=f"HTTP {answer.status} {answer.text[:200]}",
             )
         return f"{folder}/{stored_name}" if folder else stored_name
@@ -235,11 +236,13 @@ class ComfyApi:
     def view(
         self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
     ) -> Iterator[bytes]:
-        """A stored file's bytes, in pieces.
+        """Downloads a stored file; yields its bytes in pieces.
 
-        kind: what the file is, as in `Output`; instead of a picture, video or sound a page (HTML or JSON) is refused.
-        within: seconds for all of it. OutputMissing if the file is not there (any more), OutputError if the server
-        does not hand it out, ServerError if it answers nonsense, AnswerLost if the download breaks off or is too slow.
+        kind: the kind of file, as in `Output`. For an image, video or audio, an HTML or JSON page is refused.
+        within: seconds for the whole download.
+
+        Raises OutputMissing if the file does not exist (any more), OutputError if the server refuses to send it,
+        ServerError for another unexpected answer, AnswerLost if the download is cut off or too slow.
         """
         query = {"filename": filename, "subfolder": subfolder, "type": folder}
         shown = "/".join(filter(None, (subfolder, filename)))
@@ -251,32 +254,32 @@ class ComfyApi:
             status = download.status
             if status == 404:
                 raise OutputMissing(
-                    f"{self.url} lists {shown} as an output, but the file is no longer there.",
-                    hint="The server answered from its cache. Run again with another seed, "
-                    "or have it forget its cache (POST /free) first.",
+                    f"{self.url} lists {shown} as an output, but the file no longer exists.",
+                    hint="The server took the output from its cache. Run again with another seed, "
+                    "or clear its cache (POST /free) first.",
                 )
             got = f"HTTP {status} {download.reason}"
             if status in _BUSY:
-                raise ServerUnreachable(f"{self.url} is too busy to hand out {shown} ({got}).")
+                raise ServerUnreachable(f"{self.url} is too busy to send {shown} ({got}).")
             if status in (401, 403):
-                # Of this file only: ComfyUI refuses what a node has saved outside its output folder.
+                # An error of this file, not of the server: ComfyUI refuses files outside its output folder.
                 raise OutputError(
-                    f"{self.url} does not hand out {shown}.",
+                    f"{self.url} refused to send {shown}.",
                     expected="HTTP 200",
                     got=got,
-                    hint="A node that saves outside ComfyUI's output folder keeps its files on the server's disk; have "
-                    "it save inside. If every file is refused, sign in to the server.",
+                    hint="Files that a node saves outside ComfyUI's output folder cannot be downloaded: make it save "
+                    "inside. If every file is refused, sign in to the server.",
                 )
             if 400 <= status < 500:
-                raise OutputError(f"{self.url} does not hand out {shown}.", expected="HTTP 200", got=got)
+                raise OutputError(f"{self.url} refused to send {shown}.", expected="HTTP 200", got=got)
             if status != 200:
-                raise ServerError(f"{self.url} does not hand out {shown}.", expected="HTTP 200", got=got)
+                raise ServerError(f"{self.url} did not send {shown}.", expected="HTTP 200", got=got)
             if kind in _NOT_TEXT and download.content_type in _PAGES:
                 raise ProtocolError(
-                    f"{self.url} sends a page instead of {shown}.",
+                    f"{self.url} sent a page instead of {shown}.",
                     expected=f"the {kind}",
                     got=f"Content-Type: {download.content_type}",
-                    hint="A login page or a gateway's error page stands in for the file.",
+                    hint="It is probably a login page, or an error page of a gateway.",
                 )
             yield from download.chunks()
 
@@ -294,10 +297,10 @@ class ComfyApi:
         body = answer.body
         if answer.status != 200 or not is_dict(body):
             raise ProtocolError(
-                f"The answer to {self.url}{path} is not one of ComfyUI's.",
+                f"The answer to {self.url}{path} is not from a ComfyUI.",
                 expected="HTTP 200 and a JSON object",
                 got=f"HTTP {answer.status} {answer.text[:200]}",
-                hint="Check that the address is a ComfyUI's, with its path if it is behind a proxy.",
+                hint="Check that the URL is that of a ComfyUI, including its path if it is behind a proxy.",
             )
         return body
 
@@ -309,7 +312,7 @@ class ComfyApi:
         again: bool = True,
         within: float | None = None,
     ) -> Answer:
-        """Reading can be repeated without harm, so a lost answer or a busy gateway is tried again."""
+        """Sends a GET request. It is idempotent, so it is retried if the answer is lost or a gateway is busy."""
         deadline = None if within is None else time.monotonic() + within
         for pause in (0.1, 0.4) if again else ():
             left = None if deadline is None else deadline - time.monotonic()
@@ -318,7 +321,7 @@ class ComfyApi:
             try:
                 answer = self._transport.send("GET", path, query=params, within=left)
             except AnswerLost:
-                _log.debug("GET %s: answer lost, trying again", path)
+                _log.debug("GET %s: answer lost, retrying", path)
                 if deadline is not None and time.monotonic() >= deadline:
                     raise
             else:
@@ -328,7 +331,7 @@ class ComfyApi:
         left = None if deadline is None else deadline - time.monotonic()
         answer = self._transport.send("GET", path, query=params, within=left)
         if answer.status in _BUSY:
-            raise ServerUnreachable(f"{self.url}{path} answers HTTP {answer.status} again and again.")
+            raise ServerUnreachable(f"{self.url}{path} returned HTTP {answer.status} in every attempt.")
         return answer
 
     def _post_done(self, path: str, body: Mapping[str, Any]) -> None:
@@ -342,7 +345,7 @@ class ComfyApi:
 def _queue_entry(item: Any) -> QueueEntry:
     if not is_array(item) or len(item) < 2 or not isinstance(item[1], str):
         raise TypeError("expected [number, prompt_id, …]")
-    # ComfyUI takes any number, NaN too, from anyone who submits one.
+    # ComfyUI accepts any number from clients, even NaN.
     return QueueEntry(as_float(item[0]) or 0.0, item[1], item)
 
 

@@ -1,7 +1,7 @@
-"""A deadline for a whole request, which a socket's timeouts are not: they start again with every byte.
+"""A deadline for a whole request. Socket timeouts are not deadlines: they start again with every byte.
 
-A server that sends one byte a second keeps a read timeout of a minute waiting for ever. Here a background thread shuts
-the socket down at the deadline, which ends whatever call is blocked on it.
+With a read timeout of a minute, a server that sends one byte per second can block forever. Here a background thread
+shuts down the socket at the deadline, which ends any call that is blocked on it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from urllib3.connectionpool import HTTPConnectionPool
 __all__ = ["TimeLimit", "limited_pool_classes"]
 
 _local = threading.local()
-"""`limit`: the TimeLimit of the request that this thread is about to make."""
+"""`limit`: the TimeLimit of this thread's next request."""
 
 
 class TimeLimit:
     """A deadline `seconds` from now for the next request of this thread, until `close`.
 
-    Works with the pools of `limited_pool_classes`. The request then fails with an error of the socket's, and `expired`
-    is True. on_expiry: called as well, from another thread; it must not block.
+    Works with the pools of `limited_pool_classes`. At the deadline the request fails with a socket error, and `expired`
+    is True. on_expiry: also called then, from another thread; it must not block.
     """
 
     def __init__(self, seconds: float, on_expiry: Callable[[], None] | None = None) -> None:
@@ -50,28 +50,28 @@ class TimeLimit:
         return self._when
 
     def extend(self, seconds: float) -> None:
-        """Set the deadline to `seconds` from now, be that later or earlier than it was."""
+        """Sets the deadline to `seconds` from now, which may be earlier than before."""
         self._when = time.monotonic() + seconds
         _watchdog.wake_by(self._when)
 
     def watch(self, connection: socket.socket | None) -> None:
-        """Shut this socket down at the deadline."""
+        """Sets the socket to shut down at the deadline."""
         self._socket = connection
         if self.expired:
             self.expire()
 
     def expire(self) -> None:
-        """The deadline has come."""
+        """Ends the request, because the deadline has passed."""
         self.expired = True
         if self._on_expiry is not None:
             self._on_expiry()
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown, which would have the reader go on without TLS.
+                # Not SSLSocket.shutdown: it drops the TLS layer, and the reader would continue without TLS.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """The request is over."""
+        """Removes the deadline, because the request has ended."""
         _watchdog.remove(self)
         self._socket = None
         if getattr(_local, "limit", None) is self:
@@ -79,7 +79,7 @@ class TimeLimit:
 
 
 class _Watchdog:
-    """Expires time limits. One thread, started with the first."""
+    """Expires time limits, in one thread that starts with the first limit."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -93,7 +93,7 @@ class _Watchdog:
             if self._thread is None or not self._thread.is_alive():  # it does not survive a fork
                 self._thread = threading.Thread(target=self._run, name="kandiflux-time-limits", daemon=True)
                 self._thread.start()
-            # A wake-up for each request would cost more than the rest of this.
+            # Do not wake the thread for each request: that would cost more than everything else here.
             elif limit.when < self._wakes_at:
                 self._changed.notify()
 
@@ -111,7 +111,7 @@ class _Watchdog:
             with self._changed:
                 now = time.monotonic()
                 for limit in [limit for limit in self._limits if limit.when <= now]:
-                    # Under the lock: a connection that went back to its pool must not be shut down.
+                    # Under the lock, so that a connection that was returned to its pool is not shut down.
                     limit.expire()
                     self._limits.discard(limit)
                 self._wakes_at = min((limit.when for limit in self._limits), default=math.inf)
@@ -122,7 +122,7 @@ _watchdog = _Watchdog()
 
 
 class _Limited:
-    """Mixed into a connection: tells the thread's time limit which socket the answer comes from."""
+    """Mixin for connections: passes the socket of the response to the thread's TimeLimit."""
 
     sock: socket.socket | None
 
@@ -134,7 +134,7 @@ class _Limited:
 
 
 def limited_pool_classes(manager: urllib3.PoolManager) -> dict[str, type[HTTPConnectionPool]]:
-    """The connection pool classes of `manager`, by scheme, with connections that heed a TimeLimit."""
+    """Returns the connection pool classes of `manager`, by scheme, with support for TimeLimit."""
     classes: dict[str, type[HTTPConnectionPool]] = {}
     plain = cast("dict[str, Any]", manager.pool_classes_by_scheme)  # pyright: ignore[reportUnknownMemberType]
     for scheme, pool in plain.items():

@@ -1,10 +1,10 @@
-"""Requests to one server: what goes over the wire, and which of our errors each failure is.
+"""Sends requests to one server, and maps failures to `kandiflux.errors`.
 
-What matters most is whether a request that failed can have been acted upon: `ServerUnreachable` says that nothing was
-sent, `AnswerLost` that it may have been.
+The errors tell whether the server may have processed a failed request: with `ServerUnreachable` nothing was sent, with
+`AnswerLost` it may have been processed.
 
-Every answer is bounded: in size, and in the time for all of it. urllib3 is used without requests on top of it: a job is
-three requests, and that layer would double what each costs us.
+Every answer has a maximum size and a time limit. This uses urllib3 without the requests package: a job needs three
+requests, and requests would double the cost of each.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ __all__ = ["MAX_ANSWER_BYTES", "Answer", "Download", "Transport", "Upload"]
 _log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 64 << 20
-"""Of an answer that is read whole. /object_info of a server with many packs has some 10 MB, a long queue 50 MB."""
+"""The maximum size of an answer. /object_info of a server with many packs has about 10 MB, a long queue 50 MB."""
 
 _LARGE_BYTES = 1 << 20
 _MAX_REDIRECTS = 10
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 16
 _WHOLE_ANSWER = 3.0
-"""How many read timeouts a whole answer may take."""
+"""The time limit for a whole answer, in read timeouts."""
 
 _SENDABLE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE_VALUE = re.compile(r"[^\r\n\0]*")
@@ -75,7 +75,7 @@ _SENDABLE_VALUE = re.compile(r"[^\r\n\0]*")
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     content: bytes
@@ -90,13 +90,13 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """Its beginning, for error messages."""
+        """The beginning of the content, for error messages."""
         return self.content[:2000].decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A file to send as one field of a form; it is read while it is sent."""
+    """A file to send as a field of a form. It is read while it is sent. size: in bytes."""
 
     name: str
     file: BinaryIO
@@ -104,9 +104,9 @@ class Upload:
 
 
 class Download:
-    """An answer whose content has not been read yet; read it once, or close it.
+    """An answer whose content has not been read yet. Read it once, or close it.
 
-    At least 64 KiB must come in every `window` seconds, and no more than `max_bytes` in all.
+    At least 64 KiB must be received in every `window` seconds, and at most `max_bytes` in total.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Download:
         self._until = until
 
     def close(self) -> None:
-        """Ends the connection, unless all has been read: then it is free for others already."""
+        """Closes the connection, unless all content was read: then the connection is back in the pool."""
         self._limit.close()
         self._response.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """The content in pieces. AnswerLost if it breaks off or is too slow, OutputError if it is too large."""
+        """Yields the content in pieces. AnswerLost if it is cut off or too slow, OutputError if it is too large."""
         total = 0
         since = 0
         try:
@@ -143,17 +143,17 @@ class Download:
                 total += len(chunk)
                 since += len(chunk)
                 if total > self._max_bytes:
-                    raise OutputError(f"{self._what} was given up: it is larger than {self._max_bytes >> 30} GiB.")
+                    raise OutputError(f"{self._what} failed: it is larger than {self._max_bytes >> 30} GiB.")
                 yield chunk
                 if since >= _CHUNK:
                     since = 0
                     self._limit.extend(min(self._window, self._until - time.monotonic()))
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             if self._limit.expired:
-                raise AnswerLost(f"{self._what} was given up: it was too slow.") from error
-            raise AnswerLost(f"{self._what} broke off: {error}.") from error
-        if self._limit.expired:  # an answer of unknown length just ends where its socket is shut down
-            raise AnswerLost(f"{self._what} was given up: it was too slow.")
+                raise AnswerLost(f"{self._what} failed: it was too slow.") from error
+            raise AnswerLost(f"{self._what} was cut off: {error}.") from error
+        if self._limit.expired:  # an answer of unknown length ends without an error if its socket is shut down
+            raise AnswerLost(f"{self._what} failed: it was too slow.")
 
 
 class Transport:
@@ -177,21 +177,21 @@ class Transport:
         self.verify = verify
         self.cert = client_certificate(cert)
         self.deadline: float | None = None
-        """On the monotonic clock: no request takes longer than until then."""
+        """The time, on the monotonic clock, at which all requests end."""
         self._timeout = timeout
         self._origin = _origin(urlsplit(self.url))
         secure = self.url.startswith("https:")
         if secure and verify is False:
-            _log.warning("%s: its certificate is not checked; others may read and change what is sent", self.url)
-            # Said once is enough; urllib3 would say it with every request.
+            _log.warning("%s: its certificate is not verified; others can read and change the traffic", self.url)
+            # urllib3 would warn again with every request.
             urllib3.disable_warnings(InsecureRequestWarning)
         self._pool = make_pool(self.url, self._tls(self.cert) if secure else None)
         self._large_answer = threading.Lock()
         self._other_pools: dict[tuple[str, str, int], urllib3.PoolManager] = {}
-        """Of the origins that the server redirects to."""
+        """Pools for other origins that the server redirects to, by origin."""
 
     def close(self) -> None:
-        """Closes the connections that nobody reads from now."""
+        """Closes the connections that are not in use."""
         for pool in (self._pool, *self._other_pools.values()):
             pool.clear()
 
@@ -205,12 +205,14 @@ class Transport:
         form: Mapping[str, str | Upload] | None = None,
         within: float | None = None,
     ) -> Answer:
-        """One request, never repeated, and its whole answer.
+        """Sends one request, without retries, and returns the complete answer.
 
-        form: fields of a multipart form. within: seconds for all of it; else three read timeouts, and longer for an
-        upload. ServerUnreachable: nothing was sent. AnswerLost: it may have been acted upon. ProtocolError: the
-        answer is too large, or redirects to somewhere else. AccessDenied for HTTP 401 and 403, BodyTooLarge for 413.
-        UsageError if it cannot be sent as it is.
+        form: fields of a multipart form.
+        within: seconds for request and answer; by default three read timeouts, and longer for an upload.
+
+        Raises ServerUnreachable if nothing was sent; AnswerLost if the request may have been processed; ProtocolError
+        if the answer is too large or an unsafe redirect; AccessDenied for HTTP 401 and 403; BodyTooLarge for 413;
+        UsageError if the request cannot be sent in this form.
         """
         headers: dict[str, str] = {}
         body: bytes | Iterable[bytes] | None = None
@@ -222,7 +224,7 @@ class Transport:
         elif form is not None:
             body, size, form_headers = _multipart(form)
             headers.update(form_headers)
-        # What the server has not taken in its own read timeout is not coming; the sending itself may take longer.
+        # Allow time for sending the body (at least 64 KiB per second) besides the time for the answer.
         limit = self._time_limit(within, _WHOLE_ANSWER * self._timeout[1] + size / _CHUNK)
         with limit:
             response = self._request(method, path, query, body, headers, limit)
@@ -236,20 +238,23 @@ class Transport:
         self._require_access(response.status, path)
         if response.status == 413:
             raise BodyTooLarge(
-                f"The request to {self.url}{path} is larger than the server takes.",
+                f"The request to {self.url}{path} is larger than the server accepts.",
                 got=f"{size} bytes" if size else None,
-                hint="Start the server with a larger limit for uploads, or send less: smaller pictures, and pictures "
-                "as uploads and not inside the prompt.",
+                hint="Start the server with a larger upload limit, or send less: use smaller pictures, and upload them "
+                "instead of putting them into the prompt.",
             )
         return Answer(response.status, content)
 
     def download(
         self, path: str, query: Mapping[str, Any], what: str, *, max_bytes: int, within: float | None = None
     ) -> Download:
-        """A GET whose content is not read yet; errors as `send`, but access is the caller's to judge.
+        """Sends a GET request and returns the answer with its content not yet read.
 
-        what: for the message of one that fails. max_bytes: what is larger is refused. within: seconds for all of it;
-        else it may take as long as it brings 64 KiB in each read timeout.
+        what: the name of the download for error messages.
+        max_bytes: a larger content is refused.
+        within: seconds for the whole download; by default only 64 KiB per read timeout are required.
+
+        Raises the errors of `send`, but the caller must check the status, including 401 and 403.
         """
         window = self._timeout[1]
         until = min(self.deadline or float("inf"), float("inf") if within is None else time.monotonic() + within)
@@ -266,7 +271,7 @@ class Transport:
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())
         if seconds <= 0:
-            raise ServerUnreachable(f"There is no time left to ask {self.url}.")
+            raise ServerUnreachable(f"There is no time left for a request to {self.url}.")
         return TimeLimit(seconds)
 
     def _request(
@@ -278,8 +283,8 @@ class Transport:
         headers: Mapping[str, str],
         limit: TimeLimit,
     ) -> urllib3.BaseHTTPResponse:
-        """The answer, its content not read yet. A GET is redirected."""
-        # Never a failure here: names that are no text (lone surrogates) are the server's to refuse.
+        """Returns the answer with its content not yet read. Follows redirects of GET requests."""
+        # Lone surrogates in file names must not fail here: the server decides about such names.
         url = f"{self.url}{path}" + (f"?{urlencode(query, errors='surrogatepass')}" if query else "")
         pool, sent = self._pool, {"Accept-Encoding": "gzip, deflate", **self.headers, **headers}
         for _ in range(_MAX_REDIRECTS + 1):
@@ -288,7 +293,7 @@ class Transport:
             try:
                 response = pool.request(
                     method, url, body=body, headers=sent, preload_content=False, timeout=timeout,
-                    # What fails is not tried again here: only the caller knows what may be done twice.
+                    # No retries here: only the caller knows which requests are idempotent.
                     retries=False, redirect=False,
                 )  # fmt: skip
             except LocationValueError as error:
@@ -297,19 +302,19 @@ class Transport:
                 raise _bad_redirect(self.url + path, url) from error
             except (HTTPError, HTTPException, OSError, ValueError) as error:
                 raise self._failure(path, error, limit) from error
-            # A redirected POST would arrive as a GET.
+            # A redirected POST would become a GET.
             if method != "GET" or response.status not in _REDIRECT_STATUSES or "Location" not in response.headers:
                 return response
             response.close()
             url = self._redirected(url, response.headers["Location"], path)
             pool = self._pool_of(url)
             if pool is not self._pool:
-                # What is sent to a server is for that server alone.
+                # The headers, which may contain secrets, must only be sent to the configured server.
                 sent = {"Accept-Encoding": "gzip, deflate"}
         raise ProtocolError(f"{self.url}{path} is redirected more than {_MAX_REDIRECTS} times.")
 
     def _redirected(self, url: str, location: str, path: str) -> str:
-        """The URL to ask next. ProtocolError if it is not one that may be followed."""
+        """Returns the target of a redirect. ProtocolError if it must not be followed."""
         try:
             target = urljoin(url, location)
             parts = urlsplit(target)
@@ -348,11 +353,11 @@ class Transport:
                     too_large = True
                     break
                 if size > _LARGE_BYTES and isinstance(buffer, io.BytesIO):
-                    # One at a time, so that an answer without end costs its limit once, however many threads ask.
+                    # One large answer at a time, so that endless answers in many threads use this memory only once.
                     if not self._large_answer.acquire(timeout=max(0.0, limit.when - time.monotonic())):
                         raise TimeoutError("waiting for another large answer")
                     stack.callback(self._large_answer.release)
-                    # Its pages go back to the system at once; what is freed in small pieces often does not.
+                    # mmap, because its pages return to the system at once; memory freed in small pieces often does not.
                     large = stack.enter_context(mmap.mmap(-1, MAX_ANSWER_BYTES))
                     large.write(buffer.getvalue())
                     buffer = large
@@ -369,8 +374,8 @@ class Transport:
     def _require_access(self, status: int, path: str) -> None:
         if status in (401, 403):
             raise AccessDenied(
-                f"{self.url}{path} is not open to this user (HTTP {status}).",
-                hint="Give a user, a token or a header, or write them into kandiflux.toml.",
+                f"Access to {self.url}{path} is denied (HTTP {status}).",
+                hint="Give a user, a token or a header, or put them into kandiflux.toml.",
                 parameter="credentials",
             )
 
@@ -380,17 +385,17 @@ class Transport:
         if isinstance(error, SSLError):
             hint = "Check the certificate, or name its CA bundle."
             message = f"No secure connection to {self.url}: {error}."
-            # Whatever else goes wrong with TLS may do so after the request has gone out.
+            # Other TLS errors may occur after the request was sent.
             before = isinstance(error.args[0] if error.args else None, ssl.SSLCertVerificationError)
             return ServerUnreachable(message, refused=True, hint=hint) if before else AnswerLost(message, hint=hint)
         if isinstance(error, ProxyError):
             return ServerUnreachable(
-                f"The proxy before {self.url} cannot be reached: {error}.",
+                f"The proxy for {self.url} cannot be reached: {error}.",
                 refused=True,
-                hint="See $HTTP_PROXY and $HTTPS_PROXY, or put the host into $NO_PROXY.",
+                hint="Check $HTTP_PROXY and $HTTPS_PROXY, or add the host to $NO_PROXY.",
             )
         if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
-            # Not even a connection came about, so the server cannot have acted.
+            # There was no connection, so the server cannot have processed the request.
             return ServerUnreachable(
                 f"Nothing answers at {self.url}.",
                 refused=True,
@@ -406,7 +411,7 @@ class Transport:
         except OSError as error:
             raise UsageError(
                 f"The certificates for {self.url} cannot be read: {error}.",
-                expected="PEM files: of the CA bundle, and of the client's certificate with its key",
+                expected="PEM files for the CA bundle, and for the client certificate with its key",
             ) from error
 
 
@@ -416,10 +421,10 @@ def _origin(parts: SplitResult) -> tuple[str, str, int]:
 
 def _bad_redirect(url: str, location: str) -> ProtocolError:
     return ProtocolError(
-        f"{url} is redirected to an address that cannot be followed.",
+        f"{url} is redirected to a URL that cannot be followed.",
         expected="an http or https URL, not from https to http, and not to this machine from another",
         got=location[:200],
-        hint="Sign in to the server again if it is behind a login page, or name its final address.",
+        hint="Sign in to the server again if it is behind a login page, or use its final URL.",
     )
 
 
@@ -431,14 +436,14 @@ def _require_sendable(headers: Mapping[str, str]) -> None:
         except UnicodeEncodeError:
             fits = False
         if not fits:
-            # The value may be a secret.
+            # The message must not contain the value, which may be a secret.
             raise UsageError(
-                f"The header {name!r} cannot be sent.", expected="a name without blanks, and one line of plain text"
+                f"The header {name!r} cannot be sent.", expected="a name without spaces, and one line of plain text"
             )
 
 
 def _multipart(form: Mapping[str, str | Upload]) -> tuple[Iterable[bytes], int, dict[str, str]]:
-    """A multipart form as pieces, its size in bytes, and its headers."""
+    """Encodes a multipart form; returns its content in pieces, its size in bytes, and its headers."""
     boundary = choose_boundary()
     parts: list[bytes | Upload] = []
     for name, value in form.items():
@@ -465,7 +470,7 @@ def _pieces(parts: Iterable[bytes | Upload]) -> Iterator[bytes]:
 
 
 def _as_utf8(name: str) -> str:
-    # A file's name may hold bytes that are not text.
+    # A file name may contain lone surrogates, for bytes that are not text.
     return name.encode("utf-8", "replace").decode()
 
 
@@ -474,5 +479,5 @@ def _as_json(body: Mapping[str, Any]) -> bytes:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"The request cannot be written as JSON: {error}.", expected="texts, numbers, lists and objects"
+            f"The request cannot be encoded as JSON: {error}.", expected="strings, numbers, lists and objects"
         ) from error

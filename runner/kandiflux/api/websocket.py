@@ -1,8 +1,8 @@
-"""The websocket side of one ComfyUI: a background reader that keeps one socket alive.
+"""The websocket of one ComfyUI: a background thread reads events and reconnects.
 
-Every connection has a client id of its own. ComfyUI keeps one socket per id and, when an old socket closes late,
-forgets the new one under the same id; with a fresh id that cannot happen. What was sent while no socket
-was up is gone for good, so the owner is told of every (re)connection and reconciles over HTTP.
+Every connection has a new client id. ComfyUI keeps one socket per id, and if an old socket closes late, it removes the
+new socket with the same id; a new id avoids that. Events sent while there is no connection are lost, so the owner is
+notified of every (re)connection and then reads the state over HTTP.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ __all__ = ["EventStream"]
 
 _log = logging.getLogger(__name__)
 
-# ComfyUI's loop stands still while a model loads, so a missing pong says little before a minute has gone.
+# ComfyUI's event loop blocks while a model loads, so wait a minute before treating the connection as dead.
 _SILENCE_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _MAX_MESSAGE = 64 << 20
-"""Bytes of one message, all of its fragments together. A PNG of 4096 × 4096 pixels has less than 50 MB."""
+"""The maximum bytes of a message, all fragments together. A PNG of 4096 × 4096 pixels has less than 50 MB."""
 _MAX_FRAGMENTS = 10_000
-_AT_ONCE = 16384
+_RECEIVE_BYTES = 16384
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
 class _Frames(frame_buffer):
-    """Reads what has come in one go, and not each part of each frame by itself: most are small, and come in flocks.
+    """Reads up to 16 KiB per recv(), because most frames are small and arrive in bursts.
 
-    A frame that announces more than `_MAX_MESSAGE` bytes ends the connection.
+    A frame with a length of more than `_MAX_MESSAGE` bytes ends the connection.
     """
 
     def __init__(self, receive: Callable[[int], bytes]) -> None:
-        super().__init__(lambda size: receive(max(size, _AT_ONCE)), True)
+        super().__init__(lambda size: receive(max(size, _RECEIVE_BYTES)), True)
 
     def recv_length(self) -> None:
         super().recv_length()
@@ -58,21 +58,21 @@ class _Frames(frame_buffer):
 
 
 def _too_large(size: int) -> websocket.WebSocketPayloadException:
-    return websocket.WebSocketPayloadException(f"a message of {size} bytes; at most {_MAX_MESSAGE} are read")
+    return websocket.WebSocketPayloadException(f"a message of {size} bytes; the maximum is {_MAX_MESSAGE}")
 
 
 def _shut(socket: websocket.WebSocket) -> None:
-    """Ends what blocks on it in the reader, the handshake too; the reader itself closes it."""
+    """Ends any call that blocks on the socket in the reader, including the handshake. The reader closes the socket."""
     if socket.sock is not None:
         with contextlib.suppress(OSError):
             socket.sock.shutdown(SHUT_RDWR)
 
 
 class EventStream:
-    """Reads frames in a thread and hands each event to `on_event`; `on_connect` is called after every connection.
+    """Reads frames in a thread; calls `on_event` with each event, and `on_connect` after every connection.
 
-    Both are called in the reader's thread and must not block; what they raise is logged. `url` is the server's HTTP
-    address. Redirects are not followed: the headers are for this server alone.
+    Both are called in the reader's thread and must not block; exceptions that they raise are logged. `url` is the
+    server's HTTP URL. Redirects are not followed, because the headers must only be sent to this server.
     """
 
     def __init__(
@@ -104,32 +104,32 @@ class EventStream:
 
     @property
     def client_id(self) -> str:
-        """The id of the present connection; changes with every reconnection."""
+        """The client id of the current connection; changes with every reconnection."""
         return self._client_id
 
     @property
     def connected(self) -> bool:
-        """Whether a connection stands now."""
+        """Whether there is a connection now."""
         return self._connected.is_set()
 
     def start(self) -> None:
-        """Starts the reader if it does not run."""
+        """Starts the reader if it is not running."""
         with self._lock:
             if (self._thread is None or not self._thread.is_alive()) and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="kandiflux-events", daemon=True)
                 self._thread.start()
 
     def wait_first_attempt(self, timeout: float) -> bool:
-        """Waits until the first connection stands or has failed; whether it stands."""
+        """Waits until the first connection has been made or has failed; returns whether there is one."""
         self._tried.wait(timeout)
         return self.connected
 
     def wait_connected(self, timeout: float) -> bool:
-        """Waits until a connection stands, after one was lost; whether it does."""
+        """Waits for a connection; returns whether there is one."""
         return self._connected.wait(timeout)
 
     def close(self) -> None:
-        """Ends the connection and the reader."""
+        """Closes the connection and stops the reader."""
         self._stop.set()
         with self._lock:
             socket, thread = self._socket, self._thread
@@ -143,7 +143,7 @@ class EventStream:
         while not self._stop.is_set():
             try:
                 socket = self._connect()
-            except Exception as error:  # noqa: BLE001 - whatever a server answers, this thread goes on
+            except Exception as error:  # noqa: BLE001 - no answer of a server may end this thread
                 self._tried.set()
                 _log.debug("no websocket to %s: %s", self._address, error)
             else:
@@ -151,7 +151,7 @@ class EventStream:
                 try:
                     self._on_connect()
                     self._read(socket)
-                except Exception as error:  # noqa: BLE001 - whatever a server sends, this thread goes on
+                except Exception as error:  # noqa: BLE001 - nothing that a server sends may end this thread
                     if not self._stop.is_set():
                         _log.info("websocket to %s lost: %s", self._address, error)
                 finally:
@@ -176,7 +176,7 @@ class EventStream:
             socket.connect(  # type: ignore[no-untyped-call]
                 address, header=self._headers, timeout=_CONNECT_SECONDS, redirect_limit=0, **self._proxy()
             )
-            # ComfyUI heeds the flags only as the first text of a connection.
+            # ComfyUI accepts the flags only in the first text message of a connection.
             socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
             socket.settimeout(self._silence)
             on_failure.pop_all()
@@ -187,25 +187,25 @@ class EventStream:
         return socket
 
     def _proxy(self) -> dict[str, Any]:
-        """The same proxy as for HTTP; by itself the library would use one for this machine, too."""
+        """Returns options for the same proxy as for HTTP. The library alone would use a proxy for this machine, too."""
         found = proxy_for(self._url)
         if found is None:
-            # What is to be left out counts only beside a proxy.
+            # The library ignores http_no_proxy unless a proxy is given.
             return {"http_proxy_host": "unused", "http_no_proxy": ["*"]}
         parts = urlsplit(without_userinfo(found)[0])
         user = urlsplit(found)
         auth = (unquote(user.username), unquote(user.password or "")) if user.username else None
-        # Without a port the scheme's own is meant.
+        # Default ports of the schemes.
         port = parts.port or (443 if parts.scheme == "https" else 1080 if parts.scheme.startswith("socks") else 80)
         kind = parts.scheme if parts.scheme.startswith("socks") else "http"
         return {
             "http_proxy_host": parts.hostname, "http_proxy_port": port, "http_proxy_auth": auth, "proxy_type": kind,
-            "http_no_proxy": ["kandiflux.invalid"],  # proxy_for has asked $NO_PROXY already
+            "http_no_proxy": ["kandiflux.invalid"],  # proxy_for has already applied $NO_PROXY
         }  # fmt: skip
 
     def _read(self, socket: websocket.WebSocket) -> None:
         waiting_for_pong = False
-        # The fragments of the message that is coming in, and what they are.
+        # The fragments received so far of the current message, and its opcode and size.
         fragments: list[bytes] = []
         kind = size = 0
         while not self._stop.is_set():
@@ -234,16 +234,16 @@ class EventStream:
                 raise _too_large(size)
             if frame.fin:
                 message, fragments = fragments[0] if len(fragments) == 1 else b"".join(fragments), []
-                self._hand_over(kind, message)
+                self._dispatch(kind, message)
 
-    def _hand_over(self, opcode: int, message: bytes) -> None:
+    def _dispatch(self, opcode: int, message: bytes) -> None:
         try:
             if opcode == websocket.ABNF.OPCODE_TEXT:
                 self._on_event(parse_text(message.decode("utf-8", "replace")))
             elif opcode == websocket.ABNF.OPCODE_BINARY:
                 self._on_event(parse_binary(message))
         except ProtocolError as error:
-            # History is the authority: a frame that cannot be read costs progress, not the job.
+            # The job's state comes from the history: an unreadable frame only loses progress.
             _log.warning("%s", error)
-        except Exception:  # noqa: BLE001 - what one frame leads to must not end the events of all jobs
+        except Exception:  # noqa: BLE001 - an error in one event must not end the events of all jobs
             _log.exception("an event could not be handled")

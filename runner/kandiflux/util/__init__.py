@@ -1,1 +1,1 @@
-"""Small things that every room uses: JSON from outside, paths, locks, text for a terminal."""
+"""Small helpers that every room uses: JSON from outside, paths, locks, text for a terminal."""

@@ -1,4 +1,4 @@
-"""Which host a URL names."""
+"""Tells whether a host is this machine."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["is_loopback"]
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether the host name or IP address, without port and brackets, is this machine itself.
+    """Returns whether a host name or IP address, without port and brackets, is this machine.
 
-    `localhost` and names below it count (RFC 6761), and so does 127.0.0.0/8; other names are not resolved.
+    True for `localhost` and its subdomains (RFC 6761), 127.0.0.0/8 and ::1. Other names are not resolved.
     """
     name = (host or "").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):

@@ -1,4 +1,4 @@
-"""A lock that other processes respect, and that is released when its holder ends, however that happens."""
+"""A lock between processes. The operating system releases it if its holder dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAUSE = 0.2
 def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda: None) -> Generator[bool, None, None]:
     """Holds the lock file `path` during the block; calls `on_wait` once if it has to wait for another process.
 
-    Yields False, without the lock, if `stop` is set while it waits. OSError if the file cannot be made.
+    Yields False, without the lock, if `stop` is set while it waits. OSError if the file cannot be created.
     """
     waiting = False
     while not stop.is_set():
@@ -34,7 +34,8 @@ def held(path: Path, stop: threading.Event, on_wait: Callable[[], None] = lambda
         try:
             yield True
         finally:
-            # Before it is released: filelock does not take a file that was deleted while it waited. Windows refuses.
+            # Delete before the release: filelock does not lock a file that was deleted while it waited. On Windows
+            # an open file cannot be deleted.
             with contextlib.suppress(OSError):
                 path.unlink()
             lock.close()

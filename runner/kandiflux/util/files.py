@@ -1,4 +1,4 @@
-"""Writing files: atomically, and whether a folder can be written to."""
+"""Atomic writes, and a check whether a folder can be written to."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Generator[Path, None, None]:
-    """Yields a temporary path beside `path`, which gets that name when the block ends without an error.
+    """Writes a file atomically: yields a temporary path, which is renamed to `path` if the block ends without an error.
 
-    So `path` never holds half a file, and what it held before stays if the disk is full.
+    `path` never contains an incomplete file, and keeps its old content if the disk is full.
     """
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -32,7 +32,7 @@ def written_whole(path: Path) -> Generator[Path, None, None]:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes sure that files can be made in `folder`, or that it can be made. Leaves nothing behind.
+    """Checks that files can be created in `folder`, or that it can be created. Leaves nothing behind.
 
     UsageError if it is not a folder or cannot be written to, OutputError if the disk is full.
     """
@@ -48,7 +48,7 @@ def require_writable(folder: Path) -> None:
         failure = OutputError if error.errno in _FULL else UsageError
         raise failure(
             f"{folder} cannot be written to: {error.strerror or error}.",
-            expected="a folder in which files can be made",
+            expected="a folder in which files can be created",
             hint="Nothing was sent. Choose another folder.",
             parameter="folder",
         ) from error

@@ -1,9 +1,9 @@
-"""JSON that others wrote: what a value is, asked at run time, and from there on known to the type checker too.
+"""Checks the types of JSON values from outside, at run time and for the type checker.
 
-Anything may stand in a file, a queue or an answer. `isinstance(value, dict)` says nothing of what the dictionary holds;
-these say that an object's keys are texts, as JSON's are, and leave the values to be asked in their turn. Where what is
-malformed counts as absent, take `as_object` and `as_list`; where it is an error, `is_object` and `is_list`. TOML, YAML
-and a pickle's dictionaries are asked the same way.
+A file, a queue or an answer may contain any value. For the type checker, `isinstance(value, dict)` does not narrow the
+keys and values; these functions narrow keys to strings, as in JSON, and leave values as Any. Use `as_object` and
+`as_list` if a malformed value counts as missing, `is_object` and `is_list` if it is an error. They also serve for TOML,
+YAML and the dictionaries of a pickle.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 MAX_DEPTH = 200
-"""Levels of lists and objects that are accepted. Real workflows stay below 40; code that recurses is safe at this."""
+"""The maximum depth of lists and objects. Real workflows have less than 40; recursive code is safe at this depth."""
 
 
 def parse_json(text: str | bytes | bytearray, *, finite: bool = False) -> Any:
-    """Decode JSON from outside. ValueError if it is not valid JSON or is nested deeper than `MAX_DEPTH`.
+    """Decodes JSON from outside. ValueError if it is not valid JSON or is nested deeper than `MAX_DEPTH`.
 
-    finite: also refuse NaN and the infinities, which Python reads and the standard does not know, and numbers too large
-    for a float. What ComfyUI answers may hold them; a request to us must not.
+    finite: also refuse NaN and infinities, which Python accepts but the standard does not define, and numbers too large
+    for a float. ComfyUI's answers may contain them; requests to our server must not.
     """
     try:
         value = (
@@ -86,7 +86,7 @@ def _finite_int(text: str) -> int:
 
 
 def as_float(value: object) -> float | None:
-    """The finite number itself; None for anything else: a text, a boolean, NaN, an integer beyond a float."""
+    """Returns a finite number as a float; None for anything else (a string, boolean, NaN, too large an integer)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -97,36 +97,36 @@ def as_float(value: object) -> float | None:
 
 
 def is_object(value: object) -> TypeIs[Mapping[str, Any]]:
-    """Whether this is an object."""
-    # A dict first: the usual case, and many times as quick to see as a Mapping is.
+    """Returns whether this is an object."""
+    # dict first: it is the usual case, and isinstance is much faster for dict than for Mapping.
     return isinstance(value, (dict, Mapping))
 
 
 def is_dict(value: object) -> TypeIs[dict[str, Any]]:
-    """Whether this is an object that can be changed in place."""
+    """Returns whether this is an object that can be changed in place."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeIs[list[Any]]:
-    """Whether this is a list."""
+    """Returns whether this is a list."""
     return isinstance(value, list)
 
 
 def is_array(value: object) -> TypeIs[list[Any] | tuple[Any, ...]]:
-    """Whether this is a list, or a tuple, as Python's own nodes have them where JSON has lists."""
+    """Returns whether this is a list or a tuple. (Node classes in Python have tuples where JSON has lists.)"""
     return isinstance(value, (list, tuple))
 
 
 def as_object(value: object) -> Mapping[str, Any]:
-    """The object itself; an empty one for anything else."""
+    """Returns the value if it is an object, else an empty one."""
     return value if is_object(value) else {}
 
 
 def as_list(value: object) -> list[Any]:
-    """The list itself; an empty one for anything else."""
+    """Returns the value if it is a list, else an empty one."""
     return value if is_list(value) else []
 
 
 def text_or_none(value: object) -> str | None:
-    """A text without the blanks around it; None for an empty one and for anything else."""
+    """Returns a string stripped of whitespace; None if it is empty or not a string."""
     return value.strip() or None if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""The node pack's own code, for the runner: imported by path, as ComfyUI does, but without what registers nodes."""
+"""Imports code of the node pack by path, as ComfyUI does, but without registering nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = "kandiflux_pack_nodes"
 
 
 def pack_module(name: str) -> ModuleType:
-    """`nodes/<name>` of the pack, such as `models.loader3`. Raises KandifluxError where there is no pack."""
+    """Imports the module `nodes/<name>` of the pack, such as `models.loader3`. KandifluxError if there is no pack."""
     if _NAME not in sys.modules:
         folder = pack_root() / "nodes"
         spec = importlib.util.spec_from_file_location(

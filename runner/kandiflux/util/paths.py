@@ -1,7 +1,7 @@
-"""Where this installation's node pack and shipped workflows are.
+"""Paths of this installation's node pack and shipped workflows.
 
-In a checkout (and an editable install) the pack is the repository root; in a wheel it is the
-`pack` folder inside this package.
+In a checkout (and an editable install) the pack is the repository root; in a wheel it is the `pack` folder inside this
+package.
 """
 
 import os
@@ -14,22 +14,22 @@ _CHECKOUT = _PACKAGE.parents[1]
 
 
 def pack_root() -> Path:
-    """The folder ComfyUI would see as this pack: holds `__init__.py`, `nodes/`, `weights/`, `workflows/`."""
+    """Returns the folder of the node pack: it contains `__init__.py`, `nodes/`, `weights/` and `workflows/`."""
     if (_CHECKOUT / "nodes" / "host.py").is_file():
         return _CHECKOUT
     return _PACKAGE / "pack"
 
 
 def workflows_folder() -> Path:
-    """Where the workflows lie that come with kandiflux."""
+    """Returns the folder of the shipped workflows."""
     return pack_root() / "workflows"
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with `~` as the home folder; as it is if there is no such user, for which Path.expanduser raises."""
+    """Expands `~`. If there is no such user, returns `path` unchanged; Path.expanduser would raise."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def is_file(path: Path) -> bool:
-    """Whether this is a file; False, too, for names that are too long, and what may not be looked at."""
+    """Returns whether this is a file; also False if the name is too long or access is denied."""
     return os.path.isfile(path)  # noqa: PTH113

@@ -1,7 +1,7 @@
-"""Text from outside (servers, files, file names), made safe to show on a terminal or a page.
+"""Makes text from outside (servers, files, file names) safe to show on a terminal or a page.
 
-A terminal obeys escape sequences: they can set its title, write to the clipboard or clear the screen. Characters that
-change the direction of writing can make a text look like another one.
+Terminals execute escape sequences, which can set the title, write to the clipboard or clear the screen. Characters that
+change the writing direction can make text look like other text.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import re
 __all__ = ["UNSAFE", "escaped", "one_line", "shortened"]
 
 UNSAFE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and line feed
-    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # direction of writing
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and line feed
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # writing direction
     r"\u2028\u2029\ufff9-\ufffb"  # line separators, annotations
-    r"\ud800-\udfff]"  # halves of characters, which no encoding has
+    r"\ud800-\udfff]"  # lone surrogates, which cannot be encoded
 )
-"""One character that must not be shown as it is."""
+"""Matches one character that must not be shown unescaped."""
 
 _LIMIT = 4_000
 _LINES = 100
 
 
 def escaped(text: str) -> str:
-    r"""`text` with every unsafe character as `\x1b` or `\u202e`. Tabs and line feeds stay."""
+    r"""Replaces every unsafe character by its escape, as in `\x1b` or `\u202e`. Tabs and line feeds stay."""
     return UNSAFE.sub(_escape, text.replace("\r\n", "\n"))
 
 
 def shortened(text: str, limit: int = _LIMIT, lines: int = _LINES) -> str:
-    """Head and tail of a text that is longer than `limit` characters or has more than `lines` lines."""
+    """Shortens text of more than `limit` characters or `lines` lines to its head and tail."""
     if text.count("\n") >= lines:
         parts = text.split("\n")
         head, tail = parts[: lines * 2 // 3], parts[len(parts) - lines // 3 :]
@@ -41,8 +41,8 @@ def shortened(text: str, limit: int = _LIMIT, lines: int = _LINES) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """`text` escaped, on one line, of `limit` characters at most: head and tail of a longer one."""
-    # What is far beyond the limit need not be looked at.
+    """Escapes `text`, joins its lines, and shortens it to head and tail of at most `limit` characters."""
+    # Only process the parts that can remain.
     if len(text) > 8 * limit:
         text = f"{text[: 4 * limit]} {text[len(text) - 4 * limit :]}"
     text = escaped(" ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The JSON header of a safetensors file."""
+"""Reads the JSON header of a safetensors file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from kandiflux.util.json_values import is_object, parse_json
 __all__ = ["MAX_HEADER_BYTES", "read_header"]
 
 MAX_HEADER_BYTES = 16 << 20
-"""Headers of real files have less than 10 MB."""
+"""The maximum size. Headers of real files have less than 10 MB."""
 
 
 def read_header(file: BinaryIO) -> tuple[int, Mapping[str, Any]]:
-    """The header's length in bytes, and the header. `file` is read from its current position.
+    """Reads a header from the current position of `file`; returns its length in bytes, and the header.
 
-    ValueError, in plain words, if it is too long, cut short, or not a JSON object.
+    Raises ValueError if it is too long, cut off, or not a JSON object; the message continues a sentence about the file.
     """
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8:
         raise ValueError("it ends before its header")
     if length > MAX_HEADER_BYTES:
-        raise ValueError(f"its header would have {length} bytes, and at most {MAX_HEADER_BYTES} are read")
+        raise ValueError(f"its header would have {length} bytes; the maximum is {MAX_HEADER_BYTES}")
     text = file.read(length)
     if len(text) < length:
         raise ValueError(f"it ends after {len(text)} of its header's {length} bytes")

@@ -1,4 +1,4 @@
-"""The user's folders for kandiflux's data and its configuration."""
+"""The user's folders for the data and configuration of kandiflux."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["config_folder", "home"]
 
 
 def home() -> Path:
-    """$KANDIFLUX_HOME, else kandiflux's folder among the user's application data."""
+    """Returns the data folder: $KANDIFLUX_HOME, else the kandiflux folder in the user's application data."""
     named = os.environ.get("KANDIFLUX_HOME")
     return Path(named).expanduser().absolute() if named else platformdirs.user_data_path("kandiflux", appauthor=False)
 
 
 def config_folder() -> Path:
-    """Where `kandiflux.toml` is looked for last."""
+    """Returns the user's configuration folder, the last one in which `kandiflux.toml` is looked for."""
     return platformdirs.user_config_path("kandiflux", appauthor=False, roaming=True)

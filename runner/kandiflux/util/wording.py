@@ -1,4 +1,4 @@
-"""Phrases of messages: lists of names, and the names that are nearest to a mistyped one."""
+"""Phrases for messages: lists of names, and the names nearest to a mistyped one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["names_text", "near_names"]
 
 
 def names_text(names: Sequence[str]) -> str:
-    """The first names of a list, and how many there are."""
+    """Joins the first 20 names, and says how many there are."""
     return (", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")) or "(no choices)"
 
 
 def near_names(word: str, among: Iterable[str], count: int = 3, *, likeness: float = 0.5) -> str:
-    """The names most like `word`, joined by `or`; empty if there are none.
+    """Returns the names most similar to `word`, joined by `or`; empty if there are none.
 
-    likeness: how similar a name must be, from 0 to 1 for equal. At 0.5 a longer name that contains it will do, too.
+    likeness: the required similarity, from 0 to 1 (equal). At 0.5 or less, names that contain `word` also match.
     """
     by_folded = {name.casefold(): name for name in among}
     word = word.casefold()

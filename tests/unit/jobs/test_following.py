@@ -217,7 +217,7 @@ def test_jobs_that_end_together_are_read_together(comfy: FakeComfyUI, client: Cl
 def test_a_cached_file_that_is_gone(comfy: FakeComfyUI, client: Client) -> None:
     comfy.view = "missing"
     result = client.submit(prompt()).result(WAIT)
-    with pytest.raises(OutputMissing, match="no longer there"):
+    with pytest.raises(OutputMissing, match="no longer exists"):
         result.images[0].read()
 
 
@@ -227,7 +227,7 @@ def test_a_broken_download_leaves_no_file(
     monkeypatch.setattr("kandiflux.jobs.outputs._PAUSES", (0.0, 0.0))
     comfy.view = "truncated"
     result = client.submit(prompt()).result(WAIT)
-    with pytest.raises(ServerUnreachable, match="broke off"):
+    with pytest.raises(ServerUnreachable, match="was cut off"):
         Saver(tmp_path).save(result.images[0])
     assert list(tmp_path.iterdir()) == []
 

@@ -105,7 +105,7 @@ def test_many_that_may_be_there_are_looked_for_together(comfy: FakeComfyUI, clie
 
 def test_too_large_a_prompt_is_named(comfy: FakeComfyUI, client: Client) -> None:
     comfy.posts = ["large"]
-    with pytest.raises(BodyTooLarge, match="larger than the server takes"):
+    with pytest.raises(BodyTooLarge, match="larger than the server accepts"):
         client.submit(prompt())
 
 

@@ -29,7 +29,7 @@ def test_a_header_is_read_from_where_the_file_stands() -> None:
     [
         (io.BytesIO(b""), "ends before its header"),
         (io.BytesIO(b"\0" * 7), "ends before its header"),
-        (file({}, length=MAX_HEADER_BYTES + 1), f"at most {MAX_HEADER_BYTES} are read"),
+        (file({}, length=MAX_HEADER_BYTES + 1), f"the maximum is {MAX_HEADER_BYTES}"),
         (file({}, length=MAX_HEADER_BYTES), f"ends after 2 of its header's {MAX_HEADER_BYTES} bytes"),
         (file({}, length=3), "ends after 2 of its header's 3 bytes"),
         (file(b"{"), "not valid JSON"),

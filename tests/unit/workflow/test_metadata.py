@@ -266,8 +266,8 @@ def test_a_png_cut_off_in_its_pixels_still_has_its_workflow(cut: int, tmp_path: 
         ("a.avif", b"\0\0\0\x20ftypavif" + bytes(40), "AVIF"),
         ("a.latent", struct.pack("<Q", 9) + b"{x", "is a damaged safetensors file"),
         ("a.latent", struct.pack("<Q", 100_003) + b'{"":' + b"[" * 99_999, "nested deeper|is not valid JSON"),
-        ("a.safetensors", struct.pack("<Q", 1 << 62) + b"{}", "at most"),
-        ("a.safetensors", struct.pack("<Q", 30 << 20) + b"{}", "at most"),
+        ("a.safetensors", struct.pack("<Q", 1 << 62) + b"{}", "the maximum is"),
+        ("a.safetensors", struct.pack("<Q", 30 << 20) + b"{}", "the maximum is"),
         ("a.safetensors", struct.pack("<Q", 200) + b"{}", "it ends after 2"),
     ],
 )
