@@ -1,4 +1,4 @@
-"""Which server is meant and how to reach it: `kandiflux.toml`, the environment, and what the caller says.
+"""Servers and their credentials, from `kandiflux.toml`, the environment and the caller's arguments.
 
     default_server = "gpu"
 
@@ -6,9 +6,8 @@
     url = "https://gpu.example:8188"
     token_env = "GPU_TOKEN"          # bearer token, read from this environment variable
 
-The file is $KANDIFLUX_CONFIG, else the nearest kandiflux.toml in the working folder or above it, else the one in
-the user's configuration folder. What the caller says goes before what the file says. Secrets are kept out of
-every repr and message.
+The file is $KANDIFLUX_CONFIG, else the nearest kandiflux.toml in the working folder or above it, else the one in the
+user's configuration folder. Arguments override the file. No repr or message contains a secret.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 LITE = "lite"
-"""Names, where a server is expected, a lite host started for the run."""
+"""The name to give instead of a server to start a lite host for the run."""
 
 FILE_NAME = "kandiflux.toml"
 _PASSWORD, _TOKEN = "KANDIFLUX_PASSWORD", "KANDIFLUX_TOKEN"
@@ -53,7 +52,10 @@ _PASSWORD, _TOKEN = "KANDIFLUX_PASSWORD", "KANDIFLUX_TOKEN"
 
 @dataclass(frozen=True)
 class Connection:
-    """How to reach one server. verify: False, or a CA bundle's path; cert: a file with certificate and key, or both."""
+    """The connection settings of one server.
+
+    verify: False, or the path of a CA bundle. cert: a PEM file with certificate and key, or one file for each.
+    """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -64,7 +66,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class NamedServer:
-    """A `[servers.NAME]` table of the file. Secrets are named by the environment variables that hold them."""
+    """A `[servers.NAME]` table of the file. For secrets, it names the environment variables that contain them."""
 
     name: str
     url: str = field(repr=False)
@@ -80,7 +82,7 @@ class NamedServer:
 
 @dataclass(frozen=True)
 class Config:
-    """`path` is None where there is no file."""
+    """The content of the configuration file. `path` is None if there is no file."""
 
     path: Path | None = None
     default_server: str | None = None
@@ -99,11 +101,13 @@ def connection(
     config: Config | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Connection:
-    """The server of that name or URL.
+    """Returns the connection settings of the server with this name or URL.
 
-    user: `NAME`, with the password in $KANDIFLUX_PASSWORD or asked for with `ask(NAME)`, or `NAME:PASSWORD`.
-    token_env: the environment variable that holds a bearer token; $KANDIFLUX_TOKEN where nothing else is said.
-    verify: False, or a CA bundle's path; None leaves it to the file. UsageError where something does not fit.
+    user: `NAME:PASSWORD`, or `NAME` with the password from $KANDIFLUX_PASSWORD or `ask(NAME)`.
+    token_env: the environment variable with a bearer token; $KANDIFLUX_TOKEN if no credentials are given.
+    verify: False, or the path of a CA bundle; None for the setting in the file.
+
+    Raises UsageError if the server is unknown, or a setting is not valid.
     """
     config = load_config(environ) if config is None else config
     named = config.servers.get(server)
@@ -112,12 +116,12 @@ def connection(
         named = NamedServer("", server)
     url, from_url = without_userinfo(server_url(named.url))
     stored = {**named.headers, **{name: _secret(var, environ) for name, var in named.headers_env.items()}}
-    said = dict(headers or {})
+    given = dict(headers or {})
     authorisation: str | None
     if user or token_env:
         authorisation = _authorisation(user, token_env, _PASSWORD, ask, environ)
-        if any(name.lower() == "authorization" for name in said):
-            raise UsageError("The user or token, and an Authorization header, are both given.", expected="one of them")
+        if any(name.lower() == "authorization" for name in given):
+            raise UsageError("Both credentials and an Authorization header are given.", expected="only one of them")
     elif named.user or named.token_env:
         authorisation = _authorisation(named.user, named.token_env, named.password_env or _PASSWORD, ask, environ)
     elif from_url is not None:
@@ -125,17 +129,20 @@ def connection(
     else:
         token = environ.get(_TOKEN, "").strip()
         authorisation = f"Bearer {token}" if token else None
-    merged = {**stored, **said}
+    merged = {**stored, **given}
     if authorisation is not None and not any(name.lower() == "authorization" for name in merged):
         merged["Authorization"] = authorisation
     trusted = verify if verify is not None else (False if named.insecure else named.ca_bundle or True)
     if isinstance(trusted, str) and not Path(trusted).exists():
-        raise UsageError(f"There is no CA bundle {trusted}.", expected="a PEM file, or a folder of them")
+        raise UsageError(f"There is no CA bundle {trusted}.", expected="a PEM file, or a folder of PEM files")
     return Connection(url, merged, trusted, client_certificate(cert or named.cert), named.name or None)
 
 
 def server_url(text: str) -> str:
-    """`127.0.0.1:8188`, `http://host:8188/` or `https://host/comfy` as a base URL without a trailing slash."""
+    """Converts `127.0.0.1:8188`, `http://host:8188/` or `https://host/comfy` to a base URL without a trailing slash.
+
+    UsageError if it is not valid.
+    """
     url = text.strip()
     if "://" not in url:
         url = f"http://{url}"
@@ -146,7 +153,7 @@ def server_url(text: str) -> str:
         fits = False
     if not fits:
         raise UsageError(
-            "The server's address cannot be read.",
+            "The server's URL is not valid.",
             expected="http://host:port or https://host",
             got=text.rpartition("@")[2],
         )
@@ -154,7 +161,7 @@ def server_url(text: str) -> str:
 
 
 def without_userinfo(url: str) -> tuple[str, str | None]:
-    """The URL without `user:password@`, and these as the value of an Authorization header."""
+    """Returns the URL without `user:password@`, and the value of an Authorization header for these, or None."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url, None
@@ -163,7 +170,7 @@ def without_userinfo(url: str) -> tuple[str, str | None]:
 
 
 def client_certificate(cert: str | tuple[str, str] | None) -> str | tuple[str, str] | None:
-    """The same, if the files are there; else UsageError."""
+    """Returns `cert` unchanged. UsageError if one of its files does not exist."""
     for file in (cert,) if isinstance(cert, str) else cert or ():
         if not Path(file).is_file():
             raise UsageError(
@@ -174,7 +181,7 @@ def client_certificate(cert: str | tuple[str, str] | None) -> str | tuple[str, s
 
 
 def find_config(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> Path | None:
-    """The configuration file, or None. UsageError where $KANDIFLUX_CONFIG names one that is not there."""
+    """Returns the path of the configuration file, or None. UsageError if $KANDIFLUX_CONFIG names a missing file."""
     if environ.get("KANDIFLUX_CONFIG"):
         named = Path(environ["KANDIFLUX_CONFIG"]).expanduser()
         if not named.is_file():
@@ -190,7 +197,7 @@ def find_config(environ: Mapping[str, str] = os.environ, folder: Path | None = N
 
 
 def load_config(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> Config:
-    """What the configuration file says. UsageError, with file and key, for what it should not say."""
+    """Reads the configuration file. UsageError, with file and key, if it is not valid."""
     path = find_config(environ, folder)
     if path is None:
         return Config()
@@ -199,18 +206,18 @@ def load_config(environ: Mapping[str, str] = os.environ, folder: Path | None = N
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
-        raise UsageError(f"{path} is no TOML: {error}.") from error
+        raise UsageError(f"{path} is not valid TOML: {error}.") from error
     return _Reader(path).config(tables)
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
-    # Python has a TOML reader since 3.11; tomli is the same one.
+    # tomllib is in Python 3.11 and later; tomli is the same code for earlier versions.
     tables: dict[str, Any] = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(text)
     return tables
 
 
 class _Reader:
-    """Reads the tables of one file and names file and key where something is wrong."""
+    """Reads the tables of one file. Its errors name the file and the key."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -230,13 +237,13 @@ class _Reader:
         at = f"servers.{name}."
         if name == LITE or not _is_name(name):
             raise self._wrong(
-                at[:-1], f"a name without dots, colons and slashes, and not {LITE!r}, which is the lite host's", name
+                at[:-1], f"a name without dots, colons and slashes, other than {LITE!r} (the lite host)", name
             )
         known = ("url", "token_env", "user", "password_env", "headers", "headers_env", "ca_bundle", "insecure", "cert")
         self._known(table, known, at)
         url = self._text(table, "url", at)
         if url is None:
-            raise self._wrong(f"{at}url", "the server's address, as in https://gpu.example:8188", "")
+            raise self._wrong(f"{at}url", "the server's URL, as in https://gpu.example:8188", "")
         insecure = table.get("insecure", False)
         if not isinstance(insecure, bool):
             raise self._wrong(f"{at}insecure", "true or false", insecure)
@@ -275,15 +282,15 @@ class _Reader:
     def _text(self, table: Mapping[str, Any], key: str, at: str) -> str | None:
         value = table.get(key)
         if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise self._wrong(at + key, "a text", value)
+            raise self._wrong(at + key, "a non-empty string", value)
         return value
 
     def _texts(self, table: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
         values = self._table(table.get(key, {}), at + key)
         for name, value in values.items():
             if not isinstance(value, str):
-                # A header's value may be a secret, whatever its type.
-                raise self._wrong(f"{at}{key}.{name}", "a text", None)
+                # The message must not contain the value: a header may be a secret.
+                raise self._wrong(f"{at}{key}.{name}", "a string", None)
         return dict(values)
 
     def _cert(self, value: object, key: str) -> str | tuple[str, str] | None:
@@ -297,12 +304,12 @@ class _Reader:
         return self._file(str(files[0])), self._file(str(files[1]))
 
     def _file(self, name: str) -> str:
-        """Relative to the folder of the configuration file."""
+        """Resolves a path relative to the folder of the configuration file."""
         return str(self._path.absolute().parent / Path(name).expanduser())
 
     def _wrong(self, key: str, expected: str, got: object) -> UsageError:
         shown = repr(got) if isinstance(got, (str, bool, int, float)) else "something else"
-        return UsageError(f"{self._path}: {key} does not fit.", expected=expected, got=shown)
+        return UsageError(f"{self._path}: {key} is not valid.", expected=expected, got=shown)
 
 
 def _authorisation(
@@ -313,7 +320,7 @@ def _authorisation(
     environ: Mapping[str, str],
 ) -> str:
     if user and token_env:
-        raise UsageError("A user and a token are both given.", expected="one of them")
+        raise UsageError("Both a user and a token are given.", expected="only one of them")
     if token_env:
         return f"Bearer {_secret(token_env, environ)}"
     name, colon, password = (user or "").partition(":")
@@ -356,11 +363,11 @@ def _refuse_unknown_name(server: str, config: Config) -> None:
 
 
 def _is_ours(file: Path) -> bool:
-    """False for what another user left lying in a shared folder: it would say where our tokens go."""
+    """Returns whether the file belongs to this user or root. A file of another user could redirect tokens elsewhere."""
     if sys.platform == "win32":
         return True
     owner = file.stat().st_uid
     if owner in (0, os.getuid()):
         return True
-    _log.warning("%s belongs to another user and is not read; name it in $KANDIFLUX_CONFIG if it is meant", file)
+    _log.warning("Ignored %s, which belongs to another user; to use it, set $KANDIFLUX_CONFIG to its path", file)
     return False

@@ -1,30 +1,30 @@
-"""Everything that can go wrong in the runner.
+"""The exceptions of the runner, with the exit codes of the command line.
 
     KandifluxError                      exit code 1
     ├── UsageError                      2    the request itself is wrong; nothing was sent
-    │   ├── WorkflowError                    the file cannot be read or is no workflow
-    │   │   └── ConversionError              the editor format cannot become the API format
+    │   ├── WorkflowError                    the file cannot be read or is not a workflow
+    │   │   └── ConversionError              the workflow cannot be converted to the API format
     │   └── ParameterError                   no such parameter, wrong type, out of range, not in the list
-    ├── ServerError                          the server answered, and the answer is no
+    ├── ServerError                          the server answered with an error
     │   ├── InvalidPrompt               2    the prompt failed the server's validation
     │   ├── BodyTooLarge                2    HTTP 413
     │   ├── AccessDenied                2    HTTP 401 or 403
-    │   └── ProtocolError           3    an answer or a frame that is not ComfyUI's
-    ├── ServerUnreachable               3    no answer at all
-    │   └── AnswerLost                           the request went out, the answer never came: it may have been done
+    │   └── ProtocolError           3    an answer or a frame that is not from a ComfyUI
+    ├── ServerUnreachable               3    no answer from the server
+    │   └── AnswerLost                           the request was sent, but no answer came: it may have been processed
     ├── JobError                             a submitted job has no result
-    │   ├── NodeFailed                       a node raised
+    │   ├── NodeFailed                       a node raised an exception
     │   │   └── OutOfMemory                  … because memory ran out
-    │   ├── JobInterrupted              130  somebody cancelled it
-    │   ├── JobLost                          in neither queue nor history
-    │   └── JobTimeout                       not finished in the time allowed; it may still be running
-    ├── OutputError                          a result cannot be fetched or written
-    │   └── OutputMissing                    the server lists a file that is no longer there
+    │   ├── JobInterrupted              130  the job was cancelled
+    │   ├── JobLost                          the job is in neither queue nor history
+    │   └── JobTimeout                       not finished before the timeout; it may still be running
+    ├── OutputError                          an output cannot be downloaded or written
+    │   └── OutputMissing                    the server lists a file that no longer exists
     └── DownloadError                        a model file cannot be downloaded
-        ├── WrongFile                        what came is not the file that was wanted
-        └── DiskFull                         there is no room for it
+        ├── WrongFile                        the file is not the expected one
+        └── DiskFull                         the disk has too little free space
 
-Every message says what was expected, what came and what to do. `exit_code` is what the command line returns.
+Every message says what was expected, what came and what to do.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ __all__ = [
 
 
 class KandifluxError(Exception):
-    """Base of all. `hint`: what to do about it. `parameter`: the argument to change; commands show their option.
+    """Base of all exceptions of the runner.
 
-    `expected` and `got` if they make sense.
+    expected, got: the expected and the actual value, if that applies.
+    hint: what to do.
+    parameter: the argument to change; commands show their option for it.
     """
 
     exit_code: ClassVar[int] = 1
@@ -86,7 +88,7 @@ class KandifluxError(Exception):
         super().__init__(message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are made anew from `args` alone, which leaves out keyword-only parameters.
+        # By default, unpickling an exception passes only `args`, without keyword-only parameters.
         return _unpickled, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:
@@ -100,7 +102,7 @@ class KandifluxError(Exception):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON: `error` (class name), `message`, and what else is known."""
+        """Returns the error as JSON: `error` (class name), `message`, and the other fields that are set."""
         known = {"expected": self.expected, "got": self.got, "hint": self.hint}
         return {
             "error": type(self).__name__,
@@ -122,11 +124,11 @@ class UsageError(KandifluxError):
 
 
 class WorkflowError(UsageError):
-    """The file cannot be read, or is no workflow."""
+    """The file cannot be read, or is not a workflow."""
 
 
 class ConversionError(WorkflowError):
-    """The editor's format cannot become the API format."""
+    """The workflow cannot be converted from the editor format to the API format."""
 
 
 class ParameterError(UsageError):
@@ -134,12 +136,12 @@ class ParameterError(UsageError):
 
 
 class ServerError(KandifluxError):
-    """The server answered, and the answer is no."""
+    """The server answered with an error."""
 
 
 @dataclass(frozen=True)
 class NodeProblem:
-    """One thing the server's validation says about one node."""
+    """One error of the server's validation, about one node."""
 
     node_id: str
     title: str
@@ -160,13 +162,13 @@ class InvalidPrompt(ServerError):
 
     exit_code = 2
 
-    def __init__(self, message: str, problems: Sequence[NodeProblem] = (), **about: str | None) -> None:
+    def __init__(self, message: str, problems: Sequence[NodeProblem] = (), **details: str | None) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]), **about)
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]), **details)
 
 
 class BodyTooLarge(ServerError):
-    """HTTP 413: more than the server takes in one request."""
+    """HTTP 413: the request is larger than the server accepts."""
 
     exit_code = 2
 
@@ -178,23 +180,26 @@ class AccessDenied(ServerError):
 
 
 class ProtocolError(ServerError):
-    """An answer or a frame that is not ComfyUI's."""
+    """An answer or a frame that is not from a ComfyUI."""
 
     exit_code = 3
 
 
 class ServerUnreachable(KandifluxError):
-    """No answer at all. `refused`: not even a connection came about."""
+    """No answer from the server. `refused`: there was not even a connection."""
 
     exit_code = 3
 
-    def __init__(self, message: str, *, refused: bool = False, **about: str | None) -> None:
+    def __init__(self, message: str, *, refused: bool = False, **details: str | None) -> None:
         self.refused = refused
-        super().__init__(message, **about)
+        super().__init__(message, **details)
 
 
 class AnswerLost(ServerUnreachable):
-    """`still_coming`: the server, or a gateway before it, may yet act on the request."""
+    """The request was sent, but no answer came: it may have been processed.
+
+    still_coming: the server, or a gateway in front of it, may still process the request later.
+    """
 
     def __init__(self, message: str, *, still_coming: bool = False, hint: str | None = None) -> None:
         self.still_coming = still_coming
@@ -202,7 +207,7 @@ class AnswerLost(ServerUnreachable):
 
 
 class JobError(KandifluxError):
-    """A job that ended without a result. `prompt_id` is the server's name for it."""
+    """A job that ended without a result. `prompt_id` is its id on the server."""
 
     def __init__(self, message: str, *, prompt_id: str, hint: str | None = None) -> None:
         self.prompt_id = prompt_id
@@ -213,7 +218,10 @@ class JobError(KandifluxError):
 
 
 class NodeFailed(JobError):
-    """A node raised. `traceback` is the server's, `inputs` what the node got (ComfyUI's own short forms)."""
+    """A node raised an exception.
+
+    traceback: from the server. inputs: what the node got, as formatted (shortened) by ComfyUI.
+    """
 
     def __init__(
         self,
@@ -257,25 +265,25 @@ class OutOfMemory(NodeFailed):
 
 
 class JobInterrupted(JobError):
-    """Somebody cancelled the job."""
+    """The job was cancelled."""
 
     exit_code = 130
 
 
 class JobLost(JobError):
-    """The job is in neither queue nor history; nobody can say whether it ran."""
+    """The job is in neither queue nor history; it is unknown whether it ran."""
 
 
 class JobTimeout(JobError):
-    """The job has not finished in the time allowed; it may still be running."""
+    """The job has not finished before the timeout; it may still be running."""
 
 
 class OutputError(KandifluxError):
-    """A result cannot be fetched or written."""
+    """An output cannot be downloaded or written."""
 
 
 class OutputMissing(OutputError):
-    """The server lists a file that is no longer there."""
+    """The server lists a file that no longer exists."""
 
 
 class DownloadError(KandifluxError):
@@ -283,8 +291,8 @@ class DownloadError(KandifluxError):
 
 
 class WrongFile(DownloadError):
-    """What came is not the file that was wanted."""
+    """The file is not the expected one."""
 
 
 class DiskFull(DownloadError):
-    """There is no room for the file."""
+    """The disk has too little free space for the file."""

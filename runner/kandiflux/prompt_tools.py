@@ -1,4 +1,4 @@
-"""Prompts for image models, from Python: composed from layers, and looked over.
+"""Composes and checks prompts for image models.
 
     from kandiflux.prompt_tools import compose, lint
 
@@ -7,7 +7,7 @@
     for finding in lint("(red fox:1.3), no people", "flux-dev"):
         print(finding)
 
-The work is the node pack's (nodes/text), where the classes and rules are told of in full.
+The code is in the node pack (nodes/text), which documents the classes and rules.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Composed: Any = _compose.Composed
 """A composed prompt: prompt, negative, t5xxl, clip_l, notes, target, language."""
 
 Finding: Any = pack_module("text.findings").Finding
-"""Something to be said of a prompt: code, severity, start, end, excerpt, message, suggestion, replacement."""
+"""A finding about a prompt: code, severity, start, end, excerpt, message, suggestion, replacement."""
 
 Layer: Any = pack_module("text.layers").Layer
-"""A layer: kind, text, emphasis, relation, relation_to, name. A mapping with these keys serves as well."""
+"""A layer: kind, text, emphasis, relation, relation_to, name. A mapping with these keys also works."""
 
 FORMS: tuple[str, ...] = _compose.FORMS
 KINDS: tuple[str, ...] = pack_module("text.layers").KINDS
@@ -51,7 +51,7 @@ LANGUAGES: tuple[str, ...] = pack_module("text.detect").LANGUAGES
 TARGETS: tuple[str, ...] = tuple(pack_module("text.targets").TARGETS)
 
 Tokenizers = Mapping[str, Callable[[str], "list[int]"]]
-"""By encoder, as in t5xxl: a text as its tokens."""
+"""Functions that return the tokens of a text, by encoder, as in t5xxl."""
 
 
 def compose(
@@ -61,51 +61,55 @@ def compose(
     form: str = "hierarchical",
     tokenizers: Tokenizers | None = None,
 ) -> Any:
-    """The prompt for `target` that says `layers`: a Composed, with prompt, negative, t5xxl, clip_l and notes. Raises
-    UsageError for layers that cannot be understood, and for an unknown target, language or form."""
-    return _told(lambda: _compose.compose(layers, target, language, form, tokenizers))
+    """Composes a prompt for `target` from `layers`; returns a Composed.
+
+    Raises UsageError if a layer is not valid, or the target, language or form is unknown.
+    """
+    return _call(lambda: _compose.compose(layers, target, language, form, tokenizers))
 
 
 def lint(
     text: str, target: str = "flux-dev", language: str = "auto", tokenizers: Tokenizers | None = None
 ) -> list[Any]:
-    """What is wrong with the prompt `text` for `target`: a list of Finding. Raises UsageError for an unknown target or
-    language."""
-    found: list[Any] = _told(lambda: _lint.lint(text, target, language, tokenizers))
+    """Checks the prompt `text` for `target`; returns a list of Finding. UsageError if target or language is unknown."""
+    found: list[Any] = _call(lambda: _lint.lint(text, target, language, tokenizers))
     return found
 
 
 def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
-    """`text` with what can be mended without knowing what was meant. Raises as lint does."""
-    mended: str = _told(lambda: _lint.fix(text, target, language))
-    return mended
+    """Returns `text` with all fixes that need no knowledge of its meaning. Raises the errors of `lint`."""
+    fixed: str = _call(lambda: _lint.fix(text, target, language))
+    return fixed
 
 
 def count_tokens(text: str, target: str = "flux-dev", tokenizers: Tokenizers | None = None) -> list[Any]:
-    """The tokens `text` takes in each of the target's encoders. Raises UsageError for an unknown target."""
-    counts: list[Any] = _told(lambda: _lint.count_tokens(text, target, tokenizers))
+    """Counts the tokens of `text` in each of the target's encoders. UsageError if the target is unknown."""
+    counts: list[Any] = _call(lambda: _lint.count_tokens(text, target, tokenizers))
     return counts
 
 
 def report(findings: list[Any], counts: list[Any], target: str) -> str:
-    """Findings and token counts as lines of text."""
-    lines: str = _told(lambda: _lint.report(findings, counts, target))
+    """Formats findings and token counts as lines of text."""
+    lines: str = _call(lambda: _lint.report(findings, counts, target))
     return lines
 
 
 def comfyui_tokenizers(folder: Path) -> Tokenizers:
-    """The tokenizers of the ComfyUI in `folder`; none where the package tokenizers is missing. Raises UsageError where
-    there is no ComfyUI."""
+    """Returns the tokenizers of the ComfyUI in `folder`; none if the package tokenizers is not installed.
+
+    UsageError if there is no ComfyUI.
+    """
     if not (folder / "comfy").is_dir():
         raise UsageError(
-            f"There is no ComfyUI in {folder}.", expected="the folder that holds main.py and comfy", got=str(folder)
+            f"There is no ComfyUI in {folder}.", expected="the folder with main.py and comfy", got=str(folder)
         )
-    tokenizers: Tokenizers = _told(lambda: _tokens.comfyui_tokenizers(folder))
+    tokenizers: Tokenizers = _call(lambda: _tokens.comfyui_tokenizers(folder))
     return tokenizers
 
 
-def _told(work: Callable[[], Any]) -> Any:
+def _call(function: Callable[[], Any]) -> Any:
+    """Calls `function`, and raises its ValueError as UsageError."""
     try:
-        return work()
+        return function()
     except ValueError as error:
         raise UsageError(str(error)) from error

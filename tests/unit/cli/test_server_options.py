@@ -69,7 +69,7 @@ def test_what_is_sent(stub: StubServer, seen: list[dict[str, str]], monkeypatch:
     ("words", "said"),
     [
         (("--user", "anna"), "There is no password for anna."),
-        (("--user", "anna:x", "--token-env", "T"), "A user and a token are both given."),
+        (("--user", "anna:x", "--token-env", "T"), "Both a user and a token are given."),
         (("--token-env", "NOT_SET"), "NOT_SET is not set"),
         (("--insecure", "--ca-bundle", "x.pem"), "--insecure and --ca-bundle are both given."),
         (("--ca-bundle", "x.pem"), "There is no CA bundle x.pem."),
