@@ -255,7 +255,7 @@ def download_all(
                 outcomes.put(_download(one, remotes, display, patience, stop))
             except Stopped:
                 return
-            except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
+            except BaseException as error:  # noqa: BLE001 - re-raised in the thread that iterates
                 outcomes.put(error)
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(jobs, len(plan.wanted))))]
@@ -293,22 +293,10 @@ def _download(
     stop: threading.Event,
 ) -> Path:
     name = one.model.name
-
-    def on_bytes(done: int, total: int | None) -> None:
-        display.bytes_done(name, done, total)
-
-    def on_state(text: str) -> None:
-        display.state(name, text)
-
     download = FileDownload(
-        one.model,
-        one.target,
-        remotes,
-        patience=patience,
-        stop=stop,
-        on_bytes=on_bytes,
-        on_state=on_state,
-    )
+        one.model, one.target, remotes, patience=patience, stop=stop,
+        on_bytes=partial(display.bytes_done, name), on_state=partial(display.state, name),
+    )  # fmt: skip
     path = download.run(one.remote)
     display.state(name, "done")
     return path

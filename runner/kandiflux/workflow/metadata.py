@@ -62,10 +62,11 @@ def read_carried(path: Path) -> Carried | None:
 
     Raises WorkflowError if the file is damaged or its metadata is too large.
     """
-    begin = _begin(path)
     texts: Mapping[str, str] | None = None
     try:
         with path.open("rb") as file:
+            begin = file.read(16)
+            file.seek(0)
             if begin.startswith(_PNG):
                 texts = _png_texts(file)
             elif begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
@@ -141,14 +142,6 @@ def with_metadata(image: bytes, prompt: Prompt) -> bytes:
 
 class _Damaged(Exception):
     """The file is damaged. The message continues a sentence that begins with the file's name."""
-
-
-def _begin(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except OSError as error:
-        raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _refuse_picture(path: Path, begin: bytes) -> None:

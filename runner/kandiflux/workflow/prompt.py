@@ -12,7 +12,7 @@ from kandiflux.util.json_values import as_object, is_object
 
 __all__ = ["Prompt", "is_api_format", "without_again"]
 
-_AGAIN_INPUT = "kandiflux_again"
+_CACHE_BUSTER = "kandiflux_again"
 """An input that no node declares. ComfyUI's cache key contains all inputs, but a node gets only those it declares: with
 a new value here it runs again, and nothing else changes. (POST /free would make all users' nodes run again.)"""
 
@@ -72,7 +72,7 @@ class Prompt:
         nodes = dict(self.nodes)
         for node_id in node_ids:
             node = nodes[node_id]
-            nodes[node_id] = {**node, "inputs": {**node["inputs"], _AGAIN_INPUT: uuid.uuid4().hex}}
+            nodes[node_id] = {**node, "inputs": {**node["inputs"], _CACHE_BUSTER: uuid.uuid4().hex}}
         return replace(self, nodes=nodes)
 
     def _node(self, node_id: str | None) -> Mapping[str, Any] | None:
@@ -85,6 +85,6 @@ class Prompt:
 def without_again(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Returns nodes from a picture's metadata without the inputs that `Prompt.forced_again` added."""
     return {
-        node_id: {**node, "inputs": {name: value for name, value in node["inputs"].items() if name != _AGAIN_INPUT}}
+        node_id: {**node, "inputs": {name: value for name, value in node["inputs"].items() if name != _CACHE_BUSTER}}
         for node_id, node in nodes.items()
     }

@@ -264,7 +264,7 @@ class _Interface:
         return host
 
     def _configured(self, number: int, side: str, name: str) -> Mapping[str, Any]:
-        """What the user configured of an input or output: `name`, `visible`."""
+        """Returns the user's settings of an input or output: `name`, `visible`."""
         found: Any = self._config
         for key in (str(number), side, name):
             found = as_object(found).get(key)

@@ -1,1 +1,1 @@
-"""Whether a workflow can run on a server: what is missing, what does not fit, and what to do about it."""
+"""Checks whether a workflow can run on a server: what is missing or not valid, and what to do about it."""
