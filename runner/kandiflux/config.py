@@ -230,26 +230,26 @@ class _Reader:
         }
         default = self._text(tables, "default_server", "")
         if default is not None and default not in servers and default != LITE and _is_name(default):
-            raise self._wrong("default_server", ", ".join([*servers, LITE]) + ", or a URL", default)
+            raise self._invalid("default_server", ", ".join([*servers, LITE]) + ", or a URL", default)
         return Config(self._path, default, servers)
 
     def _server(self, name: str, table: Mapping[str, Any]) -> NamedServer:
         at = f"servers.{name}."
         if name == LITE or not _is_name(name):
-            raise self._wrong(
+            raise self._invalid(
                 at[:-1], f"a name without dots, colons and slashes, other than {LITE!r} (the lite host)", name
             )
         known = ("url", "token_env", "user", "password_env", "headers", "headers_env", "ca_bundle", "insecure", "cert")
         self._known(table, known, at)
         url = self._text(table, "url", at)
         if url is None:
-            raise self._wrong(f"{at}url", "the server's URL, as in https://gpu.example:8188", "")
+            raise self._invalid(f"{at}url", "the server's URL, as in https://gpu.example:8188", "")
         insecure = table.get("insecure", False)
         if not isinstance(insecure, bool):
-            raise self._wrong(f"{at}insecure", "true or false", insecure)
+            raise self._invalid(f"{at}insecure", "true or false", insecure)
         user, token_env = self._text(table, "user", at), self._text(table, "token_env", at)
         if user and token_env:
-            raise self._wrong(f"{at}token_env", "either user or token_env", "both")
+            raise self._invalid(f"{at}token_env", "either user or token_env", "both")
         ca_bundle = self._text(table, "ca_bundle", at)
         return NamedServer(
             name,
@@ -276,13 +276,13 @@ class _Reader:
 
     def _table(self, value: object, key: str) -> Mapping[str, Any]:
         if not is_object(value):
-            raise self._wrong(key, f"a table, [{key}]", value)
+            raise self._invalid(key, f"a table, [{key}]", value)
         return value
 
     def _text(self, table: Mapping[str, Any], key: str, at: str) -> str | None:
         value = table.get(key)
         if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise self._wrong(at + key, "a non-empty string", value)
+            raise self._invalid(at + key, "a non-empty string", value)
         return value
 
     def _texts(self, table: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
@@ -290,7 +290,7 @@ class _Reader:
         for name, value in values.items():
             if not isinstance(value, str):
                 # The message must not contain the value: a header may be a secret.
-                raise self._wrong(f"{at}{key}.{name}", "a string", None)
+                raise self._invalid(f"{at}{key}.{name}", "a string", None)
         return dict(values)
 
     def _cert(self, value: object, key: str) -> str | tuple[str, str] | None:
@@ -300,14 +300,14 @@ class _Reader:
             return self._file(value)
         files = as_list(value)
         if len(files) != 2 or not all(isinstance(file, str) for file in files):
-            raise self._wrong(key, 'a file, or ["certificate", "key"]', None)
+            raise self._invalid(key, 'a file, or ["certificate", "key"]', None)
         return self._file(str(files[0])), self._file(str(files[1]))
 
     def _file(self, name: str) -> str:
         """Resolves a path relative to the folder of the configuration file."""
         return str(self._path.absolute().parent / Path(name).expanduser())
 
-    def _wrong(self, key: str, expected: str, got: object) -> UsageError:
+    def _invalid(self, key: str, expected: str, got: object) -> UsageError:
         shown = repr(got) if isinstance(got, (str, bool, int, float)) else "something else"
         return UsageError(f"{self._path}: {key} is not valid.", expected=expected, got=shown)
 

@@ -66,7 +66,7 @@ _LARGE_BYTES = 1 << 20
 _MAX_REDIRECTS = 10
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 1 << 16
-_WHOLE_ANSWER = 3.0
+_ANSWER_TIMEOUTS = 3.0
 """The time limit for a whole answer, in read timeouts."""
 
 _SENDABLE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -225,7 +225,7 @@ class Transport:
             body, size, form_headers = _multipart(form)
             headers.update(form_headers)
         # Allow time for sending the body (at least 64 KiB per second) besides the time for the answer.
-        limit = self._time_limit(within, _WHOLE_ANSWER * self._timeout[1] + size / _CHUNK)
+        limit = self._time_limit(within, _ANSWER_TIMEOUTS * self._timeout[1] + size / _CHUNK)
         with limit:
             response = self._request(method, path, query, body, headers, limit)
             try:

@@ -60,7 +60,7 @@ class Patience:
                 failures = 1 if received > 0 and received >= self.min_rate * elapsed else failures + 1
                 before, since = before + received, since + elapsed
                 if failures >= self.attempts:
-                    raise _given_up(what, trouble, failures) from trouble
+                    raise _final_error(what, trouble, failures) from trouble
                 pause = self._pause(what, failures, trouble)
                 _log.info("%s: %s; retrying in %.1f s", what, trouble, pause)
             if stop.wait(pause):
@@ -78,7 +78,7 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)
 
 
-def _given_up(what: str, trouble: Trouble, failures: int) -> KandifluxError:
+def _final_error(what: str, trouble: Trouble, failures: int) -> KandifluxError:
     kind = ServerUnreachable if trouble.no_answer else DownloadError
     return kind(
         f"{what} cannot be downloaded: {trouble} ({failures} times in a row).",

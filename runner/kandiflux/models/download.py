@@ -24,7 +24,7 @@ __all__ = ["FileDownload"]
 _log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 18
-_KEPT_FREE = 64 << 20
+_RESERVED_BYTES = 64 << 20
 _SPACE_EVERY = 64 << 20
 _REPORT_EVERY = 0.1
 
@@ -166,7 +166,7 @@ class FileDownload:
                     return
                 if remote.size is None and self._done - space_checked >= _SPACE_EVERY:
                     space_checked = self._done
-                    if shutil.disk_usage(self.target.parent).free < _KEPT_FREE:
+                    if shutil.disk_usage(self.target.parent).free < _RESERVED_BYTES:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 piece = memoryview(chunk)[: end - self._done]
                 while piece:

@@ -55,7 +55,7 @@ SCHEDULER = {
 _CANDIDATE = re.compile(r"kandinsky3.*\.pt|movq.*\.pt")
 _PROJECTION = ("0.weight", "1.weight", "1.bias")
 _OF_MOVQ = ("quant_conv.weight", "quant_conv.bias", "encoder.conv_out.bias")
-_MOST_BLOCKS = 16
+_MAX_BLOCKS = 16
 """The maximum number of levels of a network, and of layers of a level. The published networks have 4 and 3."""
 EXPECTED = "kandinsky3.pt, kandinsky3_flash.pt or kandinsky3_inpainting.pt (a UNet), movq.pt, or their folder"
 
@@ -101,7 +101,7 @@ def plan(source: Path, out: Path, projection: Path | None = None) -> list[Checkp
         kind = _kind_of(source) if source.is_file() else None
         if kind not in ("unet", "movq"):
             raise UsageError(f"{source} cannot be converted.", expected=EXPECTED, got=_describe(source))
-        unets, movqs = ([source], _beside(source, "movq.pt")) if kind == "unet" else ([], [source])
+        unets, movqs = ([source], _files_near(source, "movq.pt")) if kind == "unet" else ([], [source])
     if projection is not None and len(unets) != 1:
         raise UsageError(
             f"A projection belongs to one UNet; {source} has {len(unets)}.", hint="Give the file of the UNet as source."
@@ -177,7 +177,7 @@ def read_pickle(path: Path) -> Any:
             expected=EXPECTED,
         ) from error
     except _MALFORMED as error:
-        raise UsageError(f"{path} cannot be read as weights: {_why(error)}", expected=EXPECTED) from error
+        raise UsageError(f"{path} cannot be read as weights: {_reason(error)}", expected=EXPECTED) from error
 
 
 _MALFORMED = (OSError, EOFError, MemoryError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError,
@@ -185,7 +185,7 @@ _MALFORMED = (OSError, EOFError, MemoryError, RuntimeError, ValueError, TypeErro
 """What torch's unpickler raises for damaged or malicious files."""
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     if "weights_only" in first:  # torch's message advises to disable weights_only, which would run the file's code
         return "it is not a plain dictionary of tensors, as torch.save writes it."
@@ -257,7 +257,7 @@ def _folder_name(unet: Path) -> str:
     return "kandinsky-3" + _suffix(unet).replace("_", "-")
 
 
-def _beside(file: Path, name: str) -> list[Path]:
+def _files_near(file: Path, name: str) -> list[Path]:
     """Returns the files called `name` in the folder of `file` and in its flan_ul2_encoder/."""
     paths = (file.parent / name, file.parent / "flan_ul2_encoder" / name)
     return [path for path in paths if path.is_file()]
@@ -265,7 +265,7 @@ def _beside(file: Path, name: str) -> list[Path]:
 
 def _find_projection(unet: Path) -> Path:
     name = f"projection{_suffix(unet)}.pt"
-    found = _beside(unet, name)
+    found = _files_near(unet, name)
     if not found:
         raise UsageError(
             f"The projection of {unet.name} is missing.",
@@ -420,7 +420,7 @@ def _check(source: Path | None, config: Any, make: Callable[[], Any], tensors: T
     """Raises UsageError unless `tensors` have the names and shapes of the network that `make` returns."""
     sizes = f"block_out_channels {config.block_out_channels[:8]}, layers_per_block {config.layers_per_block}"
     refusal = UsageError(f"{source} is not a valid network: its sizes do not fit together.", got=sizes)
-    if not (0 < len(config.block_out_channels) <= _MOST_BLOCKS and 0 < config.layers_per_block <= _MOST_BLOCKS):
+    if not (0 < len(config.block_out_channels) <= _MAX_BLOCKS and 0 < config.layers_per_block <= _MAX_BLOCKS):
         raise refusal
     try:
         network = make()

@@ -76,7 +76,7 @@ class PartFile:
         try:
             for wanted in {size, model.size} - {None}:
                 if self.size != wanted:
-                    raise _wrong(model, f"{wanted} bytes", f"{self.size} bytes")
+                    raise _error(model, f"{wanted} bytes", f"{self.size} bytes")
             if self.target.suffix.lower() in _SAFETENSORS:
                 _require_whole(model, self.path, self.size)
             elif self.target.suffix.lower() in SUFFIXES:
@@ -85,7 +85,7 @@ class PartFile:
             if expected is not None:
                 got = digest_of(self.path, kind, on_bytes)
                 if got != expected:
-                    raise _wrong(model, f"{kind} {expected}", f"{kind} {got}")
+                    raise _error(model, f"{kind} {expected}", f"{kind} {got}")
         except WrongFile:
             self.discard()
             raise
@@ -112,7 +112,7 @@ def _require_whole(model: ModelFile, path: Path, size: int) -> None:
         try:
             length, header = read_header(file)
         except ValueError as error:
-            raise _wrong(model, "a safetensors file", f"something else: {error}") from error
+            raise _error(model, "a safetensors file", f"something else: {error}") from error
     whole = 8 + length
     for name, entry in header.items():
         if name == "__metadata__":
@@ -120,10 +120,10 @@ def _require_whole(model: ModelFile, path: Path, size: int) -> None:
         offsets = as_list(as_object(entry).get("data_offsets"))
         end = offsets[1] if len(offsets) == 2 else None
         if type(end) is not int or not 0 <= end <= size:
-            raise _wrong(model, "a safetensors file", f"one whose header gives {name[:80]!r} no valid data_offsets")
+            raise _error(model, "a safetensors file", f"one whose header gives {name[:80]!r} no valid data_offsets")
         whole = max(whole, 8 + length + end)
     if whole != size:
-        raise _wrong(model, f"{whole} bytes, by its own header", f"{size} bytes")
+        raise _error(model, f"{whole} bytes, by its own header", f"{size} bytes")
 
 
 def _require_binary(model: ModelFile, path: Path) -> None:
@@ -131,10 +131,10 @@ def _require_binary(model: ModelFile, path: Path) -> None:
     with path.open("rb") as file:
         begin = file.read(64).strip()
     if begin[:1] in (b"<", b"{") and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in begin):
-        raise _wrong(model, "a weight file", f"text that begins with {begin[:20].decode('ascii', 'replace')!r}")
+        raise _error(model, "a weight file", f"text that begins with {begin[:20].decode('ascii', 'replace')!r}")
 
 
-def _wrong(model: ModelFile, expected: str, got: str) -> WrongFile:
+def _error(model: ModelFile, expected: str, got: str) -> WrongFile:
     return WrongFile(
         f"{model.name} from {shown_address(model.url or '')} is not the expected file, and was deleted.",
         expected=expected,

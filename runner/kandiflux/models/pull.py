@@ -42,10 +42,10 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-_USUAL_TOKENS = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_API_TOKEN"}
-_KEPT_FREE = 64 << 20
+_DEFAULT_TOKENS = {"huggingface.co": "HF_TOKEN", "civitai.com": "CIVITAI_API_TOKEN"}
+_RESERVED_BYTES = 64 << 20
 _TICK = 0.2
-_ASKED_AT_ONCE = 8
+_PARALLEL_REQUESTS = 8
 _INDEX = "model_index.json"
 _ASKING = Patience(attempts=3)
 """For requests before a download. Fewer attempts than for a download: no received bytes are lost if it fails."""
@@ -92,7 +92,7 @@ def read_tokens(options: Iterable[str] = (), environ: Mapping[str, str] = os.env
 
     options: each `VARIABLE` (for Hugging Face) or `HOST=VARIABLE`; UsageError if it is neither.
     """
-    variables = dict(_USUAL_TOKENS)
+    variables = dict(_DEFAULT_TOKENS)
     for option in options:
         host, equals, variable = option.rpartition("=")
         if not variable.isidentifier() or (equals and not host):
@@ -119,11 +119,11 @@ def make_plan(needs: Iterable[NeededModel], folders: ModelFolders, only: Iterabl
     plan = PullPlan()
     for one in needed.values():
         if not chosen or one.model.name in chosen:
-            _sort_in(one, folders, plan)
+            _classify(one, folders, plan)
     return plan
 
 
-def _sort_in(one: NeededModel, folders: ModelFolders, plan: PullPlan) -> None:
+def _classify(one: NeededModel, folders: ModelFolders, plan: PullPlan) -> None:
     model, name, title = one.model, shortened(one.model.name), shortened(one.title)
     if (path := folders.find(model)) is not None:
         plan.present.append((model, path))
@@ -184,7 +184,7 @@ def ask_servers(
         except KandifluxError as error:
             return error
 
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+    with ThreadPoolExecutor(_PARALLEL_REQUESTS) as threads:
         try:
             answers = list(threads.map(ask, plan.wanted))
         except KeyboardInterrupt:
@@ -216,10 +216,10 @@ def require_space(wanted: Iterable[Wanted]) -> None:
         by_disk[disk] = (folder, by_disk.get(disk, (folder, 0))[1] + max(0, (one.size or 0) - kept))
     for folder, needed in by_disk.values():
         free = shutil.disk_usage(folder).free
-        if needed and needed + _KEPT_FREE > free:
+        if needed and needed + _RESERVED_BYTES > free:
             raise DiskFull(
                 f"The model files do not fit on the disk of {folder}.",
-                expected=f"{(needed + _KEPT_FREE) / 1e9:.2f} GB free",
+                expected=f"{(needed + _RESERVED_BYTES) / 1e9:.2f} GB free",
                 got=f"{free / 1e9:.2f} GB",
                 hint="Free some space, download only some, or name folders on another disk in extra_model_paths.yaml.",
             )

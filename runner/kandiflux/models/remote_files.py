@@ -33,14 +33,14 @@ __all__ = ["RemoteAnswer", "RemoteFile", "RemoteFiles", "Token", "Trouble", "pag
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _BYTES = re.compile(r"[0-9]{1,18}")
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _HUB = "huggingface.co"
 _MAX_JSON_BYTES = 16 << 20
-_LONGEST_WAIT = 1e9
+_MAX_RETRY_AFTER = 1e9
 
 
 class Trouble(Exception):
@@ -152,7 +152,7 @@ class RemoteFiles:
         min_rate: float = 1024.0,
         rate_window: float = 30.0,
     ) -> None:
-        self._tokens = {host.lower(): _usable(token) for host, token in (tokens or {}).items()}
+        self._tokens = {host.lower(): _validated(token) for host, token in (tokens or {}).items()}
         self._timeout = urllib3.Timeout(connect=timeout[0], read=timeout[1])
         self._until_answer = timeout[0] + timeout[1] + rate_window
         self._window = (max(1, int(min_rate * rate_window)), rate_window)
@@ -286,7 +286,7 @@ class RemoteFiles:
 
     def _failure(self, start: Url, address: Url, response: urllib3.BaseHTTPResponse) -> Exception:
         status, shown = response.status, shown_address(start.url)
-        if status in _PASSING:
+        if status in _TEMPORARY:
             return Trouble(f"{address.netloc} answers HTTP {status}", after=_retry_after(response))
         if status in (401, 403):
             return self._denied(start, address, status, response)
@@ -329,7 +329,7 @@ def page_of(url: str) -> str:
     return f"{address.scheme}://{address.netloc}"
 
 
-def _usable(token: Token) -> Token:
+def _validated(token: Token) -> Token:
     value = (token.value or "").strip()
     if value and not _TOKEN.fullmatch(value):
         # The message must not contain the value, which is a secret.
@@ -396,7 +396,7 @@ def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     text = response.headers.get("Retry-After", "").strip()
     try:
         if text.isdecimal():
-            return min(float(text), _LONGEST_WAIT)
+            return min(float(text), _MAX_RETRY_AFTER)
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None

@@ -37,7 +37,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _IHDR_END = 33
 _KEYS = ("prompt", "workflow")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"comf")
-_LONGEST_KEY = 79
+_MAX_KEY = 79
 _EXIF = b"Exif\0\0"
 _ASCII = 2
 _AVIF = (b"avif", b"avis")
@@ -188,7 +188,7 @@ def _png_texts(file: BinaryIO) -> dict[str, str]:
                 break  # the file is cut off after the texts, for example in the pixels
             raise _Damaged("is a damaged PNG: it is cut off")
         if kind in _TEXT_CHUNKS:
-            key = file.read(min(length, _LONGEST_KEY + 1)).partition(b"\0")[0].decode("latin-1")
+            key = file.read(min(length, _MAX_KEY + 1)).partition(b"\0")[0].decode("latin-1")
             if key in _KEYS:
                 file.seek(at + 8)
                 content = _read(file, length, f"a {key}")

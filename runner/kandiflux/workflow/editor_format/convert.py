@@ -35,7 +35,7 @@ from kandiflux.workflow.editor_format.widgets import javascript_text
 
 __all__ = ["Conversion", "convert"]
 
-_MOST_NODES = 10_000
+_MAX_NODES = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def convert(
     root = Scope(levels.pop(""), levels)
     converter = _Converter(classes, root, draw, now or datetime.now())
     for count, (scope, node) in enumerate(_running(classes, root)):
-        if count == _MOST_NODES:
-            raise ConversionError(f"With its subgraphs the workflow has more than {_MOST_NODES} nodes.")
+        if count == _MAX_NODES:
+            raise ConversionError(f"With its subgraphs the workflow has more than {_MAX_NODES} nodes.")
         converter.add(scope, node)
     return Conversion(_without_dangling(converter.prompt), converter.fed_by, converter.unknown)
 
@@ -158,7 +158,7 @@ class _Converter:
 
     def _widget_text(self, name: str, widget: str) -> str | None:
         """Returns the value for `%Node.widget%`; finds the node by its "Node name for S&R", else by its title."""
-        nodes = [node for _, node in _everywhere(self._root)]
+        nodes = [node for _, node in _all_nodes(self._root)]
         named = [node for node in nodes if node.properties.get("Node name for S&R") == name]
         named = named or [node for node in nodes if self._classes.title(node) == name]
         values = self._classes.values(named[0]) if named else {}
@@ -167,10 +167,10 @@ class _Converter:
         return "" if values[widget] is None else javascript_text(values[widget])
 
 
-def _everywhere(scope: Scope) -> Iterator[tuple[Scope, Node]]:
+def _all_nodes(scope: Scope) -> Iterator[tuple[Scope, Node]]:
     for node in scope.graph.nodes.values():
         if scope.is_instance(node):
-            yield from _everywhere(scope.enter(node))
+            yield from _all_nodes(scope.enter(node))
         yield scope, node
 
 

@@ -40,7 +40,7 @@ _SAME_CLASS = {
 }
 """Classes that ComfyUI renamed; the editor still accepts the old names."""
 
-_DEEPEST = 50
+_MAX_DEPTH = 50
 
 
 def is_editor_format(data: object) -> TypeGuard[Mapping[str, Any]]:
@@ -211,7 +211,7 @@ class Scope:
     def enter(self, node: Node) -> Scope:
         """Returns the scope inside a subgraph instance. ConversionError if the subgraphs contain each other."""
         if node.id not in self._inner:
-            if len(self.path) >= _DEEPEST:
+            if len(self.path) >= _MAX_DEPTH:
                 raise ConversionError("The subgraphs contain each other in a cycle.", got=f"{node.type} inside itself")
             definition = self.definitions[node.type]
             self._inner[node.id] = Scope(definition, self.definitions, (*self.path, node.id), self, node)

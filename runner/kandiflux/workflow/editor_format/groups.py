@@ -20,7 +20,7 @@ from kandiflux.workflow.editor_format.widgets import has_upload_button, node_wid
 __all__ = ["with_groups_expanded"]
 
 _PREFIXES = ("workflow>", "workflow/")
-_DEEPEST = 20
+_MAX_DEPTH = 20
 
 
 def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Graph:
@@ -31,7 +31,7 @@ def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info:
     """
     listed = as_object(as_object(workflow.get("extra")).get("groupNodes"))
     groups: dict[str, _Group] = {}
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         uses = [node for node in graph.nodes.values() if _name(node) in listed and node.mode not in (MUTED, BYPASSED)]
         if not uses:
             return graph

@@ -51,7 +51,7 @@ class Promotion:
         stored = self._host(scope).values
         target = self._target(scope, number)
         if number in stored:
-            return Stored(stored[number] if target is None else self._as_of(scope, *target, stored[number]))
+            return Stored(stored[number] if target is None else self._normalized_for(scope, *target, stored[number]))
         return None if target is None else self._own_value(scope, *target)
 
     def override(self, scope: Scope, node_id: str, widget: str) -> Stored | None:
@@ -61,16 +61,16 @@ class Promotion:
     def _own_value(self, scope: Scope, node: Node, slot: Slot) -> Stored | None:
         if scope.is_instance(node):
             inner = scope.enter(node)
-            return self.value(inner, _number(inner, slot.name))
+            return self.value(inner, _input_number(inner, slot.name))
         values = self._classes.values(node)
         overridden = self.override(scope, node.id, slot.name)
         return overridden or (Stored(values[slot.name]) if slot.name in values else None)
 
-    def _as_of(self, scope: Scope, node: Node, slot: Slot, value: Any) -> Any:
+    def _normalized_for(self, scope: Scope, node: Node, slot: Slot, value: Any) -> Any:
         """Normalizes a value for the widget of the inner node."""
         while scope.is_instance(node):
             scope = scope.enter(node)
-            target = self._target(scope, _number(scope, slot.name))
+            target = self._target(scope, _input_number(scope, slot.name))
             if target is None:
                 return value
             node, slot = target
@@ -88,7 +88,7 @@ class Promotion:
                 continue
             if scope.is_instance(node):
                 inner = scope.enter(node)
-                if self._target(inner, _number(inner, slot.name)) is not None:
+                if self._target(inner, _input_number(inner, slot.name)) is not None:
                     return node, slot
             elif self._classes.has_widget(node, slot):
                 return node, slot
@@ -140,7 +140,7 @@ def _by_proxies(scope: Scope, entries: list[tuple[tuple[str, str], Any]]) -> _Su
     for (node_id, widget), value in entries:
         if value is None:
             continue
-        number = _number(scope, widget) if node_id == _OWN else _number_to(scope, node_id, widget)
+        number = _input_number(scope, widget) if node_id == _OWN else _input_number_to(scope, node_id, widget)
         if number >= 0:
             values[number] = value
         else:
@@ -148,12 +148,12 @@ def _by_proxies(scope: Scope, entries: list[tuple[tuple[str, str], Any]]) -> _Su
     return _SubgraphNode(values, overrides)
 
 
-def _number(scope: Scope, name: str) -> int:
+def _input_number(scope: Scope, name: str) -> int:
     """Returns the number of the definition's input with this name; -1 if there is none."""
     return next((number for number, slot in enumerate(scope.graph.inputs) if slot.name == name), -1)
 
 
-def _number_to(scope: Scope, node_id: str, widget: str) -> int:
+def _input_number_to(scope: Scope, node_id: str, widget: str) -> int:
     """Returns the number of the definition's input that leads to this inner widget; -1 if there is none."""
     node = scope.graph.nodes.get(node_id)
     for slot in node.inputs if node is not None else ():

@@ -32,7 +32,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class _NodePlace:
+class _InputRef:
     """An input on the way upstream.
 
     kind: the type that is looked for; it may differ from the input's own type.
@@ -62,17 +62,17 @@ class Sources:
 
         Raises ConversionError if the links form a cycle.
         """
-        place: Wire | Value | _NodePlace | None = _NodePlace(scope, node, slot, slot.type, direct=True)
+        ref: Wire | Value | _InputRef | None = _InputRef(scope, node, slot, slot.type, direct=True)
         seen: set[tuple[tuple[str, ...], str, str]] = set()
-        while isinstance(place, _NodePlace):
-            if place.key in seen:
+        while isinstance(ref, _InputRef):
+            if ref.key in seen:
                 raise ConversionError(
-                    f"The links around node {place.scope.execution_id(place.node.id)} form a cycle.",
+                    f"The links around node {ref.scope.execution_id(ref.node.id)} form a cycle.",
                     hint="Open the file in the editor and remove one of them.",
                 )
-            seen.add(place.key)
-            place = self._upstream(place)
-        return place
+            seen.add(ref.key)
+            ref = self._upstream(ref)
+        return ref
 
     def inputs(self, scope: Scope, node: Node) -> tuple[Slot, ...]:
         """Returns the node's inputs as the editor has them; an instance has those of its definition."""
@@ -80,32 +80,32 @@ class Sources:
             return self._classes.inputs(node)
         return instance_inputs(scope, node)
 
-    def _upstream(self, place: _NodePlace) -> Wire | Value | _NodePlace | None:
-        link = place.scope.graph.feeding(place.slot)
+    def _upstream(self, ref: _InputRef) -> Wire | Value | _InputRef | None:
+        link = ref.scope.graph.feeding(ref.slot)
         if link is None:
             return None
-        if link.origin_id == INPUT_NODE and place.scope.parent is not None:
-            return self._outside(place.scope, link.origin_slot, place.direct)
-        return self._output(place.scope, link, place.kind, place.direct)
+        if link.origin_id == INPUT_NODE and ref.scope.parent is not None:
+            return self._outside(ref.scope, link.origin_slot, ref.direct)
+        return self._output(ref.scope, link, ref.kind, ref.direct)
 
-    def _outside(self, scope: Scope, number: int, direct: bool) -> Value | _NodePlace | None:
+    def _outside(self, scope: Scope, number: int, direct: bool) -> Value | _InputRef | None:
         """Returns what the instance of a subgraph has at input `number`: its link or the value of its widget."""
         declared, outer, host = scope.graph.inputs, scope.parent, scope.instance
         if outer is None or host is None or not 0 <= number < len(declared):
             return None
         for slot in self.inputs(outer, host)[number : number + 1]:
             if outer.graph.feeding(slot) is not None:
-                return _NodePlace(outer, host, slot, slot.type, direct)
+                return _InputRef(outer, host, slot, slot.type, direct)
         found = self._promotion.value(scope, number)
         return None if found is None else Value(found.value)
 
-    def _output(self, scope: Scope, link: Link, kind: str, direct: bool) -> Wire | Value | _NodePlace | None:
+    def _output(self, scope: Scope, link: Link, kind: str, direct: bool) -> Wire | Value | _InputRef | None:
         while True:
             node = scope.graph.nodes.get(link.origin_id)
             if node is None:
                 return None
             if node.mode == BYPASSED and node.type != PRIMITIVE:
-                return self._past(scope, node, link.origin_slot, kind)
+                return self._through_bypassed(scope, node, link.origin_slot, kind)
             if not scope.is_instance(node):
                 break
             if node.mode == MUTED:
@@ -117,10 +117,10 @@ class Sources:
             if link.origin_id == INPUT_NODE:
                 return self._outside(scope, link.origin_slot, direct)
         if node.type in PASSING:
-            return _NodePlace(scope, node, node.inputs[0], kind) if node.inputs else None
+            return _InputRef(scope, node, node.inputs[0], kind) if node.inputs else None
         if node.type in GETTERS:
             found = setter_of(scope, node)
-            return None if found is None else _NodePlace(found[0], found[1], found[1].inputs[0], kind)
+            return None if found is None else _InputRef(found[0], found[1], found[1].inputs[0], kind)
         node_id = scope.execution_id(node.id)
         if node.type == PRIMITIVE:
             return self._primitive(scope, node, node_id) if direct else None
@@ -133,7 +133,7 @@ class Sources:
         values = list(node.stored.values()) if isinstance(node.stored, Mapping) else node.stored
         return Value(values[0], node_id) if values else None
 
-    def _past(self, scope: Scope, node: Node, number: int, kind: str) -> _NodePlace | None:
+    def _through_bypassed(self, scope: Scope, node: Node, number: int, kind: str) -> _InputRef | None:
         """Returns the input that a bypassed node passes on.
 
         It is the input with the number of the output if its type fits, else the first that fits.
@@ -150,7 +150,7 @@ class Sources:
                 or [slot for slot in inputs if slot.type == kind]
                 or [slot for slot in inputs if _fits(slot.type, offered) and _fits(slot.type, kind)]
             )
-        return _NodePlace(scope, node, chosen[0], chosen[0].type) if chosen else None
+        return _InputRef(scope, node, chosen[0], chosen[0].type) if chosen else None
 
 
 def _fits(one: str, other: str) -> bool:

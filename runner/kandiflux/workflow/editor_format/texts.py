@@ -21,7 +21,7 @@ SAVING_CLASSES = frozenset(
 
 _COMMENT = re.compile(r"/\*[\s\S]*?\*/|//.*")
 _NOT_IN_A_FILE_NAME = re.compile(r'[/?<>\\:*|"\x00-\x1F\x7F]')
-_DEEPEST = 100
+_MAX_DEPTH = 100
 
 
 def has_choices(text: str) -> bool:
@@ -54,7 +54,7 @@ def _expanded(text: str, draw: random.Random, depth: int) -> str:
         elif text[at] == "{":
             choices, at = _choices(text, at + 1)
             chosen = draw.choice(choices)
-            made.append(_expanded(chosen, draw, depth + 1) if depth < _DEEPEST else chosen)
+            made.append(_expanded(chosen, draw, depth + 1) if depth < _MAX_DEPTH else chosen)
         else:
             made.append(text[at])
             at += 1

@@ -27,8 +27,8 @@ __all__ = [
     "widget_values",
 ]
 
-_NOTHING = object()
-_ROWS_AT_MOST = 100
+_MISSING = object()
+_MAX_ROWS = 100
 
 # Widgets that the editor's built-in extensions add to these classes; they are not in object_info.
 _VIEWERS = {"SaveGLB": "image", "Preview3D": "image", "Preview3DAnimation": "image"}
@@ -104,7 +104,7 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
     if is_object(stored):
         # Some packs store values by name, also for widgets that are not in object_info.
         widgets = node_widgets(class_type, class_info, (), linked)
-        found = [(widget, stored.get(widget.name, _NOTHING)) for widget in widgets]
+        found = [(widget, stored.get(widget.name, _MISSING)) for widget in widgets]
         known = {widget.name for widget in widgets}
         extra = {
             str(name): value
@@ -117,14 +117,14 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
         slots = [widget for widget in widgets if widget.stored]
         if is_object(named) and not _in_this_order(named, slots):
             # The file was saved with other widgets of this class: values by position would go to the wrong widgets.
-            found = [(widget, named.get(widget.name, _NOTHING)) for widget in widgets]
+            found = [(widget, named.get(widget.name, _MISSING)) for widget in widgets]
         else:
             by_widget = dict(zip(map(id, slots), listed, strict=False))
-            found = [(widget, by_widget.get(id(widget), _NOTHING)) for widget in widgets]
+            found = [(widget, by_widget.get(id(widget), _MISSING)) for widget in widgets]
     values = {
         widget.name: normal_value(widget, class_type, value)
         for widget, value in found
-        if widget.sent and (value is not _NOTHING or _has_default(widget))
+        if widget.sent and (value is not _MISSING or _has_default(widget))
     }
     return {**values, **extra}
 
@@ -137,7 +137,7 @@ def _has_default(widget: Widget) -> bool:
 
 def normal_value(widget: Widget, class_type: str, value: Any) -> Any:
     """Normalizes a stored value as the editor's widget does."""
-    if value is _NOTHING:
+    if value is _MISSING:
         return widget.default
     spec = widget.spec
     if spec is None:
@@ -213,7 +213,7 @@ class _Layout:
         count = self._stored[self._at] if self._at < len(self._stored) else least
         self.put(Widget(name, spec, sent=False))
         count = count if isinstance(count, int) else 0
-        for row in range(max(0, min(count, _ROWS_AT_MOST))):
+        for row in range(max(0, min(count, _MAX_ROWS))):
             for field in specs_of_groups(spec.template).values():
                 self.add(field, f"{name}.{row}.")
 
@@ -230,7 +230,7 @@ def _autogrow_rows(spec: InputSpec, linked: Iterable[str]) -> tuple[int, int]:
     """Returns the number of rows with nothing connected, and with `linked`; there is always one free row."""
     template = spec.template
     names = template.get("names")
-    most = min(len(names) if is_list(names) else _whole(template.get("max"), _ROWS_AT_MOST), _ROWS_AT_MOST)
+    most = min(len(names) if is_list(names) else _whole(template.get("max"), _MAX_ROWS), _MAX_ROWS)
     at_first = _whole(template.get("min"), 1) + 1
     in_all = at_first
     for name in linked:

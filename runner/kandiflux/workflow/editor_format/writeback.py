@@ -82,23 +82,23 @@ def _candidates(
 ) -> Iterator[dict[str, Any]]:
     """Yields copies of the file with the value set in each possible location, the outermost first."""
     for depth in range(1, len(path)):
-        present = _place(editor, path[:depth])
+        present = _locate(editor, path[:depth])
         values = as_list(present[1].get("widgets_values")) if present is not None else []
         for slot, shown in enumerate(values):
             if shown == old and type(shown) is type(old):
                 changed = copy.deepcopy(editor)
-                place = _place(changed, path[:depth])
-                if place is not None:
-                    place[1]["widgets_values"][slot] = value
+                location = _locate(changed, path[:depth])
+                if location is not None:
+                    location[1]["widgets_values"][slot] = value
                     yield changed
     changed = copy.deepcopy(editor)
-    place = _place(changed, path)
-    if place is not None:
-        _write(*place, object_info, input_name, value)
+    location = _locate(changed, path)
+    if location is not None:
+        _write(*location, object_info, input_name, value)
         yield changed
 
 
-def _place(editor: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+def _locate(editor: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Returns the graph and the node of an id like 5:27:21."""
     graph, node = editor, _node(editor, path[0])
     for inner in path[1:]:
