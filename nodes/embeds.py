@@ -48,6 +48,21 @@ class ImageEmbeds:
         return self.values.expand(count, -1)
 
 
+class MissingEmbeds(ImageEmbeds):
+    """Stands for negative embeds that a file does not have: an error for whoever uses them, and for nobody else."""
+
+    def __init__(self, file: str) -> None:
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "origin", {})
+
+    @property
+    def values(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        raise ValueError(
+            f"{self.__dict__['file']} was saved without negative image embeds. Use those of Kandinsky Prior or "
+            "Kandinsky Image Encode (without a negative prompt: a mean grey picture's), or save it again with them."
+        )
+
+
 def describe_width(width: int) -> str:
     return f"{width} wide ({VERSIONS[width]})" if width in VERSIONS else f"{width} wide"
 
@@ -141,6 +156,7 @@ class KandinskySaveEmbeds:
         return {
             "required": {
                 "image_embeds": (EMBEDS, {"tooltip": "What to save."}),
+                "negative_image_embeds": (EMBEDS, {"tooltip": "Saved in the same file."}),
                 "filename": (
                     "STRING",
                     {
@@ -148,13 +164,10 @@ class KandinskySaveEmbeds:
                         "tooltip": "The file's name; a number is put behind it, nothing is overwritten.",
                     },
                 ),
-            },
-            "optional": {"negative_image_embeds": (EMBEDS, {"tooltip": "Saved in the same file."})},
+            }
         }
 
-    def run(
-        self, image_embeds: ImageEmbeds, filename: str, negative_image_embeds: ImageEmbeds | None = None
-    ) -> dict[str, Any]:
+    def run(self, image_embeds: ImageEmbeds, negative_image_embeds: ImageEmbeds, filename: str) -> dict[str, Any]:
         folder = host.current().output_directory() / "kandinsky_embeds"
         path = save_embeds(folder, filename, image_embeds, negative_image_embeds)
         return {"ui": {"text": [path.name]}}
@@ -167,7 +180,7 @@ class KandinskyLoadEmbeds:
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
-    OUTPUT_TOOLTIPS = ("The saved embeds.", "The saved negative embeds; zeros if none were saved.")
+    OUTPUT_TOOLTIPS = ("The saved embeds.", "The saved negative embeds.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -204,17 +217,19 @@ def find_saved(name: str) -> Path | None:
     return next(f / name for f in host.current().model_folders("kandinsky_embeds") if (f / name).is_file())
 
 
-def save_embeds(folder: Path, name: str, positive: ImageEmbeds, negative: ImageEmbeds | None) -> Path:
+def save_embeds(folder: Path, name: str, positive: ImageEmbeds, negative: ImageEmbeds) -> Path:
     """Write `folder/<name>_00001.safetensors`, or the next free number; returns the path."""
-    tensors = {"image_embeds": positive.values.contiguous()}
-    if negative is not None:
-        tensors["negative_image_embeds"] = negative.values.contiguous()
+    tensors = {
+        "image_embeds": positive.values.contiguous(),
+        "negative_image_embeds": negative.values.clone(),  # the two may be one, which safetensors refuses
+    }
     metadata = {"format": FORMAT, "origin": json.dumps(positive.origin, ensure_ascii=False)}
     return save_new(folder, name, "embeds", tensors, metadata)
 
 
 def load_embeds(path: Path) -> tuple[ImageEmbeds, ImageEmbeds]:
-    """(image embeds, negative image embeds) of a file save_embeds wrote. Raises ValueError for any other."""
+    """(image embeds, negative image embeds) of a file save_embeds wrote, earlier ones perhaps without the latter.
+    Raises ValueError for any other."""
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             metadata = stored.metadata() or {}
@@ -228,8 +243,8 @@ def load_embeds(path: Path) -> tuple[ImageEmbeds, ImageEmbeds]:
         )
     origin = json.loads(metadata.get("origin", "{}"))
     positive = ImageEmbeds(tensors["image_embeds"].float(), origin)
-    negative = tensors.get("negative_image_embeds", torch.zeros_like(positive.values))
-    return positive, ImageEmbeds(negative.float(), origin)
+    negative = tensors.get("negative_image_embeds")
+    return positive, MissingEmbeds(path.name) if negative is None else ImageEmbeds(negative.float(), origin)
 
 
 NODES = {

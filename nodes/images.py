@@ -30,8 +30,8 @@ def for_image_encoder(image: Tensor, config: ImageProcessorConfig) -> Tensor:
     side = config.size
     prepared = []
     for picture in to_pil(image):
-        scale = side / min(picture.size)
-        width, height = (side if edge == min(picture.size) else int(edge * scale) for edge in picture.size)
+        short = min(picture.size)
+        width, height = (side if edge == short else int(side * edge / short) for edge in picture.size)
         resized = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - side) // 2, (height - side) // 2
         prepared.append(_to_tensor(resized.crop((left, top, left + side, top + side))))
@@ -39,25 +39,38 @@ def for_image_encoder(image: Tensor, config: ImageProcessorConfig) -> Tensor:
     return (torch.stack(prepared) - mean) / std
 
 
+def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the largest part in the middle of `size` (width, height) that has the proportions
+    of width × height."""
+    scale = min(size[0] / width, size[1] / height)
+    kept = [min(side, max(1, round(wanted * scale))) for side, wanted in zip(size, (width, height), strict=True)]
+    left, top = (size[0] - kept[0]) // 2, (size[1] - kept[1]) // 2
+    return left, top, left + kept[0], top + kept[1]
+
+
 def for_movq(image: Tensor, width: int, height: int) -> Tensor:
-    """IMAGE → [B, 3, height, width] in −1..1, resized as the reference does: bicubic with reducing_gap 1."""
-    resized = [p.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=1) for p in to_pil(image)]
+    """IMAGE → [B, 3, height, width] in −1..1, cut in the middle to these proportions, and then resized as the
+    reference does: bicubic with reducing_gap 1. (The reference squeezes what has other proportions.)"""
+    middles = [picture.crop(middle(picture.size, width, height)) for picture in to_pil(image)]
+    resized = [p.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=1) for p in middles]
     return torch.stack([_to_tensor(picture) for picture in resized]) * 2 - 1
 
 
 def for_hint(image: Tensor, width: int, height: int) -> Tensor:
-    """IMAGE → [B, 3, height, width] in 0..1, for a depth UNet: resized as `for_movq` does."""
+    """IMAGE → [B, 3, height, width] in 0..1, for a depth UNet: cut and resized as `for_movq` does."""
     return (for_movq(image, width, height) + 1) / 2
 
 
 def for_keep_mask(mask: Tensor, width: int, height: int) -> Tensor:
-    """MASK [B, H, W], 1 = repaint → [B, 1, height, width] in 0..1, resized as the reference does: Lanczos."""
+    """MASK [B, H, W], 1 = repaint → [B, 1, height, width] in 0..1, cut as its picture is, and resized as the
+    reference does: Lanczos."""
     if mask.ndim == 2:
         mask = mask[None]
     if mask.ndim != 3:
         raise ValueError(f"Expected a MASK of shape [batch, height, width], got {list(mask.shape)}.")
     pixels = (mask.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    resized = [Image.fromarray(row).resize((width, height), Image.Resampling.LANCZOS) for row in pixels]
+    box = middle((mask.shape[2], mask.shape[1]), width, height)
+    resized = [Image.fromarray(row).crop(box).resize((width, height), Image.Resampling.LANCZOS) for row in pixels]
     return torch.stack([torch.from_numpy(np.array(row, dtype=np.float32))[None] / 255 for row in resized])
 
 

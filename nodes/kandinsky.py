@@ -328,14 +328,14 @@ class KandinskyDecoderNode:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 512, "min": SIZE_STEP, "max": 4096, "step": SIZE_STEP}
+        side = {"default": 512, "min": 64, "max": 4096, "step": SIZE_STEP}
         return {
             "required": {
                 "decoder": (DECODER, {"tooltip": "From Kandinsky Decoder Loader."}),
                 "image_embeds": (EMBEDS, {"tooltip": "What to draw; a batch gives a batch."}),
                 "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
-                "width": ("INT", side | {"tooltip": "In pixels, a multiple of 64."}),
-                "height": ("INT", side | {"tooltip": "In pixels, a multiple of 64."}),
+                "width": ("INT", side | {"tooltip": "In pixels, a multiple of 8."}),
+                "height": ("INT", side | {"tooltip": "In pixels, a multiple of 8."}),
                 "seed": SEED,
                 "steps": (
                     "INT",
@@ -369,7 +369,7 @@ class KandinskyDecoderNode:
                 ),
             },
             "optional": {
-                "image": ("IMAGE", {"tooltip": "Start from this picture, resized to width × height."}),
+                "image": ("IMAGE", {"tooltip": "Start from this picture, cut in the middle to width × height."}),
                 "strength": (
                     "FLOAT",
                     STRENGTH
@@ -390,8 +390,8 @@ class KandinskyDecoderNode:
                     "IMAGE",
                     {
                         "tooltip": "For kandinsky-2-2-controlnet-depth: a depth map as a picture, near parts bright, "
-                        "as the nodes MiDaS Depth Map and Depth Anything (comfyui_controlnet_aux) make it. Resized to "
-                        "width × height."
+                        "as the nodes MiDaS Depth Map and Depth Anything (comfyui_controlnet_aux) make it. Cut in the "
+                        "middle to width × height."
                     },
                 ),
                 "prompt": (
@@ -452,7 +452,7 @@ class KandinskyDecoderNode:
 class KandinskyPadForOutpaint:
     DESCRIPTION = (
         "Make room around a picture, and a mask of it, for an inpainting decoder to fill. The sizes come out as "
-        "multiples of 64: connect them to the decoder's."
+        "multiples of 8: connect them to the decoder's."
     )
     SEARCH_ALIASES = ["outpaint", "extend image", "uncrop", "expand canvas", "pad image"]
     CATEGORY = CATEGORY
@@ -469,7 +469,7 @@ class KandinskyPadForOutpaint:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         room = {"default": 0, "min": 0, "max": 4096, "step": 8}
-        more = "Pixels to add; a few more are, to a multiple of 64."
+        more = "Pixels to add; a few more are, to a multiple of 8."
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The picture to draw on beyond its edges."}),

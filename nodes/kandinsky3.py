@@ -126,13 +126,13 @@ class Kandinsky3Decoder:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        side = {"default": 1024, "min": SIZE_STEP, "max": 4096, "step": SIZE_STEP}
+        side = {"default": 1024, "min": 64, "max": 4096, "step": SIZE_STEP}
         return {
             "required": {
                 "kandinsky3": (MODEL, {"tooltip": "From Kandinsky 3 Loader."}),
                 "positive": ("CONDITIONING", {"tooltip": "What to draw: from Kandinsky 3 Text Encode."}),
-                "width": ("INT", side | {"tooltip": "Width in pixels, a multiple of 64. 1024 is best."}),
-                "height": ("INT", side | {"tooltip": "Height in pixels, a multiple of 64. 1024 is best."}),
+                "width": ("INT", side | {"tooltip": "Width in pixels, a multiple of 8. 1024 is best."}),
+                "height": ("INT", side | {"tooltip": "Height in pixels, a multiple of 8. 1024 is best."}),
                 "seed": SEED,
                 "steps": (
                     "INT",
@@ -167,7 +167,7 @@ class Kandinsky3Decoder:
                     "CONDITIONING",
                     {"tooltip": "What to move away from. Left out: no text at all, which is not an empty prompt."},
                 ),
-                "image": ("IMAGE", {"tooltip": "Start from this picture, resized to width × height."}),
+                "image": ("IMAGE", {"tooltip": "Start from this picture, cut in the middle to width × height."}),
                 "strength": (
                     "FLOAT",
                     STRENGTH | {"default": 0.3, "tooltip": "With an image: how far from it. No use when inpainting."},

@@ -175,7 +175,7 @@ class KandinskyConditioning:
 class KandinskyInpaintConditioning:
     DESCRIPTION = (
         "What a Kandinsky decoder needs to repaint the masked part of a picture: an inpainting one sees the rest, and "
-        "any other can do it, too."
+        "any other can do it, too. At denoise 1 the masked part is drawn anew; below, from what is there."
     )
     SEARCH_ALIASES = ["inpaint model conditioning", "vae encode for inpainting", "mask"]
     CATEGORY = CATEGORY
@@ -190,16 +190,8 @@ class KandinskyInpaintConditioning:
                 "positive": (CONDITIONING, {}),
                 "negative": (CONDITIONING, {}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
-                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 64."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
                 "mask": ("MASK", {"tooltip": "White is repainted."}),
-                "from_noise": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "tooltip": "Begin the masked part from pure noise, as the reference. Turn off for a denoise "
-                        "below 1, which begins from what is there.",
-                    },
-                ),
                 "keep_rest": (
                     "BOOLEAN",
                     {
@@ -218,10 +210,9 @@ class KandinskyInpaintConditioning:
         vae: Any,
         pixels: Tensor,
         mask: Tensor,
-        from_noise: bool,
         keep_rest: bool,
     ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
-        values, latent = for_inpainting(vae, pixels, mask, from_noise, keep_rest)
+        values, latent = for_inpainting(vae, pixels, mask, keep_rest)
         return with_values(positive, values), with_values(negative, values), latent
 
 
@@ -296,7 +287,7 @@ class Kandinsky3InpaintConditioning:
                 "positive": (CONDITIONING, {}),
                 "negative": (CONDITIONING, {}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
-                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 64."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
                 "mask": ("MASK", {"tooltip": "White is repainted."}),
             }
         }
@@ -360,8 +351,8 @@ class KandinskySigmas:
 
 class KandinskyLatentSize:
     DESCRIPTION = (
-        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 64. An image and its mask "
-        "are brought to that size, too, for VAE Encode and inpainting."
+        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 8 (multiples of 64 are best). "
+        "An image and its mask are brought to that size, too, for VAE Encode and inpainting."
     )
     SEARCH_ALIASES = ["empty latent image", "resize to 64", "round size"]
     CATEGORY = CATEGORY
@@ -376,7 +367,7 @@ class KandinskyLatentSize:
             "min": 16,
             "max": 16384,
             "step": 1,
-            "tooltip": "In pixels; rounded to a multiple of 64.",
+            "tooltip": "In pixels; rounded to a multiple of 8.",
         }
         return {
             "required": {

@@ -31,8 +31,8 @@ from .sampling.prior import (
 
 log = logging.getLogger(__name__)
 
-SIZE_STEP = 64
-"""Picture sides are multiples of it: three halvings of latents that are 8 times smaller."""
+SIZE_STEP = 8
+"""Picture sides are multiples of it, as latents are 8 times smaller. Multiples of 64 need no padding in the UNets."""
 
 
 def folders(fits: Callable[[Path], bool]) -> dict[str, Path]:
@@ -239,12 +239,17 @@ def embeds_to_latents(
             negative_text=negative_text,
             inpaint=inpaint,
         )
-    if not torch.isfinite(latents).all():
+    return require_finite(latents.cpu(), f"{what}'s latents")
+
+
+def require_finite(values: Tensor, what: str) -> Tensor:
+    """`values`; ValueError if one of them is NaN or infinite."""
+    if not torch.isfinite(values).all():
         raise ValueError(
-            f"{what}'s latents became NaN or infinite: {str(decoder.unet.conv_in.weight.dtype).removeprefix('torch.')} "
-            "overflowed, most likely. Load the decoder with dtype bf16 or fp32."
+            f"{what} became NaN or infinite: half precision overflowed, most likely. Load the model with dtype bf16 or "
+            "fp32."
         )
-    return latents.cpu()
+    return values
 
 
 def require_conditions(decoder: KandinskyDecoder, image: bool, mask: bool, hint: bool) -> None:
@@ -303,5 +308,6 @@ def latents_to_image(decoder: KandinskyDecoder | Kandinsky3, latents: Tensor) ->
         pictures = []
         for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
             seam.throw_if_interrupted()
-            pictures.append(from_movq(decoder.movq.decode(latent.to(device, dtype))))
+            pixels = require_finite(decoder.movq.decode(latent.to(device, dtype)), f"The picture of {decoder.name}")
+            pictures.append(from_movq(pixels))
     return torch.cat(pictures)

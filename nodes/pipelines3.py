@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import host
-from .images import for_movq
+from .images import for_movq, middle
 from .models.loader3 import (
     Kandinsky3,
     Kandinsky3TextEncoder,
     is_kandinsky3_folder,
     is_kandinsky3_text_folder,
 )
-from .pipelines import folders, for_every_picture, row_seeds
+from .pipelines import folders, for_every_picture, require_finite, row_seeds
 from .sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
 from .sampling.noise import seeded_noise
 
@@ -50,9 +50,8 @@ def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> 
         place = nullcontext(seam.device() if text_encoder.place == "stream" else torch.device("cpu"))
     with place as device:
         text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
-    if not torch.isfinite(text.states).all():
-        raise ValueError("The text states are NaN or infinite. Load the text encoder with dtype bf16 or fp32.")
-    return [[text.states.cpu().clone(), {MASK: text.mask.cpu().clone()}]]
+    states = require_finite(text.states.cpu().clone(), "The text states")
+    return [[states, {MASK: text.mask.cpu().clone()}]]
 
 
 def to_text(conditioning: Conditioning, width: int, name: str) -> Text3:
@@ -125,12 +124,7 @@ def conditioning_to_latents(
                 original=chosen == ORIGINAL,
                 on_step=on_step,
             )
-    if not torch.isfinite(latents).all():
-        raise ValueError(
-            f"The latents of {model.name} became NaN or infinite: half precision overflowed, most likely. "
-            "Load it with dtype bf16 or fp32."
-        )
-    return latents.cpu()
+    return require_finite(latents.cpu(), f"The latents of {model.name}")
 
 
 def choose_sampling(model: Kandinsky3, sampling: str, repaints: bool) -> str:
@@ -161,7 +155,9 @@ def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, h
     """What the UNet sees of IMAGE [B, H, W, 3] and MASK [B, H, W], 1 = repaint. As in the original repository, a
     pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
     mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
-    repaint = F.interpolate(mask[:, None].float(), size=(height, width), mode="bilinear").clamp(0, 1)
+    left, top, right, bottom = middle((mask.shape[2], mask.shape[1]), width, height)
+    part = mask[:, None, top:bottom, left:right].float()
+    repaint = F.interpolate(part, size=(height, width), mode="bilinear").clamp(0, 1)
     repaint = repaint if len(repaint) == 1 else for_every_picture(repaint, count, "masks")
     if not repaint.any():
         raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.utils
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..pipelines import SIZE_STEP
 from ..sampling.decoder import keep_mask
 from ..sampling.kandinsky3 import blank_out
-from .model import KEEP, MASKED_LATENTS
-from .sampling import FROM_NOISE
+from .model import KEEP, MASKED_LATENTS, PIXELS_PER_LATENT
+from .sampling import INPAINTS
 
 
 def round_size(*sides: int) -> list[int]:
@@ -30,27 +29,41 @@ def resized_mask(mask: Tensor, width: int, height: int) -> Tensor:
     return comfy.utils.common_upscale(mask.reshape(-1, 1, *mask.shape[-2:]), width, height, "bilinear", "center")[:, 0]
 
 
-def for_inpainting(
-    vae: Any, pixels: Tensor, mask: Tensor, from_noise: bool, keep_rest: bool
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def whole_latents(pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(pixels [B, H, W, 3], mask [B, 1, H, W]) with sides that are multiples of 8, cut in the middle: VAE Encode cuts
+    the picture so, and the mask must stay beside it. A mask of another size is resized first."""
+    height, width = pixels.shape[1:3]
+    if mask.shape[-2:] != (height, width):
+        mask = resized_mask(mask, width, height)
+    mask = mask.reshape(-1, 1, height, width)
+    (top, bottom), (left, right) = (_whole(side) for side in (height, width))
+    return pixels[:, top:bottom, left:right, :3], mask[:, :, top:bottom, left:right]
+
+
+def _whole(side: int) -> tuple[int, int]:
+    rest = side % PIXELS_PER_LATENT
+    return rest // 2, side - rest + rest // 2
+
+
+def for_inpainting(vae: Any, pixels: Tensor, mask: Tensor, keep_rest: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(what goes into positive and negative, LATENT) to repaint `mask`, MASK 1 = repaint, of IMAGE `pixels`."""
-    if pixels.shape[1:3] != mask.shape[-2:]:
-        mask = resized_mask(mask, pixels.shape[2], pixels.shape[1])
-    samples = vae.encode(pixels[..., :3])
-    keep = keep_mask(mask.reshape(-1, 1, *mask.shape[-2:]).cpu(), tuple(samples.shape[-2:]))
-    latent = {"samples": samples if keep_rest or not from_noise else torch.zeros_like(samples)}
+    pixels, mask = whole_latents(pixels, mask)
+    samples = vae.encode(pixels)
+    keep = keep_mask(mask.cpu(), tuple(samples.shape[-2:]))
+    latent = {"samples": samples}
     if keep_rest:
         latent["noise_mask"] = 1 - keep[:, 0]
-    return {KEEP: keep, "concat_latent_image": samples, FROM_NOISE: from_noise}, latent
+    return {KEEP: keep, "concat_latent_image": samples, INPAINTS: True}, latent
 
 
-def for_inpainting3(vae: Any, pixels: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def for_inpainting3(vae: Any, pixels: Tensor, mask: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The same for Kandinsky 3: what goes is blanked out of the picture, before encoding; the mask keeps its soft
     edge."""
     if not mask.any():
         raise ValueError("Expected a mask that says what to repaint (white); it is black everywhere.")
-    repaint = resized_mask(mask, pixels.shape[2], pixels.shape[1])[:, None].clamp(0, 1)
-    blanked = blank_out(pixels[..., :3].movedim(-1, 1) * 2 - 1, repaint)
+    pixels, mask = whole_latents(pixels, mask)
+    repaint = mask.clamp(0, 1)
+    blanked = blank_out(pixels.movedim(-1, 1) * 2 - 1, repaint)
     latents = vae.encode(((blanked + 1) / 2).movedim(1, -1))
     keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
-    return {KEEP: keep, MASKED_LATENTS: latents}, {"samples": torch.zeros_like(latents)}
+    return {KEEP: keep, MASKED_LATENTS: latents, INPAINTS: True}, {"samples": vae.encode(pixels)}

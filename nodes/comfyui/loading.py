@@ -24,7 +24,7 @@ from .files import load_state
 from .model import Config
 from .model2 import Kandinsky2
 from .model3 import Kandinsky3
-from .sampling import begin_as_told, restrain
+from .sampling import restrain, start_from_noise
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_model(
     patcher = comfy.model_patcher.ModelPatcher(made, load_device=device, offload_device=offload)
     if scheduler.clip_sample or scheduler.thresholding:
         patcher.set_model_sampler_post_cfg_function(restrain(scheduler))
-    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", begin_as_told)
+    patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", start_from_noise)
     return patcher
 
 

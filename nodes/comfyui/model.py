@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import comfy.latent_formats
+import comfy.ldm.modules.attention
 import comfy.model_base
+import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ..models.unet2 import LATENT_CHANNELS, UNet2Config
@@ -35,6 +38,50 @@ class Latents(comfy.latent_formats.LatentFormat):
     latent_rgb_factors_bias: list[float] | None
 
 
+class Sizes(dict[str, Any]):
+    """What nodes read of a Stable Diffusion UNet's sizes, as FreeU does, is not there; the error says why."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"Expected no need of {key}; {NOT_STABLE_DIFFUSION}")
+
+
+NOT_STABLE_DIFFUSION = (
+    "this is a Kandinsky model. Nodes that change the blocks or the attention of Stable Diffusion's UNet, such as "
+    "FreeU, SAG, PAG, HyperTile, Deep Shrink and ControlNets, are not made for it: take them out between Kandinsky "
+    "Model Loader and the sampler."
+)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None) -> Tensor:
+    """As `layers.attend`, in the way that ComfyUI's options choose."""
+    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, mask=bias)
+
+
+def with_attention(operations: Any) -> Any:
+    """ComfyUI's layers, and its attention."""
+    return type(operations.__name__, (operations,), {"attend": staticmethod(attend)})
+
+
+def run_network(forward: Callable[..., Tensor], unet: nn.Module, x: Tensor, timesteps: Tensor, **given: Any) -> Tensor:
+    """Runs `forward(x, timesteps, **conditions)` of a UNet within the wrappers that nodes put around ComfyUI's models.
+
+    given: what ComfyUI hands a network, of which `control` and `transformer_options` are not for `forward`. Raises
+    ValueError for patches of blocks and attention, and for ControlNets, which could not be heeded.
+    """
+    control, options = given.pop("control", None), given.pop("transformer_options", None) or {}
+    kinds = (options.get("patches") or {}, options.get("patches_replace") or {})
+    if control is not None or any(any(patches.values()) for patches in kinds):
+        raise ValueError(f"Expected no patches of a network's inside, and no control; {NOT_STABLE_DIFFUSION}")
+    wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+
+    def without_options(x: Tensor, timesteps: Tensor, context: Any, options: Any, **rest: Any) -> Tensor:
+        return forward(x, timesteps, context=context, **rest)
+
+    executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(without_options, unet, wrappers)
+    # In the order and with the names that wrappers of other nodes look for.
+    return executor.execute(x, timesteps, given.pop("context", None), options, **given)
+
+
 class Config(comfy.supported_models_base.BASE):
     """What ComfyUI asks of a model before there is one."""
 
@@ -47,7 +94,8 @@ class Config(comfy.supported_models_base.BASE):
     def __init__(
         self, model: type[Kandinsky], network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, name: str
     ) -> None:
-        super().__init__({"kandinsky": network})
+        super().__init__({})
+        self.unet_config = Sizes(kandinsky=network)
         self.model, self.network, self.scheduler, self.name = model, network, scheduler, name
 
     def inpaint_model(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..embeds import describe_width
 from ..models.unet2 import LATENT_CHANNELS, UNet2, UNet2Config
 from ..sampling.decoder import keep_mask
-from .model import KEEP, PIXELS_PER_LATENT, Kandinsky
+from .model import KEEP, PIXELS_PER_LATENT, Kandinsky, run_network, with_attention
 
 # Keys of CONDITIONING, beside the tensor that stands first in each entry: for 2.2 the image embeds [B, 1, D], so that
 # ComfyUI's own averaging blends them; for 2.1 the text's hidden states [B, T, W].
@@ -28,22 +28,22 @@ class DiffusionUNet2(UNet2):
     def __init__(
         self, kandinsky: UNet2Config, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
     ) -> None:
-        super().__init__(kandinsky, operations, dtype, device)
+        super().__init__(kandinsky, with_attention(operations), dtype, device)
         self.dtype = dtype
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, x: Tensor, timesteps: Tensor, **given: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return run_network(self._predict, self, x, timesteps, **given)
+
+    def _predict(
         self,
         x: Tensor,
         timesteps: Tensor,
+        image_embeds: Tensor,
         context: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Any = None,
-        image_embeds: Tensor | None = None,
         hint: Tensor | None = None,
         text_embeds: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        assert image_embeds is not None  # extra_conds always gives them
         return super().forward(x, timesteps, image_embeds, hint, text_embeds, context)[:, :LATENT_CHANNELS]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..models.unet2 import LATENT_CHANNELS
 from ..models.unet3 import UNet3, UNet3Config
-from .model import KEEP, MASKED_LATENTS, Kandinsky
+from .model import KEEP, MASKED_LATENTS, Kandinsky, run_network, with_attention
 
 # Keys of CONDITIONING, beside the text states [B, T, 4096] that stand first in each entry.
 MASK = "attention_mask"
@@ -25,22 +25,13 @@ class DiffusionUNet3(UNet3):
     def __init__(
         self, kandinsky: UNet3Config, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
     ) -> None:
-        super().__init__(kandinsky, operations, dtype, device)
+        super().__init__(kandinsky, with_attention(operations), dtype, device)
         self.dtype = dtype
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Any = None,
-        control: Any = None,
-        transformer_options: Any = None,
-        text_states: Tensor | None = None,
-        text_mask: Tensor | None = None,
-        **_: Any,
-    ) -> Tensor:
-        assert text_states is not None  # extra_conds always gives them
-        assert text_mask is not None
+    def forward(self, x: Tensor, timesteps: Tensor, **given: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return run_network(self._predict, self, x, timesteps, **given)
+
+    def _predict(self, x: Tensor, timesteps: Tensor, text_states: Tensor, text_mask: Tensor, **_: Any) -> Tensor:
         return super().forward(x, timesteps, text_states, text_mask)
 
 

@@ -16,13 +16,24 @@ from ..sampling.kandinsky3 import FLASH_TIMESTEPS, original_timesteps
 from ..sampling.schedulers import DecoderScheduler
 from ..sampling.steps import steps_for_strength
 
-FROM_NOISE = "kandinsky_from_noise"
-"""Key of CONDITIONING: the run begins from pure noise, whatever the latents it is given."""
+INPAINTS = "kandinsky_inpaints"
+"""Key of CONDITIONING: a run at full denoise begins from pure noise, whatever the latents it is given."""
+
+LARGEST_SIGMA = 33.0
+"""What schedules begin from at most. A cosine schedule ends at sigma 20291, and schedules that are even in sigma, as
+karras and exponential, would spend most of their steps above 33 (timestep 979), where nothing but noise is seen."""
+FULL_DENOISE_TIMESTEP = 950
+"""From here on latents are noise for all that can be seen of them."""
 
 
 class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
     """The reference's noise schedule, and its start: at less than full noise, too, an empty latent becomes noise of
     variance 1 (in ComfyUI's units √(1 + σ²)), while a picture's latents get noise on top."""
+
+    @property
+    def sigma_max(self) -> Tensor:
+        """The largest sigma that schedules use; `sigmas` has all 1000."""
+        return self.sigmas[self.sigmas <= LARGEST_SIGMA][-1]
 
     def __init__(self, scheduler: DecoderScheduler) -> None:
         nn.Module.__init__(self)
@@ -58,15 +69,33 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.
             self.pure_noise_at = None
 
 
-def begin_as_told(
+def start_from_noise(
     executor: Any, guider: Any, sigmas: Tensor, extra_args: Any, callback: Any, noise: Tensor, *rest: Any
 ) -> Tensor:
-    """Around a whole run of a sampler: the conditioning may ask for a start from pure noise."""
+    """Wraps a whole run of a sampler: inpainting at full denoise starts from pure noise, as the reference does."""
     run = (guider, sigmas, extra_args, callback, noise, *rest)
-    if not len(sigmas) or not any(entry.get(FROM_NOISE) for entry in guider.conds.get("positive", [])):
+    if not any(entry.get(INPAINTS) for entry in guider.conds.get("positive", [])):
         return executor(*run)
-    with guider.inner_model.model_sampling.from_noise(float(sigmas[0])):
+    inner = guider.inner_model
+    if not is_full_denoise(inner.model_config, inner.model_sampling.sigmas, sigmas):
         return executor(*run)
+    with inner.model_sampling.from_noise(float(sigmas[0])):
+        return executor(*run)
+
+
+def is_full_denoise(config: Any, schedule: Tensor, sigmas: Tensor) -> bool:
+    """Whether a run of these SIGMAS is to make everything anew, and not only a part of the way.
+
+    config: the model's, with `network` and `scheduler`. schedule: its sigmas [1000]. The reference's own timesteps for
+    few steps begin far from the end of the schedule, so they are recognised as a whole.
+    """
+    steps = len(sigmas) - 1
+    if steps < 1:
+        return False
+    if float(sigmas[0]) >= float(schedule[FULL_DENOISE_TIMESTEP]):
+        return True
+    reference = reference_sigmas(config.network, config.scheduler, schedule.cpu(), steps, 1.0)
+    return reference.shape == sigmas.shape and torch.allclose(reference, sigmas.cpu().float(), rtol=1e-4)
 
 
 def restrain(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:

@@ -10,6 +10,7 @@ from .clip import CLIPTextConfig, CLIPVisionConfig
 from .movq import MOVQConfig
 from .prior import PriorConfig
 from .unet2 import UNet2Config
+from .unet3 import ATTENTION, UNet3Config
 
 Shapes = Mapping[str, Sequence[int]]
 """Tensor name → shape."""
@@ -92,6 +93,29 @@ def unet2_config(shapes: Shapes) -> UNet2Config:
         encoder_hid_dim=shapes[text_or_image][1],
         encoder_hid_dim_type="text_image_proj" if reads_text else "image_proj",
         addition_embed_type="text_image" if reads_text else image,
+    )
+
+
+def is_unet3(shapes: Shapes) -> bool:
+    """Whether these are tensors of a Kandinsky 3 UNet."""
+    return "encoder_hid_proj.projection_linear.weight" in shapes
+
+
+def unet3_config(shapes: Shapes) -> UNet3Config:
+    """Sizes of a Kandinsky 3 UNet. Its variant is not in its tensors."""
+    cross, encoder = shapes["encoder_hid_proj.projection_linear.weight"]
+    return UNet3Config(
+        in_channels=shapes["conv_in.weight"][1],
+        out_channels=shapes["conv_out.weight"][0],
+        time_embedding_dim=shapes["time_embedding.linear_2.weight"][0],
+        layers_per_block=count(shapes, "down_blocks.0.resnets_in"),
+        block_out_channels=tuple(
+            shapes[f"down_blocks.{level}.resnets_in.0.resnet_blocks.3.projection.bias"][0]
+            for level in range(len(ATTENTION))
+        ),
+        cross_attention_dim=cross,
+        encoder_hid_dim=encoder,
+        null_embedding="null_embedding" in shapes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 Operations = Any
 """A namespace with Linear, Conv2d, ConvTranspose2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, or a host's own
-classes (ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam."""
+classes (ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam; a host's
+may have an `attend`, too, in the place of the function below."""
 
 Factory = dict[str, Any]
 """The `dtype` and `device` keywords every layer of a network is made with."""
@@ -50,6 +52,17 @@ def fast_layout(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """x [B, C, h, w] with sides that are multiples of `multiple`: at the right and the bottom it begins anew, as
+    ComfyUI pads what it gives to a network that takes patches. x itself if it fits."""
+    for dim in (2, 3):
+        side = x.shape[dim]
+        if side % multiple:
+            wanted = -(-side // multiple) * multiple
+            x = x.index_select(dim, torch.arange(wanted, device=x.device) % side)
+    return x
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None, *, causal: bool = False) -> Tensor:
     """Multi-head attention on [B, tokens, heads·d] projections, scale 1/√d → [B, query tokens, heads·d].
 
@@ -58,6 +71,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = No
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+def attention_of(operations: Operations) -> Callable[..., Tensor]:
+    """How networks made of these operations attend: by their own `attend`, or else the one here."""
+    return getattr(operations, "attend", attend)
 
 
 class TimestepMLP(nn.Module):

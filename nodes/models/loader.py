@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
 from .clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
-from .detect import NAMES, Sizes, config_from_tensors
+from .detect import NAMES, Shapes, Sizes, config_from_tensors
 from .layers import Operations, Unfilled
 from .movq import MOVQ, MOVQConfig
 from .prior import PriorConfig, PriorTransformer
@@ -200,10 +200,11 @@ def network_config(kind: type[Config], folder: Path) -> Config:
     return sizes(kind, weights_file(folder))
 
 
-def sizes(kind: type[AnySizes], file: Path) -> AnySizes:
-    """A network's sizes, read off its tensors. Raises WeightsError if they are another one's."""
+def sizes(kind: type[AnySizes], file: Path, shapes: Shapes | None = None) -> AnySizes:
+    """A network's sizes, read off the tensors of `file`, or off `shapes` where those are only a part of it. Raises
+    WeightsError if they are another one's."""
     try:
-        found = config_from_tensors(tensor_shapes(file))
+        found = config_from_tensors(tensor_shapes(file) if shapes is None else shapes)
     except ValueError as error:
         raise WeightsError(f"{file}: {error}") from error
     if not isinstance(found, kind):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, TimestepMLP, ToOut, attend, timestep_embedding
+from .layers import Factory, Operations, TimestepMLP, ToOut, attention_of, padded, timestep_embedding
 
 LATENT_CHANNELS = 4
 INPAINT_CHANNELS = 9
@@ -191,9 +191,10 @@ class UNet2(nn.Module):
         text_embeds: Tensor | None = None,
         text_states: Tensor | None = None,
     ) -> Tensor:
-        """x [B, C, h, w] latents with h and w multiples of 2^(levels − 1), C − 4 of its channels an inpainting
-        condition; timesteps [B]; then what `prepare` takes, or, alone, what it gives
-        → [B, 8, h, w]: predicted noise, then the learned variance."""
+        """x [B, C, h, w] latents, C − 4 of its channels an inpainting condition; timesteps [B]; then what `prepare`
+        takes, or, alone, what it gives → [B, 8, h, w]: predicted noise, then the learned variance.
+
+        Sides that are not multiples of 2^(levels − 1) are padded to such, and the result is cut."""
         given = image_embeds
         if not isinstance(given, Conditions):
             given = self.prepare(given, hint, text_embeds, text_states)
@@ -202,15 +203,16 @@ class UNet2(nn.Module):
         context = iter(given.context)
         if given.hint is not None:
             x = torch.cat([x, given.hint], dim=1)
+        height, width = x.shape[-2:]
 
-        h = self.conv_in(x)
+        h = self.conv_in(padded(x, 2 ** (len(self.config.block_out_channels) - 1)))
         skips = [h]
         for block in self.down_blocks:
             h = block(h, emb, context, keep=skips)
         h = self.mid_block(h, emb, context)
         for block in self.up_blocks:
             h = block(h, emb, context, take=skips)
-        return self.conv_out(F.silu(self.conv_norm_out(h), inplace=True))
+        return self.conv_out(F.silu(self.conv_norm_out(h), inplace=True))[..., :height, :width]
 
 
 class _Builder:
@@ -311,6 +313,7 @@ class Attention(nn.Module):
         super().__init__()
         linear, factory, context = build.ops.Linear, build.factory, build.config.cross_attention_dim
         self.heads = width // build.config.attention_head_dim
+        self.attend = attention_of(build.ops)
         self.group_norm = build.norm(width)
         self.to_q = linear(width, width, **factory)
         self.to_k = linear(width, width, **factory)
@@ -328,7 +331,7 @@ class Attention(nn.Module):
         h = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()
         k = torch.cat([context[0], self.to_k(h)], dim=1)
         v = torch.cat([context[1], self.to_v(h)], dim=1)
-        h = self.to_out(attend(self.to_q(h), k, v, self.heads))
+        h = self.to_out(self.attend(self.to_q(h), k, v, self.heads))
         return x + h.transpose(1, 2).reshape(x.shape)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, TimestepMLP, attend
+from .layers import Factory, Operations, TimestepMLP, attention_of, padded
 
 ATTENTION = (False, True, True, True)
 """Which levels attend, to themselves and to the text: none at the full resolution, where it would cost too much."""
@@ -96,16 +96,18 @@ class UNet3(nn.Module):
         self.conv_out = build.conv(widths[0], config.out_channels, 3)
 
     def forward(self, x: Tensor, timesteps: Tensor, text_states: Tensor, mask: Tensor) -> Tensor:
-        """x [B, C, h, w] latents, h and w multiples of 8, C − 4 of its channels an inpainting condition; timesteps
-        [B]; text_states [B, T, D] of the text encoder, zero where there is no token; mask [B, T] (1 = a token; a row
-        of zeros stands for no text at all) → predicted noise [B, 4, h, w]."""
+        """x [B, C, h, w] latents, C − 4 of its channels an inpainting condition; timesteps [B]; text_states [B, T, D]
+        of the text encoder, zero where there is no token; mask [B, T] (1 = a token; a row of zeros stands for no text
+        at all) → predicted noise [B, 4, h, w]. Sides that are not multiples of 8 are padded to such, and the result is
+        cut."""
         emb = self.time_embedding(timestep_embedding(timesteps, self.config.init_width).to(x.dtype))
         context, mask = self.context(text_states.to(x.dtype), mask.to(x.dtype))
         # Not −inf: a row that is all masked, which stands for no text, attends to its tokens alike.
         bias = (1 - mask)[:, None, None, :] * -10000.0
         emb = self.add_time_condition(emb, context, bias)
 
-        h = self.conv_in(x)
+        height, width = x.shape[-2:]
+        h = self.conv_in(padded(x, 2 ** (len(ATTENTION) - 1)))
         skips: list[Tensor] = []
         for block in self.down_blocks:
             h = block(h, emb, context, bias)
@@ -113,7 +115,7 @@ class UNet3(nn.Module):
         skips.pop()  # the lowest level's output goes straight on
         for level, block in enumerate(self.up_blocks):
             h = block(torch.cat([h, skips.pop()], dim=1) if level else h, emb, context, bias)
-        return self.conv_out(F.silu(self.conv_norm_out(h)))
+        return self.conv_out(F.silu(self.conv_norm_out(h)))[..., :height, :width]
 
     def context(self, text_states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(context [B, T, cross_attention_dim], mask [B, T]) of text states [B, T, D] and their mask.
@@ -179,13 +181,15 @@ class Attention(nn.Module):
     def __init__(self, build: _Builder, query_width: int, context_width: int, width: int) -> None:
         super().__init__()
         self.heads = width // build.config.attention_head_dim
+        self.attend = attention_of(build.ops)
         self.to_q = build.linear(query_width, width)
         self.to_k = build.linear(context_width, width)
         self.to_v = build.linear(context_width, width)
         self.to_out = nn.ModuleList([build.linear(width, width)])  # the reference keeps a dropout under `1`
 
     def forward(self, x: Tensor, context: Tensor, bias: Tensor | None) -> Tensor:
-        return self.to_out[0](attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, bias))
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+        return self.to_out[0](self.attend(q, k, v, self.heads, bias))
 
 
 class TextPooling(nn.Module):

@@ -86,7 +86,9 @@ class UnCLIPScheduler:
         by steps − 1."""
         if not 2 <= steps <= TRAIN_STEPS:
             raise ValueError(f"The prior expected 2 to {TRAIN_STEPS} steps, got {steps}: 25 is usual.")
-        return [round(i * (TRAIN_STEPS - 1) / (steps - 1)) for i in reversed(range(steps))]
+        # In the reference's order of operations, which decides where .5 is rounded to.
+        ratio = (TRAIN_STEPS - 1) / (steps - 1)
+        return [round(i * ratio) for i in reversed(range(steps))]
 
     def step(self, x0: Tensor, t: int, before: int, x: Tensor, noise: Tensor | None) -> Tensor:
         """x at timestep `before` (−1: clean), from x at `t`; `noise` is a standard normal like x, None at t = 0."""

@@ -64,11 +64,13 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     noise (names of tensors). Perhaps: start (latents), denoise, weight_dtype, hint, image (IMAGE), mask (MASK) and
     keep_rest, movq (another folder or file), lora and strength. For 2.1: text and negative_text; for 3: prompt,
     negative_prompt, text_dtype and mask3 (MASK). stream: weights are brought one by one; again: a second run after all
-    models were taken off the device; tiled: decoding is; preview_of: an IMAGE, whose preview is the result; error: the
-    run is to fail, and its message, in bytes, is the result.
+    models were taken off the device; tiled: decoding is; saved: the model is saved by ComfyUI's node and loaded again;
+    patch: one of `patched`; preview_of: an IMAGE, whose preview is the result; scheduler: one of ComfyUI's, whose
+    timesteps are the result; error: the run is to fail, and its message, in bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
+    import comfy.samplers
 
     import nodes as core
 
@@ -79,6 +81,13 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "preview_of" in case:
         return preview(run, case["model"], given[case["preview_of"]])
     (model,) = run("KandinskyModelLoader", unet=case["model"], weight_dtype=case.get("weight_dtype", "default"))
+    if "scheduler" in case:
+        sampling = model.get_model_object("model_sampling")
+        return sampling.timestep(comfy.samplers.calculate_sigmas(sampling, case["scheduler"], case["steps"])[:-1])
+    if case.get("saved"):
+        (model,) = run("KandinskyModelLoader", unet=saved(model), weight_dtype="default")
+    if "patch" in case:
+        model = patched(model, case["patch"])
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
     if "prompt" in case:
@@ -96,7 +105,7 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "start" in case:
         start = given[case["start"]]
     if "mask" in case:
-        options = {"pixels": given[case["image"]], "mask": given[case["mask"]], "from_noise": True}
+        options = {"pixels": given[case["image"]], "mask": given[case["mask"]]}
         positive, negative, latent = run(
             "KandinskyInpaintConditioning",
             positive=positive,
@@ -129,6 +138,40 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         picture()
         comfy.model_management.unload_all_models()
     return picture()
+
+
+def patched(model: Any, kind: str) -> Any:
+    """`model` as other packs' nodes change one: "attention" replaces one inside; "sizes" reads those of Stable
+    Diffusion's UNet; "wrapper" halves what the network gives, from around it."""
+    from comfy.patcher_extension import WrappersMP
+
+    model = model.clone()
+    if kind == "attention":
+        model.set_model_attn1_replace(lambda q, k, v, options: q, "middle", 0)
+    elif kind == "sizes":
+        model.model.model_config.unet_config["model_channels"]
+    else:
+        assert kind == "wrapper"
+
+        def halve(executor: Any, x: Any, timesteps: Any, context: Any, options: Any, **given: Any) -> Any:
+            assert "sample_sigmas" in options
+            return executor(x, timesteps, context, options, **given) / 2
+
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", halve)
+    return model
+
+
+def saved(model: Any) -> str:
+    """The file's name in models/diffusion_models that ComfyUI's ModelSave writes."""
+    import folder_paths
+    from comfy_extras.nodes_model_merging import save_checkpoint
+
+    folder = folder_paths.get_folder_paths("diffusion_models")[1]  # the first is models/unet
+    before = set(Path(folder).iterdir())
+    save_checkpoint(model, filename_prefix="saved", output_dir=folder)
+    folder_paths.filename_list_cache.clear()
+    (made,) = set(Path(folder).iterdir()) - before
+    return made.name
 
 
 def sampler_with_noise(name: str, seed: int, like: Any) -> Any:

@@ -36,10 +36,11 @@ from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
 from nodes.images import for_movq, from_movq
+from nodes.models.loader import load_decoder
 from nodes.models.loader3 import load_kandinsky3, load_text_encoder, load_tokenizer
 from nodes.models.t5 import to_fp8
 from nodes.pipelines3 import encode_inpaint, prompt_to_conditioning, to_text
-from nodes.sampling.decoder import noised_21
+from nodes.sampling.decoder import noised_21, sample_latents
 from nodes.sampling.kandinsky3 import FLASH_TIMESTEPS, sample, sample_flash
 from nodes.sampling.noise import Noise
 from nodes.sampling.schedulers import DecoderScheduler
@@ -136,6 +137,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     more_of_22(inside, size)
     all_of_21(inside, size)
     all_of_3(inside, size)
+    all_schedules(inside)
 
     scenes = sample_scenes(1, generator(4), TRIPLES)
     shown = inside.tensors["shown"] = draw(scenes, 128).movedim(1, -1)
@@ -189,6 +191,9 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     wide = {f"{layers[0]}.lora_B.weight": up, f"{layers[0]}.lora_A.weight": torch.ones(2, down.shape[1] + 8)}
     save_file(wide, loras / "wide.safetensors")
     inside.add(torch.empty(0), name="LoRA wide", lora="wide.safetensors", error=True, **case)
+    for patch in ("attention", "sizes"):
+        inside.add(torch.empty(0), name=f"patched {patch}", patch=patch, error=True, **case)
+    inside.add(plain, name="wrapped", patch="wrapper", **case)
     inside.add(torch.empty(0), name="no hint", error=True, **case | {"model": "depth"})
     inside.tensor("wrong", 1, WIDTH + 1, seed=9)
     inside.add(torch.empty(0), name="wrong width", error=True, **case | {"positive": "wrong"})
@@ -250,9 +255,19 @@ def more_of_22(inside: Inside, size: dict[str, Any]) -> None:
     run = {"num_inference_steps": 4, "guidance_scale": GENTLE, "generator": generator(SEED), "latents": noise.clone()}
     wanted = silent(KandinskyV22Pipeline(**decoder_parts(folder)))(positive, negative, **run, **size).images
     file = "kandinsky-2-2-decoder.safetensors"
-    inside.add(
-        torch.from_numpy(wanted), name="single files", model=file, movq=file, sampler="ddpm", steps=4, cfg=GENTLE
+    case = {"model": file, "movq": file, "sampler": "ddpm", "steps": 4, "cfg": GENTLE}
+    inside.add(torch.from_numpy(wanted), name="single files", **case)
+    inside.add(torch.from_numpy(wanted), name="saved by ComfyUI", saved=True, **case)
+
+    # Sides that the UNet cannot halve three times, as of a picture of 72 × 104.
+    decoder = load_decoder(inside.models / "plain")
+    odd = inside.tensor("odd noise", 1, 4, 9, 13, seed=8)
+    drawn = sample_latents(
+        decoder.unet, decoder.scheduler, positive, negative, (9, 13), first_then(odd, generator(SEED)), 4, GENTLE
     )
+    with torch.inference_mode():
+        wanted = from_movq(decoder.movq.decode(drawn))
+    inside.add(wanted, name="2.2 odd size", model="plain", sampler="ddpm", steps=4, cfg=GENTLE, noise="odd noise")
 
 
 def all_of_21(inside: Inside, size: dict[str, Any]) -> None:
@@ -411,6 +426,20 @@ def all_of_3(inside: Inside, size: dict[str, Any]) -> None:
     inside.add(torch.empty(0), name="3 with embeds", error=True, **untold)
 
 
+def all_schedules(inside: Inside) -> None:
+    """The timesteps of every shipped workflow's scheduler, and of karras, with the model it is for."""
+    for file in sorted((ROOT / "workflows").glob("kandinsky*.json")):
+        for node in json.loads(file.read_text("utf-8"))["nodes"]:
+            if node["type"] == "KSampler":
+                steps, scheduler = node["widgets_values"][2], node["widgets_values"][5]
+                model = "three" if file.name.startswith("kandinsky3") else "kandinsky-2-2-pocket-decoder"
+                inside.add(
+                    torch.empty(0), name=f"schedule of {file.stem}", model=model, steps=steps, scheduler=scheduler
+                )
+    inside.add(torch.empty(0), name="schedule karras", model="three", steps=25, scheduler="karras")
+    inside.add(torch.empty(0), name="schedule exponential", model="three", steps=25, scheduler="exponential")
+
+
 def first_then(*sources: torch.Tensor | torch.Generator) -> Noise:
     """Noise that is given, and then drawn from a generator."""
     *given, drawn = sources
@@ -438,7 +467,17 @@ LORA_STYLES: dict[str, Callable[[str], tuple[str, ...]]] = {
 }
 NAMES = ["2.2 DDPM 4 steps cfg 4.0", "2.2 DDPM 7 steps cfg 4.0", "2.2 DDPM 4 steps cfg 1.0", "2.2 depth"]
 NAMES += [*(f"LoRA {style}" for style in LORA_STYLES), "LoRA strength 0"]
-NAMES += ["2.2 inpaint", "2.2 img2img", "2.2 depth img2img", "single files", "2.1", "2.1 img2img", "2.1 inpaint"]
+NAMES += [
+    "2.2 inpaint",
+    "2.2 img2img",
+    "2.2 depth img2img",
+    "single files",
+    "saved by ComfyUI",
+    "2.2 odd size",
+    "2.1",
+    "2.1 img2img",
+    "2.1 inpaint",
+]
 NAMES += ["3 without None", "3 without blue", "3 without a red star on blue with much more to it", "3 img2img"]
 NAMES += ["3 inpaint", "3 flash"]
 NAMES += ["streamed", "again", "LoRA streamed", "tiled"]
@@ -456,6 +495,8 @@ ERRORS = {
     "inpaint without mask": "two one inpaint is for inpainting and expected a picture and a mask: put",
     "3 with embeds": "three flash expected conditioning with text states [batch, tokens, 12], from CLIP Text Encode",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
+    "patched attention": "Expected no patches of a network's inside, and no control; this is a Kandinsky model.",
+    "patched sizes": "Expected no need of model_channels; this is a Kandinsky model. Nodes that change the blocks",
     "wrong width": "plain expected conditioning from Kandinsky Conditioning, with image embeds 24 wide; got a tensor "
     "of shape [1, 25]",
 }
@@ -491,6 +532,10 @@ def test_fp8_is_the_reference_with_its_weights_rounded(inside: Inside, name: str
     assert (got - wanted).abs().max() <= CLOSE
 
 
+def test_what_other_nodes_put_around_the_network_is_heeded(inside: Inside) -> None:
+    assert (inside.result("wrapped") - inside.wanted["wrapped"]).abs().max() > 100 * CLOSE
+
+
 def test_previews_are_in_the_pictures_colours(inside: Inside) -> None:
     wanted, got = inside.wanted["preview"], inside.result("preview")
     assert got.shape == wanted.shape
@@ -498,4 +543,12 @@ def test_previews_are_in_the_pictures_colours(inside: Inside) -> None:
 
 
 def test_every_case_is_tested(inside: Inside) -> None:
-    assert sorted(inside.wanted) == sorted([*NAMES, *PRECISE, *ERRORS, "preview"])
+    others = {"preview", "wrapped", *(name for name in inside.wanted if name.startswith("schedule"))}
+    assert sorted(inside.wanted) == sorted([*NAMES, *PRECISE, *ERRORS, *others])
+
+
+def test_no_schedule_spends_its_steps_on_pure_noise(inside: Inside) -> None:
+    schedules = {name: inside.result(name) for name in inside.wanted if name.startswith("schedule")}
+    assert len(schedules) >= 5
+    noisy = {name: int((timesteps >= 900).sum()) / len(timesteps) for name, timesteps in schedules.items()}
+    assert max(noisy.values()) <= 1 / 3, noisy

@@ -81,6 +81,16 @@ def test_unet(size: tuple[int, int], mask: torch.Tensor) -> None:
 
 
 @torch.no_grad()
+def test_sides_that_do_not_halve_are_padded_with_the_beginning() -> None:
+    ours = UNet3(UNet3Config.from_json(tiny_unet3().config))
+    x, states = torch.randn(2, 4, 3, 9), torch.randn(2, 5, STATES)
+    rows, columns = torch.arange(8) % 3, torch.arange(16) % 9
+    wanted = ours(x[:, :, rows][..., columns], TIMES, states, MASK)[..., :3, :9]
+    assert wanted.shape == x.shape
+    assert worst(ours(x, TIMES, states, MASK), wanted) <= CLOSE
+
+
+@torch.no_grad()
 def test_t5() -> None:
     reference = tiny_t5()
     ours = T5Encoder(T5Config.from_json(reference.config.to_dict()))

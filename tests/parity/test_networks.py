@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_unet(channels: int, size: tuple[int, int]) -> None:
     wanted = reference(x, TIMES, None, added_cond_kwargs={"image_embeds": embeds})[0]
     assert wanted.shape == (2, 8, *size)
     assert worst(ours(x, TIMES, embeds), wanted) <= CLOSE
+
+
+@pytest.mark.parametrize("size", [(1, 2), (9, 15)])
+@torch.no_grad()
+def test_sides_that_do_not_halve_are_padded_with_the_beginning(size: tuple[int, int]) -> None:
+    """As ComfyUI pads for networks that take patches; the result is cut."""
+    reference = tiny_unet(in_channels=8, addition_embed_type="image_hint")
+    ours = UNet2(UNet2Config.from_json(reference.config))
+    ours.load_state_dict(reference.state_dict())
+    least = 2 ** (len(ours.config.block_out_channels) - 1)
+    rows, columns = (torch.arange(-(-side // least) * least) % side for side in size)
+    x, embeds, hint = torch.randn(2, 4, *size), torch.randn(2, WIDTH), torch.rand(2, 3, 8 * size[0], 8 * size[1])
+    latents = torch.cat([x, ours.prepare(embeds, hint).hint], dim=1)[:, :, rows][..., columns]
+    padded = UNet2(dataclasses.replace(ours.config, addition_embed_type="image"))
+    padded.load_state_dict(ours.state_dict(), strict=False)
+    wanted = padded(latents, TIMES, embeds)[..., : size[0], : size[1]]
+    assert wanted.shape == (2, 8, *size)
+    assert worst(ours(x, TIMES, embeds, hint), wanted) <= CLOSE
 
 
 @torch.no_grad()

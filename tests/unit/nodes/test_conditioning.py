@@ -118,7 +118,9 @@ def test_no_conditioning_at_all(tmp_path: Path, value: Any) -> None:
     "save",
     [
         lambda folder: save_conditioning(folder, "mine", FLUX),
-        lambda folder: save_embeds(folder, "mine", ImageEmbeds(torch.zeros(1, 8), {}), None),
+        lambda folder: save_embeds(
+            folder, "mine", ImageEmbeds(torch.zeros(1, 8), {}), ImageEmbeds(torch.ones(1, 8), {})
+        ),
     ],
     ids=["conditioning", "embeds"],
 )

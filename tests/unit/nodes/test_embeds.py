@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nodes import embeds as module
 from nodes.embeds import ImageEmbeds, KandinskyEmbeddingMix, load_embeds, require_width, save_embeds
@@ -106,30 +107,38 @@ def test_one_embed_serves_every_row() -> None:
 def test_save_and_load(tmp_path: Path) -> None:
     positive = ImageEmbeds(A, {"prompt": "красный круг"})
     first = save_embeds(tmp_path, "mine", positive, ImageEmbeds(B, {}))
-    second = save_embeds(tmp_path, "mine", positive, None)
+    second = save_embeds(tmp_path, "mine", positive, ImageEmbeds(A, {}))
     assert (first.name, second.name) == ("mine_00001.safetensors", "mine_00002.safetensors")
     got, negative = load_embeds(first)
     assert torch.equal(got.values, A)
     assert got.origin == {"prompt": "красный круг"}
     assert torch.equal(negative.values, B)
-    assert not load_embeds(second)[1].values.any()
+    assert torch.equal(load_embeds(second)[1].values, A)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+
+
+def test_a_file_without_negative_embeds_is_an_error_only_for_who_uses_them(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file({"image_embeds": A}, path, {"format": module.FORMAT})
+    positive, negative = load_embeds(path)
+    assert torch.equal(positive.values, A)
+    for use in (lambda: negative.values, lambda: negative.rows(2), lambda: negative.width):
+        with pytest.raises(ValueError, match=r"old\.safetensors was saved without negative image embeds\. Use"):
+            use()
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a/b", "", "..", "c:\\x"])
 def test_saving_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    path = save_embeds(tmp_path / "out", name, ImageEmbeds(A, {}), None)
+    path = save_embeds(tmp_path / "out", name, ImageEmbeds(A, {}), ImageEmbeds(B, {}))
     assert path.parent == tmp_path / "out"
     assert [file.parent for file in tmp_path.rglob("*.safetensors")] == [tmp_path / "out"]
 
 
 def test_loading_something_else_says_so(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"weight": A}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="expected image embeds saved by Kandinsky Save Embeds"):
         load_embeds(tmp_path / "other.safetensors")
-    whole = save_embeds(tmp_path, "cut", ImageEmbeds(A, {}), None)
+    whole = save_embeds(tmp_path, "cut", ImageEmbeds(A, {}), ImageEmbeds(B, {}))
     whole.write_bytes(whole.read_bytes()[:-4])
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         load_embeds(whole)
@@ -139,7 +148,7 @@ def test_load_node_lists_and_names_what_is_there(tmp_path: Path, monkeypatch: py
     host = module.host.Host()
     host.add_model_folder("kandinsky_embeds", tmp_path)
     monkeypatch.setattr(module.host, "current", lambda: host)
-    path = save_embeds(tmp_path, "mine", ImageEmbeds(A, {}), None)
+    path = save_embeds(tmp_path, "mine", ImageEmbeds(A, {}), ImageEmbeds(B, {}))
     node = module.KandinskyLoadEmbeds()
     assert node.INPUT_TYPES()["required"]["file"][0] == [path.name]
     assert torch.equal(node.run(path.name)[0].values, A)
@@ -155,7 +164,7 @@ def test_a_file_in_two_folders_is_the_first_folder_s_and_a_change_of_it_is_seen(
     for folder in (first, second, tmp_path / "not there"):
         host.add_model_folder("kandinsky_embeds", folder)
     monkeypatch.setattr(module.host, "current", lambda: host)
-    save_embeds(second, "mine", ImageEmbeds(B, {}), None)
+    save_embeds(second, "mine", ImageEmbeds(B, {}), ImageEmbeds(A, {}))
     node, name = module.KandinskyLoadEmbeds(), "mine_00001.safetensors"
     before = node.IS_CHANGED(name)
     assert torch.equal(node.run(name)[0].values, B)

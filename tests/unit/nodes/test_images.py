@@ -54,6 +54,21 @@ def test_movq_takes_minus_1_to_1_and_a_hint_0_to_1() -> None:
     assert from_movq(torch.tensor([-3.0, 3.0, 0.0])[None, :, None, None]).flatten().tolist() == [0.0, 1.0, 0.5]
 
 
+@pytest.mark.parametrize("size", [(8, 16), (16, 8), (9, 16), (8, 8)])
+def test_what_has_other_proportions_is_cut_in_the_middle_and_not_squeezed(size: tuple[int, int]) -> None:
+    """A picture and its mask in the same way."""
+    short = min(size)
+    top, left = ((side - short) // 2 for side in size)
+    image, mask = torch.zeros(1, *size, 3), torch.zeros(1, *size)
+    image[:, top : top + short, left : left + short] = mask[:, top : top + short, left : left + short] = 1
+    assert for_movq(image, 8, 8).min() == 1
+    assert for_hint(image, 8, 8).min() == 1
+    assert for_keep_mask(mask, 8, 8).min() == 1
+    wide = for_movq(torch.rand(1, 100, 60, 3), 48, 16)
+    assert wide.shape == (1, 3, 16, 48)
+    assert for_movq(torch.rand(1, 1, 300, 3), 8, 64).shape == (1, 3, 64, 8)
+
+
 def test_a_mask_may_come_without_a_batch_and_is_resized() -> None:
     mask = torch.zeros(6, 4)
     mask[3:] = 1

@@ -71,14 +71,14 @@ def test_an_empty_mask_is_said_to_be(
 
 def test_padding_makes_room_that_is_masked() -> None:
     image = torch.rand(2, 100, 120, 3)
-    grown, mask, width, height = KandinskyPadForOutpaint().run(image, 40, 0, 8, 0, 0)
-    assert (width, height) == (192, 128)
-    assert grown.shape == (2, 128, 192, 3)
-    # 40 + 120 + 8 lack 24 to a multiple of 64: they go to the left; the 28 rows, to the bottom.
-    assert torch.equal(grown[:, :100, 64:184], image)
+    grown, mask, width, height = KandinskyPadForOutpaint().run(image, 37, 0, 8, 0, 0)
+    assert (width, height) == (168, 104)
+    assert grown.shape == (2, 104, 168, 3)
+    # 37 + 120 + 8 lack 3 to a multiple of 8: they go to the left; the 4 rows, to the bottom.
+    assert torch.equal(grown[:, :100, 40:160], image)
     assert torch.equal(grown[:, :100, 0], image[:, :, 0])
-    wanted = torch.ones(2, 128, 192)
-    wanted[:, :100, 64:184] = 0
+    wanted = torch.ones(2, 104, 168)
+    wanted[:, :100, 40:160] = 0
     assert torch.equal(mask, wanted)
 
 

@@ -207,7 +207,7 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: K
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 100}, "multiple of 64, got 100: use 64 or 128"),
+        ({"width": 100}, "multiple of 8, got 100: use 96 or 104"),
         ({"positive": text(width=768)}, r"Expected positive with text states .*12\], got \[1, 4, 768\]: another"),
         ({"negative": text() + text()}, "Expected one text in negative, got 2: several combined"),
         ({"positive": text(rows=3), "negative": text(rows=2)}, "Expected 1 or 3 texts, got 2"),
@@ -318,7 +318,7 @@ def test_text_states_without_a_mask_are_all_read_and_overflow_is_said(
         to_text([[torch.zeros(4, STATES), {}]], STATES, "positive")
     broken = Text3(torch.full((1, 2, STATES), float("inf")), torch.ones(1, 2))
     monkeypatch.setattr(pipelines3, "encode_prompts", lambda *given: broken)
-    with pytest.raises(ValueError, match="text states are NaN or infinite"):
+    with pytest.raises(ValueError, match="text states became NaN or infinite"):
         Kandinsky3TextEncode().run(text_encoder, "a red star")
 
 

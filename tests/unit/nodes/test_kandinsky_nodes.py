@@ -161,8 +161,8 @@ def test_blend_of_words_and_a_picture(here: Recording, prior: KandinskyPrior) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 100}, "multiple of 64, got 100: use 64 or 128"),
-        ({"height": 32}, "multiple of 64, got 32: use 64 or 128"),
+        ({"width": 100}, "multiple of 8, got 100: use 96 or 104"),
+        ({"height": 4}, "multiple of 8, got 4: use 8 or 16"),
         ({"image_embeds": embeds(width=768)}, "expected image embeds 128 wide, got 768 wide .Kandinsky 2.1."),
         ({"negative_image_embeds": embeds(width=1280)}, "got 1280 wide .Kandinsky 2.2."),
         ({"image_embeds": embeds(3), "negative_image_embeds": embeds(2)}, "Expected 1 or 3 image embeds"),
@@ -199,7 +199,7 @@ def test_latents_that_overflow_are_not_drawn(here: Recording, decoder: Kandinsky
         def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
             return torch.full((len(x), 8, *x.shape[2:]), float("nan"))
 
-    with pytest.raises(ValueError, match=r"became NaN or infinite: float32 overflowed.*dtype bf16 or fp32"):
+    with pytest.raises(ValueError, match=r"became NaN or infinite: half precision overflowed.*dtype bf16 or fp32"):
         decode(replace(decoder, unet=Overflowing()))  # pyright: ignore[reportArgumentType]
 
 

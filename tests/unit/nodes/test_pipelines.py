@@ -64,14 +64,14 @@ def test_a_tokenizer_is_looked_for_beside_the_file_then_in_the_host_then_in_offi
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ((64, 64), ""),
-        ((128, 4096), ""),
-        ((0, 64), "a width that is a multiple of 64, got 0: use 64 or 128"),
-        ((64, 63), "a height that is a multiple of 64, got 63: use 64 or 128"),
-        ((200, 64), "a width that is a multiple of 64, got 200: use 192 or 256"),
+        ((8, 64), ""),
+        ((1000, 4096), ""),
+        ((0, 64), "a width that is a multiple of 8, got 0: use 8 or 16"),
+        ((64, 63), "a height that is a multiple of 8, got 63: use 56 or 64"),
+        ((204, 64), "a width that is a multiple of 8, got 204: use 200 or 208"),
     ],
 )
-def test_sizes_are_multiples_of_64(size: tuple[int, int], message: str) -> None:
+def test_sizes_are_multiples_of_8(size: tuple[int, int], message: str) -> None:
     if not message:
         require_size(*size)
         return
@@ -179,12 +179,14 @@ def test_pictures_are_decoded_one_at_a_time_and_can_be_interrupted(monkeypatch: 
 
     monkeypatch.setattr(host, "current", lambda: here)
     movq = SimpleNamespace(quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
-    decoder: Any = SimpleNamespace(movq=movq)
+    decoder: Any = SimpleNamespace(movq=movq, name="a")
     here.device = lambda: torch.device("cpu")
     latents = torch.rand(2, 4, 1, 1)
     image = latents_to_image(decoder, latents)
     torch.testing.assert_close(image, latents[:, :3].permute(0, 2, 3, 1))
     assert seen == [(1, 4, 1, 1)] * 2
+    with pytest.raises(ValueError, match="The picture of a became NaN or infinite"):
+        latents_to_image(decoder, torch.tensor([1.0, float("nan"), 1.0, 1.0]).reshape(1, 4, 1, 1))
     here.throw_if_interrupted = throw
     seen.clear()
     with pytest.raises(Interrupted):
