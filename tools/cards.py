@@ -17,7 +17,14 @@ _FINE = 4
 """Drawn so many times larger, then scaled down: PIL draws without anti-aliasing."""
 
 _PAPER, _INK, _FAINT = "#f5f2ec", "#2b2f38", "#c9c4b8"
-_FAMILIES = {"flux": ("FLUX.1", "#3a5f8a"), "sd15": ("SD 1.5", "#7a4a6d"), "upscale": ("", "#4d6b4a")}
+_FAMILIES = {
+    "flux": ("FLUX.1", "#3a5f8a"),
+    "sd15": ("SD 1.5", "#7a4a6d"),
+    "upscale": ("", "#4d6b4a"),
+    "kandinsky21": ("Kandinsky 2.1", "#8a4b3a"),
+    "kandinsky22": ("Kandinsky 2.2", "#a0622d"),
+    "kandinsky3": ("Kandinsky 3", "#93404f"),
+}
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,10 @@ _VARIATIONS = Card("variations", scene, _variations)
 _HIRES = Card("two passes", lambda: coarse(scene(), 24), scene, by="2 passes")
 _TWO = Card("Kontext, two pictures", lambda: stacked(scene(DAY), scene(NIGHT, 1)), lambda: scene(NIGHT), by="edit")
 
+_MIX = Card("mix of prompts", lambda: stacked(words(3), words(3)), lambda: scene(DUSK), by="mix")
+_MIX_BOTH = replace(_MIX, name="text and picture", source=lambda: stacked(words(3), scene(NIGHT, 1)))
+_BETWEEN = Card("interpolation", lambda: stacked(words(3), words(3)), _four_of_one, by="from A to B")
+
 CARDS: dict[str, Card] = {
     "flux_dev": replace(_TEXT, name="dev, text to image"),
     "flux_dev_checkpoint": replace(_TEXT, name="dev, one file", by="one file"),
@@ -256,6 +267,24 @@ CARDS: dict[str, Card] = {
     "sd15_controlnet": replace(_CANNY, name="ControlNet", by="ControlNet"),
     "sd15_hires_latent": replace(_HIRES, name="hires fix, latent", by="latent"),
     "sd15_hires_upscaler": replace(_HIRES, name="hires fix, upscaler", by="upscaler"),
+    **{
+        f"kandinsky{version}_{kind}": card
+        for kind, card in {
+            "text_to_image": _TEXT,
+            "flash": replace(_TEXT, name="flash", by="4 steps"),
+            "ksampler": replace(_TEXT, name="KSampler", by="KSampler"),
+            "image_to_image": _IMAGE,
+            "inpaint": _INPAINT,
+            "ksampler_inpaint": replace(_INPAINT, name="KSampler, inpainting", by="KSampler"),
+            "outpaint": _OUTPAINT,
+            "depth": _DEPTH,
+            "mix": _MIX,
+            "mix_text_and_picture": _MIX_BOTH,
+            "interpolation": _BETWEEN,
+            "variations": _VARIATIONS,
+        }.items()
+        for version in ("21", "22", "3")
+    },
     "upscale": Card("Upscale a picture", lambda: framed(scene(), 0.4), scene, by="4 times"),
 }
 """By the workflow's name, which begins with its family's."""

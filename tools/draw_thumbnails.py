@@ -1,7 +1,7 @@
 """Draw the workflows' thumbnails, workflows/<name>.jpg.
 
-Kandinsky's are made by running the pocket workflows; those of the official models get the picture of the pocket
-workflow that does the same: what goes in and comes out. FLUX.1's and SD 1.5's are cards, drawn (cards.py).
+The pocket workflows' are made by running them. Those of models that are too large to run here are cards, drawn
+(cards.py): no picture of one model stands for another.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from PIL import Image
 from pocket.captions import canonical
 
 SIDE = 400
-FAMILIES = ("kandinsky22_pocket", "kandinsky22", "kandinsky21", "kandinsky3")
-SAME = {"ksampler": "text_to_image", "ksampler_inpaint": "inpaint", "depth": "image_to_image", "flash": "text_to_image"}
+SAME = {"ksampler": "text_to_image", "ksampler_inpaint": "inpaint"}
 """Workflows that show the same as another one."""
 
 EXAMPLES = """examples:
   python tools/draw_thumbnails.py                      all of them, on a lite host of its own
   python tools/draw_thumbnails.py --server http://127.0.0.1:8188
-  python tools/draw_thumbnails.py --cards              only FLUX.1's and SD 1.5's, which need no host
+  python tools/draw_thumbnails.py --cards              only the cards, which need no host
 """
 
 
@@ -182,8 +181,7 @@ def main() -> None:
         for kind, made in KINDS.items():
             card = square(made(run))
             for name in [kind, *(name for name, like in SAME.items() if like == kind)]:
-                for family in FAMILIES:
-                    save(card, f"{family}_{name}")
+                save(card, f"kandinsky22_pocket_{name}")
 
 
 def save(card: Image.Image, name: str) -> None:

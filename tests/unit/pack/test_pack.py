@@ -92,6 +92,13 @@ def test_every_workflow_has_a_thumbnail(path: Path) -> None:
         assert thumbnail.size == (400, 400)
 
 
+def test_no_picture_of_the_pocket_model_stands_for_another_one() -> None:
+    shown: dict[bytes, set[bool]] = {}
+    for path in WORKFLOWS:
+        shown.setdefault(path.with_suffix(".jpg").read_bytes(), set()).add("pocket" in path.stem)
+    assert all(len(pocket) == 1 for pocket in shown.values())
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflow_nodes_do_not_overlap(path: Path) -> None:
     nodes = json.loads(path.read_text("utf-8"))["nodes"]
