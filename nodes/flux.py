@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 class KandifluxFluxGuidance:
     DESCRIPTION = (
-        "Set FLUX's guidance: constant, or changing over the run (linear, cosine, or only in an interval). The model "
-        "is not patched: each piece of the run gets its own conditioning."
+        "Set FLUX's guidance: constant, or changing over the run (linear, cosine, or only in an interval), whatever "
+        "sampler, scheduler and number of steps follow."
     )
     SEARCH_ALIASES = ["flux guidance", "distilled guidance", "guidance schedule", "dynamic guidance", "cfg schedule"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("CONDITIONING",)
-    OUTPUT_TOOLTIPS = ("The conditioning with its guidance, an entry for each piece of the run.",)
+    OUTPUT_TOOLTIPS = ("The conditioning with its guidance.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class KandifluxFluxGuidance:
                 ),
                 "model": (
                     list(ADVICE),
-                    {"tooltip": "What FLUX.1 it is for: a value far from its usual ones is said to be."},
+                    {"tooltip": "The FLUX.1 variant. A value far outside its usual range gets a warning."},
                 ),
                 "schedule": (
                     list(SCHEDULES),
@@ -63,15 +63,6 @@ class KandifluxFluxGuidance:
                     "FLOAT",
                     percent | {"default": 1.0, "tooltip": "Where the change or the interval ends: 1, with the run."},
                 ),
-                "steps": (
-                    "INT",
-                    {
-                        "default": 20,
-                        "min": 1,
-                        "max": 1000,
-                        "tooltip": "The sampler's steps: the schedule is cut into so many pieces.",
-                    },
-                ),
             }
         }
 
@@ -84,9 +75,8 @@ class KandifluxFluxGuidance:
         end_guidance: float,
         start_percent: float,
         end_percent: float,
-        steps: int,
     ) -> dict[str, Any]:
-        plan = Schedule(schedule, guidance, end_guidance, start_percent, end_percent, steps)
+        plan = Schedule(schedule, guidance, end_guidance, start_percent, end_percent)
         result = (flux_guidance.apply(conditioning, plan),)
         advice = flux_guidance.advise(model, plan)
         if advice is None:

@@ -75,7 +75,6 @@ def guided(sampler: str, scheduler: str, steps: int, **schedule: Any) -> Prompt:
         "end_guidance": 1.0,
         "start_percent": 0.0,
         "end_percent": 1.0,
-        "steps": steps,
         **schedule,
     }
     return {
@@ -124,18 +123,36 @@ def test_each_step_sees_the_guidance_of_its_schedule(
     assert [call["guidance"][0] for call in calls] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("sampler", "scheduler"), [("euler", "normal"), ("euler", "beta"), ("dpm_2", "simple")])
-def test_other_schedulers_see_the_schedule_at_their_own_sigmas(
-    flux_host: RunningHost, client: Client, sampler: str, scheduler: str
+@pytest.mark.parametrize(
+    ("sampler", "scheduler", "steps"),
+    [("euler", "simple", 8), ("euler", "normal", 4), ("euler", "beta", 4), ("dpm_2", "simple", 4)],
+)
+def test_every_sampler_sees_the_schedule_at_its_own_sigmas_and_its_end_with_the_last_step(
+    flux_host: RunningHost, client: Client, sampler: str, scheduler: str, steps: int
 ) -> None:
     seen(flux_host)
-    client.submit(guided(sampler, scheduler, 4, schedule="linear")).result(WAIT)
-    pieces = Schedule("linear", 5.0, 1.0, steps=4).pieces()
+    client.submit(guided(sampler, scheduler, steps, schedule="linear")).result(WAIT)
     calls = seen(flux_host)
-    assert len(calls) == (7 if sampler == "dpm_2" else 4)
-    for call in calls:
-        percent = percent_of(call["sigma"][0])
-        assert call["guidance"] == pytest.approx([p.guidance for p in pieces if p.start <= percent <= p.end])
+    assert len(calls) == (2 * steps - 1 if sampler == "dpm_2" else steps)
+    percents = [percent_of(call["sigma"][0]) for call in calls]
+    schedule = Schedule("linear", 5.0, 1.0)
+    wanted = [[schedule.at(percent, max(percents))] for percent in percents]
+    assert [call["guidance"] for call in calls] == [pytest.approx(value, abs=1e-4) for value in wanted]
+    assert calls[-1]["guidance"] == pytest.approx([1.0])
+
+
+def test_a_range_that_an_entry_has_is_kept(flux_host: RunningHost, client: Client) -> None:
+    seen(flux_host)
+    prompt = guided("euler", "simple", 4, schedule="linear")
+    early, late = ({"start": 0.0, "end": 0.4}, {"start": 0.4, "end": 1.0})
+    for name, part in (("early", early), ("late", late)):
+        prompt[name] = node("ConditioningSetTimestepRange", conditioning=["prompt", 0], **part)
+    prompt["both"] = node("ConditioningCombine", conditioning_1=["early", 0], conditioning_2=["late", 0])
+    prompt["guided"]["inputs"]["conditioning"] = ["both", 0]
+    client.submit(prompt).result(WAIT)
+    assert [call["guidance"] for call in seen(flux_host)] == [
+        pytest.approx([value]) for value in (5.0, 11 / 3, 7 / 3, 1.0)
+    ]
 
 
 def test_a_value_far_out_is_said(client: Client) -> None:
