@@ -143,7 +143,8 @@ def install_in_comfyui(parser: argparse.ArgumentParser) -> int:
         parser.print_help(sys.stderr)
         fail(f"{ROOT} is not in a ComfyUI's custom_nodes folder: name a command, or use `link`.", code=2)
     problems = version_problems(comfyui) + package_problems()
-    make_model_folders(comfyui)
+    # ComfyUI Desktop keeps its models apart from its program, which cannot be written to.
+    make_model_folders(Path(os.environ.get("COMFYUI_FOLDERS_BASE_PATH") or comfyui))
     check_pocket_weights()
     if problems:
         fail("\n  ".join(["this ComfyUI lacks what the nodes need:", *problems]))
@@ -183,11 +184,12 @@ def link_folder(place: Path) -> None:
 
 def containing_comfyui() -> Path | None:
     """The ComfyUI this pack is in: what ComfyUI-Manager says, else the folder two up from where we were called."""
+    named = Path(os.environ.get("COMFYUI_PATH") or ".")
+    if os.environ.get("COMFYUI_PATH") and (named / "main.py").is_file():
+        return named
     called = Path(os.path.abspath(__file__)).parent  # noqa: PTH100 - not resolved: a linked pack is where its link is
-    candidates = [called.parent.parent] if called.parent.name == "custom_nodes" else []
-    if os.environ.get("COMFYUI_PATH"):
-        candidates.insert(0, Path(os.environ["COMFYUI_PATH"]))
-    return next((folder for folder in candidates if is_comfyui(folder)), None)
+    two_up = called.parent.parent
+    return two_up if called.parent.name == "custom_nodes" and is_comfyui(two_up) else None
 
 
 def is_comfyui(folder: Path) -> bool:
@@ -218,9 +220,13 @@ def package_problems() -> list[str]:
     return problems
 
 
-def make_model_folders(comfyui: Path) -> None:
+def make_model_folders(base: Path) -> None:
     for name in MODEL_FOLDERS:
-        (comfyui / "models" / name).mkdir(parents=True, exist_ok=True)
+        folder = base / "models" / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            say(f"could not make {folder} ({error.strerror or error}). Make it where your ComfyUI has its models.")
 
 
 def check_pocket_weights() -> None:

@@ -63,6 +63,7 @@ class KandifluxLoadConditioning:
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("CONDITIONING",)
+    OUTPUT_TOOLTIPS = ("The conditioning as it was saved.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

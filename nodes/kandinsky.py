@@ -77,6 +77,7 @@ class KandinskyPriorLoader:
     FUNCTION = "run"
     RETURN_TYPES = (PRIOR,)
     RETURN_NAMES = ("prior",)
+    OUTPUT_TOOLTIPS = ("The prior, for Kandinsky Prior, Image Encode and Blend.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class KandinskyDecoderLoader:
     FUNCTION = "run"
     RETURN_TYPES = (DECODER,)
     RETURN_NAMES = ("decoder",)
+    OUTPUT_TOOLTIPS = ("The decoder, for Kandinsky Decoder.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -115,6 +117,7 @@ class KandinskyPriorFilesLoader:
     FUNCTION = "run"
     RETURN_TYPES = (PRIOR,)
     RETURN_NAMES = ("prior",)
+    OUTPUT_TOOLTIPS = ("The prior, for Kandinsky Prior, Image Encode and Blend.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -140,6 +143,7 @@ class KandinskyDecoderFilesLoader:
     FUNCTION = "run"
     RETURN_TYPES = (DECODER,)
     RETURN_NAMES = ("decoder",)
+    OUTPUT_TOOLTIPS = ("The decoder, for Kandinsky Decoder.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -282,6 +286,10 @@ class KandinskyBlend:
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
+    OUTPUT_TOOLTIPS = (
+        "The blend, for the decoder.",
+        "What to move away from: the negative prompt's embeds, or mean grey ones.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -325,6 +333,7 @@ class KandinskyDecoderNode:
     FUNCTION = "run"
     RETURN_TYPES = ("IMAGE", "LATENT")
     RETURN_NAMES = ("image", "latent")
+    OUTPUT_TOOLTIPS = ("The pictures.", "The pictures' latents, for another pass or Save Latent.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Kandinsky3Loader:
     FUNCTION = "run"
     RETURN_TYPES = (MODEL,)
     RETURN_NAMES = ("kandinsky3",)
+    OUTPUT_TOOLTIPS = ("UNet and MOVQ, for Kandinsky 3 Decoder.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -57,6 +58,7 @@ class Kandinsky3TextEncoderLoader:
     FUNCTION = "run"
     RETURN_TYPES = (TEXT_ENCODER,)
     RETURN_NAMES = ("text_encoder",)
+    OUTPUT_TOOLTIPS = ("The text encoder, for Kandinsky 3 Text Encode.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -103,6 +105,7 @@ class Kandinsky3TextEncode:
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("CONDITIONING",)
+    OUTPUT_TOOLTIPS = ("The encoded prompt.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -123,6 +126,7 @@ class Kandinsky3Decoder:
     FUNCTION = "run"
     RETURN_TYPES = ("IMAGE", "LATENT")
     RETURN_NAMES = ("image", "latent")
+    OUTPUT_TOOLTIPS = ("The pictures.", "The pictures' latents, for another pass or Save Latent.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

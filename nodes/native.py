@@ -35,6 +35,7 @@ class KandinskyModelLoader:
     FUNCTION = "run"
     RETURN_TYPES = ("MODEL",)
     RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The decoder's UNet, for KSampler and other samplers.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -72,6 +73,7 @@ class KandinskyLoraLoader:
     FUNCTION = "run"
     RETURN_TYPES = ("MODEL",)
     RETURN_NAMES = ("model",)
+    OUTPUT_TOOLTIPS = ("The model with the LoRA.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -98,6 +100,7 @@ class KandinskyCLIPLoader:
     FUNCTION = "run"
     RETURN_TYPES = ("CLIP",)
     RETURN_NAMES = ("clip",)
+    OUTPUT_TOOLTIPS = ("The text encoder, for CLIP Text Encode.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -119,6 +122,7 @@ class KandinskyVAELoader:
     FUNCTION = "run"
     RETURN_TYPES = ("VAE",)
     RETURN_NAMES = ("vae",)
+    OUTPUT_TOOLTIPS = ("MOVQ, for VAE Decode and VAE Encode.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -138,6 +142,7 @@ class KandinskyConditioning:
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to draw.", "What to move away from.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -182,13 +187,18 @@ class KandinskyInpaintConditioning:
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
     RETURN_NAMES = ("positive", "negative", "latent")
+    OUTPUT_TOOLTIPS = (
+        "What to draw, with the picture and the mask.",
+        "What to move away from, with the same.",
+        "The picture's latents, for the sampler.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "positive": (CONDITIONING, {}),
-                "negative": (CONDITIONING, {}),
+                "positive": (CONDITIONING, {"tooltip": "What to draw."}),
+                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
                 "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
                 "mask": ("MASK", {"tooltip": "White is repainted."}),
@@ -226,6 +236,7 @@ class Kandinsky3CLIPLoader:
     FUNCTION = "run"
     RETURN_TYPES = ("CLIP",)
     RETURN_NAMES = ("clip",)
+    OUTPUT_TOOLTIPS = ("The text encoder, for CLIP Text Encode.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -260,6 +271,7 @@ class Kandinsky3Conditioning:
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to draw.", "What to move away from, as long as the positive.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -279,13 +291,18 @@ class Kandinsky3InpaintConditioning:
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
     RETURN_NAMES = ("positive", "negative", "latent")
+    OUTPUT_TOOLTIPS = (
+        "What to draw, with the picture and the mask.",
+        "What to move away from, with the same.",
+        "The picture's latents, for the sampler.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "positive": (CONDITIONING, {}),
-                "negative": (CONDITIONING, {}),
+                "positive": (CONDITIONING, {"tooltip": "What to draw."}),
+                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
                 "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
                 "mask": ("MASK", {"tooltip": "White is repainted."}),
@@ -306,13 +323,14 @@ class KandinskyDepthHint:
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("What to draw, with the depth map.", "What to move away from, with the same.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "positive": (CONDITIONING, {}),
-                "negative": (CONDITIONING, {}),
+                "positive": (CONDITIONING, {"tooltip": "What to draw."}),
+                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
                 "depth": ("IMAGE", {"tooltip": "A depth map, near is light; resized to the latents."}),
             }
         }
@@ -329,6 +347,7 @@ class KandinskySigmas:
     FUNCTION = "run"
     RETURN_TYPES = ("SIGMAS",)
     RETURN_NAMES = ("sigmas",)
+    OUTPUT_TOOLTIPS = ("The sigmas [steps + 1].",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -359,6 +378,13 @@ class KandinskyLatentSize:
     FUNCTION = "run"
     RETURN_TYPES = ("LATENT", "IMAGE", "MASK", "INT", "INT")
     RETURN_NAMES = ("latent", "image", "mask", "width", "height")
+    OUTPUT_TOOLTIPS = (
+        "An empty latent.",
+        "The image at that size.",
+        "The mask at that size.",
+        "Width in pixels.",
+        "Height in pixels.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

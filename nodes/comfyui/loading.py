@@ -79,7 +79,10 @@ def require_kandinsky(model: Any, node: str, otherwise: str) -> Config:
     inner = getattr(model, "model", None)
     config = getattr(inner, "model_config", None)
     if not isinstance(config, Config):
-        raise TypeError(f"{node} expected a Kandinsky model, got {type(inner).__name__}: for that one, {otherwise}.")
+        raise TypeError(
+            f"{node} is for Kandinsky 2 and 3, and got {type(inner).__name__}: for that one, {otherwise}. (Kandinsky 5 "
+            "is a model of ComfyUI's own.)"
+        )
     return config
 
 

@@ -75,7 +75,7 @@ def config_from_tensors(shapes: Shapes) -> Sizes:
     raise ValueError(
         "expected the tensors of a Kandinsky 2.x UNet, prior or MOVQ, or of one of its encoders, named as in the "
         f"official folders; got {len(shapes)} tensors: {first}, …. Use a file from an official repository, or put its "
-        "config.json beside."
+        "config.json beside. (Kandinsky 5 is a model of ComfyUI's own: Load Diffusion Model.)"
     )
 
 

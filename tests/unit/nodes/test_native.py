@@ -104,6 +104,15 @@ def test_the_inputs_are_those_of_saved_workflows(native: Any, monkeypatch: pytes
     }
 
 
+def test_everything_is_explained(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
+    for name, (node, _) in native.NODES.items():
+        assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES), name
+        for inputs in node.INPUT_TYPES().values():
+            for key, (_, options) in inputs.items():
+                assert options.get("tooltip"), f"{name}.{key} has no tooltip"
+
+
 def test_a_model_is_loaded_and_shows_previews_with_a_vae(native: Any, comfy: Comfy) -> None:
     assert native.KandinskyModelLoader().run("a", "fp8") == ("load_model's",)
     assert comfy.calls == [("decoder_unet", "a"), ("load_model", "weights", "sizes", "schedule", "a", "FP8")]

@@ -49,6 +49,25 @@ def test_the_manager_says_where_comfyui_is(comfyui: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_models_may_lie_apart_from_a_comfyui_that_cannot_be_written_to(comfyui: Path, tmp_path: Path) -> None:
+    """As in ComfyUI Desktop."""
+    shutil.rmtree(comfyui / "custom_nodes")
+    base = tmp_path / "base"
+    (base / "custom_nodes").mkdir(parents=True)
+    pack = base / "custom_nodes" / "kandiflux"
+    pack.symlink_to(ROOT)
+    paths = {"COMFYUI_PATH": str(comfyui), "COMFYUI_FOLDERS_BASE_PATH": str(base)}
+    done = run(pack / "install.py", **paths)
+    assert done.returncode == 0, done.stderr
+    assert (base / "models" / "kandinsky").is_dir()
+    assert not (comfyui / "models").exists()
+    shutil.rmtree(base / "models")
+    (base / "models").write_text("in the way")
+    done = run(pack / "install.py", **paths)
+    assert done.returncode == 0, done.stderr
+    assert f"could not make {base / 'models' / 'kandinsky'} (" in done.stderr
+
+
 def test_an_old_comfyui_is_named(comfyui: Path) -> None:
     (comfyui / "comfyui_version.py").write_text('__version__ = "0.3.9"\n')
     done = run(ROOT / "install.py", COMFYUI_PATH=str(comfyui))

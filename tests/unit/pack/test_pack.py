@@ -62,6 +62,7 @@ def test_every_node_explains_itself(name: str) -> None:
     assert node.SEARCH_ALIASES
     assert node.CATEGORY.startswith("Kandinsky")
     assert hasattr(node, node.FUNCTION)
+    assert len(getattr(node, "OUTPUT_TOOLTIPS", ())) == len(node.RETURN_TYPES)
     for group in node.INPUT_TYPES().values():
         for input_name, spec in group.items():
             assert spec[1].get("tooltip"), f"{name}.{input_name} has no tooltip"
