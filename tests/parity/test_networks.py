@@ -97,7 +97,9 @@ def test_sides_that_do_not_halve_are_padded_with_the_beginning(size: tuple[int, 
     least = 2 ** (len(ours.config.block_out_channels) - 1)
     rows, columns = (torch.arange(-(-side // least) * least) % side for side in size)
     x, embeds, hint = torch.randn(2, 4, *size), torch.randn(2, WIDTH), torch.rand(2, 3, 8 * size[0], 8 * size[1])
-    latents = torch.cat([x, ours.prepare(embeds, hint).hint], dim=1)[:, :, rows][..., columns]
+    seen = ours.prepare(embeds, hint).hint
+    assert seen is not None
+    latents = torch.cat([x, seen], dim=1)[:, :, rows][..., columns]
     padded = UNet2(dataclasses.replace(ours.config, addition_embed_type="image"))
     padded.load_state_dict(ours.state_dict(), strict=False)
     wanted = padded(latents, TIMES, embeds)[..., : size[0], : size[1]]

@@ -288,7 +288,13 @@ class Client:
         try:
             job.client_id = self._stream.client_id
             dropped = submit_prompt(
-                self.api, prompt, job.prompt_id, job.client_id, front=front, patience=min(self._patience, patience)
+                self.api,
+                prompt,
+                job.prompt_id,
+                job.client_id,
+                front=front,
+                patience=min(self._patience, patience),
+                heard=lambda: bool(job.told()),
             )
         except KeyboardInterrupt:
             # The server may have accepted it already.

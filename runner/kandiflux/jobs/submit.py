@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from kandiflux.api.rest import Answer, ComfyApi
@@ -48,11 +48,13 @@ def submit_prompt(
     front: bool = False,
     settle: float = 1.0,
     patience: float = 30.0,
+    heard: Callable[[], bool] = lambda: False,
 ) -> tuple[NodeProblem, ...]:
     """Posts the prompt once under this id, or finds out that it already was; what the server dropped from it.
 
     front: before all that waits. settle: seconds to look for it after a broken connection. patience: seconds to look
-    where the request may still be under way, or the server is gone for the moment.
+    where the request may still be under way, or the server is gone for the moment. heard: whether the websocket has
+    told of the job, which its queue and history may have forgotten by now: then it was taken.
     InvalidPrompt where the server refuses it; AnswerLost where it cannot be found out. Any other ServerUnreachable
     means that there is no server, and that nothing was sent.
     """
@@ -87,10 +89,12 @@ def submit_prompt(
             # An earlier request may have arrived nevertheless.
             lost = lost or AnswerLost(f"{server.url} does not say whether it has the job {job_id}.")
             break
-        if job_id in found:
+        if job_id in found or heard():
             return ()
         if still_coming or not steady:
             break
+    if heard():
+        return ()
     if lost is None and refused is not None and steady:
         raise refused
     raise AnswerLost(

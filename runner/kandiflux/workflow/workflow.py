@@ -436,7 +436,7 @@ def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> No
         raise InvalidPrompt(
             f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
             problems,
-            hint="Use a ComfyUI that has them.",
+            hint="Start a ComfyUI that has them, and use that.",
             parameter="server",
         )
     raise InvalidPrompt(

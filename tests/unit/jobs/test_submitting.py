@@ -52,6 +52,17 @@ def test_a_request_that_arrives_after_its_answer_was_given_up_runs_once(comfy: F
     assert comfy.ran == comfy.accepted == [job.prompt_id]
 
 
+@pytest.mark.parametrize("posts", [["cut after"], ["gateway"], ["cut before", "cut after"]])
+def test_a_job_that_was_heard_of_is_not_posted_again_if_history_has_forgotten_it(
+    comfy: FakeComfyUI, client: Client, posts: list[str]
+) -> None:
+    """Somebody clears the history meanwhile."""
+    comfy.posts, comfy.ending = posts, "vanish"
+    job = client.submit(prompt())
+    assert job.result(WAIT).images
+    assert comfy.ran == [job.prompt_id]
+
+
 def test_a_second_lost_answer_is_survived_too(comfy: FakeComfyUI, client: Client) -> None:
     comfy.posts = ["cut before", "cut after"]
     assert client.submit(prompt()).result(WAIT).images

@@ -325,7 +325,7 @@ class _Validator:
         pack = _pack_of(place.node if place else {}, self._file)
         near = near_names(class_type, self._object_info, 1, likeness=0.85)
         if "KSampler" not in self._object_info:
-            hint = "This server is not a ComfyUI and has few nodes: use a ComfyUI."
+            hint = "This server is not a ComfyUI and has few nodes: start a ComfyUI and use that."
         elif pack is not None and pack.name == _CORE:
             made = f" (the file was made with {pack.version})" if pack.version else ""
             hint = f"It is a built-in node of ComfyUI{made}: update ComfyUI, or look in its log for a load error."
