@@ -317,7 +317,10 @@ class FakeComfyUI:
         prompt_id = self._accept(body)
         if fault == "twice":
             self._accept(body)
-        if fault == "cut after":
+        if fault == "cut at the end":
+            while self.pending or self.running:
+                await asyncio.sleep(0.01)
+        if fault in ("cut after", "cut at the end"):
             _abort(request)
         if fault == "gateway":
             return web.Response(status=504)
