@@ -44,8 +44,9 @@ class Host:
         return torch.float32 if self.device().type == "cpu" else torch.float16
 
     @contextmanager
-    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
-        """`module` on the device for the length of the block; after it, until its room is needed (residents.py)."""
+    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
+        """`module` on the device for the length of the block; after it, until its room is needed (residents.py).
+        memory: bytes that it takes beside its weights, where the host makes room for them."""
         if (device := self.device()).type != "cpu":
             self.residents.bring(module)
         yield device
@@ -134,7 +135,7 @@ class ComfyHost(Host):
         return torch.float16 if management.should_use_fp16(self.device()) else torch.float32
 
     @contextmanager
-    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
+    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
         import comfy.model_management as management
         import comfy.model_patcher
 
@@ -145,8 +146,12 @@ class ComfyHost(Host):
             holder = nn.ModuleList([module])
             patcher = comfy.model_patcher.ModelPatcher(holder, self.device(), management.unet_offload_device())
             object.__setattr__(module, "_kandiflux_patcher", patcher)
-        management.load_models_gpu([patcher])
-        yield self.device()
+        management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
+        device = self.device()
+        if any(parameter.device.type != device.type for parameter in module.parameters()):
+            # --novram leaves weights off the device all the same; only ComfyUI's own layers fetch them when they run.
+            module.to(device)
+        yield device
 
     def progress(self, step: int, total: int, preview: Any = None) -> None:
         import comfy.utils

@@ -17,6 +17,7 @@ from .embeds import ImageEmbeds, require_width
 from .images import for_hint, for_image_encoder, for_keep_mask, for_movq, from_movq
 from .models.loader import KandinskyDecoder, KandinskyPrior, is_decoder_folder, is_prior_folder
 from .models.loader3 import Kandinsky3
+from .models.movq import decode_memory, encode_memory
 from .sampling.decoder import Inpaint, keep_mask, sample_latents
 from .sampling.mixing import mix
 from .sampling.noise import seeded_noise
@@ -30,6 +31,9 @@ from .sampling.prior import (
 )
 
 log = logging.getLogger(__name__)
+
+UNET_MEMORY = 2.0
+"""ComfyUI's memory_usage_factor, as the MODEL has it."""
 
 SIZE_STEP = 8
 """Picture sides are multiples of it, as latents are 8 times smaller. Multiples of 64 need no padding in the UNets."""
@@ -221,7 +225,7 @@ def embeds_to_latents(
             begin = None
     if hint is not None:
         hint = for_every_picture(for_hint(hint, width, height), count, "hints")
-    with seam.loaded(decoder.unet) as device:
+    with seam.loaded(decoder.unet, unet_memory(2 * count, latent_size, decoder.unet.conv_in.weight.itemsize)) as device:
         latents = sample_latents(
             decoder.unet,
             decoder.scheduler_called(scheduler),
@@ -240,6 +244,12 @@ def embeds_to_latents(
             inpaint=inpaint,
         )
     return require_finite(latents.cpu(), f"{what}'s latents")
+
+
+def unet_memory(rows: int, size: tuple[int, int], itemsize: int) -> int:
+    """Bytes that a UNet takes beside its weights for `rows` latents of `size` (h, w), by ComfyUI's rule for its own.
+    itemsize: of its dtype."""
+    return round(rows * size[0] * size[1] * itemsize * 0.01 * UNET_MEMORY) << 20
 
 
 def require_finite(values: Tensor, what: str) -> Tensor:
@@ -287,8 +297,10 @@ def decoder_text(
 @torch.inference_mode()
 def picture_latents(decoder: KandinskyDecoder, image: Tensor, width: int, height: int, count: int) -> Tensor:
     """Latents [count, 4, height/8, width/8], float32, of an IMAGE, resized."""
-    with host.current().loaded(decoder.movq) as device:
-        pixels = for_movq(image, width, height).to(device, decoder.movq.quant_conv.weight.dtype)
+    dtype = decoder.movq.quant_conv.weight.dtype
+    room = encode_memory(decoder.movq.config, height, width, dtype.itemsize)
+    with host.current().loaded(decoder.movq, room) as device:
+        pixels = for_movq(image, width, height).to(device, dtype)
         return for_every_picture(decoder.movq.encode(pixels).float(), count, "start images")
 
 
@@ -303,8 +315,9 @@ def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
 def latents_to_image(decoder: KandinskyDecoder | Kandinsky3, latents: Tensor) -> Tensor:
     """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
     seam = host.current()
-    with seam.loaded(decoder.movq) as device:
-        dtype = decoder.movq.quant_conv.weight.dtype
+    dtype = decoder.movq.quant_conv.weight.dtype
+    height, width = (8 * side for side in latents.shape[-2:])
+    with seam.loaded(decoder.movq, decode_memory(decoder.movq.config, height, width, dtype.itemsize)) as device:
         pictures = []
         for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
             seam.throw_if_interrupted()

@@ -21,7 +21,8 @@ from .models.loader3 import (
     is_kandinsky3_folder,
     is_kandinsky3_text_folder,
 )
-from .pipelines import folders, for_every_picture, require_finite, row_seeds
+from .models.movq import encode_memory
+from .pipelines import folders, for_every_picture, require_finite, row_seeds, unet_memory
 from .sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
 from .sampling.noise import seeded_noise
 
@@ -104,7 +105,7 @@ def conditioning_to_latents(
     def on_step(step: int, total: int, x0: Tensor | None) -> None:
         seam.progress(step, total)
 
-    with seam.loaded(model.unet) as device:
+    with seam.loaded(model.unet, unet_memory(2 * count, latent_size, model.unet.conv_in.weight.itemsize)) as device:
         text = text.to(device)
         if chosen == FLASH:
             latents = sample_flash(model.unet, model.scheduler, text, latent_size, noise, begin, strength, on_step)
@@ -146,8 +147,10 @@ def choose_sampling(model: Kandinsky3, sampling: str, repaints: bool) -> str:
 
 def encode_picture(model: Kandinsky3, pixels: Tensor, count: int) -> Tensor:
     """Latents [count, 4, H/8, W/8] of pixels [1 or count, 3, H, W] in −1..1."""
-    with host.current().loaded(model.movq) as device, torch.inference_mode():
-        latents = model.movq.encode(pixels.to(device, model.movq.quant_conv.weight.dtype)).float()
+    dtype = model.movq.quant_conv.weight.dtype
+    room = encode_memory(model.movq.config, pixels.shape[2], pixels.shape[3], dtype.itemsize)
+    with host.current().loaded(model.movq, room) as device, torch.inference_mode():
+        latents = model.movq.encode(pixels.to(device, dtype)).float()
     return for_every_picture(latents, count, "images")
 
 

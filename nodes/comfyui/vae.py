@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.layers import Unfilled
-from ..models.movq import MOVQ, MOVQConfig
+from ..models.movq import MOVQ, MOVQConfig, decode_memory, encode_memory
 from ..models.unet2 import LATENT_CHANNELS
 from .files import load_state
 from .model import PIXELS_PER_LATENT
@@ -45,10 +45,9 @@ class MOVQVAE(comfy.sd.VAE):
             super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})
         finally:
             root.setLevel(level)
-        wide = config.block_out_channels[0] / 128  # ComfyUI's figures of memory are for 128 channels
-        self.memory_used_encode = lambda shape, dtype: 1767 * shape[2] * shape[3] * management.dtype_size(dtype) * wide
-        self.memory_used_decode = lambda shape, dtype: (
-            2178 * shape[2] * shape[3] * 64 * management.dtype_size(dtype) * wide
+        self.memory_used_encode = lambda shape, dtype: encode_memory(config, shape[2], shape[3], dtype.itemsize)
+        self.memory_used_decode = lambda shape, dtype: decode_memory(
+            config, shape[2] * PIXELS_PER_LATENT, shape[3] * PIXELS_PER_LATENT, dtype.itemsize
         )
         self.downscale_ratio = self.upscale_ratio = PIXELS_PER_LATENT
         self.latent_channels, self.latent_dim, self.output_channels = LATENT_CHANNELS, 2, 3

@@ -160,13 +160,14 @@ class Comfy:
         self.fp16 = True
         self.stopped = False
         self.loaded: list[list[Any]] = []
+        self.options: list[dict[str, Any]] = []
         self.reports: list[tuple[int, Any]] = []
         self.patched: list[tuple[Any, ...]] = []
         self.management = SimpleNamespace(
             get_torch_device=lambda: torch.device("cpu", 0),
             should_use_fp16=lambda device: self.fp16 and device == torch.device("cpu", 0),
             unet_offload_device=lambda: torch.device("meta"),
-            load_models_gpu=self.loaded.append,
+            load_models_gpu=self.load,
             throw_exception_if_processing_interrupted=self.throw,
         )
         modules = {
@@ -178,6 +179,10 @@ class Comfy:
         monkeypatch.setitem(sys.modules, "comfy", SimpleNamespace(**modules))
         for name, module in modules.items():
             monkeypatch.setitem(sys.modules, f"comfy.{name}", module)
+
+    def load(self, models: list[Any], **options: Any) -> None:
+        self.loaded.append(models)
+        self.options.append(options)
 
     def patcher(self, *given: Any) -> SimpleNamespace:
         self.patched.append(given)
@@ -200,13 +205,22 @@ def test_comfyui_brings_networks_to_its_device_each_with_one_patcher(comfy: Comf
     here = host.ComfyHost()
     networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
     for network in (*networks, networks[0]):
-        with here.loaded(network) as device:
+        with here.loaded(network, 5 << 30) as device:
             assert device == torch.device("cpu", 0)
+    assert comfy.options == [{"memory_required": 5 << 30, "force_full_load": True}] * 3
     assert [list(holder) for holder, _, _ in comfy.patched] == [[network] for network in networks]
     assert {given[1:] for given in comfy.patched} == {(torch.device("cpu", 0), torch.device("meta"))}
     assert [next(iter(patcher.model)) for (patcher,) in comfy.loaded] == [*networks, networks[0]]
     assert comfy.loaded[0][0] is comfy.loaded[2][0]
     assert not list(networks[0].children())
+
+
+def test_a_network_is_never_left_half_off_the_device(comfy: Comfy) -> None:
+    """As ComfyUI leaves one with --novram."""
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1, device="meta"))
+    comfy.management.get_torch_device = lambda: torch.device("meta")
+    with host.ComfyHost().loaded(network):
+        assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
 
 
 def test_comfyui_chooses_the_precision(comfy: Comfy) -> None:

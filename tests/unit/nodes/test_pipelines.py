@@ -11,6 +11,7 @@ import torch
 
 from nodes import host, pipelines
 from nodes.embeds import ImageEmbeds
+from nodes.models.movq import MOVQConfig
 from nodes.pipelines import (
     folders,
     for_every_picture,
@@ -178,7 +179,7 @@ def test_pictures_are_decoded_one_at_a_time_and_can_be_interrupted(monkeypatch: 
             raise Interrupted
 
     monkeypatch.setattr(host, "current", lambda: here)
-    movq = SimpleNamespace(quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
+    movq = SimpleNamespace(config=MOVQConfig(), quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
     decoder: Any = SimpleNamespace(movq=movq, name="a")
     here.device = lambda: torch.device("cpu")
     latents = torch.rand(2, 4, 1, 1)
