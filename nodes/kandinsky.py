@@ -18,6 +18,7 @@ from .pipelines import (
     decoder_folders,
     embeds_to_latents,
     image_to_embeds,
+    is_there,
     latents_to_image,
     pick,
     prior_folders,
@@ -86,6 +87,10 @@ class KandinskyPriorLoader:
         }
         return {"required": {"model": (list(prior_folders()), names), "dtype": DTYPE}}
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        return is_there(prior_folders(), model, "prior")
+
     def run(self, model: str, dtype: str) -> tuple[KandinskyPrior]:
         return (load_prior(pick(prior_folders(), model, "prior"), host.current().dtype(dtype)),)
 
@@ -105,6 +110,10 @@ class KandinskyDecoderLoader:
             "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-decoder, kandinsky-2-1, …"
         }
         return {"required": {"model": (list(decoder_folders()), names), "dtype": DTYPE}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        return is_there(decoder_folders(), model, "decoder")
 
     def run(self, model: str, dtype: str) -> tuple[KandinskyDecoder]:
         return (load_decoder(pick(decoder_folders(), model, "decoder"), host.current().dtype(dtype)),)

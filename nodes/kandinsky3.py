@@ -12,7 +12,7 @@ from . import host
 from .kandinsky import DTYPE, PROMPT, SEED, STRENGTH
 from .models.loader3 import Kandinsky3, Kandinsky3TextEncoder, Place, load_kandinsky3, load_text_encoder
 from .models.t5 import FP8
-from .pipelines import SIZE_STEP, latents_to_image, pick, require_size
+from .pipelines import SIZE_STEP, is_there, latents_to_image, pick, require_size
 from .pipelines3 import (
     AUTO,
     SAMPLINGS,
@@ -45,6 +45,10 @@ class Kandinsky3Loader:
             "models convert` made of the original 3.0 or 3.1 weights (flash and inpainting too)."
         }
         return {"required": {"model": (list(kandinsky3_folders()), names), "dtype": DTYPE}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        return is_there(kandinsky3_folders(), model, "Kandinsky 3")
 
     def run(self, model: str, dtype: str) -> tuple[Kandinsky3]:
         folder = pick(kandinsky3_folders(), model, "Kandinsky 3")
@@ -87,6 +91,10 @@ class Kandinsky3TextEncoderLoader:
                 ),
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
+        return is_there(text_encoder_folders(), model, "Kandinsky 3 text encoder")
 
     def run(self, model: str, dtype: str, device: str) -> tuple[Kandinsky3TextEncoder]:
         folder = pick(text_encoder_folders(), model, "Kandinsky 3 text encoder")

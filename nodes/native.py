@@ -17,11 +17,12 @@ from .comfyui.sampling import reference_sigmas
 from .comfyui.text import TEXT_DTYPES, load_mclip, load_ul2
 from .comfyui.vae import load_vae, show_previews
 from .embeds import EMBEDS, ImageEmbeds
-from .pipelines import pick
+from .pipelines import is_there, pick
 from .pipelines3 import text_encoder_folders
 
 CATEGORY = "Kandinsky/native"
 CONDITIONING = "CONDITIONING"
+MCLIP_PLACES = "models/kandinsky or models/text_encoders"
 TEXT_TIP = "For Kandinsky 2.1 only: {} through CLIP Text Encode, with the CLIP from Kandinsky CLIP Loader."
 
 
@@ -55,6 +56,10 @@ class KandinskyModelLoader:
             },
             "optional": {"vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader: for previews in the right colours."})},
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, unet: str) -> bool | str:
+        return is_there(unet_sources(), unet, "Kandinsky decoder", "models/kandinsky or models/diffusion_models")
 
     def run(self, unet: str, weight_dtype: str, vae: Any = None) -> tuple[Any]:
         model = load_model(*decoder_unet(unet), unet, WEIGHT_DTYPES[weight_dtype])
@@ -110,9 +115,12 @@ class KandinskyCLIPLoader:
         }
         return {"required": {"text_encoder": (list(mclip_sources()), names)}}
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, text_encoder: str) -> bool | str:
+        return is_there(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", MCLIP_PLACES)
+
     def run(self, text_encoder: str) -> tuple[Any]:
-        where = "models/kandinsky or models/text_encoders"
-        return (load_mclip(pick(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", where)),)
+        return (load_mclip(pick(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", MCLIP_PLACES)),)
 
 
 class KandinskyVAELoader:
@@ -130,6 +138,10 @@ class KandinskyVAELoader:
             "tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."
         }
         return {"required": {"movq": (list(movq_sources()), names)}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, movq: str) -> bool | str:
+        return is_there(movq_sources(), movq, "MOVQ", "models/kandinsky or models/vae")
 
     def run(self, movq: str) -> tuple[Any]:
         return (load_vae(*find_movq(movq)),)
@@ -256,6 +268,10 @@ class Kandinsky3CLIPLoader:
                 ),
             }
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, text_encoder: str) -> bool | str:
+        return is_there(text_encoder_folders(), text_encoder, "Kandinsky 3 text encoder")
 
     def run(self, text_encoder: str, dtype: str) -> tuple[Any]:
         return (load_ul2(pick(text_encoder_folders(), text_encoder, "Kandinsky 3"), TEXT_DTYPES[dtype]),)

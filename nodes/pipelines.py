@@ -32,6 +32,8 @@ from .sampling.prior import (
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_PAGE = "https://github.com/kandiflux/kandiflux/blob/main/docs/kandinsky-weights.md"
+
 UNET_MEMORY = 2.0
 """ComfyUI's memory_usage_factor, as the MODEL has it."""
 
@@ -60,13 +62,21 @@ def decoder_folders() -> dict[str, Path]:
 
 
 def pick(found: dict[str, Path], name: str, kind: str, where: str = "models/kandinsky") -> Path:
-    """The folder or file called `name`; FileNotFoundError, naming those there are, if it has gone since it was
-    listed."""
-    if name not in found:
-        raise FileNotFoundError(
-            f"Expected a {kind} called {name!r} in {where}; there are: {', '.join(found) or 'none'}."
-        )
+    """The folder or file called `name`; FileNotFoundError, as `is_there` has it, if it has gone since it was listed."""
+    if isinstance(why := is_there(found, name, kind, where), str):
+        raise FileNotFoundError(why)
     return found[name]
+
+
+def is_there(found: dict[str, Path], name: str, kind: str, where: str = "models/kandinsky") -> bool | str:
+    """For VALIDATE_INPUTS: True if there is a folder or file called `name`; else what there is, and where to get it."""
+    if name in found:
+        return True
+    listed = f"there are: {', '.join(found)}" if found else "there is nothing there"
+    return (
+        f"Expected a {kind} called {name!r} in {where}; {listed}. What to save where, and the pages to get it from: "
+        f"{WEIGHTS_PAGE}"
+    )
 
 
 def tokenizer_folders(beside: Path) -> list[Path]:

@@ -134,6 +134,21 @@ def test_text_encoders_are_picked_by_name(native: Any, comfy: Comfy, monkeypatch
         native.Kandinsky3CLIPLoader().run("c", "auto")
 
 
+def test_a_loader_without_the_file_says_what_to_put_where(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ComfyUI's own check would say that the value is not in an empty list."""
+    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
+    asked = {
+        "KandinskyModelLoader": "Kandinsky decoder called 'c' in models/kandinsky or models/diffusion_models",
+        "KandinskyVAELoader": "MOVQ called 'c' in models/kandinsky or models/vae",
+        "KandinskyCLIPLoader": "Kandinsky 2.1 text encoder called 'c' in models/kandinsky or models/text_encoders",
+        "Kandinsky3CLIPLoader": "Kandinsky 3 text encoder called 'c' in models/kandinsky",
+    }
+    for name, wanted in asked.items():
+        check = native.NODES[name][0].VALIDATE_INPUTS
+        assert check("a") is True
+        assert check("c").startswith(f"Expected a {wanted}; there are: a, b. What to save where, and the pages")
+
+
 def test_a_lora_of_strength_0_is_not_read(native: Any, comfy: Comfy) -> None:
     assert native.KandinskyLoraLoader().run("model", "a", 0.0) == ("model",)
     assert comfy.called("with_lora") == []
