@@ -117,11 +117,11 @@ def import_torch() -> None:
 def _nothing_left_behind(host: Host) -> Iterator[None]:
     """The host is the one that nodes see, and takes what it adds to the loggers away again."""
     loggers = [logging.getLogger(name) for name in ("", "aiohttp.server")]
-    before = seam.active, [(one.handlers[:], one.filters[:]) for one in loggers]
+    before = [(one.handlers[:], one.filters[:]) for one in loggers]
     seam.active = host
     try:
         yield
     finally:
-        seam.active, added = before
-        for one, (handlers, filters) in zip(loggers, added, strict=True):
+        seam.active = None  # loading packs has set it already
+        for one, (handlers, filters) in zip(loggers, before, strict=True):
             one.handlers[:], one.filters[:] = handlers, filters

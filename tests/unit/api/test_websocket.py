@@ -137,7 +137,7 @@ def test_it_is_known_whether_a_connection_stands() -> None:
     with answering(peer.serve) as url, listening(url) as heard:
         assert heard.stream.wait_first_attempt(30)
         assert heard.stream.wait_connected(0)
-        assert heard.stream.client_id == peer.client_ids[0]
+        until(lambda: peer.client_ids == [heard.stream.client_id])
         reader = [thread for thread in threading.enumerate() if thread.name == "kandiflux-events"]
         heard.stream.start()
         assert [thread for thread in threading.enumerate() if thread.name == "kandiflux-events"] == reader

@@ -7,6 +7,18 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from nodes import host
+
+clear = host.current.cache_clear
+
+
+@pytest.fixture(autouse=True)
+def _no_host() -> Iterator[None]:
+    """Another test may have found the lite host that a third one had started in this process."""
+    clear()
+    yield
+    clear()
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:

@@ -46,7 +46,9 @@ def test_a_name_that_has_gone_is_an_error_that_lists_the_others(tmp_path: Path) 
     assert pick(found, "b", "prior") == tmp_path / "b"
     with pytest.raises(FileNotFoundError, match="a prior called 'c' in models/kandinsky; there are: a, b"):
         pick(found, "c", "prior")
-    with pytest.raises(FileNotFoundError, match=r"a VAE called 'c' in models/vae; there is nothing there\. .*: https://"):
+    with pytest.raises(
+        FileNotFoundError, match=r"a VAE called 'c' in models/vae; there is nothing there\. .*: https://"
+    ):
         pick({}, "c", "VAE", "models/vae")
 
 
