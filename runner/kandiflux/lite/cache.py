@@ -1,4 +1,4 @@
-"""The cache of outputs: they are kept from one prompt to the next, under a key of all that went into them."""
+"""The output cache: keeps node outputs between prompts, under keys computed from everything that affects them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ log = logging.getLogger(__name__)
 
 Key = int
 Own = tuple[Any, ...]
-"""What makes a node's key: its class, its constants, and the keys of its sources."""
+"""What a node's key is computed from: its class, its constants, and the keys of its sources."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a node returned for the client."""
+    """The `ui` output of a node: what it returned for the client."""
 
     node_id: str
     output: dict[str, Any]
 
     def meta(self) -> dict[str, Any]:
-        """History's `meta` of the node."""
+        """Returns the `meta` of the node in the history."""
         node_id = self.node_id
         return {"node_id": node_id, "display_node": node_id, "parent_node": None, "real_node_id": node_id}
 
 
 @dataclass
 class Cache:
-    """Outputs and `ui` by key, node objects by node id. `start` binds it to a prompt."""
+    """Outputs and `ui` by key, node objects by node id and class. `start` must be called for each prompt."""
 
     outputs_by_key: dict[Key, list[Any]] = field(default_factory=dict[Key, list[Any]])
     shown_by_key: dict[Key, Shown] = field(default_factory=dict[Key, Shown])
@@ -48,8 +48,8 @@ class Cache:
     known: dict[Own, Key] = field(default_factory=dict[Own, Key])
 
     def start(self, prompt: Prompt, classes: Mapping[str, NodeClass], check: Callable[[], None] = lambda: None) -> None:
-        """Compute the keys of `prompt` and drop whatever it does not use. `check` is called before each node."""
-        self.keys = {}  # not those of the last prompt, if this one's fail
+        """Computes the keys of `prompt` and drops unused entries. Calls `check` before each node."""
+        self.keys = {}  # if computing fails, the keys of the last prompt must not remain
         keys = _Keys(prompt, classes, self.known, check)
         self.keys = keys.all()
         self.known = keys.known
@@ -60,33 +60,33 @@ class Cache:
         self.objects = {key: value for key, value in self.objects.items() if key in nodes}
 
     def outputs(self, node_id: str) -> list[Any] | None:
-        """What is kept of a node of the present prompt; None if it has to run."""
+        """Returns the cached outputs of a node of the current prompt; None if it must run."""
         return self.outputs_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def shown(self, node_id: str) -> Shown | None:
-        """What it returned for the client when it ran; None if it returned nothing."""
+        """Returns the cached `ui` output of a node; None if it returned none."""
         return self.shown_by_key.get(self.keys[node_id]) if node_id in self.keys else None
 
     def keep(self, node_id: str, outputs: list[Any]) -> None:
-        """Keep a node's outputs."""
+        """Stores a node's outputs."""
         self.outputs_by_key[self.keys[node_id]] = outputs
 
     def show(self, node_id: str, output: dict[str, Any]) -> None:
-        """Keep what a node returned for the client."""
+        """Stores a node's `ui` output."""
         self.shown_by_key[self.keys[node_id]] = Shown(node_id, output)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Removes all outputs and node objects."""
         self.outputs_by_key.clear()
         self.shown_by_key.clear()
         self.objects.clear()
 
 
 class _Keys:
-    """The cache keys of one prompt's nodes: equal for equal class, constants, IS_CHANGED and sources.
+    """Computes the cache keys of one prompt's nodes: equal if class, constants, IS_CHANGED and sources are equal.
 
-    A key is a number that stands for all of these, the sources by their own keys: computing one costs the same however
-    long the chain before the node is. `known` are the numbers of the last prompt, and then those of this one.
+    A key is a number assigned to this combination. Sources are included by their own keys, so the cost of computing a
+    key does not depend on the number of nodes before it. `known`: the numbers of the last prompt, then of this one.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class _Keys:
         self._prompt = prompt
         self._classes = classes
         self._check = check
-        self._before = known
+        self._previous = known
         self.known: dict[Own, Key] = {}
         self._next = max(known.values(), default=0) + 1
         self._keys: dict[str, Key] = {}
-        self._open: set[str] = set()
+        self._visiting: set[str] = set()
         self._by_id: dict[str, bool] = {}
 
     def all(self) -> dict[str, Key]:
@@ -108,19 +108,19 @@ class _Keys:
         return {node_id: self._keys[node_id] for node_id in self._prompt}
 
     def _visit(self, start: str) -> None:
-        """Compute the keys of a node and all before it, sources first; without recursion, as a chain may be long."""
+        """Computes the keys of a node and all nodes before it, sources first. Not recursive: a chain may be long."""
         stack = [start]
         while stack:
             node_id = stack[-1]
             if node_id in self._keys:
                 stack.pop()
-            elif node_id in self._open:
+            elif node_id in self._visiting:
                 self._keys[stack.pop()] = self._key(node_id)
             else:
-                self._open.add(node_id)
+                self._visiting.add(node_id)
                 links = (value for value in self._prompt[node_id]["inputs"].values() if is_link(value))
-                # An input the class does not declare is not validated, and may name a node that is not there.
-                stack += [link[0] for link in links if link[0] in self._prompt and link[0] not in self._open]
+                # An input that the class does not declare is not validated, and may link to a node that does not exist.
+                stack += [link[0] for link in links if link[0] in self._prompt and link[0] not in self._visiting]
 
     def _key(self, node_id: str) -> Key:
         self._check()
@@ -129,23 +129,23 @@ class _Keys:
         if self._depends_on_id(node["class_type"]):
             own.append(node_id)
         for name, value in sorted(node["inputs"].items()):
-            # A link has one part more than a constant, so that none equals the other.
+            # A link has one item more than a constant, so the two are never equal.
             own.append((name, self._source(value[0]), value[1]) if is_link(value) else (name, _hashable(value)))
-        whole = tuple(own)
-        key = self._before.get(whole) or self.known.get(whole)
+        parts = tuple(own)
+        key = self._previous.get(parts) or self.known.get(parts)
         if key is None:
             key, self._next = self._next, self._next + 1
-        self.known[whole] = key
+        self.known[parts] = key
         return key
 
     def _source(self, node_id: str) -> Any:
         if node_id not in self._prompt:
             return None
-        # A node of a cycle, which never runs, has no key yet: it equals nothing.
+        # A node in a cycle has no key yet. It never runs; a new object equals nothing.
         return self._keys.get(node_id, object())
 
     def _depends_on_id(self, class_name: str) -> bool:
-        if class_name not in self._by_id:  # asked once a class: INPUT_TYPES may list folders
+        if class_name not in self._by_id:  # called once per class: INPUT_TYPES may list folders
             node_class = self._classes[class_name]
             hidden = node_class.INPUT_TYPES().get("hidden", {})
             self._by_id[class_name] = "UNIQUE_ID" in hidden.values() or getattr(node_class, "NOT_IDEMPOTENT", False)
@@ -156,8 +156,8 @@ class _Keys:
         node_class = self._classes[node["class_type"]]
         if not hasattr(node_class, "IS_CHANGED"):
             return False
-        # ComfyUI writes the answer into the prompt, where SaveImage finds it and puts it into the
-        # PNG; a prompt that brings one along is not asked again.
+        # As in ComfyUI, the result is stored in the prompt, and SaveImage writes it into the PNG. If a
+        # submitted prompt contains a result, IS_CHANGED is not called.
         if "is_changed" not in node:
             answer = attempt(lambda: self._call_is_changed(node_id, node, node_class))
             if isinstance(answer, Failure):
@@ -173,7 +173,7 @@ class _Keys:
 
 
 def _hashable(value: Any) -> Any:
-    """`value` as part of a key. NaN, and what cannot be compared, equals nothing: never cached."""
+    """Returns `value` as part of a key. NaN and values that cannot be compared equal nothing: never cached."""
     made = attempt(partial(_as_key, value))
     return object() if isinstance(made, Failure) else made.value
 

@@ -1,4 +1,4 @@
-"""Calling a node: its inputs as lists, one call per list item, the results put together again."""
+"""Calls a node: collects its inputs as lists, calls it once per list item, and merges the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kandiflux.util.json_values import is_dict
 __all__ = ["Lists", "call_over_lists", "gather_inputs", "merge_results"]
 
 Lists = dict[str, Any]
-"""Input values by name; each is the list of values the input takes in turn."""
+"""Input values by name: for each input, a list with one value per call."""
 
 
 def gather_inputs(
@@ -26,10 +26,10 @@ def gather_inputs(
     extra_data: Mapping[str, Any] | None = None,
     declared: Any = None,
 ) -> tuple[Lists, set[str]]:
-    """All arguments for a node's function, hidden ones included, and the names that have no value yet.
+    """Returns all arguments of a node's function, including hidden ones, and the names of inputs without a value yet.
 
-    Without `outputs_of` every linked input counts as missing: what VALIDATE_INPUTS and IS_CHANGED see.
-    declared: the class's INPUT_TYPES() if it is at hand.
+    Without `outputs_of`, all linked inputs are missing, as for VALIDATE_INPUTS and IS_CHANGED.
+    declared: the result of the class's INPUT_TYPES(), if already known.
     """
     declared = node_class.INPUT_TYPES() if declared is None else declared
     lists: Lists = {}
@@ -60,15 +60,15 @@ def gather_inputs(
 
 
 def call_over_lists(node: Any, function: str, lists: Lists, before: Callable[[], None] = lambda: None) -> list[Any]:
-    """Call `node.function` once per list item, the last item of a shorter list repeated.
+    """Calls `node.function` once per list item and returns the results. Repeats the last item of shorter lists.
 
-    A node with INPUT_IS_LIST is called once, with the whole lists. `before` runs before each call.
+    A node with INPUT_IS_LIST is called once, with the complete lists. `before` is called before each call.
     """
     if getattr(node, "INPUT_IS_LIST", False):
         calls = [lists]
     else:
         length = max((len(values) for values in lists.values()), default=0)
-        # A node without inputs, or with nothing but empty lists, still runs once.
+        # A node without inputs, or with empty lists only, is called once.
         calls = [
             {name: values[index if index < len(values) else -1] for name, values in lists.items()}
             for index in range(length)
@@ -87,20 +87,20 @@ def _call(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 def merge_results(node_class: NodeClass, returned: list[Any]) -> tuple[list[list[Any]], dict[str, list[Any]]]:
-    """A node's outputs, each a list over its calls, and what it returned for the client ("ui")."""
+    """Returns a node's outputs, each as a list with one item per call, and its merged "ui" output."""
     results: list[Any] = []
-    shown: list[Mapping[str, list[Any]]] = []
+    ui_each: list[Mapping[str, list[Any]]] = []
     for value in returned:
         if not is_dict(value):
             results.append(value)
             continue
         if "expand" in value:
-            raise TypeError("this node expands into other nodes, which the lite host does not do: start a ComfyUI")
+            raise TypeError("this node expands into other nodes, which the lite host cannot do: start a ComfyUI")
         if "ui" in value:
-            shown.append(value["ui"])
+            ui_each.append(value["ui"])
         if "result" in value:
             results.append(value["result"])
-    ui = {name: [item for one in shown for item in one[name]] for name in shown[0]} if shown else {}
+    ui = {name: [item for one in ui_each for item in one[name]] for name in ui_each[0]} if ui_each else {}
     if not results:
         return [], ui
     is_list = getattr(node_class, "OUTPUT_IS_LIST", None) or [False] * len(results[0])

@@ -1,7 +1,7 @@
 """ComfyUI's graph editor on the lite host: `kandiflux host --editor`.
 
-The editor is a web page, from the PyPI package comfyui-frontend-package. This module serves its files and the routes
-that only it uses: saved workflows, templates, translations, model lists, logs.
+The editor is a web page from the PyPI package comfyui-frontend-package. This module serves its files and the routes
+that only the editor uses: saved workflows, templates, translations, model lists and logs.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "comfyui-frontend-package"
 _TEMPLATE_FOLDERS = ("example_workflows", "example", "examples", "workflow", "workflows")
-"""Where ComfyUI looks for a pack's templates."""
+"""The folders in which ComfyUI looks for a pack's templates."""
 
 _VIRTUAL = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-"""Nodes that are the editor's own."""
+"""Node types that only the editor knows, not the server."""
 
 _TRANSLATIONS = ("main", "nodeDefs", "commands", "settings")
 _LONGEST_HEADER = 1 << 20
@@ -45,21 +45,21 @@ _LOG_LINES = 300
 _LONGEST_LINE = 20_000
 _MOST_LOG_CLIENTS = 100
 _STYLE_SHEET = "user.css"
-"""The one file of the user that a browser may apply: the editor links to it."""
+"""The only user file that is served with a type browsers apply. The editor links to it."""
 _TERMINAL = {"cols": 120, "rows": 30}
 
 
 def frontend_folder() -> Path | None:
-    """The editor's files, if the package is installed."""
+    """Returns the folder of the editor's files; None if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / "static" / "index.html").is_file():
-            return Path(place) / "static"
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(location) / "static" / "index.html").is_file():
+            return Path(location) / "static"
     return None
 
 
 class Editor:
-    """The editor's side of one host. `static`: its files."""
+    """The editor's routes of one host. `static`: the folder of the editor's files."""
 
     def __init__(self, host: Host, static: Path) -> None:
         self._host = host
@@ -71,7 +71,7 @@ class Editor:
         _put_example(host.folders.input)
 
     def routes(self) -> list[tuple[str, str, Handler]]:
-        """Beside ComfyUI's other routes, each also under /api; before them, as "/" and /extensions change."""
+        """Returns the routes, each also under /api. Add them first: they replace the server's "/" and /extensions."""
         return [
             ("GET", "/", self._index),
             ("GET", "/userdata", self._list_userdata),
@@ -97,18 +97,18 @@ class Editor:
         ]
 
     async def _index(self, _: web.Request) -> web.StreamResponse:
-        # Not kept by the browser: it names the scripts of one version of the package.
+        # Must not be cached: it links to the scripts of one version of the package.
         return web.FileResponse(self.static / "index.html", headers={"Cache-Control": "no-store, must-revalidate"})
 
     # Saved workflows and other files
 
     async def _list_userdata(self, request: web.Request) -> web.StreamResponse:
-        wanted = {
-            "recurse": _asked(request, "recurse"),
-            "full": _asked(request, "full_info"),
-            "split": _asked(request, "split"),
+        options = {
+            "recurse": _is_true(request, "recurse"),
+            "full": _is_true(request, "full_info"),
+            "split": _is_true(request, "split"),
         }
-        return await _answer(self._data.listing, request.query.get("dir", ""), **wanted)
+        return await _answer(self._data.listing, request.query.get("dir", ""), **options)
 
     async def _tree_of_userdata(self, request: web.Request) -> web.StreamResponse:
         return await _answer(self._data.tree, request.query.get("path", ""))
@@ -122,20 +122,20 @@ class Editor:
 
     async def _store_userdata(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()
-        return await _answer(self._data.store, request.match_info["file"], content, **_writing(request))
+        return await _answer(self._data.store, request.match_info["file"], content, **_write_options(request))
 
     async def _move_userdata(self, request: web.Request) -> web.StreamResponse:
         names = request.match_info["file"], request.match_info["dest"]
-        return await _answer(self._data.move, *names, **_writing(request))
+        return await _answer(self._data.move, *names, **_write_options(request))
 
     async def _delete_userdata(self, request: web.Request) -> web.StreamResponse:
         await asyncio.to_thread(self._data.delete, request.match_info["file"])
         return web.Response(status=204)
 
-    # What packs bring along for the editor
+    # Files of packs for the editor
 
     async def _extensions(self, _: web.Request) -> web.StreamResponse:
-        """Scripts the editor loads; its own are part of it."""
+        """Lists the packs' scripts that the editor loads. Its own scripts are not listed."""
         scripts = [
             f"/extensions/{name}/{path.relative_to(folder).as_posix()}"
             for name, folder in self._host.registry.web_folders.items()
@@ -144,7 +144,7 @@ class Editor:
         return json_answer(scripts)
 
     async def _extension_file(self, request: web.Request) -> web.StreamResponse:
-        # The pack's name is the client's, too: it may hold "..", and slashes written as %2F.
+        # The pack's name also comes from the client: it may contain "..", and slashes encoded as %2F.
         pack = request.match_info["pack"]
         folder = self._host.registry.web_folders.get(pack)
         return _file_in(folder, request) if folder else _file_in(self.static / "extensions", request, pack)
@@ -157,7 +157,7 @@ class Editor:
         for pack in self._host.packs:
             folders = [pack / name for name in _TEMPLATE_FOLDERS if (pack / name).is_dir()]
             if folders:
-                # In a checkout the pack's folder may be called anything.
+                # In a checkout, the pack's folder may have any name.
                 found["kandiflux" if pack == pack_root() else pack.name] = folders
         return found
 
@@ -165,7 +165,7 @@ class Editor:
         return json_answer(await asyncio.to_thread(self._runnable_templates))
 
     def _runnable_templates(self) -> dict[str, list[str]]:
-        """By pack, those whose nodes are here: FLUX's, for one, take a ComfyUI."""
+        """Returns by pack the templates whose nodes this host has. FLUX's, for example, need a ComfyUI."""
         known = {*self._host.registry.classes, *_VIRTUAL}
         found: dict[str, list[str]] = {}
         for name, folders in self._template_folders().items():
@@ -174,14 +174,14 @@ class Editor:
         return found
 
     async def _template(self, request: web.Request) -> web.StreamResponse:
-        """A workflow, or its picture."""
+        """Sends a template's workflow or image."""
         for folder in self._template_folders().get(request.match_info["pack"], []):
             if (folder / Path(request.match_info["file"]).name).is_file():
                 return _file_in(folder, request)
         return web.Response(status=404)
 
     async def _core_templates(self, request: web.Request) -> web.StreamResponse:
-        """ComfyUI's own, which need ComfyUI: none."""
+        """Returns an empty list: ComfyUI's own templates need ComfyUI."""
         if request.match_info["file"].startswith("index."):
             return json_answer([])
         return web.Response(status=404)
@@ -207,7 +207,7 @@ class Editor:
         folders = self._host.folders.model_folders(kind)
         for name in self._host.folders.model_files(kind):
             index = next((index for index, folder in enumerate(folders) if (folder / name).exists()), None)
-            if index is None:  # deleted meanwhile
+            if index is None:  # deleted in the meantime
                 continue
             stat = (folders[index] / name).stat()
             times = {"modified": stat.st_mtime, "created": stat.st_ctime, "size": stat.st_size}
@@ -215,7 +215,7 @@ class Editor:
         return found
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
-        """What a safetensors file says of itself."""
+        """Returns the metadata of a safetensors file."""
         kind, name = request.match_info["folder"], request.query.get("filename", "")
         for folder in self._host.folders.model_folders(kind):
             try:
@@ -232,7 +232,7 @@ class Editor:
         return json_answer({kind: _texts(folders.model_folders(kind)) for kind in folders.model_kinds()})
 
     async def _files(self, request: web.Request) -> web.StreamResponse:
-        """Names in the input, output or temp folder with the folder's name, the newest first."""
+        """Lists the files of the input, output or temp folder as "NAME [FOLDER]", newest first."""
         kind = request.match_info["type"]
         folder = self._host.folders.of_type(kind)
         if folder is None:
@@ -248,16 +248,16 @@ class Editor:
         return json_answer({"entries": list(self._log.entries.copy()), "size": _TERMINAL})
 
     async def _subscribe_logs(self, request: web.Request) -> web.StreamResponse:
-        wanted = await read_object(request, {"clientId": str})
-        client = wanted.get("clientId")
-        if client is None or (wanted.get("enabled") and len(self._log.clients) >= _MOST_LOG_CLIENTS):
-            raise Refused(400, 'expected {"clientId": text, "enabled": true or false}, from a few clients')
-        (self._log.clients.add if wanted.get("enabled") else self._log.clients.discard)(client)
+        body = await read_object(request, {"clientId": str})
+        client = body.get("clientId")
+        if client is None or (body.get("enabled") and len(self._log.clients) >= _MOST_LOG_CLIENTS):
+            raise Refused(400, 'expected {"clientId": string, "enabled": true or false}, from at most 100 clients')
+        (self._log.clients.add if body.get("enabled") else self._log.clients.discard)(client)
         return web.Response()
 
 
 class _LogTail(logging.Handler):
-    """The log's last lines, for the editor's panel; new ones are sent to the clients that asked for them."""
+    """Keeps the last lines of the log for the editor's panel. Sends new lines to subscribed clients."""
 
     def __init__(self, send: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class _LogTail(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)[:_LONGEST_LINE]
-        except Exception:  # noqa: BLE001 - an argument's own __str__; logging reports it, and the caller goes on
+        except Exception:  # noqa: BLE001 - an argument's __str__ may raise anything; logging reports it
             self.handleError(record)
             return
         entry = {"t": datetime.fromtimestamp(record.created).isoformat(), "m": text + "\n"}
@@ -285,7 +285,7 @@ def _newest_first(folder: Path, kind: str) -> list[str]:
 
 
 def _put_example(folder: Path) -> None:
-    """A picture to begin with, where there is none: workflows name it, as ComfyUI brings one of this name."""
+    """Creates example.png if the input folder is empty: ComfyUI ships this file, and workflows refer to it."""
     if any(folder.iterdir()):
         return
     picture = Image.new("RGB", (512, 512), "#3a5fcd")
@@ -294,16 +294,16 @@ def _put_example(folder: Path) -> None:
 
 
 async def _answer(work: Callable[..., Any], *arguments: Any, **options: Any) -> web.Response:
-    """What `work` returns, done in a thread, as JSON."""
+    """Calls `work` in a thread and returns its result as a JSON response."""
     return json_answer(await asyncio.to_thread(work, *arguments, **options))
 
 
-def _asked(request: web.Request, name: str) -> bool:
+def _is_true(request: web.Request, name: str) -> bool:
     return request.query.get(name, "").lower() == "true"
 
 
-def _writing(request: web.Request) -> dict[str, bool]:
-    return {"overwrite": request.query.get("overwrite") != "false", "full": _asked(request, "full_info")}
+def _write_options(request: web.Request) -> dict[str, bool]:
+    return {"overwrite": request.query.get("overwrite") != "false", "full": _is_true(request, "full_info")}
 
 
 def _file_in(folder: Path, request: web.Request, *below: str) -> web.StreamResponse:
@@ -315,14 +315,14 @@ def _file_in(folder: Path, request: web.Request, *below: str) -> web.StreamRespo
 
 
 def _node_types(file: Path) -> set[str]:
-    """The node classes of a workflow in the editor's format; those within its subgraphs in the subgraphs' place."""
+    """Returns the node classes of a workflow in the editor's format, with subgraphs replaced by their nodes."""
     try:
         workflow = json.loads(file.read_text("utf-8"))
         subgraphs = as_list(as_object(workflow.get("definitions")).get("subgraphs"))
         types = {node["type"] for graph in (workflow, *subgraphs) for node in graph["nodes"]}
         return types - {graph["id"] for graph in subgraphs}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s is no workflow in the editor's format (%r): not offered as a template.", file, error)
+        log.warning("%s is not a workflow in the editor's format (%r): not offered as a template.", file, error)
         return {"?"}
 
 
@@ -331,7 +331,7 @@ def _texts(paths: list[Path]) -> list[str]:
 
 
 def _translations(packs: list[Path]) -> dict[str, Any]:
-    """Of all packs, by language: what main.json says, and the other files under their names."""
+    """Returns the packs' translations by language: the content of main.json, and other files under their names."""
     found: dict[str, Any] = {}
     for folder in (folder for pack in packs for folder in sorted(pack.glob("locales/*/"))):
         for name in _TRANSLATIONS:
@@ -339,11 +339,11 @@ def _translations(packs: list[Path]) -> dict[str, Any]:
             if not file.is_file():
                 continue
             try:
-                told = json.loads(file.read_text("utf-8"))
+                content = json.loads(file.read_text("utf-8"))
             except ValueError as error:
-                log.warning("%s is not JSON (%s): left out.", file, error)
+                log.warning("%s is not valid JSON (%s): skipped.", file, error)
                 continue
-            _merge(found.setdefault(folder.name, {}), told if name == "main" else {name: told})
+            _merge(found.setdefault(folder.name, {}), content if name == "main" else {name: content})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Running a prompt: node after node, with ComfyUI's frames, messages and errors."""
+"""Runs a prompt node by node, with ComfyUI's frames, messages and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONGEST_INPUT = 10_000
 
 
 class Executor:
-    """Runs jobs one at a time, keeping outputs between them."""
+    """Runs jobs one at a time. Keeps outputs between jobs."""
 
     def __init__(
         self,
@@ -46,31 +46,31 @@ class Executor:
         self._current: _Run | None = None
 
     def run(self, job: LiteJob) -> Outcome:
-        """Run `job` to its end and return what it came to, whatever its nodes and its data raise."""
+        """Runs `job` to its end and returns its outcome. Never raises, whatever the nodes or the job's data raise."""
         run = _Run(job, self._classes, self._cache, self._outbox, self._interrupt)
         self._current = run
         ended = attempt(run.all)
         self._current = None
         if isinstance(ended, Failure):
-            # Not a node's error: the prompt cannot be copied or scheduled, for example as unused nodes are broken.
+            # Not a node's error: the prompt cannot be copied or scheduled, for example if unused nodes are invalid.
             attempt(lambda: run.report(None, ended))
         if run.out_of_memory:
             attempt(self._on_out_of_memory)
         return run.outcome()
 
     def progress(self, value: int, total: int, preview: Preview | None) -> None:
-        """The running node's progress; raises Interrupted."""
+        """Reports the running node's progress. Raises Interrupted if the prompt was interrupted."""
         self._interrupt.check()
         if self._current and self._current.node_id is not None:
             self._current.progress.update(self._current.node_id, value, total, preview)
 
     def running_node_for(self, client_id: str) -> str | None:
-        """The node that runs for this client now, for a client that comes back."""
+        """Returns the node that is running for this client, for a client that reconnects; None if there is none."""
         run = self._current
         return run.node_id if run and run.client_id == client_id else None
 
     def forget(self) -> None:
-        """Drop all kept outputs."""
+        """Clears the output cache."""
         self._cache.clear()
 
 
@@ -95,14 +95,14 @@ class _Run:
         self._lists: Lists = {}
 
     def all(self) -> None:
-        self._tell("execution_start", {"prompt_id": self._job.prompt_id})
-        # Nodes may write into their prompt; clients see it as it was sent.
+        self._send_message("execution_start", {"prompt_id": self._job.prompt_id})
+        # Nodes may modify their prompt; clients see it as it was submitted.
         job = self._job = replace(
             self._job, prompt=copy.deepcopy(self._job.prompt), extra_data=copy.deepcopy(self._job.extra_data)
         )
         self._cache.start(job.prompt, self._classes, self._interrupt.check)
         cached = [node_id for node_id in job.prompt if self._is_cached(node_id)]
-        self._tell("execution_cached", {"nodes": cached, "prompt_id": job.prompt_id})
+        self._send_message("execution_cached", {"nodes": cached, "prompt_id": job.prompt_id})
         schedule = Schedule(job.prompt, self._classes, self._is_cached, job.outputs)
         while schedule:
             self._interrupt.check()
@@ -114,7 +114,7 @@ class _Run:
                 return
             if done.value:
                 schedule.done(node_id)
-        self._tell("execution_success", {"prompt_id": job.prompt_id})
+        self._send_message("execution_success", {"prompt_id": job.prompt_id})
 
     def outcome(self) -> Outcome:
         shown = {node_id: self._cache.shown(node_id) for node_id in list(self._job.prompt)}
@@ -129,10 +129,10 @@ class _Run:
         return self._cache.outputs(node_id) is not None
 
     def _node(self, node_id: str, schedule: Schedule) -> bool:
-        """Run a node; False if it must wait for lazy inputs it has just asked for."""
+        """Runs a node. Returns False if it must first wait for lazy inputs that it requested."""
         if self._is_cached(node_id):
-            kept = self._cache.shown(node_id)
-            self._tell_executed(node_id, kept.output if kept else None)
+            cached = self._cache.shown(node_id)
+            self._send_executed(node_id, cached.output if cached else None)
             self.progress.finish(node_id)
             return True
         node = self._job.prompt[node_id]
@@ -144,17 +144,17 @@ class _Run:
         self.node_id = node_id
         self._send_to_client("executing", {"node": node_id, "display_node": node_id, "prompt_id": self._job.prompt_id})
         instance = self._instance(node_id, node_class)
-        wanted = self._lazy_wants(instance, missing)
-        for name in wanted:
+        requested = self._requested_lazy_inputs(instance, missing)
+        for name in requested:
             schedule.require(node_id, name)
-        if wanted:
+        if requested:
             return False
         returned = call_over_lists(instance, node_class.FUNCTION, self._lists, self._interrupt.check)
         outputs, shown = merge_results(node_class, returned)
         if shown:
-            shown = plain(shown)  # what clients get; a node may return anything
+            shown = plain(shown)  # clients get JSON types only; a node may return anything
             self._cache.show(node_id, shown)
-            self._tell_executed(node_id, shown)
+            self._send_executed(node_id, shown)
         self._cache.keep(node_id, outputs)
         self.progress.finish(node_id)
         self._executed.append(node_id)
@@ -166,8 +166,8 @@ class _Run:
             self._cache.objects[key] = node_class()
         return self._cache.objects[key]
 
-    def _lazy_wants(self, instance: Any, missing: set[str]) -> list[str]:
-        """The lazy inputs the node asks for and has not got."""
+    def _requested_lazy_inputs(self, instance: Any, missing: set[str]) -> list[str]:
+        """Returns the names of lazy inputs that the node requests and that have no value yet."""
         if getattr(instance, "check_lazy_status", None) is None:
             return []
         answers = call_over_lists(instance, "check_lazy_status", self._lists, self._interrupt.check)
@@ -175,11 +175,11 @@ class _Run:
         return [name for name in names if name not in self._lists or name in missing]
 
     def report(self, node_id: str | None, failure: Failure) -> None:
-        """End the run with an execution_interrupted or an execution_error; without a node, none is to blame."""
+        """Ends the run with execution_interrupted or execution_error. node_id: None if no node caused the failure."""
         self._success = False
         if isinstance(failure.error, Interrupted):
             log.info("Prompt %s was interrupted.", self._job.prompt_id)
-            self._tell("execution_interrupted", self._where(node_id), to_all=True)
+            self._send_message("execution_interrupted", self._location(node_id), to_all=True)
             return
         what = f"Node {node_id}" if node_id is not None else f"The prompt {self._job.prompt_id}"
         log.error("%s%s failed: %s", failure.text, what, failure.message)
@@ -188,14 +188,14 @@ class _Run:
 
     def _error(self, node_id: str | None, failure: Failure, inputs: dict[str, Any]) -> None:
         tips = ""
-        # By name, so as not to import torch: its class differs between versions and devices.
+        # By name: this does not import torch, and the class differs between versions and devices.
         if type(failure.error).__name__ == "OutOfMemoryError":
             self.out_of_memory = True
             tips = "The device is out of memory: use a smaller picture or batch, or another device."
-        self._tell(
+        self._send_message(
             "execution_error",
             {
-                **self._where(node_id),
+                **self._location(node_id),
                 "exception_message": f"{failure.message}\n{tips}",
                 "exception_type": failure.type_name,
                 "traceback": failure.traceback,
@@ -204,7 +204,7 @@ class _Run:
             },
         )
 
-    def _where(self, node_id: str | None) -> dict[str, Any]:
+    def _location(self, node_id: str | None) -> dict[str, Any]:
         return {
             "prompt_id": self._job.prompt_id,
             "node_id": node_id,
@@ -212,12 +212,12 @@ class _Run:
             "executed": list(self._executed),
         }
 
-    def _tell_executed(self, node_id: str, output: dict[str, Any] | None) -> None:
+    def _send_executed(self, node_id: str, output: dict[str, Any] | None) -> None:
         ids = {"node": node_id, "display_node": node_id}
         self._send_to_client("executed", {**ids, "output": output, "prompt_id": self._job.prompt_id})
 
-    def _tell(self, event: str, data: dict[str, Any], to_all: bool = False) -> None:
-        """Send a message that history keeps, too. `to_all`: even if no client asked."""
+    def _send_message(self, event: str, data: dict[str, Any], to_all: bool = False) -> None:
+        """Sends a message and records it for the history. `to_all`: sends it even if the job has no client."""
         data = {**data, "timestamp": int(time.time() * 1000)}
         self._messages.append((event, data))
         if to_all or self.client_id is not None:
@@ -229,7 +229,7 @@ class _Run:
 
 
 def _plain(value: Any) -> Any:
-    """An input as the error message shows it: a number, or its text, cut to a bounded length."""
+    """Returns an input as shown in the error message: a number, or its text, truncated."""
     if value is None or isinstance(value, (int, float, bool)):
         return plain(value)
     return value[:_LONGEST_INPUT] if isinstance(value, str) else text_of(value)[:_LONGEST_INPUT]

@@ -1,4 +1,4 @@
-"""Files that clients send and fetch: /upload/image, /upload/mask, /view. All blocking: call in a thread."""
+"""Files that clients upload and download: /upload/image, /upload/mask, /view. All functions block: use a thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Sent", "upload", "view"]
 
 _DEFAULT_QUALITY = 90
 _NO_NAME = re.compile(r"[\\\x00-\x1f\x7f]|^[A-Za-z]:|(^|/)\.{0,2}$")
-"""Not in an upload's name: backslashes, control characters, a drive letter, a last part that is empty, "." or ".."."""
+"""Invalid in upload names: backslashes, control characters, a drive letter, a last part that is empty, "." or ".."."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Value = TypeVar("Value")
@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Sent:
-    """What /view answers: a file as it is, or `body`. Without a content type it must not be shown, only saved."""
+    """The response of /view: the file `path`, or `body`. If content_type is None, browsers must only download it."""
 
     name: str
     content_type: str | None
@@ -42,47 +42,47 @@ class Sent:
 
 
 def upload(folders: Folders, form: Form, is_mask: bool) -> dict[str, str]:
-    """Store the form's image. Returns where it is; the name changes if another file has it."""
+    """Stores the form's image and returns its location. Chooses another name if a different file has this one."""
     kind, subfolder = form.texts.get("type") or "input", form.texts.get("subfolder", "")
     root = folders.of_type(kind)
     if root is None or form.file is None or not form.filename:
-        raise Refused(400, "expected a file in the field 'image', and as 'type' input, output or temp")
-    wanted = _upload_path(root, subfolder, form.filename)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+        raise Refused(400, "expected a file in the field 'image', and a 'type' of input, output or temp")
+    requested = _upload_path(root, subfolder, form.filename)
+    requested.parent.mkdir(parents=True, exist_ok=True)
     overwrite = form.texts.get("overwrite") in ("true", "1")
-    path, is_there = (wanted, False) if overwrite else _free_path(wanted, form.file)
+    path, is_there = (requested, False) if overwrite else _free_path(requested, form.file)
     if not is_there and is_mask:
         _save_masked(folders, form.texts.get("original_ref", ""), form.file, path)
     elif not is_there:
         with path.open("wb") as target:
             shutil.copyfileobj(form.file, target)
-    # The folders of a name like "a/b.png" are part of the answer's name, as in ComfyUI.
-    name = form.filename if path == wanted else str(Path(form.filename).with_name(path.name))
+    # As in ComfyUI, the returned name of "a/b.png" includes the folder.
+    name = form.filename if path == requested else str(Path(form.filename).with_name(path.name))
     return {"name": name, "subfolder": subfolder, "type": kind}
 
 
 def _upload_path(root: Path, subfolder: str, name: str) -> Path:
-    """Where an upload goes: below `root`, and never `root` itself, whose free name would lie beside it."""
+    """Returns the path of an upload. It is never `root` itself: `_free_path` would choose a name outside `root`."""
     if _NO_NAME.search(name) or _CONTROL.search(subfolder) or (os.name == "nt" and ":" in name):
         raise Refused(400, f"{name[:200]!r} in {subfolder[:200]!r} is not a name for an uploaded file")
     try:
         path = inside(root, subfolder, name)
     except OutsideFolder as error:
         raise Refused(400, str(error)) from error
-    # A folder, or a named pipe: opening that would wait for its reader for ever.
+    # Rejects named pipes: opening one would block until it has a reader.
     if not path.parent.is_relative_to(root) or (path.exists() and not path.is_file() and not path.is_dir()):
         raise Refused(400, f"{name[:200]!r} is not a name for an uploaded file")
     return path
 
 
 def view(folders: Folders, query: Mapping[str, str]) -> Sent:
-    """The file a client asks for: as it is, as a smaller preview, or one of its channels."""
+    """Returns the requested file: unchanged, as a compressed preview, or one of its channels."""
     if "filename" not in query:
         raise Refused(404, "no filename")
     name, root = folders.annotated(query["filename"])
     root = root or folders.of_type(query.get("type", "output"))
     if not name or name.startswith("/") or ".." in name or root is None:
-        raise Refused(400, "expected a plain file name, and as type input, output or temp")
+        raise Refused(400, "expected a plain file name, and a type of input, output or temp")
     name = Path(name).name
     try:
         path = inside(root, query.get("subfolder", ""), name)
@@ -98,13 +98,13 @@ def view(folders: Folders, query: Mapping[str, str]) -> Sent:
     return Sent(name, shown_type(name), path)
 
 
-def _free_path(wanted: Path, content: IO[bytes]) -> tuple[Path, bool]:
-    """The first of NAME, NAME (1), NAME (2), … that is free, or that holds `content` already (then True)."""
-    path, number = wanted, 1
+def _free_path(requested: Path, content: IO[bytes]) -> tuple[Path, bool]:
+    """Returns the first of NAME, NAME (1), … that is free, or that already contains `content` (then True)."""
+    path, number = requested, 1
     while path.exists():
         if _same_content(path, content):
             return path, True
-        path = wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
+        path = requested.with_name(f"{requested.stem} ({number}){requested.suffix}")
         number += 1
     return path, False
 
@@ -120,7 +120,7 @@ def _same_content(path: Path, content: IO[bytes]) -> bool:
 
 
 def _save_masked(folders: Folders, original_ref: str, mask: IO[bytes], path: Path) -> None:
-    """Save the picture `original_ref` names with the mask's alpha. Without such a picture nothing is saved."""
+    """Saves the image that `original_ref` names with the mask's alpha. Does nothing if that image does not exist."""
     try:
         reference = parse_json(original_ref)
     except ValueError as error:
@@ -128,7 +128,7 @@ def _save_masked(folders: Folders, original_ref: str, mask: IO[bytes], path: Pat
     texts = [reference.get(name) or "" for name in ("filename", "type", "subfolder")] if is_object(reference) else []
     if not texts or not texts[0] or not all(isinstance(text, str) for text in texts):
         raise Refused(
-            400, "original_ref: expected an object with the text 'filename', and perhaps 'type' and 'subfolder'"
+            400, "original_ref: expected an object with the string 'filename', and optional 'type' and 'subfolder'"
         )
     name, root = folders.annotated(texts[0])
     root = root or folders.of_type(texts[1] or "output")
@@ -141,7 +141,7 @@ def _save_masked(folders: Folders, original_ref: str, mask: IO[bytes], path: Pat
     if not original.is_file():
         return
     if shown_type(path.name) is None:
-        raise Refused(400, f"{path.name[:200]!r}: expected the name of a picture, such as mask.png")
+        raise Refused(400, f"{path.name[:200]!r}: expected an image file name, such as mask.png")
     _decoded(partial(_mask, original, mask, path))
 
 
@@ -156,10 +156,10 @@ def _mask(original: Path, mask: IO[bytes], path: Path) -> None:
     result.save(path, compress_level=4, pnginfo=metadata)
 
 
-def _preview(path: Path, name: str, wanted: list[str], channel: str) -> Sent:
-    """`wanted` is a format (webp or jpeg) and perhaps a quality."""
-    image_format = wanted[0] if wanted[0] in ("webp", "jpeg") and "a" not in channel else "webp"
-    quality = int(wanted[-1]) if re.fullmatch("[0-9]{1,3}", wanted[-1]) else _DEFAULT_QUALITY
+def _preview(path: Path, name: str, requested: list[str], channel: str) -> Sent:
+    """Returns a preview. requested: a format (webp or jpeg) and optionally a quality."""
+    image_format = requested[0] if requested[0] in ("webp", "jpeg") and "a" not in channel else "webp"
+    quality = int(requested[-1]) if re.fullmatch("[0-9]{1,3}", requested[-1]) else _DEFAULT_QUALITY
 
     def draw() -> bytes:
         with (picture := open_picture(path, MOST_PIXELS)):
@@ -182,12 +182,12 @@ def _channel(path: Path, name: str, channel: str) -> Sent:
 
 
 def _decoded(work: Callable[[], Value]) -> Value:
-    """What `work` returns. Pillow raises nearly anything for a file that is damaged or not a picture."""
+    """Calls `work`. Raises Refused if it fails: Pillow may raise anything for a file that is not a valid image."""
     done = attempt(work)
     if isinstance(done, Failure):
         if isinstance(done.error, OSError) and done.error.errno is not None:
             raise done.error
-        raise Refused(400, f"not a picture that can be read: {done.type_name}: {done.message[:500]}")
+        raise Refused(400, f"not a readable image: {done.type_name}: {done.message[:500]}")
     return done.value
 
 

@@ -1,4 +1,4 @@
-"""The host's folders, and the rule that no name from a client leads out of them."""
+"""The host's folders. Checks that file names from clients do not refer to files outside them."""
 
 from __future__ import annotations
 
@@ -47,46 +47,46 @@ mimetypes.add_type("image/webp", ".webp")
 
 
 class OutsideFolder(ValueError):
-    """A name that leads out of the folder it was meant for, or that no file can have."""
+    """A name that refers to a file outside its folder, or that is not a valid file name."""
 
 
 class Folders:
-    """Input, output, temp and model folders. All are absolute and free of links; `input` … exist."""
+    """Input, output, temp and model folders, which are created. All paths are absolute, with links resolved."""
 
     def __init__(self, input: Path, output: Path, temp: Path, models: Iterable[Path]) -> None:
-        self.input, self.output, self.temp = (_made(folder) for folder in (input, output, temp))
-        self.models = [_made(folder) for folder in models]
+        self.input, self.output, self.temp = (_created(folder) for folder in (input, output, temp))
+        self.models = [_created(folder) for folder in models]
         self._added: dict[str, list[Path]] = {}
 
     def of_type(self, kind: str) -> Path | None:
-        """The folder a client calls "input", "output" or "temp"; None for any other word."""
+        """Returns the folder for "input", "output" or "temp"; None for any other kind."""
         return {"input": self.input, "output": self.output, "temp": self.temp}.get(kind)
 
     def annotated(self, name: str) -> tuple[str, Path | None]:
-        """Split "cat.png [output]" into the name and its folder; None if it names no folder."""
+        """Splits "cat.png [output]" into the name and the folder; the folder is None if there is no annotation."""
         for kind in ("output", "input", "temp"):
             if name.endswith(f"[{kind}]"):
                 return name[: -len(f"[{kind}]") - 1], self.of_type(kind)
         return name, None
 
     def input_file(self, name: str) -> Path:
-        """The file an image widget names: in the input folder, or in the one its annotation names."""
+        """Returns the file that an image widget names, in the annotated folder or else the input folder."""
         name, folder = self.annotated(name)
         return inside(folder or self.input, name)
 
     def input_images(self) -> list[str]:
-        """Names of the pictures directly in the input folder, sorted."""
+        """Returns the sorted names of the images in the input folder, without subfolders."""
         names = (entry.name for entry in self.input.iterdir() if entry.is_file())
         return sorted(
             name for name in names if (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
         )
 
     def model_kinds(self) -> list[str]:
-        """ComfyUI's kinds of model folders, then those that packs added."""
+        """Returns ComfyUI's kinds of model folders, then those that packs added."""
         return [*MODEL_KINDS, *(kind for kind in self._added if kind not in MODEL_KINDS)]
 
     def model_folders(self, kind: str) -> list[Path]:
-        """Folders searched for `kind`, the first to be preferred; [] if unknown."""
+        """Returns the folders searched for `kind`, in order of preference; [] if the kind is unknown."""
         added = self._added.get(kind, [])
         if kind not in MODEL_KINDS and not added:
             return []
@@ -94,48 +94,48 @@ class Folders:
         return own + [folder for folder in added if folder not in own]
 
     def add_model_folder(self, kind: str, folder: Path) -> None:
-        """Search `folder` too for `kind`, after those there are."""
+        """Adds `folder` as the last folder to search for `kind`."""
         folders = self._added.setdefault(kind, [])
         if folder not in folders:
             folders.append(folder)
 
     def model_files(self, kind: str) -> list[str]:
-        """Names of the model files of `kind`, relative to their folders, sorted."""
+        """Returns the sorted names of the model files of `kind`, relative to their folders."""
         found: set[str] = set()
         for folder in self.model_folders(kind):
-            for where, folders, files in os.walk(folder, followlinks=True):
+            for directory, folders, files in os.walk(folder, followlinks=True):
                 folders[:] = [name for name in folders if name != ".git"]
                 found.update(
-                    str((Path(where) / name).relative_to(folder))
+                    str((Path(directory) / name).relative_to(folder))
                     for name in files
                     if Path(name).suffix.lower() in MODEL_SUFFIXES
                 )
         return sorted(found)
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """`folder` joined with `names`, links resolved; OutsideFolder if that is not in `folder`, or if it cannot be."""
+    """Joins `folder` and `names`, resolving links. Raises OutsideFolder if the path is invalid or not in `folder`."""
     try:
         path = folder.joinpath(*names).resolve()
         os.fsencode(path)
     except (ValueError, RuntimeError) as error:  # a null character, a lone surrogate, a loop of links
         raise OutsideFolder(f"{str(names)[:200]} is not a file name: {error}") from error
-    if len(path.parts) > len(folder.parts) + _MOST_FOLDERS:  # Path.mkdir makes them by recursion
-        raise OutsideFolder(f"{str(path)[:200]} has too many folders; the most are {_MOST_FOLDERS}")
+    if len(path.parts) > len(folder.parts) + _MOST_FOLDERS:  # Path.mkdir creates them recursively
+        raise OutsideFolder(f"{str(path)[:200]} has too many folders; the maximum is {_MOST_FOLDERS}")
     if not path.is_relative_to(folder):
-        raise OutsideFolder(f"{str(Path(*names))!r} leads out of the folder {folder.name!r}")
+        raise OutsideFolder(f"{str(Path(*names))!r} is outside the folder {folder.name!r}")
     return path
 
 
 def save_path(folder: Path, prefix: str, width: int, height: int) -> tuple[Path, str, int, str]:
-    """Where an image with the file name prefix `prefix` goes, by ComfyUI's rules.
+    """Chooses where to save an image with the file name prefix `prefix`, by ComfyUI's rules. Creates the folder.
 
-    Returns the folder (made), the file name's stem, the next free counter and the subfolder.
+    Returns the folder, the file name's stem, the next free counter and the subfolder.
     """
     values = {"width": str(width), "height": str(height), **_now()}
     for name, value in values.items():
@@ -149,7 +149,7 @@ def save_path(folder: Path, prefix: str, width: int, height: int) -> tuple[Path,
 
 
 def _counter(name: str, stem: str) -> int:
-    """The number in STEM_00042_.png; 0 for a file of another stem or without a number."""
+    """Returns the number in STEM_00042_.png; 0 if the stem differs or there is no number."""
     head, digits = name[: len(stem) + 1], name[len(stem) + 1 :].split("_")[0]
     if os.path.normcase(head) != os.path.normcase(stem + "_") or not digits.isdecimal():
         return 0

@@ -1,7 +1,7 @@
-"""The one place that catches the exceptions of foreign code.
+"""The only module that catches all exceptions of third-party code.
 
-Node packs, and Pillow on a damaged picture, may raise anything. ComfyUI turns what a node raises into an answer or a
-frame and goes on, and so does the lite host. Everything else in the package lets exceptions through.
+Node packs may raise anything, and so may Pillow for a damaged image. Like ComfyUI, the lite host sends the exception of
+a node as a response or a frame and continues. Other modules do not catch unexpected exceptions.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _LONGEST_MESSAGE = 10_000
 
 @dataclass(frozen=True)
 class Failure:
-    """What a node's code raised."""
+    """An exception raised by a node's code."""
 
     error: BaseException
 
     @property
     def type_name(self) -> str:
-        """The exception's class as ComfyUI writes it: bare for builtins, else with its module."""
+        """The exception's class as ComfyUI writes it: with its module, except for builtins."""
         kind = type(self.error)
         return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
     @property
     def message(self) -> str:
-        """The exception's text, cut to a bounded length. Never raises."""
+        """The exception's text, truncated. Never raises."""
         try:
             return str(self.error)[:_LONGEST_MESSAGE]
         except Exception as error:  # noqa: BLE001 - the node's own __str__ may raise anything
@@ -45,21 +45,21 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """The whole traceback, for the log."""
+        """The full traceback, for the log."""
         return "".join(traceback.format_exception(self.error))
 
 
 @dataclass(frozen=True)
 class Returned(Generic[Value]):
-    """What a node's code returned."""
+    """The value that a node's code returned."""
 
     value: Value
 
 
 def attempt(foreign: Callable[[], Value]) -> Returned[Value] | Failure:
-    """Call `foreign` and return what it returned or raised, whatever that is.
+    """Calls `foreign` and returns its result as Returned, or any exception it raised as Failure.
 
-    Only Ctrl-C passes. It reaches the main thread alone: a KeyboardInterrupt in another thread was raised by a node.
+    Only Ctrl-C propagates. Python raises it in the main thread: in another thread, KeyboardInterrupt comes from a node.
     """
     try:
         return Returned(foreign())

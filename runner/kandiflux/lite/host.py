@@ -1,4 +1,4 @@
-"""The host put together: folders, nodes, queue, worker, sockets. It is what packs see as the seam."""
+"""The lite host: its folders, nodes, queue, worker and sockets. Implements the interface for packs, `seam.Seam`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 
 class Host(seam.Seam):
-    """One lite host. There is one per process, as packs find it in `seam.active`.
+    """One lite host. There is one per process, because packs find it in `seam.active`.
 
-    max_upload: bytes of the largest request body. user: the folder of settings and of the editor's saved workflows.
+    max_upload: maximum size of a request body in bytes. user: folder for settings and the editor's saved workflows.
     """
 
     def __init__(self, folders: Folders, max_upload: int, user: Path) -> None:
@@ -55,18 +55,18 @@ class Host(seam.Seam):
         self.packs: list[Path] = []
         self.max_upload = max_upload
         self._unloaders: list[Callable[[], None]] = []
-        self._unload_asked = False
-        self._forget_asked = False
+        self._unload_requested = False
+        self._forget_requested = False
         self._stopping = False
 
     def load_packs(self, packs: Iterable[Path]) -> None:
-        """Import node packs; they find this host as `seam.active`."""
+        """Imports node packs. Sets `seam.active` first, where they find this host."""
         seam.active = self
         for pack in packs:
             if self.registry.load_pack(pack.absolute()):
                 self.packs.append(pack.absolute())
 
-    # What packs may ask: see seam.Seam.
+    # The interface for packs: see seam.Seam.
 
     def model_folders(self, kind: str) -> list[Path]:
         return self.folders.model_folders(kind)
@@ -83,28 +83,28 @@ class Host(seam.Seam):
     def on_free(self, unload: Callable[[], None]) -> None:
         self._unloaders.append(unload)
 
-    # What the server asks.
+    # The interface for the server.
 
     def queue_info(self) -> dict[str, Any]:
-        """What GET /prompt answers."""
+        """Returns the response to GET /prompt."""
         return {"exec_info": {"queue_remaining": self.jobs.remaining()}}
 
     def free(self, unload: bool, forget: bool) -> None:
-        """Give memory back after the running prompt, if any: models, and with `forget` cached outputs too."""
-        self._unload_asked |= unload or forget
-        self._forget_asked |= forget
+        """Frees memory after the running prompt, if any: unloads models and, with `forget`, clears cached outputs."""
+        self._unload_requested |= unload or forget
+        self._forget_requested |= forget
         self.jobs.wake()
 
     def stop(self) -> None:
-        """Interrupts the running prompt, drops the waiting ones, and ends `work`."""
+        """Interrupts the running prompt, removes the pending ones, and ends `work`."""
         self._stopping = True
         self.interrupt.request()
         self.jobs.clear()
         self.jobs.wake()
 
     def work(self) -> None:
-        """Runs prompts, one after the other, until `stop`."""
-        # Here and not at import: the server is up while torch loads.
+        """Runs prompts one at a time until `stop` is called."""
+        # Imported here so that the server answers requests while torch loads.
         import torch
 
         with torch.inference_mode():
@@ -114,8 +114,8 @@ class Host(seam.Seam):
                     done = attempt(partial(self._run, job))
                     if isinstance(done, Failure):
                         log.error("%sThe prompt %s failed: %s", done.text, job.prompt_id, done.message)
-                        self.jobs.finish(Outcome(success=False))  # unless it is in the history already
-                attempt(self._give_back)
+                        self.jobs.finish(Outcome(success=False))  # does nothing if the job is in the history already
+                attempt(self._free_if_requested)
 
     def _run(self, job: LiteJob) -> None:
         began = time.monotonic()
@@ -126,9 +126,9 @@ class Host(seam.Seam):
         if job.client_id is not None:
             self.sockets.send("executing", {"node": None, "prompt_id": job.prompt_id}, job.client_id)
 
-    def _give_back(self) -> None:
-        unload, self._unload_asked = self._unload_asked, False
-        forget, self._forget_asked = self._forget_asked, False
+    def _free_if_requested(self) -> None:
+        unload, self._unload_requested = self._unload_requested, False
+        forget, self._forget_requested = self._forget_requested, False
         if forget:
             self.executor.forget()
         if unload:
@@ -140,7 +140,7 @@ class Host(seam.Seam):
         for unload in self._unloaders:
             done = attempt(unload)
             if isinstance(done, Failure):
-                log.error("%sA node pack failed to give memory back: %s", done.text, done.message)
+                log.error("%sA node pack failed to free memory: %s", done.text, done.message)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Reading requests and writing answers: types and limits, the errors, and what a browser may do with an answer.
+"""Reads requests and writes responses: types and limits, errors, and content types that are safe in a browser.
 
-A handler reads a body only through `read_json`, `read_object` and `read_form`. What is malformed raises Refused there,
-or in the code that does the work, and `answer_errors` turns it into the answer.
+Handlers read a body only through `read_json`, `read_object` and `read_form`. These, and the code that does the work,
+raise Refused for malformed input; `answer_errors` turns it into a response.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""What answers a request."""
+"""A request handler."""
 
 _LARGE_BODY = 1 << 16
-"""Bytes from which JSON is read in a thread, so that other requests are answered meanwhile."""
+"""JSON bodies of at least this many bytes are parsed in a thread, so that other requests are not blocked."""
 
 _MOST_PARTS = 100
 _LONGEST_TEXT = 1 << 20
@@ -60,7 +60,7 @@ _STATUS_OF_ERRNO = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE, errno.ENOMEM), 503),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), 507),
 }
-"""The status for an error of the operating system: a name from a client is wrong, or the machine lacks something."""
+"""The HTTP status for an OSError: the client sent an invalid name, or the machine is out of a resource."""
 
 _RASTER = {"png", "apng", "jpeg", "gif", "webp", "avif", "bmp", "tiff", "x-icon", "vnd.microsoft.icon"}
 
@@ -69,10 +69,10 @@ mimetypes.add_type("image/avif", ".avif")
 
 
 class Refused(Exception):
-    """A request that is not carried out. `status` is the HTTP status of the answer, `body` its JSON if it has one."""
+    """A request that is rejected. `status`: HTTP status of the response; `body`: its JSON, or None for plain text."""
 
     def __init__(self, status: int, reason: str, body: Any = None) -> None:
-        super().__init__(status, reason, body)  # all of them, so that it can be pickled
+        super().__init__(status, reason, body)  # all arguments, so that it can be pickled
         self.status = status
         self.body = body
 
@@ -82,10 +82,10 @@ class Refused(Exception):
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer what a handler raises: a client's error with 4xx and a line in the log, ours with 500 and a traceback."""
+    """Turns exceptions into responses: client errors into 4xx and a log line, others into 500 and a traceback."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        # Nobody needs it. A few kB can unpack to gigabytes, and aiohttp leaves a handler waiting if they do not unpack.
-        answer = web.Response(status=415, text="Content-Encoding: expected the body as it is.")
+        # No client needs it. A few kB can expand to gigabytes, and aiohttp blocks the handler if decoding fails.
+        answer = web.Response(status=415, text="Content-Encoding: expected an uncompressed body.")
         answer.force_close()
         return answer
     try:
@@ -96,7 +96,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.info("%s %.200r: %s %.500s", request.method, request.path, refused.status, refused)
         if refused.body is not None:
             return json_answer(refused.body, refused.status)
-        # A name may hold half of a surrogate pair.
+        # A name may contain a lone surrogate.
         text = str(refused).encode("utf-8", "backslashreplace").decode()
         return web.Response(status=refused.status, text=text)
     except (HttpProcessingError, web.RequestPayloadError) as error:
@@ -108,13 +108,13 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         else:
             log.warning("%s %.200r: %s %s", request.method, request.path, status, error.strerror)
         return web.Response(status=status or 500, text=f"{error.strerror or type(error).__name__}")
-    except Exception:  # the last resort: one request fails, the host goes on
+    except Exception:  # the last resort: one request fails, the host continues
         log.exception("%s %.200r failed", request.method, request.path)
         return web.Response(status=500, text="An error in the lite host; its log has the traceback.")
 
 
 def error_json(kind: str, message: str, details: str = "") -> dict[str, Any]:
-    """The JSON of ComfyUI's errors of /prompt."""
+    """Returns an error of /prompt in ComfyUI's JSON format."""
     error: dict[str, Any] = {"type": kind, "message": message, "details": details or message, "extra_info": {}}
     return {"error": error, "node_errors": {}}
 
@@ -124,7 +124,7 @@ def _bad_request(details: str) -> Refused:
 
 
 async def read_json(request: web.Request, *, longest: int | None = None) -> Any:
-    """The body's JSON, of at most `longest` bytes. Refused for NaN, infinities, too large numbers and deep nesting."""
+    """Returns the body's JSON. longest: maximum size in bytes. Refuses NaN, infinities, huge numbers, deep nesting."""
     body = await request.read()
     if longest is not None and len(body) > longest:
         raise web.HTTPRequestEntityTooLarge(longest, len(body))
@@ -139,7 +139,7 @@ async def read_json(request: web.Request, *, longest: int | None = None) -> Any:
 async def read_object(
     request: web.Request, types: Mapping[str, type | tuple[type, ...]] | None = None
 ) -> dict[str, Any]:
-    """The body's JSON object. A member named in `types` is of that type, absent or null."""
+    """Returns the body's JSON object. Refuses it if a member in `types` has another type and is not null."""
     body = await read_json(request)
     if not is_dict(body):
         raise _bad_request(f"The body is not a JSON object: expected {{…}}, got {type(body).__name__}")
@@ -151,11 +151,11 @@ async def read_object(
 
 
 def query_int(request: web.Request, name: str) -> int | None:
-    """A whole number of the query string; None if it is absent."""
+    """Returns an integer parameter of the query string; None if it is absent."""
     text = request.query.get(name)
     if text is None:
         return None
-    # A number of thousands of digits is no use as a count, and slow to handle.
+    # A number with thousands of digits is not a useful count, and is slow to parse.
     if re.fullmatch(r"[+-]?\d{1,18}", text) is None:
         raise _bad_request(f"{name}: expected a whole number, got {text[:40]!r}")
     return int(text)
@@ -163,7 +163,7 @@ def query_int(request: web.Request, name: str) -> int | None:
 
 @dataclass
 class Form:
-    """A multipart form: its texts by name, and the file of the field "image"."""
+    """A multipart form: its text fields by name, and the file in the field "image"."""
 
     texts: dict[str, str] = field(default_factory=dict[str, str])
     filename: str = ""
@@ -178,7 +178,7 @@ class Form:
 
 
 async def read_form(request: web.Request, largest: int) -> Form:
-    """The body as a multipart form of at most `largest` bytes. Of fields with one name, the first counts."""
+    """Reads the body as a multipart form of at most `largest` bytes. If field names repeat, the first is used."""
     form = Form()
     if not request.content_type.startswith("multipart/"):
         raise Refused(400, "expected a multipart form")
@@ -225,21 +225,21 @@ async def _read_parts(reader: MultipartReader, form: Form, largest: int) -> None
 
 
 def json_answer(data: Any, status: int = 200) -> web.Response:
-    """`data` as JSON."""
+    """Returns a response with `data` as JSON."""
     return web.Response(text=json_text(data), status=status, content_type="application/json")
 
 
 async def large_json_answer(data: Any) -> web.Response:
-    """The same for what may hold thousands of prompts: other requests are answered while it is written."""
+    """Like json_answer, for data that may contain thousands of prompts: does not block other requests."""
     text = await asyncio.to_thread(json_text, data, split=2)
     return web.Response(text=text, content_type="application/json")
 
 
 def shown_type(name: str) -> str | None:
-    """The content type of a raster picture, sound or video, by its file name. None for everything else.
+    """Returns the content type of a raster image, audio or video file by its name; None for all other files.
 
-    A browser shows these and runs nothing in them. An SVG, XML, PDF or HTML file can hold scripts, which would run with
-    this host's origin: with all of its API and the editor's settings.
+    A browser runs no code in these. An SVG, XML, PDF or HTML file can contain scripts, which would run in this host's
+    origin and could use its whole API and the editor's settings.
     """
     kind, encoding = mimetypes.guess_type(name)
     main, _, sub = (kind or "").partition("/")
@@ -248,7 +248,7 @@ def shown_type(name: str) -> str | None:
 
 
 def file_answer(path: Path, content_type: str | None, disposition: str) -> web.FileResponse:
-    """A file that a client or a node has stored. Without a content type (see `shown_type`) it is only downloaded."""
+    """Returns a stored file as a response. Without a content type (see `shown_type`), browsers only download it."""
     headers = {"Content-Type": content_type or "application/octet-stream", "Content-Disposition": disposition}
     if content_type is None:
         headers["Content-Disposition"] = f"attachment; {disposition}"

@@ -1,4 +1,4 @@
-"""Opening pictures that clients sent."""
+"""Opens images that clients sent."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from PIL import Image
 __all__ = ["MOST_PIXELS", "open_picture"]
 
 MOST_PIXELS = 89_478_485
-"""Pillow warns from this number on. A file of half a megabyte can decode to more than a gigabyte."""
+"""Pillow warns above this number. A file of half a megabyte can decode to more than a gigabyte."""
 
 _FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 
 def open_picture(source: Path | IO[bytes], most_pixels: int | None = None) -> Image.Image:
-    """Image.open for the usual raster formats, whatever the file's name. ValueError beyond `most_pixels`.
+    """Opens an image in a common raster format, whatever the file's name. ValueError if it exceeds `most_pixels`.
 
-    Pillow knows many more formats, among them EPS, for which it runs Ghostscript on the file.
+    Pillow supports many more formats. For one of them, EPS, it runs Ghostscript on the file.
     """
     Image.init()
     picture = Image.open(source, formats=[name for name in _FORMATS if name in Image.OPEN])
     if most_pixels is not None and picture.width * picture.height > most_pixels:
         picture.close()
-        raise ValueError(f"{picture.width} x {picture.height} pixels are too many; the most are {most_pixels}")
+        raise ValueError(f"{picture.width} x {picture.height} pixels are too many; the maximum is {most_pixels}")
     return picture

@@ -1,4 +1,4 @@
-"""The queue of prompts and the history of those that ran."""
+"""The queue of prompts, and the history of finished prompts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _SECRETS = ("auth_token_comfy_org", "api_key_comfy_org")
 
 
 class Interrupt:
-    """A request to stop the running prompt; it is spent when it is heeded."""
+    """A request to stop the running prompt. It is cleared when `check` raises Interrupted."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def request(self) -> None:
-        """Ask the running prompt to stop."""
+        """Requests that the running prompt stops."""
         self._event.set()
 
     def clear(self) -> None:
-        """Forget a request that came too late."""
+        """Drops a request that came too late."""
         self._event.clear()
 
     def check(self) -> None:
-        """Raise Interrupted, once, if a request has come."""
+        """Raises Interrupted, once, if an interrupt was requested."""
         if self._event.is_set():
             self._event.clear()
             raise Interrupted("the prompt was interrupted")
@@ -41,7 +41,7 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class LiteJob:
-    """A validated prompt on its way. `outputs` are the output nodes to run."""
+    """A validated prompt in the queue. `outputs`: the output nodes to run."""
 
     number: float
     prompt_id: str
@@ -51,18 +51,18 @@ class LiteJob:
 
     @property
     def client_id(self) -> str | None:
-        """The client that gets its frames; None if no client does."""
+        """The client that gets the job's frames, or None."""
         return self.extra_data.get("client_id")
 
     def json(self) -> list[Any]:
-        """The job as /queue and /history show it: without the secrets that its nodes may get."""
+        """Returns the job as shown in /queue and /history: without the secrets for its nodes."""
         extra_data = {name: value for name, value in self.extra_data.items() if name not in _SECRETS}
         return [self.number, self.prompt_id, self.prompt, extra_data, self.outputs]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job came to: history's outputs and meta by node id, and its messages (frame type, data)."""
+    """The outcome of a job: outputs and meta by node id, and messages (frame type, data), as in the history."""
 
     success: bool
     outputs: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -71,16 +71,16 @@ class Outcome:
 
 
 class JobQueue:
-    """Thread-safe: the server puts, one worker takes. `changed` is called when the number of jobs may have changed.
+    """Thread-safe queue and history. Calls `changed` when the number of jobs may have changed.
 
-    Nothing slow happens under the lock, as the server's event loop takes it, too.
+    The server puts jobs and one worker takes them. The server's event loop uses the lock too, so it is held briefly.
     """
 
     def __init__(self, changed: Callable[[], None], interrupt: Interrupt) -> None:
         self._changed = changed
         self._interrupt = interrupt
         self._condition = threading.Condition(threading.RLock())
-        # The arrival number decides among equal numbers.
+        # If job numbers are equal, the arrival number decides.
         self._pending: list[tuple[float, int, LiteJob]] = []
         self._arrivals = itertools.count()
         self._running: LiteJob | None = None
@@ -88,33 +88,33 @@ class JobQueue:
         self._woken = False
 
     def put(self, job: LiteJob) -> None:
-        """Queue a job."""
+        """Adds a job to the queue."""
         with self._condition:
             heapq.heappush(self._pending, (job.number, next(self._arrivals), job))
             self._changed()
             self._condition.notify()
 
     def take(self) -> LiteJob | None:
-        """Wait for a job and start it; None if `wake` was called meanwhile. The caller must not write into the job."""
+        """Waits for a job and marks it as running. None if `wake` was called. The caller must not modify the job."""
         with self._condition:
             self._condition.wait_for(lambda: self._pending or self._woken)
             self._woken = False
             if not self._pending:
                 return None
-            # An interrupt that came before is not for this job, one that comes from now on is.
+            # Interrupts requested before now are not for this job; later ones are.
             self._interrupt.clear()
             job = self._running = heapq.heappop(self._pending)[2]
             self._changed()
             return job
 
     def wake(self) -> None:
-        """Have `take` return even without a job."""
+        """Makes `take` return even if there is no job."""
         with self._condition:
             self._woken = True
             self._condition.notify()
 
     def finish(self, outcome: Outcome) -> None:
-        """Move the running job, if there is one, into the history."""
+        """Moves the running job, if any, into the history."""
         with self._condition:
             job, self._running = self._running, None
             if job is None:
@@ -134,12 +134,12 @@ class JobQueue:
             self._changed()
 
     def remaining(self) -> int:
-        """How many jobs wait or run."""
+        """Returns the number of pending and running jobs."""
         with self._condition:
             return len(self._pending) + (self._running is not None)
 
     def snapshot(self) -> dict[str, Any]:
-        """What GET /queue answers."""
+        """Returns the response to GET /queue."""
         with self._condition:
             running, pending = self._running, [job for _, _, job in self._pending]
         return {
@@ -148,13 +148,13 @@ class JobQueue:
         }
 
     def clear(self) -> None:
-        """Remove all pending jobs."""
+        """Removes all pending jobs."""
         with self._condition:
             self._pending.clear()
             self._changed()
 
     def delete(self, prompt_ids: Collection[str]) -> None:
-        """Remove the pending jobs of these ids."""
+        """Removes the pending jobs with these ids."""
         with self._condition:
             self._delete(set(prompt_ids))
 
@@ -168,9 +168,9 @@ class JobQueue:
         return True
 
     def interrupt(self, prompt_id: str | None = None) -> bool:
-        """Interrupt what runs, or only the job of this id. Whether a job was running to be interrupted.
+        """Interrupts the running job, or only the job with this id. Returns whether such a job was running.
 
-        Atomic: a job that starts later is never hit.
+        Atomic: never interrupts a job that starts later.
         """
         with self._condition:
             if self._running is None or prompt_id not in (None, self._running.prompt_id):
@@ -179,13 +179,13 @@ class JobQueue:
             return True
 
     def cancel(self, prompt_id: str) -> bool:
-        """Interrupt the job of this id if it runs and remove it if it waits, in one step. Whether it did either."""
+        """Atomically interrupts the job if it is running, or removes it if pending. Returns whether it did either."""
         with self._condition:
             interrupted = self.interrupt(prompt_id)
             return self._delete({prompt_id}) or interrupted
 
     def history(self, max_items: int | None = None, offset: int = -1) -> dict[str, Any]:
-        """The newest `max_items` entries, or those from `offset` on (0 is the oldest)."""
+        """Returns the newest `max_items` entries, or `max_items` entries from `offset` on (0 is the oldest)."""
         with self._condition:
             entries = list(self._history.items())
         if offset < 0:
@@ -194,17 +194,17 @@ class JobQueue:
         return dict(entries[start:] if max_items is None else entries[start : start + max_items])
 
     def history_of(self, prompt_id: str) -> dict[str, Any]:
-        """The entry of one job by its id; empty if there is none."""
+        """Returns the entry of one job as {id: entry}; {} if there is none."""
         with self._condition:
             return {prompt_id: self._history[prompt_id]} if prompt_id in self._history else {}
 
     def clear_history(self) -> None:
-        """Forget all jobs that have ended."""
+        """Removes all jobs from the history."""
         with self._condition:
             self._history.clear()
 
     def delete_history(self, prompt_ids: Collection[str]) -> None:
-        """Forget some of them."""
+        """Removes the jobs with these ids from the history."""
         with self._condition:
             for prompt_id in prompt_ids:
                 self._history.pop(prompt_id, None)

@@ -1,4 +1,4 @@
-"""/api/jobs as ComfyUI 0.33 answers it: what waits, what runs and what has ended, in one form."""
+"""/api/jobs as in ComfyUI 0.33: pending, running and finished jobs, in one format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def canonical_id(value: object) -> bool:
-    """Whether this is a UUID as ComfyUI wants it: in lower case, with hyphens."""
+    """Whether this is a UUID as ComfyUI requires it: lowercase, with hyphens."""
     try:
         return isinstance(value, str) and str(uuid.UUID(value)) == value
     except ValueError:
@@ -30,24 +30,24 @@ def canonical_id(value: object) -> bool:
 
 
 def list_jobs(query: Mapping[str, str], queue: Mapping[str, Any], history: Mapping[str, Any]) -> Json:
-    """One page of all jobs. Refused if the query asks for what there is not."""
+    """Returns one page of all jobs. Raises Refused if a query parameter is invalid."""
     statuses = [word.strip().lower() for word in query.get("status", "").split(",") if word.strip()]
     wrong = [word[:40] for word in statuses if word not in _STATUSES]
     if wrong:
-        raise _wrong(f"Invalid status value(s): {', '.join(wrong[:10])}. Valid values: {', '.join(_STATUSES)}")
+        raise _bad_query(f"Invalid status value(s): {', '.join(wrong[:10])}. Valid values: {', '.join(_STATUSES)}")
     sort_by, order = query.get("sort_by", "created_at").lower(), query.get("sort_order", "desc").lower()
     if sort_by not in ("created_at", "execution_duration"):
-        raise _wrong("sort_by must be 'created_at' or 'execution_duration'")
+        raise _bad_query("sort_by must be 'created_at' or 'execution_duration'")
     if order not in ("asc", "desc"):
-        raise _wrong("sort_order must be 'asc' or 'desc'")
-    limit, offset = _whole(query, "limit"), max(0, _whole(query, "offset") or 0)
+        raise _bad_query("sort_order must be 'asc' or 'desc'")
+    limit, offset = _int(query, "limit"), max(0, _int(query, "offset") or 0)
     if limit is not None and limit <= 0:
-        raise _wrong("limit must be a positive integer")
+        raise _bad_query("limit must be a positive integer")
 
     jobs = [_queued(entry, "in_progress") for entry in queue["queue_running"]]
     jobs += [_queued(entry, "pending") for entry in queue["queue_pending"]]
     jobs += [_ended(prompt_id, entry) for prompt_id, entry in history.items()]
-    # Without a status named, all are meant; a list of commas alone names none, as in ComfyUI.
+    # An absent or empty status means all jobs. As in ComfyUI, a status of only commas matches none.
     jobs = [job for job in jobs if not query.get("status") or job["status"] in statuses]
     if query.get("workflow_id"):
         jobs = [job for job in jobs if job.get("workflow_id") == query["workflow_id"]]
@@ -58,7 +58,7 @@ def list_jobs(query: Mapping[str, str], queue: Mapping[str, Any], history: Mappi
 
 
 def find_job(prompt_id: str, queue: Mapping[str, Any], history: Mapping[str, Any]) -> Json:
-    """One job; of one that has ended, with all it came to. Refused (404) if there is none of this id."""
+    """Returns one job; a finished one with outputs, status and workflow. Raises Refused (404) if it does not exist."""
     if prompt_id in history:
         entry = history[prompt_id]
         _, _, prompt, extra_data, _ = entry["prompt"]
@@ -68,22 +68,22 @@ def find_job(prompt_id: str, queue: Mapping[str, Any], history: Mapping[str, Any
             "execution_status": entry["status"],
             "workflow": {"prompt": prompt, "extra_data": extra_data},
         }
-    for place, status in (("queue_running", "in_progress"), ("queue_pending", "pending")):
-        for entry in queue[place]:
+    for key, status in (("queue_running", "in_progress"), ("queue_pending", "pending")):
+        for entry in queue[key]:
             if entry[1] == prompt_id:
                 return _queued(entry, status)
     raise Refused(404, "Job not found", {"error": "Job not found"})
 
 
-def _wrong(text: str) -> Refused:
+def _bad_query(text: str) -> Refused:
     return Refused(400, text, {"error": text})
 
 
-def _whole(query: Mapping[str, str], name: str) -> int | None:
+def _int(query: Mapping[str, str], name: str) -> int | None:
     try:
         return int(query[name]) if name in query else None
     except ValueError as error:
-        raise _wrong(f"{name} must be an integer") from error
+        raise _bad_query(f"{name} must be an integer") from error
 
 
 def _created(job: Json) -> float:
@@ -99,7 +99,7 @@ def _without_none(job: Json) -> Json:
     return {name: value for name, value in job.items() if value is not None}
 
 
-def _about(prompt_id: str, number: Any, extra_data: Mapping[str, Any], status: str) -> Json:
+def _summary(prompt_id: str, number: Any, extra_data: Mapping[str, Any], status: str) -> Json:
     workflow = as_object(as_object(extra_data.get("extra_pnginfo")).get("workflow"))
     return {
         "id": prompt_id,
@@ -112,8 +112,8 @@ def _about(prompt_id: str, number: Any, extra_data: Mapping[str, Any], status: s
 
 def _queued(entry: list[Any], status: str) -> Json:
     number, prompt_id, _, extra_data, _ = entry
-    about = _about(prompt_id, number, extra_data, status)
-    return _without_none({**about, "outputs_count": 0, "previewable_outputs_count": 0})
+    summary = _summary(prompt_id, number, extra_data, status)
+    return _without_none({**summary, "outputs_count": 0, "previewable_outputs_count": 0})
 
 
 def _ended(prompt_id: str, entry: Mapping[str, Any]) -> Json:
@@ -135,7 +135,7 @@ def _ended(prompt_id: str, entry: Mapping[str, Any]) -> Json:
     number, _, _, extra_data, _ = entry["prompt"]
     return _without_none(
         {
-            **_about(prompt_id, number, extra_data, status),
+            **_summary(prompt_id, number, extra_data, status),
             "execution_start_time": as_object(messages.get("execution_start")).get("timestamp"),
             "execution_end_time": as_object(ends[-1]).get("timestamp") if ends else None,
             "execution_error": messages.get("execution_error"),
@@ -147,7 +147,7 @@ def _ended(prompt_id: str, entry: Mapping[str, Any]) -> Json:
 
 
 def _as_file(item: Any) -> Json | None:
-    """An output as a file: an object, or the bare name of a 3D model."""
+    """Returns an output as a file: an object, or the bare name of a 3D model. None for other values."""
     if is_dict(item):
         return item
     if isinstance(item, str) and item.lower().endswith(_3D):
@@ -168,7 +168,7 @@ def _is_shown(kind: str, file: Json) -> bool:
 
 
 def _preview(files: list[tuple[str, str, Json]], items: list[tuple[str, str, Any]]) -> Json | None:
-    """What to show of a job: a saved picture before any other, then a text file, then a text."""
+    """Chooses a job's preview: first a saved image, then another image, then a text file, then a text."""
     best: dict[int, Json] = {}
     for node_id, kind, file in files:
         if _is_shown(kind, file):
@@ -184,7 +184,7 @@ def _preview(files: list[tuple[str, str, Json]], items: list[tuple[str, str, Any
 
 
 def _listed(output: Any) -> Any:
-    """A node's output with the bare names of 3D models as files."""
+    """Returns a node's output with the bare names of 3D models as file objects."""
     if not is_dict(output):
         return output
     return {

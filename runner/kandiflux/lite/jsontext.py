@@ -1,4 +1,4 @@
-"""JSON for clients: always valid, whatever a node returned."""
+"""Writes JSON for clients: always valid, whatever a node returned."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["json_text", "plain", "text_of"]
 
 
 def json_text(value: Any, split: int = 0) -> str:
-    """`value` as JSON. Objects that JSON does not know become their text.
+    """Returns `value` as JSON. Objects of other types are written as their text.
 
-    split: the number of levels that are written item by item. json.dumps holds the interpreter's lock for as long as it
-    writes; between items, other threads run.
+    split: number of levels that are written item by item. json.dumps holds the GIL while it writes; between items,
+    other threads can run.
 
-    NaN and the infinities become null, as JavaScript writes them. ComfyUI writes NaN, which is not JSON: a browser then
-    fails to parse the whole answer, and one such number makes the history unreadable until it is cleared.
+    NaN and infinities become null, as in JavaScript. ComfyUI writes NaN, which is not valid JSON: a browser then fails
+    to parse the whole response, and one such number makes the history unreadable until it is cleared.
     """
     if split and is_dict(value):
         return (
@@ -29,12 +29,12 @@ def json_text(value: Any, split: int = 0) -> str:
     if split and is_list(value):
         return "[" + ", ".join(json_text(item, split - 1) for item in value) + "]"
     written = attempt(partial(json.dumps, value, default=str, allow_nan=False))
-    # The first way is the quick one. It fails for NaN, cycles, keys that are not strings and texts that cannot be read.
+    # json.dumps is fast, but fails for NaN, cycles, keys that are not strings, and objects whose str() fails.
     return written.value if isinstance(written, Returned) else json.dumps(plain(value))
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """`value` in JSON's own types, nested no deeper than what a client may send."""
+    """Converts `value` to JSON types, nested at most MAX_DEPTH levels, the limit for requests."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
@@ -49,11 +49,11 @@ def plain(value: Any, depth: int = 0) -> Any:
 def _number(value: float) -> float | None:
     try:
         return value if math.isfinite(value) else None
-    except OverflowError:  # an integer that no float holds, and no browser reads
+    except OverflowError:  # an integer too large for a float, which browsers cannot read
         return None
 
 
 def text_of(value: Any) -> str:
-    """str(value), and the name of its class if that fails."""
+    """Returns str(value), or the name of its class if that fails."""
     shown = attempt(lambda: str(value))
     return shown.value if isinstance(shown, Returned) else f"({type(value).__name__})"

@@ -1,4 +1,4 @@
-"""Keeping the log readable when a client, or a lack of resources, causes the same line thousands of times."""
+"""Keeps the log readable if a client, or a lack of resources, causes the same line thousands of times."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Sparingly:
-    """Lets a line of each kind into the log at most once per `seconds`."""
+    """Rate limiter for log lines: allows one line of each kind per `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last: dict[str, float] = {}
 
     def may(self, kind: str) -> bool:
-        """Whether a line of this kind is due. `kind` must be one of a few words of our own."""
+        """Whether a line of this kind may be logged now. `kind` must be one of a fixed set, never a client's text."""
         now = time.monotonic()
         if now - self._last.get(kind, -self._seconds) < self._seconds:
             return False
@@ -35,9 +35,9 @@ class Sparingly:
 
 
 def loop_error_handler() -> Any:
-    """An event loop's exception handler: at the limit of open files, one line per 10 s.
+    """Returns an event loop's exception handler. At the limit of open files, it logs one line per 10 s.
 
-    asyncio reports each connection it cannot accept, with a traceback, up to 128 times a second.
+    asyncio logs each connection it cannot accept with a traceback, up to 128 times per second.
     """
     sparingly = Sparingly(10.0)
 
@@ -45,7 +45,7 @@ def loop_error_handler() -> Any:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
             if sparingly.may("resources"):
-                log.error("New connections have to wait: %s. Close some, or raise the limit.", error.strerror)
+                log.error("New connections must wait: %s. Close some connections, or raise the limit.", error.strerror)
             return
         loop.default_exception_handler(context)
 
@@ -53,10 +53,10 @@ def loop_error_handler() -> Any:
 
 
 class OneLineErrors(logging.Filter):
-    """For aiohttp's server log: a malformed or cut HTTP message is the client's error, and one line, no traceback."""
+    """Filter for aiohttp's server log: a malformed or truncated HTTP message is logged in one line, no traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record; shorten those."""
+        """Keeps all records. Shortens those with a client's error to one line, as a warning."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, (HttpProcessingError, RequestPayloadError, ConnectionError)):
             record.msg, record.args = "A request cannot be read: %.300s", (" ".join(str(error).split()),)

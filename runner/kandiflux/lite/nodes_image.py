@@ -1,6 +1,6 @@
 """The image nodes: load, save, preview, scale, batch. IMAGE is [B,H,W,3] float 0..1, MASK [B,H,W].
 
-Built for one host by `image_nodes`, since they read and write that host's folders.
+`image_nodes` creates the classes for one host, because they read and write that host's folders.
 torch is imported when a node runs, so that the server starts quickly.
 """
 
@@ -42,7 +42,7 @@ DISPLAY_NAMES = {
 
 
 def image_nodes(folders: Folders) -> dict[str, type]:
-    """The classes by node name, bound to `folders`."""
+    """Returns the node classes by name, bound to `folders`."""
     bound = (LoadImage, LoadImageMask, SaveImage, PreviewImage)
     classes = {base.__name__: type(base.__name__, (base,), {"folders": folders}) for base in bound}
     return classes | {each.__name__: each for each in (ImageScale, EmptyImage, ImageBatch, ImageCompositeMasked)}
@@ -153,7 +153,7 @@ class PreviewImage(SaveImage):
     compress_level = 1
 
     def __init__(self) -> None:
-        # Two preview nodes of one prompt must not share a file name.
+        # Two preview nodes in one prompt must use different file names.
         self.suffix = "_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
 
     @classmethod
@@ -188,7 +188,7 @@ class ImageScale:
         old_height, old_width = image.shape[1:3]
         if width == 0 and height == 0:
             return (image,)
-        # A side of 0 keeps the proportions.
+        # 0 keeps the aspect ratio.
         width = width or max(1, round(old_width * height / old_height))
         height = height or max(1, round(old_height * width / old_width))
         return (scale(image, width, height, upscale_method, crop == "center"),)
@@ -209,7 +209,7 @@ class ImageBatch:
         import torch
         import torch.nn.functional as F
 
-        if image1.shape[-1] != image2.shape[-1]:  # the one without an alpha channel gets an opaque one
+        if image1.shape[-1] != image2.shape[-1]:  # adds an opaque alpha channel to the image without one
             image1, image2 = (
                 one if one.shape[-1] == max(image1.shape[-1], image2.shape[-1]) else F.pad(one, (0, 1), value=1.0)
                 for one in (image1, image2)
@@ -254,7 +254,7 @@ class ImageCompositeMasked:
         if resize_source:
             source = sized(source.movedim(-1, 1), high, wide)
         source = _repeated(source, count)
-        # Source and mask end where the destination does; a mask is stretched over the whole source first.
+        # The mask is scaled to the source; then both are cropped to the destination.
         part = result[:, y : y + source.shape[1], x : x + source.shape[2]]
         seen = source[:, : part.shape[1], : part.shape[2], : part.shape[3]]
         if mask is None:
@@ -267,7 +267,7 @@ class ImageCompositeMasked:
 
 
 def _repeated(rows: Tensor, count: int) -> Tensor:
-    """As many rows as asked for: the first ones, or all of them over and over."""
+    """Returns `count` rows: the first ones, or all of them repeated."""
     return rows.repeat(-(-count // len(rows)), *[1] * (rows.ndim - 1))[:count]
 
 
@@ -296,7 +296,7 @@ class EmptyImage:
 
 
 def _frames(path: Path) -> list[Image.Image]:
-    """The file's pictures, upright: one, or the frames of an animation. A truncated file gives what it has."""
+    """Returns the image, or the frames of an animation, with EXIF rotation applied. Decodes truncated files too."""
     with (file := open_picture(path)):
         try:
             return [ImageOps.exif_transpose(frame.copy()) for frame in _steps(file)]
@@ -311,19 +311,19 @@ def _frames(path: Path) -> list[Image.Image]:
 
 
 def _steps(file: Image.Image) -> Iterable[Image.Image]:
-    # A multi-picture JPEG holds other views of the same photo, not frames.
+    # The other images in a multi-picture JPEG are views of the same photo, not frames.
     return [file] if file.format == "MPO" else ImageSequence.Iterator(file)
 
 
 def _colours(picture: Image.Image) -> Tensor:
-    """[H,W,3]. Grey of 16 bits keeps them."""
+    """Returns [H,W,3], float 0..1. 16-bit greyscale keeps its precision."""
     if not picture.mode.startswith("I"):
         return _tensor(picture.convert("RGB"))
     return (_tensor(picture) * (255 / 65535)).clamp(0, 1)[..., None].repeat(1, 1, 3)
 
 
 def _transparency(picture: Image.Image) -> Tensor:
-    """[H,W], 1 where the picture is transparent. 64 by 64 zeros for a picture that has neither alpha nor a palette."""
+    """Returns [H,W], 1 for transparent pixels. 64x64 zeros if the image has neither alpha nor a palette."""
     import torch
 
     if "A" in picture.getbands():
@@ -334,7 +334,7 @@ def _transparency(picture: Image.Image) -> Tensor:
 
 
 def _tensor(picture: Image.Image) -> Tensor:
-    """[H,W,C] or [H,W], float 0..1."""
+    """Returns [H,W,C] or [H,W], float 0..1."""
     import numpy
     import torch
 
@@ -357,7 +357,7 @@ def _metadata(prompt: dict[str, Any] | None, extra: dict[str, Any] | None) -> Pn
 
 
 def scale(image: Tensor, width: int, height: int, method: str, centre: bool) -> Tensor:
-    """`image` [B,H,W,C] at the new size; `centre` cuts it to the new proportions first."""
+    """Resizes `image` [B,H,W,C]. `centre` first crops it to the new aspect ratio, around the centre."""
     import torch
 
     if centre:

@@ -12,7 +12,7 @@ __all__ = ["CLASSES", "DISPLAY_NAMES"]
 
 
 class _AnyKind(str):
-    """A kind of input that differs from none: what ComfyUI's validation asks."""
+    """An input type that matches all types: ComfyUI's validation compares types with `!=`."""
 
     def __ne__(self, other: object) -> bool:
         return False
@@ -40,13 +40,13 @@ class PreviewAny:
 
 
 def _shown(value: Any) -> str:
-    """Text and numbers as they are, then JSON, then whatever str says, as ComfyUI does it."""
+    """Returns strings and numbers as text, other values as JSON or else str(value), as in ComfyUI."""
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, (int, float)):  # bool is an int, and shown as True
         return str(value)
-    for way in (partial(json.dumps, indent=4, ensure_ascii=False), str):
-        shown = attempt(partial(way, value))
+    for convert in (partial(json.dumps, indent=4, ensure_ascii=False), str):
+        shown = attempt(partial(convert, value))
         if isinstance(shown, Returned):
             return str(shown.value)
     return _UNSHOWABLE

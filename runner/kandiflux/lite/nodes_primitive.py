@@ -1,4 +1,4 @@
-"""The value nodes: PrimitiveInt and its kin."""
+"""The value nodes: PrimitiveInt, PrimitiveString and others."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MULTILINE_ALIASES = ["text", "string", "text multiline", "string multiline", "t
 def _value_node(
     kind: str, aliases: list[str] | None = None, essentials_category: str | None = None, **options: Any
 ) -> type:
-    """A node class that returns its one value of type `kind`."""
+    """Returns a node class whose output is its input, a value of type `kind`."""
 
     class ValueNode:
-        RETURN_TYPES = [kind]  # a list, as there: error messages show it
+        RETURN_TYPES = [kind]  # a list, as in ComfyUI: error messages show it
         FUNCTION = "execute"
         CATEGORY = "utilities/primitive"
         SEARCH_ALIASES = aliases

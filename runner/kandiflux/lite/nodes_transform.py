@@ -1,4 +1,4 @@
-"""The nodes that change pictures and masks, as in ComfyUI 0.33. IMAGE is [B,H,W,C] float 0..1, MASK [B,H,W].
+"""The nodes that change images and masks, as in ComfyUI 0.33. IMAGE is [B,H,W,C] float 0..1, MASK [B,H,W].
 
 torch is imported when a node runs, so that the server starts quickly.
 """
@@ -17,7 +17,7 @@ __all__ = ["CLASSES", "DISPLAY_NAMES"]
 
 _SIZE = ("INT", {"default": 512, "min": 1, "max": MAX_SIDE, "step": 1})
 _PLACE = ("INT", {"default": 0, "min": 0, "max": MAX_SIDE, "step": 1})
-_IMAGE: tuple[Any, ...] = ("IMAGE", {})  # as the V3 schema has it
+_IMAGE: tuple[Any, ...] = ("IMAGE", {})  # as written in the V3 schema
 _MASK: tuple[Any, ...] = ("MASK", {})
 _IMAGES, _MASKS = "comfy_extras.nodes_images", "comfy_extras.nodes_mask"
 
@@ -38,7 +38,7 @@ class _V3Node(_TransformNode):
 
 
 def _choice(*options: str) -> tuple[str, dict[str, Any]]:
-    """An input of the V3 schema with a list of values."""
+    """Returns an input of the V3 schema with a list of values."""
     return "COMBO", {"multiselect": False, "options": list(options)}
 
 
@@ -89,7 +89,7 @@ class ImagePadForOutpaint(_TransformNode):
     def run(
         self, image: Tensor, left: int, top: int, right: int, bottom: int, feathering: int
     ) -> tuple[Tensor, Tensor]:
-        """The picture on a larger grey one, and a mask of what is to be painted, with soft inner edges."""
+        """Pads the image with grey. Also returns a mask of the area to paint, with soft inner edges."""
         import torch
 
         count, high, wide, channels = image.shape
@@ -99,7 +99,7 @@ class ImagePadForOutpaint(_TransformNode):
         inner = torch.zeros(high, wide, dtype=torch.float64)
         if 0 < feathering * 2 < min(high, wide):
             rows, columns = torch.arange(high).double(), torch.arange(wide).double()
-            # Distances to the sides that are padded.
+            # Distances to the padded sides.
             from_rows = torch.minimum(rows if top else rows * 0 + high, high - rows if bottom else rows * 0 + high)
             from_columns = torch.minimum(
                 columns if left else columns * 0 + wide, wide - columns if right else columns * 0 + wide
@@ -131,7 +131,7 @@ class ImageFromBatch(_V3Node):
     }
 
     def run(self, image: Tensor, batch_index: int, length: int) -> tuple[Tensor]:
-        if batch_index < 0:  # counted from the end
+        if batch_index < 0:  # counts from the end
             batch_index += len(image)
         first = max(0, min(len(image) - 1, batch_index))
         return (image[first : first + length].clone(),)

@@ -1,9 +1,9 @@
-"""Which requests of browsers are answered: those of this host's own pages.
+"""Rejects browser requests that do not come from this host's own pages (CSRF and DNS rebinding).
 
-A browser lets any web site send requests to 127.0.0.1. Without these checks a site could queue prompts and upload
-files: its requests have its Origin, or Sec-Fetch-Site: cross-site. One whose name resolves to this machine ("DNS
-rebinding") could also read the answers: then Origin and Host agree, but Host is a name that is not ours. Programs send
-no Origin and no Sec-Fetch headers; for them only the Host counts.
+A browser lets any web site send requests to 127.0.0.1. Without these checks, a site could queue prompts and upload
+files. Such requests have the site's Origin, or Sec-Fetch-Site: cross-site. With DNS rebinding (the site's name resolves
+to this machine), a site could also read the responses. Then Origin and Host match, but Host is not a name of this host.
+Other programs send no Origin and no Sec-Fetch headers; for them, only Host is checked.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]+)", re.IGNORECASE)
 
 
 class _Address(NamedTuple):
-    """A host header taken apart: the name in its usual spelling, and the port if one is given."""
+    """A parsed Host header: the normalized name, and the port if there is one."""
 
     name: str
     port: int | None
 
 
 class Refusal(NamedTuple):
-    """Why a request gets 403. `kind` is one of "host", "origin" and "site"."""
+    """The reason why a request gets 403. `kind` is "host", "origin" or "site"."""
 
     kind: str
     text: str
@@ -53,8 +53,8 @@ class Refusal(NamedTuple):
 class HostNames:
     """The names under which browsers and programs may address this host.
 
-    localhost, 127.0.0.1, [::1] and the address it listens on. A host that listens on all addresses may also be
-    addressed by any IP address and by this machine's own name: rebinding needs a name that the attacker controls.
+    These are localhost, 127.0.0.1, [::1] and the address it listens on. If it listens on all addresses, also any IP
+    address and this machine's own name: DNS rebinding needs a name that the attacker controls.
     """
 
     names: frozenset[str]
@@ -62,25 +62,25 @@ class HostNames:
 
     @classmethod
     def of(cls, listen: str, more: Iterable[str] = ()) -> HostNames:
-        """For a host that listens on `listen`; `more` are the user's further names."""
+        """Returns the names of a host that listens on `listen`. `more`: additional names from the user."""
         everywhere = listen in ("", "0.0.0.0", "::")
         own = {socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"} if everywhere else {listen}
-        return cls(frozenset(map(_usual, {*_LOCAL, *own, *more})), everywhere)
+        return cls(frozenset(map(_normalized, {*_LOCAL, *own, *more})), everywhere)
 
     def allow(self, name: str) -> bool:
-        """Whether `name`, without a port, is one of them."""
+        """Whether `name`, without a port, is allowed."""
         return name in self.names or (self.any_address and _is_address(name))
 
 
 def same_origin(names: HostNames) -> Middleware:
-    """The middleware that answers other sites' requests with 403."""
+    """Returns a middleware that answers requests from other sites with 403."""
     sparingly = Sparingly(5.0)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         refused = refusal(request.method, request.headers, names)
         if refused is not None:
-            # A page can send thousands of requests.
+            # Rate-limited: a page can send thousands of requests.
             if sparingly.may(refused.kind):
                 log.warning("Refused %s %.100r with 403. %s", request.method, request.path, refused.text)
             return web.Response(status=403, text=refused.text + "\n")
@@ -92,27 +92,27 @@ def same_origin(names: HostNames) -> Middleware:
 
 
 def refusal(method: str, headers: CIMultiDictProxy[str], names: HostNames) -> Refusal | None:
-    """Why a request is refused; None if it is not."""
+    """Returns why a request must be rejected; None if it is allowed."""
     hosts, origins = headers.getall("Host", []), headers.getall("Origin", [])
-    # HTTP/1.0 programs may send no Host. Every browser sends one.
+    # HTTP/1.0 programs may send no Host header. All browsers send one.
     host = _address(hosts[0]) if len(hosts) == 1 else None
     if hosts and (host is None or not names.allow(host.name)):
-        told = ", ".join(hosts)[:200]
+        received = ", ".join(hosts)[:200]
         return Refusal(
             "host",
-            f"The Host header {told!r} is not a name of this host. If it is your name for this machine, or a reverse "
-            "proxy's, start the host with --allow-host NAME.",
+            f"The Host header {received!r} is not a name of this host. If it is a name of this machine or of a "
+            "reverse proxy, start the host with --allow-host NAME.",
         )
     if origins and not (len(origins) == 1 and host is not None and _same(origins[0], host)):
-        told = ", ".join(origins)[:200]
+        received = ", ".join(origins)[:200]
         return Refusal(
             "origin",
-            f"The request comes from a page of another origin: Origin {told!r}, Host {', '.join(hosts)[:200]!r}. "
-            "A reverse proxy must pass on the Host header as the browser sent it.",
+            f"The request comes from a page of another origin: Origin {received!r}, Host {', '.join(hosts)[:200]!r}. "
+            "A reverse proxy must forward the Host header unchanged.",
         )
     site, mode, target = (headers.get(f"Sec-Fetch-{name}", "").strip().lower() for name in ("Site", "Mode", "Dest"))
     if site == "cross-site":
-        # A link on another site that leads here is followed; a frame, a picture, a form or a script is not let in.
+        # Links from other sites are allowed; frames, images, forms and scripts are not.
         is_link = method in ("GET", "HEAD") and mode == "navigate" and target in ("", "document")
         if not is_link:
             return Refusal("site", "The request comes from a page of another site (Sec-Fetch-Site: cross-site).")
@@ -120,22 +120,22 @@ def refusal(method: str, headers: CIMultiDictProxy[str], names: HostNames) -> Re
 
 
 def _same(origin: str, host: _Address) -> bool:
-    found = _ORIGIN.fullmatch(origin)
-    there = _address(found["host"]) if found else None
-    if found is None or there is None:  # "null" too: a sandboxed page, or a file, of anybody
+    match = _ORIGIN.fullmatch(origin)
+    address = _address(match["host"]) if match else None
+    if match is None or address is None:  # also "null", the origin of any sandboxed page or local file
         return False
-    default = _PORTS[found["scheme"].lower()]
-    return there.name == host.name and (there.port or default) == (host.port or default)
+    default = _PORTS[match["scheme"].lower()]
+    return address.name == host.name and (address.port or default) == (host.port or default)
 
 
 def _address(header: str) -> _Address | None:
     found = _HOST.fullmatch(header.strip())
     if found is None:
         return None
-    return _Address(_usual(found["ipv6"] or found["name"]), int(found["port"]) if found["port"] else None)
+    return _Address(_normalized(found["ipv6"] or found["name"]), int(found["port"]) if found["port"] else None)
 
 
-def _usual(name: str) -> str:
+def _normalized(name: str) -> str:
     name = name.strip("[]").lower()
     try:
         return str(ipaddress.ip_address(name))

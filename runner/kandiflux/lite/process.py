@@ -1,4 +1,4 @@
-"""Starting and stopping the lite host as a process: signals, standard input, the ready line."""
+"""Starts and stops the lite host as a process: signals, standard input, and the line that says it is ready."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What `kandiflux host` was asked for. Sizes in bytes. Without `temp`, one of its own for as long as it runs.
+    """The options of `kandiflux host`. Sizes are in bytes. If `temp` is None, a temporary folder is used.
 
-    `user`: the folder of settings and of the graph editor's workflows. `host_names`: further names of this machine.
+    user: folder for settings and the graph editor's workflows. host_names: additional names of this machine.
     """
 
     listen: str
@@ -52,7 +52,7 @@ class Settings:
 
 
 def launch(settings: Settings) -> None:
-    """Run the host until a signal, or the end of standard input, stops it. Does not return."""
+    """Runs the host until a signal or the end of standard input stops it. Exits the process; does not return."""
     if importlib.util.find_spec("torch") is None:
         log.error("The lite host needs torch, which is not installed: pip install torch")
         sys.exit(2)
@@ -61,7 +61,7 @@ def launch(settings: Settings) -> None:
         log.error('The graph editor needs %s, which is not installed: pip install "kandiflux[editor]"', PACKAGE)
         sys.exit(2)
     if settings.cpu:
-        # Read by torch when it looks for devices, whichever pack makes it look.
+        # torch reads this when it looks for devices, whichever pack triggers that.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     temp = settings.temp or _own_temp()
     host = Host(Folders(settings.input, settings.output, temp, settings.models), settings.max_upload, settings.user)
@@ -69,14 +69,14 @@ def launch(settings: Settings) -> None:
     if frontend is not None:
         editor = Editor(host, frontend)
     packs = [pack for pack in [pack_root()] if (pack / "__init__.py").is_file()]
-    # The ready line is all that may appear on standard output; packs that print do so on standard error.
+    # Standard output must only contain the URL, so what packs print goes to standard error.
     with contextlib.redirect_stdout(sys.stderr):
         host.load_packs([*packs, *settings.node_packs])
         code = asyncio.run(_serve(host, settings, editor))
     if settings.temp is None:
         shutil.rmtree(temp, ignore_errors=True)
     sys.stderr.flush()
-    # Not sys.exit(): a node that did not heed the interrupt still runs, and would hold up the exit.
+    # Not sys.exit(): it would wait for a node that ignored the interrupt and is still running.
     os._exit(code)
 
 
@@ -95,7 +95,7 @@ async def _serve(host: Host, settings: Settings, editor: Editor | None) -> int:
         names = HostNames.of(settings.listen, settings.host_names)
         await serve(host, settings.listen, settings.port, _say_ready, stop, names, editor)
     except WorkerEnded as error:
-        log.error("%s", error)  # noqa: TRY400 - its traceback is in the log already
+        log.error("%s", error)  # noqa: TRY400 - its traceback is already in the log
         return 1
     except OSError as error:
         # A port in use needs no traceback.
@@ -105,7 +105,7 @@ async def _serve(host: Host, settings: Settings, editor: Editor | None) -> int:
 
 
 def _own_temp() -> Path:
-    """A folder no other host uses: previews are numbered, and thrown away at the end."""
+    """Creates a folder for this host alone: file names of previews are numbered, and it is deleted at the end."""
     shared = home() / "temp"
     shared.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=shared))
@@ -120,7 +120,7 @@ def _say_ready(url: str) -> None:
 
 
 def _wait_for_stdin(ended: Callable[[], None]) -> None:
-    # A process started without a standard input has None here: that has ended, too.
+    # sys.stdin is None if the process was started without standard input: treated as ended.
     while sys.stdin is not None and os.read(sys.stdin.fileno(), 4096):
         pass
     ended()

@@ -1,4 +1,4 @@
-"""The state of a prompt's nodes, and the frames that tell of it."""
+"""The state of a prompt's nodes, and the frames that report it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from PIL.Image import Image
 __all__ = ["Outbox", "Preview", "Progress"]
 
 Preview = tuple[str, Image, int | None]
-"""ComfyUI's triple: "JPEG" or "PNG", the picture, its longest side or None."""
+"""ComfyUI's preview tuple: "JPEG" or "PNG", the image, and its maximum side in pixels or None."""
 
 
 class Outbox(Protocol):
-    """Where frames go: one client, or all if `client_id` is None."""
+    """Sends frames to one client, or to all clients if `client_id` is None."""
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None:
-        """Send a frame of text."""
+        """Sends a text frame."""
         ...
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
-        """Whether the client asked for previews that carry node and prompt ids."""
+        """Whether the client requested previews with node and prompt ids."""
         ...
 
     def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
-        """Send a preview picture; `metadata` only to a client that takes it."""
+        """Sends a preview image. `metadata`: None if the client does not support it."""
         ...
 
 
 _MOST_NODES = 100
-"""Nodes in a progress_state frame. ComfyUI sends all that have begun with every change: for a prompt of thousands of
-nodes that is gigabytes. Beyond this number, the nodes that finished first are left out."""
+"""Maximum number of nodes in a progress_state frame; the nodes that finished first are left out. ComfyUI sends all
+nodes that have started with every change: gigabytes in total for a prompt with thousands of nodes."""
 
 
 _LEAST_SECONDS = 0.1
 _LEAST_SHARE = 0.005
-"""Between two steps of a node that are sent, as in ComfyUI."""
+"""Minimum time and share of the work between two progress frames of a node, as in ComfyUI."""
 
 
 class Progress:
-    """Progress of one prompt's nodes. Each change sends the state of those that have begun.
+    """Progress of one prompt's nodes. Sends the state of all started nodes with each change.
 
-    clock: seconds, as time.monotonic returns them.
+    clock: returns seconds, like time.monotonic.
     """
 
     def __init__(
@@ -55,21 +55,21 @@ class Progress:
         self._clock = clock
         self._nodes: dict[str, dict[str, Any]] = {}
         self._sent: dict[str, tuple[float, float]] = {}
-        """By node: the last step that was sent, and when."""
+        """The last value sent, and its time, by node id."""
 
     def start(self, node_id: str) -> None:
-        """The node has begun."""
+        """Reports that the node has started."""
         self._set(node_id, 0.0, 1.0, "running")
 
     def update(self, node_id: str, value: float, total: float, preview: Preview | None) -> None:
-        """The node has done `value` steps of `total`; with a preview, that goes to its client.
+        """Reports that the node has done `value` of `total` steps. Sends the preview, if any, to the job's client.
 
-        The first and the last step, and those with a preview, are always sent; others if enough time and enough of the
-        work has passed since.
+        The first and last step, and steps with a preview, are always sent. Others are sent only if enough time and
+        enough of the work has passed since the last one.
         """
         value, now = min(value, total), self._clock()
         last, when = self._sent.get(node_id, (-1.0, 0.0))
-        # A lower value than the last is the first step of something else.
+        # A value lower than the last one is the first step of a new operation.
         between = 0 <= last <= value < total and preview is None
         if between and (now - when < _LEAST_SECONDS or (value - last) / total < _LEAST_SHARE):
             return
@@ -85,7 +85,7 @@ class Progress:
             self._outbox.send_preview(preview, None, self._client_id)
 
     def finish(self, node_id: str) -> None:
-        """The node is done, or was cached."""
+        """Reports that the node has finished or was cached."""
         total = self._nodes[node_id]["max"] if node_id in self._nodes else 1
         self._set(node_id, total, total, "finished")
 
@@ -99,11 +99,11 @@ class Progress:
             **_no_expansion(node_id),
         }
         if len(self._nodes) > _MOST_NODES:
-            finished = (one for one, about in self._nodes.items() if about["state"] == "finished" and one != node_id)
+            finished = (one for one, info in self._nodes.items() if info["state"] == "finished" and one != node_id)
             self._nodes.pop(next(finished, ""), None)
         self._outbox.send("progress_state", {"prompt_id": self._prompt_id, "nodes": dict(self._nodes)}, self._client_id)
 
 
 def _no_expansion(node_id: str) -> dict[str, Any]:
-    """The ids that differ from a node's own only where nodes expand into others."""
+    """Returns the ids that differ from the node's own id only if nodes are expanded."""
     return {"display_node_id": node_id, "parent_node_id": None, "real_node_id": node_id}

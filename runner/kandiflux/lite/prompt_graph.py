@@ -21,55 +21,55 @@ Prompt = dict[str, Any]
 
 
 class GraphError(ValueError):
-    """A node asked for an input that cannot be computed."""
+    """A node needs an input that cannot be computed."""
 
 
 @dataclass(frozen=True)
 class PromptView:
-    """What a node with the hidden input DYNPROMPT gets: the prompt, by node id."""
+    """The value of the hidden input DYNPROMPT: access to the prompt by node id."""
 
     original_prompt: Prompt
 
     def get_original_prompt(self) -> Prompt:
-        """The prompt as it was sent."""
+        """Returns the prompt as submitted."""
         return self.original_prompt
 
     def get_node(self, node_id: str) -> dict[str, Any]:
-        """One node. KeyError where there is none of this id."""
+        """Returns one node. Raises KeyError if it does not exist."""
         node: dict[str, Any] = self.original_prompt[node_id]
         return node
 
     def has_node(self, node_id: str) -> bool:
-        """Whether there is a node of this id."""
+        """Whether there is a node with this id."""
         return node_id in self.original_prompt
 
     def all_node_ids(self) -> set[str]:
-        """The ids of all nodes."""
+        """Returns the ids of all nodes."""
         return set(self.original_prompt)
 
-    # Nothing is expanded here, so every node is its own parent and display.
+    # The lite host does not expand nodes, so these ids are trivial.
     def get_real_node_id(self, node_id: str) -> str:
-        """The node in the client's prompt that this one came of: itself."""
+        """Returns the node of the client's prompt that this one was expanded from: itself."""
         return node_id
 
     def get_display_node_id(self, node_id: str) -> str:
-        """The node under which the client sees this one: itself."""
+        """Returns the node as which the client displays this one: itself."""
         return node_id
 
     def get_parent_node_id(self, _: str) -> None:
-        """The node that expanded into this one: none."""
+        """Returns the node that expanded into this one: always None."""
         return None
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:
-    """Whether an input is [node id, output index] and no constant, asked as ComfyUI asks it."""
+    """Whether an input is a link [node id, output index] rather than a constant, by ComfyUI's rule."""
     return is_list(value) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 
 class Schedule:
-    """The nodes still to run. The order is ComfyUI's, so that both hosts send the same frames.
+    """The nodes that have not run yet. Uses ComfyUI's order, so that both hosts send the same frames.
 
-    `cached` says whether a node's outputs are known already: such a node is not waited for.
+    cached: returns whether a node's outputs are cached. Other nodes do not wait for such a node.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Schedule:
         self._cached = cached
         self._waits_for: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
-        # Among equals, the node that was added first runs first.
-        self._place: dict[str, int] = {}
+        # Among nodes of equal rank, the one added first runs first.
+        self._position: dict[str, int] = {}
         self._added = itertools.count()
         self._ready: list[tuple[int, int, str]] = []
         self._lazy: dict[str, frozenset[str]] = {}
@@ -93,7 +93,7 @@ class Schedule:
         return bool(self._waits_for)
 
     def pick(self) -> str:
-        """The node to run next: outputs and coroutines first, then the nodes nearest before an output."""
+        """Returns the node to run next: output and async nodes first, then nodes one or two links before an output."""
         if not self._ready:
             raise GraphError("the prompt's nodes wait for each other")
         return heapq.heappop(self._ready)[2]
@@ -103,7 +103,7 @@ class Schedule:
         heapq.heapify(self._ready)
 
     def _ranked(self, node_id: str) -> tuple[int, int, str]:
-        """A ready node with its place in the order. Its users, on which it depends, do not end before it does."""
+        """Returns a ready node with its sort key. The key depends on its users, which cannot finish before it."""
         users = self._users.get(node_id, ())
         if self._is_output(node_id) or self._is_async(node_id):
             rank = 0
@@ -113,10 +113,10 @@ class Schedule:
             rank = 2
         else:
             rank = 3
-        return rank, self._place[node_id], node_id
+        return rank, self._position[node_id], node_id
 
     def done(self, node_id: str) -> None:
-        """The node that was picked has run, and nothing waits for it any more."""
+        """Marks the picked node as finished; nodes that waited for it may become ready."""
         del self._waits_for[node_id]
         for user in self._users.pop(node_id, ()):
             self._waits_for[user].discard(node_id)
@@ -124,14 +124,14 @@ class Schedule:
                 heapq.heappush(self._ready, self._ranked(user))
 
     def require(self, node_id: str, input_name: str) -> None:
-        """Run what is linked to this lazy input before `node_id`."""
+        """Schedules the source of a lazy input before `node_id`. Raises GraphError if the input is not a link."""
         inputs = self._prompt[node_id]["inputs"]
         if input_name not in inputs:
-            raise GraphError(f"Node {node_id} needs its input {input_name}, but nothing is given for it")
+            raise GraphError(f"Node {node_id} needs its input {input_name}, but it has no value")
         if not is_link(inputs[input_name]):
-            raise GraphError(f"Node {node_id} needs its input {input_name}, but that is a constant")
+            raise GraphError(f"Node {node_id} needs its input {input_name}, but it is a constant")
         self._wait(node_id, inputs[input_name][0])
-        self._find_ready()  # new users can change the order
+        self._find_ready()  # new users can change ranks
 
     def _add(self, node_id: str) -> None:
         stack = [node_id]
@@ -141,7 +141,7 @@ class Schedule:
             if current in self._waits_for:
                 continue
             self._waits_for[current] = set()
-            self._place[current] = next(self._added)
+            self._position[current] = next(self._added)
             node = self._prompt[current]
             for name, value in node["inputs"].items():
                 if not is_link(value) or value[0] not in self._prompt:
@@ -169,7 +169,7 @@ class Schedule:
         return inspect.iscoroutinefunction(getattr(node_class, node_class.FUNCTION))
 
     def _is_lazy(self, class_name: str, input_name: str) -> bool:
-        if class_name not in self._lazy:  # asked once per class: INPUT_TYPES may list folders
+        if class_name not in self._lazy:  # called once per class: INPUT_TYPES may list folders
             declared = self._classes[class_name].INPUT_TYPES()
             names = {*declared.get("required", {}), *declared.get("optional", {})}
             infos = {name: input_info(self._classes[class_name], name, declared) for name in names}

@@ -1,4 +1,4 @@
-"""The node classes this host knows: its own, and those of packs loaded by path as ComfyUI loads them."""
+"""The node classes of this host: its own, and those of packs, which are imported by path as in ComfyUI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["V3_SCHEMA", "NodeClass", "Registry", "input_info", "is_output"]
 log = logging.getLogger(__name__)
 
 NodeClass = Any
-"""A node class of the first schema. Foreign and duck-typed, so nothing is promised about it."""
+"""A node class of the V1 schema. Third-party and duck-typed: it may lack any attribute."""
 
 V3_SCHEMA: dict[str, Any] = {
     "output_tooltips": [None],
@@ -29,23 +29,23 @@ V3_SCHEMA: dict[str, Any] = {
     "price_badge": None,
     **dict.fromkeys(("deprecated", "experimental", "dev_only", "api_node"), False),
 }
-"""SCHEMA of the host's own nodes that ComfyUI writes in its V3 schema: the keys that /object_info then always has."""
+"""SCHEMA of the nodes that ComfyUI defines in its V3 schema: keys that are then always in /object_info."""
 
 
 class Registry:
-    """Node classes by name. `classes` is what prompts are validated against and run with."""
+    """Node classes by name. Prompts are validated against `classes` and run with them."""
 
     def __init__(self, core: Mapping[str, NodeClass], display_names: Mapping[str, str]) -> None:
         self.classes: dict[str, NodeClass] = dict(core)
         self._display_names = dict(display_names)
         self._core = frozenset(core)
         self.web_folders: dict[str, Path] = {}
-        """By pack: scripts and pages for the graph editor."""
+        """Folder with scripts for the graph editor, by pack."""
 
     def load_pack(self, path: Path) -> bool:
-        """Import the pack at `path` (a folder with `__init__.py`, or a file) and take its nodes.
+        """Imports the pack at `path` (a folder with `__init__.py`, or a file), adds its nodes and returns True.
 
-        A pack that cannot be imported is logged with its traceback and left out, as ComfyUI does.
+        As in ComfyUI, a pack that cannot be imported is logged with its traceback and skipped (False).
         """
         loaded = attempt(lambda: _import_by_path(path))
         if isinstance(loaded, Failure):
@@ -53,26 +53,26 @@ class Registry:
             return False
         classes = getattr(loaded.value, "NODE_CLASS_MAPPINGS", None)
         if classes is None:
-            log.error("The node pack %s has no NODE_CLASS_MAPPINGS: nothing to load from it.", path)
+            log.error("The node pack %s has no NODE_CLASS_MAPPINGS, so it has no nodes.", path)
             return False
-        name_of_pack = path.stem if path.is_file() else path.name
+        pack_name = path.stem if path.is_file() else path.name
         web = getattr(loaded.value, "WEB_DIRECTORY", None)
         if web is not None and (path / web).is_dir():
-            self.web_folders[name_of_pack] = (path / web).resolve()
+            self.web_folders[pack_name] = (path / web).resolve()
         for name, node_class in classes.items():
             if name not in self._core:
-                node_class.RELATIVE_PYTHON_MODULE = f"custom_nodes.{name_of_pack}"
+                node_class.RELATIVE_PYTHON_MODULE = f"custom_nodes.{pack_name}"
                 self.classes[name] = node_class
         self._display_names.update(getattr(loaded.value, "NODE_DISPLAY_NAME_MAPPINGS", None) or {})
         return True
 
     def missing(self, prompt: Mapping[str, Any]) -> list[str]:
-        """The class names a prompt asks for and this host lacks, each once, in the prompt's order."""
-        asked = (node.get("class_type") for node in prompt.values() if is_object(node))
-        return list(dict.fromkeys(name for name in asked if isinstance(name, str) and name not in self.classes))
+        """Returns the class names of a prompt that this host does not have, without duplicates, in order."""
+        names = (node.get("class_type") for node in prompt.values() if is_object(node))
+        return list(dict.fromkeys(name for name in names if isinstance(name, str) and name not in self.classes))
 
     def object_info(self, names: list[str] | None = None) -> dict[str, Any]:
-        """What ComfyUI answers at /object_info for `names` (None: all). Classes that fail are left out."""
+        """Returns the response of /object_info for `names` (None: all). Classes that raise errors are skipped."""
         found: dict[str, Any] = {}
         for name in self.classes if names is None else names:
             if name not in self.classes:
@@ -115,14 +115,14 @@ class Registry:
 
 
 def is_output(node_class: NodeClass) -> bool:
-    """Whether a prompt runs for the sake of nodes of this class."""
+    """Whether this is an output node class: prompts run to execute their output nodes."""
     return getattr(node_class, "OUTPUT_NODE", False) is True
 
 
 def input_info(
     node_class: NodeClass, name: str, inputs: Mapping[str, Any] | None = None
 ) -> tuple[Any, str, Any] | None:
-    """Type, group ("required", "optional", "hidden") and options of an input; None if there is no such."""
+    """Type, group ("required", "optional", "hidden") and options of an input; None if it is not declared."""
     groups: Mapping[str, Any] = node_class.INPUT_TYPES() if inputs is None else inputs
     for group in ("required", "optional", "hidden"):
         if name in groups.get(group, {}):
@@ -132,7 +132,7 @@ def input_info(
 
 
 def _import_by_path(path: Path) -> ModuleType:
-    # ComfyUI's naming: the path itself, without dots, which would read as parent packages.
+    # As in ComfyUI, the module name is the path. Dots are replaced: they would denote parent packages.
     if path.is_file():
         name, source = str(path.with_suffix("")), path
     else:

@@ -1,7 +1,7 @@
-"""What a node pack may ask of the lite host: folders, progress, interrupt, memory.
+"""The interface that the lite host offers to node packs: folders, progress, interrupt, memory.
 
-The pack's `nodes/host.py` looks here when there is no ComfyUI. Standard library only, so that
-importing it costs nothing and pulls nothing in.
+The pack's `nodes/host.py` uses it if there is no ComfyUI. It imports only the standard library, so
+that importing it is fast.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ __all__ = ["Interrupted", "Seam", "active"]
 
 
 class Interrupted(Exception):
-    """The user interrupted the running prompt. The lite host's executor ends the prompt on it."""
+    """The user interrupted the running prompt. The lite host's executor catches it and ends the prompt."""
 
 
 class Seam(Protocol):
-    """The lite host as its nodes see it."""
+    """The lite host as seen by its nodes."""
 
     input_directory: Path
     output_directory: Path
     temp_directory: Path
 
     def model_folders(self, kind: str) -> list[Path]:
-        """Folders searched for `kind` ("kandinsky", "loras", …), the first to be preferred; [] if unknown."""
+        """Returns the folders searched for `kind` ("loras", …) in order of preference; [] if the kind is unknown."""
         ...
 
     def add_model_folder(self, kind: str, folder: Path) -> None:
-        """Search `folder` too for `kind`."""
+        """Adds `folder` as the last folder to search for `kind`."""
         ...
 
     def progress(self, value: int, total: int, preview: tuple[str, Any, int | None] | None = None) -> None:
-        """Report step `value` of `total` of the running node; raises Interrupted.
+        """Reports step `value` of `total` of the running node. Raises Interrupted if the prompt must stop.
 
-        `preview` is ComfyUI's triple: ("JPEG" | "PNG", PIL.Image, longest side or None).
+        preview: ComfyUI's preview tuple, ("JPEG" | "PNG", PIL.Image, maximum side in pixels or None).
         """
         ...
 
     def throw_if_interrupted(self) -> None:
-        """Raise Interrupted if the running prompt is to stop."""
+        """Raises Interrupted if the running prompt must stop."""
         ...
 
     def on_free(self, unload: Callable[[], None]) -> None:
-        """Call `unload` when a client asks for memory back (POST /free)."""
+        """Registers `unload`, which is called when a client requests that memory is freed (POST /free)."""
         ...
 
 
 active: Seam | None = None
-"""The lite host running in this process, set before any pack is imported."""
+"""The lite host of this process. It is set before packs are imported."""

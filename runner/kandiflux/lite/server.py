@@ -1,4 +1,4 @@
-"""The HTTP side of the host: ComfyUI's routes, each also under /api."""
+"""The host's HTTP server: ComfyUI's routes, each also under /api."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ __all__ = ["WorkerEnded", "application", "serve"]
 
 log = logging.getLogger(__name__)
 
-_STOP_PATIENCE = 5.0
-"""Seconds a running node gets to notice the interrupt when the host stops."""
+_STOP_TIMEOUT = 5.0
+"""Seconds to wait for a running node to react to the interrupt when the host stops."""
 
 _LARGEST_SETTINGS = 1 << 20
 
 
 class WorkerEnded(RuntimeError):
-    """The thread that runs the prompts has ended, so the host stopped: it would accept prompts and never run them."""
+    """The worker thread has ended, so the host stopped: it would accept prompts but never run them."""
 
 
 async def serve(
@@ -62,7 +62,7 @@ async def serve(
     names: HostNames,
     editor: Editor | None = None,
 ) -> None:
-    """Listen until `stop`; `ready` gets the URL. Port 0 takes a free one. WorkerEnded if prompts cannot be run."""
+    """Listens until `stop` is set, after calling `ready(url)`. Port 0: any free port. Raises WorkerEnded."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(loop_error_handler())
     logging.getLogger("aiohttp.server").addFilter(OneLineErrors())
@@ -82,24 +82,24 @@ async def serve(
 
     worker = threading.Thread(target=work, name="kandiflux-worker", daemon=True)
     worker.start()
-    # An IPv4 address (2 parts) if there is one, as in `_reachable`: IPv6 (4 parts) may have got another free port.
+    # The port of an IPv4 address (a 2-tuple), as in `_reachable`: IPv6 (a 4-tuple) may use another free port.
     bound = min(runner.addresses, key=len)[1]
     ready(f"http://{_reachable(address)}:{bound}")
     await stop.wait()
     host.stop()
-    await asyncio.to_thread(worker.join, _STOP_PATIENCE)
+    await asyncio.to_thread(worker.join, _STOP_TIMEOUT)
     await host.sockets.close()
     await runner.cleanup()
     if ended.is_set():
-        raise WorkerEnded("The thread that runs the prompts has ended; the log says why.")
+        raise WorkerEnded("The worker thread has ended; the log has the traceback.")
 
 
 def application(host: Host, names: HostNames, editor: Editor | None = None) -> web.Application:
-    """The aiohttp application for `host`, with the graph editor if given. `names`: see HostNames."""
+    """Returns the aiohttp application for `host`, with the graph editor if given. `names`: see HostNames."""
     app = web.Application(client_max_size=host.max_upload, middlewares=[same_origin(names), answer_errors])
     routes = _Routes(host)
     table: list[tuple[str, str, Handler]] = [
-        *(editor.routes() if editor else []),  # the first of a path answers
+        *(editor.routes() if editor else []),  # if two routes have the same path, the first one is used
         ("GET", "/", routes.root),
         ("GET", "/ws", routes.websocket),
         ("GET", "/prompt", routes.queue_info),
@@ -139,12 +139,12 @@ def application(host: Host, names: HostNames, editor: Editor | None = None) -> w
                 app.router.add_route(one, "/api" + path, handler)
     if editor:
         app.router.add_static("/", editor.static)
-    app.on_response_prepare.append(_no_guessing)
+    app.on_response_prepare.append(_no_sniffing)
     return app
 
 
-async def _no_guessing(_: web.Request, response: web.StreamResponse) -> None:
-    """A browser must take an answer for what its content type says: not, for example, a text for a script."""
+async def _no_sniffing(_: web.Request, response: web.StreamResponse) -> None:
+    """Tells browsers not to guess another content type, for example to run a text file as a script."""
     response.headers["X-Content-Type-Options"] = "nosniff"
 
 
@@ -152,7 +152,7 @@ class _Routes:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._next_number = 0
-        self._uploading = asyncio.Lock()  # or two uploads of one name would find the same free name
+        self._uploading = asyncio.Lock()  # otherwise two uploads could choose the same free name
 
     async def root(self, _: web.Request) -> web.StreamResponse:
         return web.Response(text="This is kandiflux's lite host, without the graph editor (start it with --editor).")
@@ -173,7 +173,7 @@ class _Routes:
         prompt_id = body.get("prompt_id")
         if prompt_id is not None and not canonical_id(prompt_id):
             message = "prompt_id must be a valid UUID"
-            details = "expected a UUID in lower case with hyphens, or no prompt_id: then the server chooses one"
+            details = "expected a lowercase UUID with hyphens, or no prompt_id: then the server creates one"
             raise Refused(400, message, error_json("invalid_prompt_id", message, details))
         extra_data: dict[str, Any] = body.get("extra_data") or {}
         if body.get("client_id") is not None:
@@ -182,7 +182,7 @@ class _Routes:
         if not isinstance(extra_data.get("client_id", ""), str) or not _all_texts(only or []):
             details = "client_id: expected a string; partial_execution_targets: expected a list of strings"
             raise Refused(400, details, error_json("invalid_request", "Invalid request", details))
-        # In a thread: VALIDATE_INPUTS and INPUT_TYPES are the packs' code, and may take their time.
+        # In a thread, because VALIDATE_INPUTS and INPUT_TYPES are code of packs and may be slow.
         verdict = await asyncio.to_thread(validate, prompt, self._host.registry, only)
         if verdict.error:
             raise Refused(400, verdict.error["message"], {"error": verdict.error, "node_errors": verdict.node_errors})
@@ -192,13 +192,13 @@ class _Routes:
         return json_answer({"prompt_id": prompt_id, "number": number, "node_errors": verdict.node_errors})
 
     def _number(self, body: Mapping[str, Any]) -> float:
-        """The prompt's place in the queue: as asked for, or the next; "front" goes before all others."""
+        """Returns the queue number: as requested, or the next one, negative for "front" (before all others)."""
         if "number" in body:
             try:
                 number = float(body["number"])
             except (TypeError, ValueError, OverflowError):
                 number = math.nan
-            if not math.isfinite(number):  # it would break the queue's order
+            if not math.isfinite(number):  # NaN would break the order of the queue
                 details = f"number: expected a finite number, got {str(body['number'])[:100]!r}"
                 raise Refused(400, details, error_json("invalid_request", "Invalid request", details))
             return number
@@ -249,8 +249,8 @@ class _Routes:
             raise Refused(400, "job_ids must be a list", {"error": "job_ids must be a list"})
         wrong = [job_id if isinstance(job_id, str) else repr(job_id) for job_id in ids if not canonical_id(job_id)]
         if wrong:
-            told = "job_ids contains invalid id(s)"
-            raise Refused(400, told, {"error": told, "invalid_ids": [one[:200] for one in wrong[:100]]})
+            message = "job_ids contains invalid id(s)"
+            raise Refused(400, message, {"error": message, "invalid_ids": [one[:200] for one in wrong[:100]]})
         cancelled = [self._host.jobs.cancel(job_id) for job_id in dict.fromkeys(ids)]
         return json_answer({"cancelled": any(cancelled)})
 
@@ -292,7 +292,7 @@ class _Routes:
         return json_answer([str(Path(name).with_suffix("")) for name in names])
 
     async def extensions(self, _: web.Request) -> web.StreamResponse:
-        return json_answer([])  # scripts for the graph editor, which is not here: see editor.py
+        return json_answer([])  # only the graph editor has extensions: see editor_routes.py
 
     async def features(self, _: web.Request) -> web.StreamResponse:
         return json_answer(self._host.features)
@@ -314,7 +314,7 @@ class _Routes:
         changes = await read_json(request, longest=_LARGEST_SETTINGS)
         if not is_dict(changes):
             raise Refused(400, "expected an object of settings by name")
-        self._host.user.change_settings(changes)  # not in a thread: two changes at a time would lose one
+        self._host.user.change_settings(changes)  # not in a thread: concurrent changes could be lost
         return web.Response()
 
     async def change_setting(self, request: web.Request) -> web.StreamResponse:
@@ -345,6 +345,6 @@ def _header_safe(name: str) -> str:
 
 
 def _reachable(address: str) -> str:
-    """The address as it stands in a URL; for "all addresses", this machine's own."""
+    """Returns the address as written in a URL; a loopback address if the host listens on all addresses."""
     address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(address, address)
     return f"[{address}]" if ":" in address else address

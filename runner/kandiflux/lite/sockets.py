@@ -1,4 +1,4 @@
-"""The websockets of the clients, and the frames for them."""
+"""The clients' websockets, and the frames sent to them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _PREVIEW_IMAGE, _PREVIEW_IMAGE_WITH_METADATA = 1, 4
 _IMAGE_FORMATS = {"JPEG": 1, "PNG": 2}
 _MOST_UNSENT_BYTES = 64 << 20
 _OVERHEAD = 200
-"""Bytes that an unsent frame takes beside its content."""
+"""Memory in bytes that an unsent frame uses in addition to its content."""
 
 Frame = str | bytes
 
 
 class Sockets:
-    """One socket a client id. `send` and `send_preview` may be called from any thread."""
+    """One websocket per client id. `send` and `send_preview` may be called from any thread."""
 
     def __init__(self, features: dict[str, Any]) -> None:
         self._features = features
@@ -41,21 +41,21 @@ class Sockets:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The loop that sends. Frames before this reach nobody, as nobody is connected."""
+        """Sets the event loop that sends frames. Earlier frames are dropped: no client is connected yet."""
         self._loop = loop
 
     def send(self, event: str, data: dict[str, Any], client_id: str | None = None) -> None:
-        """Send a frame of text to one client, or to all."""
+        """Sends a text frame to one client, or to all if `client_id` is None."""
         if self._has(client_id):
             self._post(_text(event, data), client_id)
 
     def takes_preview_metadata(self, client_id: str | None) -> bool:
-        """Whether the client asked for previews that carry node and prompt ids."""
+        """Whether the client requested previews with node and prompt ids."""
         connection = self._connections.get(client_id) if client_id is not None else None
         return connection is not None and connection.features.get("supports_preview_metadata") is True
 
     def send_preview(self, preview: Preview, metadata: dict[str, Any] | None, client_id: str | None) -> None:
-        """Send a preview picture, encoded in the calling thread, so that the event loop is not blocked."""
+        """Sends a preview image. Encodes it in the calling thread, to not block the event loop."""
         if not self._has(client_id):
             return
         image_format, picture, longest_side = preview
@@ -74,7 +74,7 @@ class Sockets:
         queue_status: Callable[[], dict[str, Any]],
         running_node: Callable[[str], str | None],
     ) -> web.WebSocketResponse:
-        """A client's connection, from its first frame to its end."""
+        """Serves a client's connection until it ends."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex
@@ -88,15 +88,15 @@ class Sockets:
                 connection.post(_text("executing", {"node": node_id}))
             await self._listen(connection)
         finally:
-            # As in ComfyUI, an old connection's end also unregisters a newer one with the same id:
-            # a client that comes back takes a fresh id.
+            # As in ComfyUI, this also unregisters a newer connection with the same id: a client that
+            # reconnects must use a new id.
             self._connections.pop(client_id, None)
             sender.cancel()
             connection.forget()
         return socket
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Closes all connections."""
         for connection in list(self._connections.values()):
             await connection.socket.close()
 
@@ -120,7 +120,7 @@ class Sockets:
             first = False
 
     def _has(self, client_id: str | None) -> bool:
-        """Whether anybody gets such a frame: encoding it takes time."""
+        """Whether any client would receive the frame. Checked first, because encoding takes time."""
         return client_id in self._connections if client_id is not None else bool(self._connections)
 
     def _post(self, frame: Frame, client_id: str | None) -> None:
@@ -136,7 +136,7 @@ class Sockets:
 
 
 class _SocketClient:
-    """A socket and the frames on their way to it: a client that does not read holds up nobody else."""
+    """A websocket with its queue of unsent frames, so that a client that does not read delays no others."""
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
         self.socket = socket
@@ -152,17 +152,17 @@ class _SocketClient:
             return
         self._unsent_bytes += len(frame) + _OVERHEAD
         if self._unsent_bytes > _MOST_UNSENT_BYTES:
-            # A client that is disconnected and knows it is better off than one that silently misses frames.
-            log.warning("A client does not read its frames: it is disconnected, with %d unread.", len(self._unsent))
+            # Disconnecting is better than dropping frames silently: the client notices it.
+            log.warning("A client does not read its frames: disconnected, with %d unread.", len(self._unsent))
             self.forget()
             if self._transport is not None:
-                self._transport.abort()  # close() would wait for the client to read
+                self._transport.abort()  # close() would wait until the client reads
         else:
             self._unsent.append(frame)
             self._more.set()
 
     def forget(self) -> None:
-        """Free the unsent frames, and take no more."""
+        """Drops the unsent frames, and all later ones."""
         self._dropped = True
         self._unsent.clear()
 
@@ -179,7 +179,7 @@ class _SocketClient:
                         await self.socket.send_str(frame)
                     self._unsent_bytes -= len(frame) + _OVERHEAD
         except (ConnectionError, RuntimeError) as error:
-            log.info("A client is gone: %s", error)
+            log.info("A client has disconnected: %s", error)
 
 
 def _text(event: str, data: dict[str, Any]) -> str:

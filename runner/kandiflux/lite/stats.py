@@ -1,4 +1,4 @@
-"""What /system_stats answers."""
+"""The response of /system_stats."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 __all__ = ["PROTOCOL_VERSION", "system_stats"]
 
 PROTOCOL_VERSION = "0.33.0"
-"""The ComfyUI whose protocol this host speaks."""
+"""The ComfyUI version whose protocol this host implements."""
 
 
 def system_stats() -> dict[str, Any]:
-    """ComfyUI's keys, and "kandiflux_lite" to tell the two apart. Imports torch: call in a thread."""
+    """Returns ComfyUI's keys, and "kandiflux_lite" to identify a lite host. Imports torch: call it in a thread."""
     import torch
 
     total, free = _memory()
@@ -54,7 +54,7 @@ def system_stats() -> dict[str, Any]:
 
 
 def _memory() -> tuple[int, int]:
-    """Total and available memory in bytes; 0 where the system does not tell."""
+    """Returns total and available memory in bytes; 0 if unknown."""
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)

@@ -1,4 +1,4 @@
-"""What the graph editor keeps on the server: its settings, and files such as saved workflows. All blocking.
+"""Data that the graph editor stores on the server: settings, and files such as saved workflows. All calls block.
 
 The folder has ComfyUI's layout (`user/default`), so that it can be copied to a ComfyUI and back.
 """
@@ -26,16 +26,16 @@ _SETTINGS = "comfy.settings.json"
 
 @dataclass(frozen=True)
 class UserData:
-    """The files of the one user there is, in `folder` (absolute, free of links), which the first write creates.
+    """The files of the only user, in `folder` (absolute, links resolved), which the first write creates.
 
-    Names are relative to it, with forward slashes. Raises Refused, with the HTTP status, if a name leads out of it, if
-    the file does not exist, or if it must not be overwritten.
+    Names are relative to `folder`, with forward slashes. Methods raise Refused, with the HTTP status, if a name refers
+    to a file outside it, if the file does not exist, or if it exists and must not be overwritten.
     """
 
     folder: Path
 
     def settings(self) -> Mapping[str, Any]:
-        """Empty if none were stored, or if the file is damaged: the editor has defaults for all."""
+        """Returns the stored settings; {} if there are none or the file is damaged: the editor has defaults."""
         try:
             stored = parse_json((self.folder / _SETTINGS).read_text("utf-8"))
         except FileNotFoundError:
@@ -46,12 +46,12 @@ class UserData:
         return as_object(stored)
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Store these over what is stored."""
+        """Updates the stored settings with `changes`."""
         text = json.dumps({**self.settings(), **changes}, indent=4)
         _write(self.folder / _SETTINGS, text.encode())
 
     def listing(self, name: str, *, recurse: bool, full: bool, split: bool) -> list[Any]:
-        """The files in the folder `name`, relative to it: names, split into their parts, or all there is to know."""
+        """Lists the files in the folder `name` by relative name; `split`: also its parts; `full`: size and times."""
         if not name:
             raise Refused(400, "Directory not provided")
         folder = self._path(name)
@@ -59,12 +59,12 @@ class UserData:
             raise Refused(404, "Directory not found")
         files = sorted(path for path in (folder.rglob("*") if recurse else folder.iterdir()) if path.is_file())
         if full:
-            return [_about(path, folder) for path in files]
+            return [_file_info(path, folder) for path in files]
         names = [path.relative_to(folder).as_posix() for path in files]
         return [[name, *name.split("/")] for name in names] if split else names
 
     def tree(self, name: str) -> list[dict[str, Any]]:
-        """Folders and files below `name`, folders first, their paths from the top."""
+        """Lists folders and files below `name`, folders first, with paths relative to the user's folder."""
         top = self._path(name) if name else self.folder
         if not top.exists():
             raise Refused(404, "Requested path not found")
@@ -81,14 +81,14 @@ class UserData:
         return sorted(found, key=lambda entry: (entry["type"] != "directory", entry["name"].lower()))
 
     def file(self, name: str) -> Path:
-        """The file of this name."""
+        """Returns the path of an existing file."""
         path = self._path(name)
         if not path.is_file():
             raise Refused(404, f"There is no file {name[:200]}.")
         return path
 
     def store(self, name: str, content: bytes, *, overwrite: bool, full: bool) -> Any:
-        """Answers the file's name, or all about it if `full`."""
+        """Stores a file. Returns its name; if `full`, also its size and times."""
         path = self._free(name, overwrite)
         try:
             _write(path, content)
@@ -97,7 +97,7 @@ class UserData:
         return self._answer(path, full)
 
     def move(self, name: str, to: str, *, overwrite: bool, full: bool) -> Any:
-        """Answers as `store` does."""
+        """Moves a file. Returns the same as `store`."""
         source, target = self.file(name), self._free(to, overwrite)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class UserData:
         return self._answer(target, full)
 
     def delete(self, name: str) -> None:
-        """Delete a file."""
+        """Deletes a file."""
         self.file(name).unlink()
 
     def _path(self, name: str) -> Path:
@@ -119,16 +119,16 @@ class UserData:
     def _free(self, name: str, overwrite: bool) -> Path:
         path = self._path(name)
         if path == self.folder or path.is_dir() or any(ord(letter) < 32 for letter in name):
-            raise Refused(400, f"{name[:200]!r} is not a name for a file")
+            raise Refused(400, f"{name[:200]!r} is not a valid file name")
         if path.exists() and not overwrite:
             raise Refused(409, "File already exists")
         return path
 
     def _answer(self, path: Path, full: bool) -> Any:
-        return _about(path, self.folder) if full else path.relative_to(self.folder).as_posix()
+        return _file_info(path, self.folder) if full else path.relative_to(self.folder).as_posix()
 
 
-def _about(path: Path, folder: Path) -> dict[str, Any]:
+def _file_info(path: Path, folder: Path) -> dict[str, Any]:
     stat = path.stat()
     name = path.relative_to(folder).as_posix()
     times = {"modified": _milliseconds(stat.st_mtime), "created": _milliseconds(stat.st_ctime)}
@@ -140,7 +140,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Under a temporary name first: a workflow that took an evening is not lost to a full disk."""
+    """Writes a file atomically, so that a full disk does not destroy the previous version."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as part:
         part.write_bytes(content)

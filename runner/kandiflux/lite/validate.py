@@ -1,4 +1,4 @@
-"""Checking a prompt before it is queued: ComfyUI's checks, with ComfyUI's error JSON."""
+"""Validates a prompt before it is queued: ComfyUI's checks, with ComfyUI's error JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 
 def _finite(number: float) -> float:
-    if not math.isfinite(number):  # an OverflowError for an integer that no float holds
+    if not math.isfinite(number):  # OverflowError if an integer is too large for a float
         raise ValueError(f"{number} is not a finite number")
     return number
 
@@ -36,16 +36,16 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "STRING": str,
     "BOOLEAN": bool,
 }
-_LONGEST_LIST_TOLD = 20
-_MOST_NODES_TOLD = 100
-_MOST_OUTPUTS_TOLD = 100
-_LONGEST_VALUE_TOLD = 1000
-"""Limits of an error answer: it stays small, and quick to make, for a prompt of thousands of invalid nodes."""
+_MAX_LIST_SHOWN = 20
+_MAX_NODES_SHOWN = 100
+_MAX_OUTPUTS_SHOWN = 100
+_MAX_VALUE_SHOWN = 1000
+"""Limits of an error response: keep it small and fast to create if thousands of nodes are invalid."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`outputs` are the output nodes that may run. With `error` none may."""
+    """The result of a validation. outputs: the output nodes that may run. If `error` is set, the prompt is rejected."""
 
     outputs: list[str] = field(default_factory=list[str])
     error: Json | None = None
@@ -53,9 +53,9 @@ class Verdict:
 
 
 def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = None) -> Verdict:
-    """Check `prompt`, converting its constants to their declared types in place.
+    """Validates `prompt`. Converts its constants to their declared types in place.
 
-    `only` limits the output nodes (a client's partial_execution_targets).
+    only: ids of the output nodes to run (a client's partial_execution_targets); None: all.
     """
     for node_id, node in prompt.items():
         error = _class_error(node_id, node, prompt, registry)
@@ -82,18 +82,18 @@ def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = 
         if checks.errors.get(output) is None:
             good.append(output)
             continue
-        reasons += (checks.errors[output] or [])[: _MOST_NODES_TOLD - len(reasons)]
-        for node_id in checks.with_errors[:_MOST_NODES_TOLD]:
+        reasons += (checks.errors[output] or [])[: _MAX_NODES_SHOWN - len(reasons)]
+        for node_id in checks.with_errors[:_MAX_NODES_SHOWN]:
             entry = {"errors": checks.errors[node_id], "dependent_outputs": [],
                      "class_type": prompt[node_id]["class_type"]}  # fmt: skip
             dependent = node_errors.setdefault(node_id, entry)["dependent_outputs"]
-            if len(dependent) < _MOST_OUTPUTS_TOLD:
+            if len(dependent) < _MAX_OUTPUTS_SHOWN:
                 dependent.append(output)
     for node_id, entry in node_errors.items():
         for error in entry["errors"]:
             log.error("Node %s (%s): %s: %s", node_id, entry["class_type"], error["message"], error["details"])
-    if len(checks.with_errors) > _MOST_NODES_TOLD:
-        log.error("%d more nodes are invalid.", len(checks.with_errors) - _MOST_NODES_TOLD)
+    if len(checks.with_errors) > _MAX_NODES_SHOWN:
+        log.error("%d more nodes are invalid.", len(checks.with_errors) - _MAX_NODES_SHOWN)
     if good:
         return Verdict(outputs=good, node_errors=node_errors)
     details = "\n".join(f"{reason['message']}: {reason['details']}" for reason in reasons)
@@ -102,22 +102,22 @@ def validate(prompt: Prompt, registry: Registry, only: Collection[str] | None = 
 
 
 def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) -> Json | None:
-    about = as_object(node)
-    title, class_type = as_object(about.get("_meta")).get("title"), about.get("class_type")
+    fields = as_object(node)
+    title, class_type = as_object(fields.get("_meta")).get("title"), fields.get("class_type")
     if isinstance(class_type, str) and class_type in registry.classes:
         return None
     extra: Json = {"node_id": node_id, "class_type": class_type, "node_title": title}
     if isinstance(class_type, str):
-        name = str(title or class_type)[:_LONGEST_VALUE_TOLD]
-        # Beyond ComfyUI's answer: all that is missing at once, and the way out.
-        missing = [name[:_LONGEST_VALUE_TOLD] for name in registry.missing(prompt)[:_MOST_NODES_TOLD]]
+        name = str(title or class_type)[:_MAX_VALUE_SHOWN]
+        # More than ComfyUI's message: lists all missing nodes, and says what to do.
+        missing = [name[:_MAX_VALUE_SHOWN] for name in registry.missing(prompt)[:_MAX_NODES_SHOWN]]
         message = (
             f"Node '{name}' not found. The custom node may not be installed. The lite host lacks: "
             f"{', '.join(missing)}. Start a ComfyUI that has these nodes, and use that."
         )
-        class_type = class_type[:_LONGEST_VALUE_TOLD]
+        class_type = class_type[:_MAX_VALUE_SHOWN]
         extra = {"node_id": node_id, "class_type": class_type, "node_title": name, "missing_nodes": missing}
-    elif "class_type" not in about:
+    elif "class_type" not in fields:
         message = (
             f"Node '{title or f'ID #{node_id}'}' has no class_type. The workflow may be corrupted or a custom node is "
             "missing."
@@ -129,22 +129,22 @@ def _class_error(node_id: str, node: Any, prompt: Prompt, registry: Registry) ->
 
 
 class _Checks:
-    """The checks of one prompt's nodes; each node is checked once."""
+    """Checks the nodes of one prompt, each of them once."""
 
     def __init__(self, prompt: Prompt, classes: Mapping[str, NodeClass]) -> None:
         self._prompt = prompt
         self._classes = classes
         self._declared: dict[str, Any] = {}
-        self._open: dict[str, None] = {}  # the nodes being checked, from the output on
-        # None: valid. []: invalid because of a node before it, which carries the errors.
+        self._open: dict[str, None] = {}  # the nodes being checked, from the output node backwards
+        # None: valid. []: invalid because a node before it has errors.
         self.errors: dict[str, list[Json] | None] = {}
         self.with_errors: list[str] = []
-        """The nodes that have errors of their own, in the order in which they were found."""
+        """The nodes that have errors of their own, in the order of discovery."""
 
     def check(self, node_id: str) -> bool | Failure:
-        """Check a node and all before it: whether all are valid, or what the check of this node raised.
+        """Checks a node and all nodes before it. Returns whether all are valid, or a Failure if this check raised.
 
-        Without recursion, as a chain of nodes may be long: `_steps` yields the source that it needs checked.
+        Not recursive, because a chain of nodes may be long: `_steps` yields each source that must be checked first.
         """
         answer: bool | Failure | None = None
         stack = [(node_id, self._steps(node_id))]
@@ -164,7 +164,7 @@ class _Checks:
         return False if answer is None else answer
 
     def fail(self, node_id: str, *errors: Json) -> None:
-        """The node is invalid; without errors of its own, a node before it has them."""
+        """Marks a node as invalid. Without `errors`, it is invalid because of a node before it."""
         if errors and not self.errors.get(node_id):
             self.with_errors.append(node_id)
         self.errors[node_id] = list(errors)
@@ -209,7 +209,7 @@ class _Checks:
                     errors.append(error)
         errors += own_check.run(node_id, inputs, received_types, declared)
         self._open.pop(node_id)
-        if node_id in self.errors:  # part of a cycle
+        if node_id in self.errors:  # it is part of a cycle
             self.errors[node_id] = [*(self.errors[node_id] or []), *errors]
         elif valid and not errors:
             self.errors[node_id] = None
@@ -218,17 +218,17 @@ class _Checks:
         return self.errors[node_id] is None
 
     def _fail_cycle(self, node_id: str) -> None:
-        """Every node of the cycle that `node_id` closes is invalid."""
+        """Marks all nodes of the cycle that `node_id` closes as invalid."""
         before = list(self._open)
         cycle = before[before.index(node_id) :]
-        told = [f"{one} ({self._prompt[one]['class_type']})" for one in [*cycle, node_id]]
-        details = " -> ".join(told)[:_LONGEST_VALUE_TOLD]
-        for one in cycle[:_MOST_NODES_TOLD]:
-            extra = {"node_id": one, "cycle_nodes": cycle[:_MOST_NODES_TOLD]}
+        steps = [f"{one} ({self._prompt[one]['class_type']})" for one in [*cycle, node_id]]
+        details = " -> ".join(steps)[:_MAX_VALUE_SHOWN]
+        for one in cycle[:_MAX_NODES_SHOWN]:
+            extra = {"node_id": one, "cycle_nodes": cycle[:_MAX_NODES_SHOWN]}
             self.fail(one, _error("dependency_cycle", "Dependency cycle detected", details, extra))
 
     def _inputs_of(self, class_name: str) -> Any:
-        if class_name not in self._declared:  # asked once per prompt: INPUT_TYPES may list folders
+        if class_name not in self._declared:  # called once per prompt: INPUT_TYPES may list folders
             self._declared[class_name] = self._classes[class_name].INPUT_TYPES()
         return self._declared[class_name]
 
@@ -242,7 +242,7 @@ class _Checks:
                 name,
                 {"input_name": name, "input_config": (kind, options), "received_value": _short(link)},
             )
-        # A link to no node or no output raises here, and is reported as an exception of this node.
+        # If the node or output does not exist, this raises, and is reported as an exception of this node.
         source_class = self._classes[self._prompt[link[0]]["class_type"]]
         received = received_types[name] = source_class.RETURN_TYPES[link[1]]
         if own_check.takes_types or _types_fit(received, kind):
@@ -280,7 +280,7 @@ class _OwnCheck:
         self.takes_types = "input_types" in self._names
 
     def takes(self, name: str) -> bool:
-        """Whether the class checks this input itself: then its range and list are not checked here."""
+        """Whether the class checks this input itself. Then its range and list of values are not checked here."""
         return self._takes_all or name in self._names
 
     def run(self, node_id: str, inputs: Mapping[str, Any], received_types: Json, declared: Any) -> list[Json]:
@@ -305,9 +305,9 @@ class _OwnCheck:
 
 
 def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by_class: bool) -> Json | None:
-    """Convert the constant `inputs[name]` in place and check it."""
+    """Converts the constant `inputs[name]` in place and checks it. Returns an error, or None if it is valid."""
     value = inputs[name]
-    if is_object(value) and "__value__" in value:  # how a client sends a list that is no link
+    if is_object(value) and "__value__" in value:  # how clients send a list that is not a link
         value = inputs[name] = value["__value__"]
     try:
         if isinstance(kind, str) and kind in _CONVERSIONS:
@@ -316,12 +316,12 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         return _error(
             "invalid_input_type",
             f"Failed to convert an input value to a {kind} value",
-            f"{name}, {_short(value)}, {str(error)[:_LONGEST_VALUE_TOLD]}",
+            f"{name}, {_short(value)}, {str(error)[:_MAX_VALUE_SHOWN]}",
             {
                 "input_name": name,
                 "input_config": (kind, options),
                 "received_value": _short(value),
-                "exception_message": str(error)[:_LONGEST_VALUE_TOLD],
+                "exception_message": str(error)[:_MAX_VALUE_SHOWN],
             },
         )
     if checked_by_class:
@@ -336,17 +336,17 @@ def _constant_error(name: str, inputs: Json, kind: Any, options: Any, checked_by
         values: list[Any] = value if options.get("multiselect") and is_list(value) else [value]
         wrong = [one for one in values if one not in allowed]
         if wrong:
-            told = str(allowed)
-            if len(allowed) > _LONGEST_LIST_TOLD:
-                told, extra["input_config"] = f"(list of length {len(allowed)})", None
-            shown = ", ".join(repr(_short(one)) for one in wrong[:_LONGEST_LIST_TOLD])
-            return _error("value_not_in_list", "Value not in list", f"{name}: {shown} not in {told}", extra)
+            allowed_text = str(allowed)
+            if len(allowed) > _MAX_LIST_SHOWN:
+                allowed_text, extra["input_config"] = f"(list of length {len(allowed)})", None
+            shown = ", ".join(repr(_short(one)) for one in wrong[:_MAX_LIST_SHOWN])
+            return _error("value_not_in_list", "Value not in list", f"{name}: {shown} not in {allowed_text}", extra)
     return None
 
 
 def _types_fit(received: Any, expected: Any) -> bool:
-    """Whether "A,B" and "B,C" have a type in common. "*" and "COMFY_MATCHTYPE_V3" fit any, a list fits "COMBO"."""
-    # Not `==`: classes that accept any type override `__ne__` alone.
+    """Whether "A,B" and "B,C" share a type. "*" and "COMFY_MATCHTYPE_V3" match any type; a list matches "COMBO"."""
+    # Not `==`: classes that accept any type override only `__ne__`.
     if not received != expected:  # noqa: SIM202
         return True
     if "COMFY_MATCHTYPE_V3" in (received, expected) or (is_list(received) and expected == "COMBO"):
@@ -360,11 +360,11 @@ def _types_fit(received: Any, expected: Any) -> bool:
 
 
 def _short(value: Any) -> Any:
-    """A value as an error shows it: itself, or the beginning of its text if that is long."""
+    """Returns a value as shown in an error: unchanged, or its text, truncated, if that is long."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = value if isinstance(value, str) else json_text(value)
-    return value if len(text) <= _LONGEST_VALUE_TOLD else f"{text[:_LONGEST_VALUE_TOLD]}…"
+    return value if len(text) <= _MAX_VALUE_SHOWN else f"{text[:_MAX_VALUE_SHOWN]}…"
 
 
 def _error(kind: str, message: str, details: str, extra: Json) -> Json:

@@ -190,12 +190,12 @@ def test_translations_of_all_packs_together(server: LiteServer, caplog: pytest.L
         "de": {"commands": {"c": "d"}},
     }
     (warning,) = caplog.messages
-    assert "settings.json is not JSON" in warning
+    assert "settings.json is not valid JSON" in warning
 
 
 def test_templates_whose_nodes_are_here(server: LiteServer, caplog: pytest.LogCaptureFixture) -> None:
     assert server.get("/workflow_templates").json() == {"one": ["runs", "subgraph", "more", "runs"]}
-    told = sorted(message.partition(" is no workflow")[0].rpartition("/")[2] for message in caplog.messages)
+    told = sorted(message.partition(" is not a workflow")[0].rpartition("/")[2] for message in caplog.messages)
     assert told == ["broken.json", "no_nodes.json", "no_workflow.json"]
 
 

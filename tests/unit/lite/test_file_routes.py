@@ -154,8 +154,8 @@ def test_a_mask_of_a_picture_that_is_not_there_is_not_stored(folders: Folders) -
         ({"filename": "plain.png", "type": 5}, 400, "expected an object"),
         ({"filename": "plain.png", "subfolder": [1]}, 400, "expected an object"),
         ({"filename": "plain.png", "type": "models"}, 400, "type must be input, output or temp"),
-        ({"filename": "../secret.png", "type": "input"}, 403, "leads out"),
-        ({"filename": "secret.png", "type": "input", "subfolder": ".."}, 403, "leads out"),
+        ({"filename": "../secret.png", "type": "input"}, 403, "is outside the folder"),
+        ({"filename": "secret.png", "type": "input", "subfolder": ".."}, 403, "is outside the folder"),
     ],
     ids=str,
 )
@@ -168,8 +168,8 @@ def test_a_reference_that_is_wrong(folders: Folders, reference: Any, code: int, 
 def test_a_mask_needs_a_name_and_content_of_a_picture(folders: Folders) -> None:
     (folders.input / "plain.png").write_bytes(png((1, 2, 3), mode="RGB"))
     for name, mask, why in (
-        ("mask.txt", b"", "name of a picture"),
-        ("mask.png", b"x", "not a picture that can be read"),
+        ("mask.txt", b"", "an image file name"),
+        ("mask.png", b"x", "not a readable image"),
     ):
         with pytest.raises(Refused, match=why) as refused:
             masked(folders, ORIGINAL, name, mask)
@@ -270,7 +270,7 @@ def test_the_quality_of_a_preview(seen: Folders) -> None:
 def test_what_is_not_a_picture_has_no_preview(seen: Folders) -> None:
     (seen.input / "broken.png").write_bytes(b"x")
     for query in ({"preview": "webp"}, {"channel": "rgb"}, {"channel": "a"}):
-        with pytest.raises(Refused, match=r"not a picture that can be read: PIL\.Unidentified") as refused:
+        with pytest.raises(Refused, match=r"not a readable image: PIL\.Unidentified") as refused:
             drawn(seen, "broken.png", **query)
         assert status(refused) == 400
 

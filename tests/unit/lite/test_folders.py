@@ -88,7 +88,7 @@ def test_names_stay_inside(tmp_path: Path) -> None:
     assert inside(folder) == inside(folder, "") == inside(folder, "a/..") == folder
     assert inside(folder, "back/y") == folder / "x" / "y"
     for name in ("..", "../in2/x", "/etc/passwd", "door/x", "a/../../x"):
-        with pytest.raises(OutsideFolder, match="leads out of the folder 'in'"):
+        with pytest.raises(OutsideFolder, match="is outside the folder 'in'"):
             inside(folder, name)
 
 
@@ -100,7 +100,7 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
 
 def test_the_number_of_folders_is_bounded(tmp_path: Path) -> None:
     assert inside(tmp_path, "a/" * 99 + "x").name == "x"
-    with pytest.raises(OutsideFolder, match="too many folders; the most are 100"):
+    with pytest.raises(OutsideFolder, match="too many folders; the maximum is 100"):
         inside(tmp_path, "a/" * 100 + "x")
 
 

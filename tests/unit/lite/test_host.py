@@ -261,7 +261,7 @@ def test_a_pack_that_fails_to_give_memory_back_is_logged(host: Host, caplog: pyt
     with working(host):
         host.free(unload=True, forget=False)
         until(lambda: calls)
-    assert "A node pack failed to give memory back: list index out of range" in caplog.text
+    assert "A node pack failed to free memory: list index out of range" in caplog.text
     assert "Traceback" in caplog.text
 
 

@@ -39,6 +39,6 @@ def test_the_most_pixels(tmp_path: Path) -> None:
         assert picture.size == (3, 5)
     path = tmp_path / "a.png"
     path.write_bytes(encoded("PNG", (3, 5)).getvalue())
-    with pytest.raises(ValueError, match=r"^3 x 5 pixels are too many; the most are 14$"):
+    with pytest.raises(ValueError, match=r"^3 x 5 pixels are too many; the maximum is 14$"):
         open_picture(path, most_pixels=14)
     assert Image.MAX_IMAGE_PIXELS == MOST_PIXELS, "from this number on Pillow warns"

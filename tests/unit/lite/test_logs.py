@@ -52,7 +52,7 @@ def test_a_lack_of_resources_is_one_line_in_ten_seconds(
     for seconds in (0.0, 1.0, 9.0):
         clock[0] += seconds
         handle(loop, {"exception": OSError(number, "Too many")})
-    assert caplog.messages == ["New connections have to wait: Too many. Close some, or raise the limit."] * 2
+    assert caplog.messages == ["New connections must wait: Too many. Close some connections, or raise the limit."] * 2
     assert loop.handled == []
 
 

@@ -281,7 +281,7 @@ def test_a_worker_that_ended(
 
     monkeypatch.setattr(Host, "work", work)
     assert launched(settings, stdout, lambda _: None) == 1
-    assert caplog.messages[-1] == "The thread that runs the prompts has ended; the log says why."
+    assert caplog.messages[-1] == "The worker thread has ended; the log has the traceback."
     assert caplog.text.count("Traceback") == 1
     assert "The worker ended: no more" in caplog.text
 

@@ -148,7 +148,7 @@ def test_an_input_that_was_asked_for_changes_the_order() -> None:
     assert left.pick() == "b"
 
 
-@pytest.mark.parametrize(("name", "why"), [("nothing", "nothing is given for it"), ("none", "is a constant")])
+@pytest.mark.parametrize(("name", "why"), [("nothing", "it has no value"), ("none", "it is a constant")])
 def test_an_input_that_cannot_be_asked_for(name: str, why: str) -> None:
     with pytest.raises(GraphError, match=f"Node s needs its input {name}, .*{why}"):
         schedule(LAZY, "x").require("s", name)

@@ -271,7 +271,7 @@ def test_its_other_frames_are_dropped_without_a_word(
         assert asked.result(60).json() == {}
         until(lambda: not anybody(server))
     assert [text for text in caplog.messages if "read" in text] == [
-        "A client does not read its frames: it is disconnected, with 3 unread."
+        "A client does not read its frames: disconnected, with 3 unread."
     ]
 
 
