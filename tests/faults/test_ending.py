@@ -166,7 +166,7 @@ def test_a_second_sigterm_ends_a_batch_at_once(number: int, comfy: FakeComfyUI, 
     with started(*words) as process:
         until(lambda: comfy.running)
         process.send_signal(number)
-        read_until(process, b"Finishing what runs")
+        read_until(process, b"Finishing the running jobs")
         assert process.poll() is None
         process.send_signal(number)
         assert ended(process).code == 128 + number

@@ -342,14 +342,14 @@ def test_ctrl_c_finishes_what_runs_and_a_later_run_goes_on(lite_host: RunningHos
         printed += run.stdout.read()
         said = run.stderr.read()
     assert run.returncode == 130
-    assert b"Finishing what runs" in said
+    assert b"Finishing the running jobs" in said
     assert b"Run the same command again" in said
     assert requests.get(f"{lite_host.url}/queue", timeout=5).json() == {"queue_running": [], "queue_pending": []}
     done = len(printed.splitlines())
     assert done < 400
     again = kandiflux(*line)
     assert again.code == 0, again.said
-    assert f"{done} done already" in again.said.decode()
+    assert f"{done} already done" in again.said.decode()
     assert done + len(again.out.splitlines()) == 400
     assert all(times == 1 for times in runs_of(lite_host, tmp_path.name).values())
 
@@ -368,7 +368,7 @@ def test_a_second_ctrl_c_cancels_what_runs(lite_host: RunningHost, tmp_path: Pat
                 break
         until(lambda: requests.get(f"{lite_host.url}/queue", timeout=5).json()["queue_running"])
         run.send_signal(signal.SIGINT)
-        read_until(run, b"Finishing what runs")
+        read_until(run, b"Finishing the running jobs")
         assert run.poll() is None, "one Ctrl-C waits for the job that runs"
         run.send_signal(signal.SIGINT)
         printed, said = run.communicate(timeout=WAIT)

@@ -180,7 +180,7 @@ def test_one_picture_that_cannot_be_made_again_does_not_stop_the_others() -> Non
     ended = kandiflux("rerun", str(bad), str(good), "--out", "again")
     assert ended.exit_code == 2
     assert len(ended.stdout.splitlines()) == 1
-    assert "bad.png: not made again" in ended.stderr
+    assert "bad.png: could not be run again" in ended.stderr
 
 
 def test_a_cached_picture_whose_file_is_gone_is_made_once_more(lite_host: RunningHost) -> None:

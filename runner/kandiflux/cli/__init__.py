@@ -28,7 +28,7 @@ __all__ = ["app", "main"]
 
 
 def _plain_flags(parameters: list[Any]) -> list[Any]:
-    """Options without a value, whose type says nothing in a help page."""
+    """Removes the type of flags from the help page: they take no value."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""

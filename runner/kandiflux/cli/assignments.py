@@ -1,4 +1,4 @@
-"""`--set name=value` and `--header name: value`, as typed on a command line."""
+"""Parses the options `--set name=value` and `--header name: value`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["parse_assignments", "parse_headers"]
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
-    """`name=value`; a name in quotes may hold anything. `@file` reads the value from a text file, `@@` is one `@`."""
+    """Parses `name=value`. A quoted name may contain any character. `@file` reads a text file; `@@` stands for `@`."""
     values: dict[str, str] = {}
     for text in texts:
         name, value = _split(text)
@@ -20,7 +20,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
 
 
 def parse_headers(texts: Iterable[str]) -> dict[str, str]:
-    """`Name: value`, one each."""
+    """Parses a list of `Name: value`."""
     headers: dict[str, str] = {}
     for text in texts:
         name, colon, value = text.partition(":")

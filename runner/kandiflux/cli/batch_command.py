@@ -37,7 +37,7 @@ def batch(
     jobs: Annotated[
         Path | None,
         typer.Option(
-            "--jobs", "-j", metavar="FILE", help="One job a row: CSV with a header, JSON Lines, a JSON or YAML list."
+            "--jobs", "-j", metavar="FILE", help="One job per row: CSV with a header, JSON Lines, a JSON or YAML list."
         ),
     ] = None,
     grid: Annotated[
@@ -52,7 +52,7 @@ def batch(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Values of the parameter prompt, one a line; # for comments."),
+        typer.Option(metavar="FILE", help="Values of the parameter prompt, one per line; # for comments."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -72,8 +72,8 @@ def batch(
         str | None,
         typer.Option(
             metavar="WHICH",
-            help="fixed (as the workflow has it), random or increment (a new one for each job), or a number for all. "
-            "Drawn seeds are kept for the next run. Default: fixed; increment with --repeat.",
+            help="fixed (the workflow's seed), random or increment (a new one for each job), or a number for all. "
+            "Random seeds are reused in the next run. Default: fixed; increment with --repeat.",
         ),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Number of times to run each job.")] = 1,
@@ -84,13 +84,13 @@ def batch(
         typer.Option(
             metavar="TEMPLATE",
             help='Names of the files, as "{index:04}_{seed}_{prompt:40}"; / makes folders. Any parameter, '
-            "index, repeat and workflow can stand in it.",
+            "index, repeat and workflow can be used.",
         ),
     ] = None,
     server: Annotated[
         list[str] | None,
         typer.Option(
-            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite`; repeat it to share the jobs among several. "
+            help="URL of a ComfyUI, a name from kandiflux.toml, or `lite`; repeat it to distribute the jobs. "
             "Default: as for `run`.",
             autocompletion=complete_server,
         ),
@@ -119,8 +119,8 @@ def batch(
 ) -> None:
     """Run a workflow many times, with different values; prints each saved path.
 
-    Run the same command again after whatever stopped it: what is done is skipped, and what a server may still have is
-    looked for there first. Ctrl-C, SIGTERM and SIGHUP end it after what runs now; a second Ctrl-C cancels that, too.
+    If it was interrupted, run the same command again: it skips finished jobs, and first looks for the others on the
+    servers. Ctrl-C, SIGTERM and SIGHUP stop it after the running jobs; a second Ctrl-C cancels these too.
 
     \b
     Examples:
@@ -134,8 +134,8 @@ def batch(
 
     with reporting(json_lines):
         servers = list(server or ())
-        if not servers and (usual := named_server(None)) is not None:
-            servers = [usual]
+        if not servers and (default := named_server(None)) is not None:
+            servers = [default]
         made = Batch(
             workflow,
             _job_list(jobs, grid, prompts, settings, repeat),
@@ -154,10 +154,10 @@ def batch(
             _list(made, as_json=json_lines)
             return
         with _shown(made, json_lines=json_lines, quiet=quiet) as show, _interruptible(made, show) as signals:
-            ended = made.run(show.event)
-        if ended.stopped and not ended.complete:
+            outcome = made.run(show.event)
+        if outcome.stopped and not outcome.complete:
             raise typer.Exit(exit_code(SignalReceived(next(iter(signals), signal.SIGINT))))
-        if not ended.complete:
+        if not outcome.complete:
             raise typer.Exit(_FAILED)
 
 
@@ -188,8 +188,8 @@ def _list(made: Batch, *, as_json: bool) -> None:
     planned = made.preview()
     if as_json:
         for job in planned:
-            about = {"index": job.index, "name": job.name, "state": job.state, "values": job.values}
-            print_json(about)
+            entry = {"index": job.index, "name": job.name, "state": job.state, "values": job.values}
+            print_json(entry)
         return
     columns = list(dict.fromkeys(name for job in planned for name in job.values))
     rows = [
@@ -216,32 +216,31 @@ def _shown(made: Batch, *, json_lines: bool, quiet: bool) -> Generator[Show, Non
 
 @contextlib.contextmanager
 def _interruptible(made: Batch, show: Show) -> Generator[list[int], None, None]:
-    """First signal: finish what runs. Then Ctrl-C: cancel it. Any other, or a third: leave at once. The ledger is whole
-    at any moment.
+    """Handles signals: the first finishes the running jobs, Ctrl-C as the second cancels them, any other exits at once.
 
-    Gives the signals that came.
+    The ledger is consistent at all times. Yields the list of received signals.
     """
     signals: list[int] = []
-    # A signal handler must not wait for the locks that these take, nor for whoever reads our output.
-    todo: queue.SimpleQueue[tuple[Callable[[], None], str]] = queue.SimpleQueue()
+    # In a thread: a signal handler must not wait for their locks, or for the reader of the output.
+    actions: queue.SimpleQueue[tuple[Callable[[], None], str]] = queue.SimpleQueue()
 
     def called(number: int) -> None:
         signals.append(number)
         if not made.submitting:
-            # Nothing was sent yet, so nothing has to be finished.
+            # No job was submitted yet.
             raise SignalReceived(number)
         if len(signals) == 1:
-            todo.put((made.stop, "Finishing what runs; nothing more is sent. Ctrl-C again cancels what runs."))
+            actions.put((made.stop, "Finishing the running jobs; no more are submitted. Ctrl-C again cancels them."))
         elif len(signals) == 2 and number == signal.SIGINT:
-            todo.put((made.cancel, "Cancelling what runs; Ctrl-C again leaves at once."))
+            actions.put((made.cancel, "Cancelling the running jobs; Ctrl-C again exits at once."))
         else:
             leave(number)
 
     def work() -> None:
         while True:
-            act, said = todo.get()
-            act()
-            show.say(said)
+            action, message = actions.get()
+            action()
+            show.say(message)
 
     threading.Thread(target=work, name="kandiflux-signals", daemon=True).start()
     with handling(called):

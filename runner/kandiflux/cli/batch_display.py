@@ -1,4 +1,4 @@
-"""A batch on a terminal: saved paths on stdout, one a line; everything else on stderr."""
+"""Displays a batch: saved paths on stdout, one per line; everything else on stderr."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _STATES = {
 
 
 class Show(Protocol):
-    """Where a batch is shown."""
+    """Displays a batch."""
 
     def event(self, event: BatchEvent) -> None:
-        """What happens."""
+        """Displays an event."""
         ...
 
     def say(self, text: str) -> None:
-        """Something for the person before the terminal."""
+        """Displays a message to the user."""
         ...
 
 
 class BatchJsonLines:
-    """Every event as JSON, one object a line, on stdout."""
+    """Prints every event as a line of JSON on stdout."""
 
     def __init__(self) -> None:
         self._printing = threading.Lock()
@@ -58,7 +58,7 @@ class BatchJsonLines:
 
 
 class BatchLines:
-    """Paths on stdout; what is worth knowing on stderr, or nothing but failures where `quiet`."""
+    """Prints paths on stdout and messages on stderr; if `quiet`, only messages about failures."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -71,7 +71,7 @@ class BatchLines:
             self.say(text)
 
     def path(self, path: str) -> None:
-        """A file is there."""
+        """Prints the path of a saved file."""
         print_path(path)
 
     def say(self, text: str) -> None:
@@ -80,11 +80,11 @@ class BatchLines:
 
 @contextmanager
 def live(status: Callable[[], Sequence[WorkerStatus]]) -> Generator[Show, None, None]:
-    """An overall bar, and a line for each server, on stderr."""
+    """Displays an overall progress bar, and a line for each server, on stderr."""
     from rich.console import Console
     from rich.live import Live
 
-    # rich would lead stdout to its own console, away from the file or pipe that waits for the paths.
+    # rich would redirect stdout to its console, away from the file or pipe that must receive the paths.
     shown = _LiveBatch(status, Console(stderr=True))
     with Live(
         get_renderable=shown.render,
@@ -106,7 +106,7 @@ class _LiveBatch(BatchLines):
         self._total = self._done = self._failed = 0
         self._ends: deque[float] = deque(maxlen=_WINDOW)
         self.refresh: Callable[[], None] = lambda: None
-        """Draws the lines anew, at once."""
+        """Redraws the lines immediately."""
 
     def event(self, event: BatchEvent) -> None:
         if event.kind == "planned":
@@ -118,13 +118,13 @@ class _LiveBatch(BatchLines):
             self._failed += 1
             self._ends.append(time.monotonic())
         elif event.kind in ("written", "ended"):
-            # What is printed has the lines drawn again as they last were, which may be before the last job's end.
+            # Printing redraws the lines as they last were, possibly before the last job ended.
             self.refresh()
         super().event(event)
 
     def path(self, path: str) -> None:
         if sys.stdout.isatty():
-            # The same terminal as the live lines: the line has to go above them, whole.
+            # The terminal also shows the live lines: print the path above them, unwrapped.
             self.say(path)
         else:
             super().path(path)
@@ -141,9 +141,9 @@ class _LiveBatch(BatchLines):
         if not self._total:
             return Text("checking the jobs")
         ended = self._done + self._failed
-        words = f"{self._done} of {self._total} done" + (f", {self._failed} failed" if self._failed else "")
+        text = f"{self._done} of {self._total} done" + (f", {self._failed} failed" if self._failed else "")
         overall = Table.grid(padding=(0, 1))
-        overall.add_row(ProgressBar(max(1, self._total), ended, width=40), Text(words), Text(self._left(ended)))
+        overall.add_row(ProgressBar(max(1, self._total), ended, width=40), Text(text), Text(self._left(ended)))
         servers = Table.grid(padding=(0, 1))
         for worker in self._status():
             step = Text("")
@@ -173,16 +173,16 @@ def _in_words(event: BatchEvent) -> str | None:
         return _planned(about)
     if event.kind in ("failed", "lost"):
         message = shortened(str(about["error"]["message"]), _MESSAGE_LIMIT, _MESSAGE_LINES)
-        what = "is tried again" if about["again"] else "failed"
+        what = "will be retried" if about["again"] else "failed"
         return f"job {about['index']} {what}: {message}"
     if event.kind == "found":
-        return f"job {about['index']} was on {about['server']} already"
+        return f"job {about['index']} was already on {about['server']}"
     if event.kind == "server" and about["state"] != "connecting":
         words = {
-            "up": "is there",
+            "up": "is available",
             "silent": "does not answer; its jobs stay there",
             "away": "refuses connections",
-            "gone": "has been gone too long; its jobs run elsewhere, if there is another",
+            "gone": "did not come back in time; its jobs run on other servers, if there are any",
             "unfit": "cannot be used",
         }[about["state"]]
         reason = (
@@ -197,29 +197,29 @@ def _in_words(event: BatchEvent) -> str | None:
 
 
 def _planned(about: Any) -> str:
-    said = f"{about['total']} job" + ("s" if about["total"] != 1 else "")
+    text = f"{about['total']} job" + ("s" if about["total"] != 1 else "")
     if about["done"] or about["new"] < about["total"]:
-        said += f": {about['done']} done already, {about['total'] - about['done']} to do"
+        text += f": {about['done']} already done, {about['total'] - about['done']} remaining"
     notes: list[str] = []
     if about["unlisted"]:
-        notes.append(f"{about['unlisted']} of an earlier list are no longer in it, and are left as they are")
+        notes.append(f"{about['unlisted']} jobs of an earlier run are no longer listed, and are left unchanged")
     if about["done"] and about["new"]:
         notes.append(f"{about['new']} are new")
     if about["files_gone"]:
-        notes.append(f"{about['files_gone']} were done and run again: their files are gone or were changed")
-    return "; ".join([said, *notes]) + "."
+        notes.append(f"{about['files_gone']} finished jobs run again because their files are missing or changed")
+    return "; ".join([text, *notes]) + "."
 
 
 def _ended(about: Any) -> str:
-    said = f"{about['done']} of {about['total']} done"
+    text = f"{about['done']} of {about['total']} done"
     if about["failed"]:
-        said += f", {about['failed']} failed"
+        text += f", {about['failed']} failed"
     if about["waiting"]:
-        said += f", {about['waiting']} not done yet"
-    said += f" ({about['ran']} in {_duration(about['seconds'])})."
+        text += f", {about['waiting']} not done yet"
+    text += f" ({about['ran']} in {_duration(about['seconds'])})."
     if about["failed"] or about["waiting"]:
-        said += " Run the same command again to go on."
-    return said
+        text += " Run the same command again to continue."
+    return text
 
 
 def _duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ ComfyUIOption = Annotated[
 ExtraPathsOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--extra-model-paths", metavar="FILE", help="A file like ComfyUI's extra_model_paths.yaml, besides it."
+        "--extra-model-paths", metavar="FILE", help="Another file in the format of ComfyUI's extra_model_paths.yaml."
     ),
 ]
 
@@ -70,11 +70,11 @@ def check(
         loaded = Workflow.load(workflow)
         folders = ModelFolders(comfyui, extra_model_paths or ()) if comfyui is not None else None
         if object_info is not None:
-            place = str(object_info)
+            location = str(object_info)
             report = find(loaded, saved_object_info(object_info), folders=folders, live=False)
         else:
             with reach.client() as client:
-                place = client.url
+                location = client.url
                 version = as_object(client.api.system_stats().get("system")).get("comfyui_version")
                 report = find(
                     loaded,
@@ -85,15 +85,15 @@ def check(
                 )
         if sizes:
             report = report.with_sizes(size_of)
-        _tell(report, workflow, place, as_json=as_json, quiet=quiet)
+        _report(report, workflow, location, as_json=as_json, quiet=quiet)
         if report.findings:
             raise typer.Exit(_SOMETHING_MISSING)
 
 
-def _tell(report: Report, workflow: str, place: str, *, as_json: bool, quiet: bool) -> None:
+def _report(report: Report, workflow: str, location: str, *, as_json: bool, quiet: bool) -> None:
     if as_json:
         found = [finding.as_dict() for finding in report.findings]
-        answer = {"workflow": workflow, "checked_against": place, "ok": not found, "findings": found}
+        answer = {"workflow": workflow, "checked_against": location, "ok": not found, "findings": found}
         print_json(answer)
         return
     if report.findings:
@@ -102,7 +102,7 @@ def _tell(report: Report, workflow: str, place: str, *, as_json: bool, quiet: bo
         print_result("")
         print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
     if not quiet:
-        print_message(_summary(report, workflow, place))
+        print_message(_summary(report, workflow, location))
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -116,23 +116,23 @@ def _file_row(model: ModelFile) -> tuple[str, ...]:
     return model.name, folder, size, f"{model.hash_type} {model.hash}" if model.hash else "", model.url or ""
 
 
-def _summary(report: Report, workflow: str, place: str) -> str:
+def _summary(report: Report, workflow: str, location: str) -> str:
     if not report.findings:
-        return f"{workflow}: nothing is missing on {place}."
+        return f"{workflow}: nothing is missing on {location}."
     text = f"{workflow}: {len(report.findings)} missing or invalid."
     fetched = [model for model in report.models if model.url]
     if fetched:
         sizes = [model.size for model in fetched if model.size is not None]
         more = "" if len(sizes) == len(fetched) else " and more"
         size = f": {in_bytes(sum(sizes))}{more}" if sizes else ""
-        where = "" if "://127.0.0.1" in place or "://localhost" in place or "://" not in place else ", on its machine,"
+        remote = "://" in location and "://127.0.0.1" not in location and "://localhost" not in location
         pull = f"`kandiflux models pull {shlex.quote(workflow)} --comfyui PATH`"
-        text += f"\n{pull}{where} downloads {len(fetched)} of the files{size}."
+        text += f"\n{pull}{', on its machine,' if remote else ''} downloads {len(fetched)} of the files{size}."
     return text
 
 
 def in_bytes(size: int) -> str:
-    """`23.8 GB`, in powers of a thousand, as download pages count."""
+    """Returns a size as text, such as `23.8 GB`. Units are powers of 1000, as on download pages."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""What the commands share: options, errors as messages and exit codes."""
+"""Code shared by the commands: options, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _OPTIONS = {
     "tokens": "--token-env",
     "only": "--only",
 }
-"""The options of commands, by what the library calls them."""
+"""The command-line options by the parameter name in the library's errors."""
 
 WorkflowArgument = Annotated[
     str,
@@ -85,7 +85,7 @@ def reporting_errors(as_json: bool) -> Generator[None, None, None]:
 
 
 def print_error(error: KandifluxError) -> None:
-    """The error on standard error; what is long, as a server's may be, is cut to head and tail."""
+    """Prints an error on standard error. Long texts, such as a server's, are shortened to head and tail."""
     text = f"Error: {shortened(error.message)}"
     if error.expected is not None:
         text += f"\n  expected: {shortened(error.expected)}"
@@ -102,13 +102,13 @@ def _option(error: KandifluxError) -> str:
 
 
 def saved_object_info(file: Path) -> Mapping[str, Any]:
-    """A saved answer of /object_info. UsageError if it is not one."""
+    """Reads a saved response of /object_info. Raises UsageError if it is not valid."""
     try:
         loaded = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read as object_info: {error}.") from error
-    if not is_object(loaded) or not all(is_object(about) and "input" in about for about in loaded.values()):
+    if not is_object(loaded) or not all(is_object(info) and "input" in info for info in loaded.values()):
         raise UsageError(
-            f"{file} is not an object_info.", expected="node classes with their inputs, as GET /object_info answers"
+            f"{file} is not a valid object_info.", expected="node classes with their inputs, as in GET /object_info"
         )
     return loaded

@@ -1,6 +1,6 @@
-"""What a shell offers when Tab is pressed: names of workflows, servers and parameters.
+"""Shell completion: names of workflows, servers, parameters and presets.
 
-Nothing here asks a server, and a file that cannot be read offers nothing: a shell has no place for errors.
+Sends no requests to servers. Files that cannot be read are ignored, because a shell cannot show errors.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Offers = list[tuple[str, str]]
 
 
 def complete_workflow(incomplete: str) -> Offers:
-    """Shipped workflows by name, and files that may hold one."""
+    """Completes names of shipped workflows, and paths of files that may contain a workflow."""
     from kandiflux.util.paths import workflows_folder
 
     shipped = [(path.stem, "shipped") for path in sorted(workflows_folder().glob("*.json"))]
     offers = [(name, about) for name, about in shipped if name.startswith(incomplete)]
-    folder, begun = _parts(incomplete)
+    folder, prefix = _parts(incomplete)
     try:
         entries = sorted(expanded(folder).iterdir() if folder else Path().iterdir())
     except OSError:
         return offers
     for entry in entries:
-        if not entry.name.startswith(begun) or (entry.name.startswith(".") and not begun.startswith(".")):
+        if not entry.name.startswith(prefix) or (entry.name.startswith(".") and not prefix.startswith(".")):
             continue
         if entry.is_dir():
             offers.append((f"{folder}{entry.name}/", ""))
@@ -47,7 +47,7 @@ def complete_workflow(incomplete: str) -> Offers:
 
 
 def complete_server(incomplete: str) -> Offers:
-    """The names in kandiflux.toml, and `lite`."""
+    """Completes server names from kandiflux.toml, and `lite`."""
     from kandiflux.config import LITE, Config, load_config
 
     try:
@@ -59,35 +59,35 @@ def complete_server(incomplete: str) -> Offers:
 
 
 def complete_setting(ctx: typer.Context, incomplete: str) -> Offers:
-    """`NAME=` for what the workflow on the line lets one set."""
+    """Completes `NAME=` for the parameters of the workflow on the command line."""
     settings = _settings(_named_workflow(ctx))
     return _safe([(f"{name}=", about) for name, about in settings if name.startswith(incomplete)])
 
 
 def complete_preset(ctx: typer.Context, incomplete: str) -> Offers:
-    """The presets of the workflow on the line."""
-    about = _about(_workflow_file(_named_workflow(ctx)))
-    return _safe([(name, "") for name in as_object(about.get("presets")) if name.startswith(incomplete)])
+    """Completes the presets of the workflow on the command line."""
+    extra = _extra(_workflow_file(_named_workflow(ctx)))
+    return _safe([(name, "") for name in as_object(extra.get("presets")) if name.startswith(incomplete)])
 
 
 def _safe(offers: Offers) -> Offers:
-    """The shell shows and inserts them as they are: words with unsafe characters are left out."""
+    """Removes words with unsafe characters, because the shell shows and inserts words unescaped."""
     return [(word, one_line(about)) for word, about in offers if not UNSAFE.search(word) and "\n" not in word]
 
 
 def _named_workflow(ctx: typer.Context) -> object:
-    """The line ends in an option that still lacks its value, and so its arguments are not sorted out yet."""
+    """Returns the workflow argument. Arguments may not be parsed yet: the last option still has no value."""
     return ctx.params.get("workflow") or next(iter(ctx.args), None)
 
 
 def _settings(workflow: object) -> Iterator[tuple[str, str]]:
     file = _workflow_file(workflow)
-    parameters = _about(file).get("parameters")
+    parameters = _extra(file).get("parameters")
     if is_object(parameters):
-        for name, told in parameters.items():
-            yield name, str(as_object(told).get("description", ""))
+        for name, declared in parameters.items():
+            yield name, str(as_object(declared).get("description", ""))
         return
-    # Where the workflow names none: id.input of everything with a plain value, as an API file has it.
+    # If the workflow declares none: id.input of all constant inputs of a file in the API format.
     for node_id, node in file.items():
         for name, value in as_object(as_object(node).get("inputs")).items():
             if not isinstance(value, (list, dict)):
@@ -110,11 +110,11 @@ def _workflow_file(workflow: object) -> Mapping[str, Any]:
         return {}
 
 
-def _about(file: Mapping[str, Any]) -> Mapping[str, Any]:
+def _extra(file: Mapping[str, Any]) -> Mapping[str, Any]:
     return as_object(as_object(file.get("extra")).get("kandiflux"))
 
 
 def _parts(incomplete: str) -> tuple[str, str]:
-    """The folder as it was typed, with its slash, and the beginning of a name in it."""
-    folder, slash, begun = incomplete.rpartition("/")
-    return folder + slash, begun
+    """Splits a path into the folder as typed, with its slash, and the start of a file name."""
+    folder, slash, prefix = incomplete.rpartition("/")
+    return folder + slash, prefix

@@ -27,8 +27,8 @@ def convert(
         bool,
         typer.Option(
             "--draw-prompts/--keep-prompts",
-            help="Draw one choice of each `{a|b}` in dynamic prompts, as the editor and `run` do whenever they queue; "
-            "kept by default.",
+            help="Choose one option of each `{a|b}` in dynamic prompts, as the editor and `run` do when they submit; "
+            "by default, they are kept.",
         ),
     ] = False,
     draw_seed: Annotated[
@@ -40,10 +40,10 @@ def convert(
 ) -> None:
     """Convert an editor workflow to the API format, as the editor does.
 
-    What nodes take is asked of a server, or read from a saved answer to
-    GET /object_info. Nodes of classes it lacks are named on standard error; they
-    are printed all the same, with their links, and with their values as far as
-    the file says which is whose. A file in the API format is printed as it is.
+    The inputs of nodes are read from a server, or from a saved response of
+    GET /object_info. Nodes of unknown classes are reported on standard error;
+    they are printed too, with their links, and with those values whose input
+    names are in the file. A file in the API format is printed unchanged.
 
     Exit codes: 0 printed (with --strict: and every node is known), 2 no workflow,
     or one that cannot be converted, 3 server not reachable.
@@ -60,11 +60,11 @@ def convert(
     with reporting(False):
         loaded = Workflow.load(file)
         if loaded.editor is None:
-            print_message("This file is in the API format already.")
+            print_message("This file is already in the API format.")
             print_json(loaded.api, indent=2)
             return
-        lots = random.Random(draw_seed) if draw or draw_seed is not None else None
-        conversion = to_api(loaded.editor, reach.object_info(object_info), draw=lots)
+        generator = random.Random(draw_seed) if draw or draw_seed is not None else None
+        conversion = to_api(loaded.editor, reach.object_info(object_info), draw=generator)
         if strict and conversion.unknown:
             raise ConversionError(
                 f"{loaded.origin} has nodes of unknown classes: {_listed(conversion.unknown)}.",

@@ -1,6 +1,6 @@
-"""Whether a server will do: versions, device, memory, latency, missing nodes and files.
+"""Checks that a server can run workflows: versions, device, memory, latency, missing nodes and files.
 
-Each line is ok, warn or fail, with what to do about it.
+Each result is ok, warn or fail, with a hint on what to do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ State = Literal["ok", "warn", "fail"]
 
 _OLDEST_COMFYUI = (0, 3, 60)
 _OUR_PREFIXES = ("Kandinsky", "Kandiflux")
-_LOOKS = 5
+_REQUESTS = 5
 _SLOW_SECONDS, _SOCKET_SECONDS = 0.5, 10.0
 _LITTLE_MEMORY = 2 << 30
 _LITTLE_UPLOAD = 20 << 20
@@ -37,7 +37,7 @@ _GB, _MB = 10**9, 1 << 20
 
 @dataclass(frozen=True)
 class Line:
-    """One thing looked at: what was found, and what to do where it is not ok."""
+    """The result of one check: what was checked, what was found, and what to do if it is not ok."""
 
     state: State
     what: str
@@ -45,12 +45,12 @@ class Line:
     todo: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The same as JSON."""
+        """Returns the result as a JSON object."""
         return asdict(self)
 
 
 def examine(client: Client, workflow: Workflow | None = None) -> Iterator[Line]:
-    """The lines, one by one. A server that does not answer at all is a ServerUnreachable."""
+    """Yields the results one by one. Raises ServerUnreachable if the server does not respond."""
     start = time.monotonic()
     stats = client.api.system_stats()
     first = time.monotonic() - start
@@ -72,28 +72,28 @@ def examine(client: Client, workflow: Workflow | None = None) -> Iterator[Line]:
 def _comfyui(system: Mapping[str, Any]) -> Line:
     version = str(system.get("comfyui_version") or "")
     numbers = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
-    wanted = ".".join(map(str, _OLDEST_COMFYUI))
+    oldest = ".".join(map(str, _OLDEST_COMFYUI))
     if not numbers:
-        return Line("warn", "ComfyUI", "does not say its version", f"It should be {wanted} or newer.")
+        return Line("warn", "ComfyUI", "does not report its version", f"It should be {oldest} or newer.")
     if numbers < _OLDEST_COMFYUI:
-        return Line("warn", "ComfyUI", version, f"Update it: kandiflux is made for {wanted} or newer.")
+        return Line("warn", "ComfyUI", version, f"Update it: kandiflux supports {oldest} or newer.")
     return Line("ok", "ComfyUI", f"{version} (the protocol of a lite host)" if "kandiflux_lite" in system else version)
 
 
 def _torch(system: Mapping[str, Any]) -> Line:
     version = system.get("pytorch_version")
-    return Line("ok", "torch", str(version)) if version else Line("warn", "torch", "does not say its version")
+    return Line("ok", "torch", str(version)) if version else Line("warn", "torch", "does not report its version")
 
 
 def _devices(stats: Mapping[str, Any]) -> Iterator[Line]:
     devices = [as_object(device) for device in as_list(stats.get("devices"))]
     if not devices:
-        yield Line("warn", "device", "the server names none")
+        yield Line("warn", "device", "the server reports none")
     for device in devices:
         name = str(device.get("name") or device.get("type") or "?")
         free, total = _number(device.get("vram_free")), _number(device.get("vram_total"))
         if device.get("type") == "cpu":
-            yield Line("warn", "device", name, "Drawing on a CPU is slow; large models want a GPU.")
+            yield Line("warn", "device", name, "Generating on a CPU is slow; large models need a GPU.")
         elif free < _LITTLE_MEMORY:
             yield Line("warn", "device", f"{name}, {_size(free)} of {_size(total)} free", "Try `kandiflux free`.")
         else:
@@ -113,14 +113,14 @@ def _memory(system: Mapping[str, Any]) -> Iterator[Line]:
 
 def _http(client: Client, first: float) -> Line:
     times: list[float] = []
-    for _ in range(_LOOKS):
+    for _ in range(_REQUESTS):
         start = time.monotonic()
         client.api.queue()
         times.append(time.monotonic() - start)
     usual = statistics.median(times)
     found = f"{usual * 1000:.1f} ms (the first time {first * 1000:.0f} ms)"
     if usual > _SLOW_SECONDS:
-        return Line("warn", "HTTP", found, "Is it far away, or busy loading a model?")
+        return Line("warn", "HTTP", found, "The server may be far away, or busy loading a model.")
     return Line("ok", "HTTP", found)
 
 
@@ -132,7 +132,7 @@ def _websocket(client: Client) -> Line:
         "warn",
         "websocket",
         "cannot be opened",
-        "Jobs are followed by polling, without progress. A proxy has to let /ws through (Upgrade and Connection).",
+        "Jobs are followed by polling, without progress. A proxy must forward /ws (headers Upgrade and Connection).",
     )
 
 
@@ -146,7 +146,7 @@ def _queue(client: Client) -> Line:
 def _upload(client: Client) -> Line:
     limit = _number(client.api.features().get("max_upload_size"))
     if not limit:
-        return Line("ok", "upload limit", "the server does not say")
+        return Line("ok", "upload limit", "the server does not report it")
     if limit < _LITTLE_UPLOAD:
         return Line("warn", "upload limit", f"{limit / _MB:.0f} MB", "Start ComfyUI with a larger --max-upload-size.")
     return Line("ok", "upload limit", f"{limit / _MB:.0f} MB")
@@ -161,22 +161,22 @@ def _nodes(client: Client, workflow: Workflow | None, *, lite: bool) -> Iterator
 
 
 def _pack(object_info: Mapping[str, Any], *, lite: bool) -> Line:
-    """No route tells a pack's version, so it is judged by the classes that this kandiflux's own workflows use."""
+    """Checks the pack by the classes that the shipped workflows use, because no route reports its version."""
     known = _shipped_classes()
     missing = [] if lite else sorted(known - object_info.keys())
     if not known & object_info.keys():
         return Line(
-            "warn", "kandiflux nodes", "not installed there",
+            "warn", "kandiflux nodes", "not installed on the server",
             "Kandinsky workflows need them: ComfyUI-Manager, or `python3 install.py link PATH_TO_COMFYUI`.",
         )  # fmt: skip
     if missing:
-        todo = f"Update the pack there to {__version__}; if it is, its log says why these are missing."
+        todo = f"Update the pack there to {__version__}; if it is up to date, its log says why these are missing."
         return Line("warn", "kandiflux nodes", f"older than this, without {', '.join(missing)}", todo)
     return Line("ok", "kandiflux nodes", f"all that {__version__} needs")
 
 
 def _shipped_classes() -> set[str]:
-    """The classes of this pack that its workflows use."""
+    """Returns the classes of this pack that its workflows use."""
     classes: set[str] = set()
     for path in workflows_folder().glob("*.json"):
         for node in as_list(as_object(json.loads(path.read_bytes())).get("nodes")):

@@ -30,7 +30,7 @@ def doctor(
         str | None,
         typer.Argument(
             metavar="[WORKFLOW]",
-            help="Also check for the nodes and files that it needs.",
+            help="Also check that the server has the nodes and files that it needs.",
             autocompletion=complete_workflow,
         ),
     ] = None,
@@ -38,7 +38,7 @@ def doctor(
 ) -> None:
     """Check a server: versions, device, memory, latency, nodes; each problem with a hint.
 
-    Exit code 0: it will. 2: something the workflow needs is missing. 3: the server is not reachable.
+    Exit code 0: no check failed. 2: something the workflow needs is missing. 3: the server is not reachable.
 
     \b
     Examples:
@@ -90,7 +90,7 @@ def servers(as_json: JsonOption = False) -> None:
         if rows:
             print_table(("name", "url", ""), rows)
         else:
-            print_message("No servers are named; see docs/runner.md for kandiflux.toml.")
+            print_message("No servers are configured; docs/runner.md describes kandiflux.toml.")
 
 
 def _print(line: Line) -> None:

@@ -14,7 +14,7 @@ _MB = 1024 * 1024
 
 def host(
     listen: Annotated[
-        str, typer.Option(help="Address to listen on. Anyone who reaches it may run prompts.")
+        str, typer.Option(help="Address to listen on. Anyone who can reach it can run prompts.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8188,
     models: Annotated[
@@ -43,8 +43,8 @@ def host(
     Prints its URL as the only line on standard output once it listens. Folders that are not given
     are in $KANDIFLUX_HOME, else in the user's data folder.
 
-    Requests are answered if they address localhost, 127.0.0.1, [::1] or the address of --listen. With
-    --listen 0.0.0.0 any IP address and this machine's own name will do, too. Other names need --allow-host.
+    Requests are accepted for localhost, 127.0.0.1, [::1] and the address of --listen. With --listen 0.0.0.0,
+    any IP address and this machine's own name are accepted too. Other names need --allow-host.
 
     \b
       kandiflux host --port 0 --cpu        on a free port, without the GPU
@@ -57,8 +57,8 @@ def host(
     from kandiflux.util.user_folders import home
 
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
-    everyone = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-    log_to_stderr(everyone, "%(asctime)s %(levelname)s %(name)s: %(message)s")
+    others = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    log_to_stderr(others, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("kandiflux").setLevel(level)
     launch(
         Settings(

@@ -1,4 +1,4 @@
-"""Following one job on a terminal, or as JSON lines; saving its files as they arrive."""
+"""Displays one job on a terminal or as JSON lines, and saves its files as they become available."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _TITLE_LIMIT = 60
 
 
 class Display(Protocol):
-    """Where a job is shown while it runs. Saved paths are the results and go to stdout, one a line."""
+    """Displays a job while it runs. Saved paths are the results and go to stdout, one per line."""
 
     def show(self, event: Event) -> None:
-        """What happens to the job."""
+        """Displays an event of the job."""
         ...
 
     def saved(self, path: Path) -> None:
-        """A file is there."""
+        """Displays the path of a saved file."""
         ...
 
     def text(self, text: str) -> None:
-        """A text that a node shows."""
+        """Displays the text output of a node."""
         ...
 
     def finished(self, result: Result) -> None:
-        """The job has ended well, and all its files are there."""
+        """Called when the job has succeeded and all its files are saved."""
         ...
 
 
@@ -60,11 +60,11 @@ def follow(
     sidecar: bool = False,
     own_host: bool = False,
 ) -> Result:
-    """Reads the job's events to its end and saves what it makes, as early as possible.
+    """Displays the job's events until it ends, and saves its files as early as possible.
 
-    timeout: seconds for all of it, downloads included. sidecar: writes what made it beside each file. own_host: the
-    server ends with the command. Raises what the job ended with, JobTimeout, or OutputError: at once if the disk
-    refuses a file, else after all others are saved.
+    timeout: seconds for everything, including downloads. sidecar: writes FILE.json with the prompt beside each file.
+    own_host: the server stops with the command. Raises the job's error, JobTimeout, or OutputError: immediately if a
+    file cannot be written to disk, else after all other files are saved.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     saved: set[tuple[str, str, str, str]] = set()
@@ -93,7 +93,7 @@ def follow(
                     try:
                         save(output)
                     except (OutputError, ServerUnreachable) as error:
-                        # History has the last word on whether it is an output at all.
+                        # Not final: the history decides which files are outputs.
                         if isinstance(error.__cause__, OSError):
                             raise
     result = job.result()
@@ -114,16 +114,16 @@ def follow(
 
 
 def _where_it_is(output: Output, server: ComfyApi, own_host: bool) -> str:
-    """What to do about a file that could not be saved."""
-    again = "Run the command again with another --out."
+    """Returns a hint about a file that could not be saved."""
+    retry = "Run the command again with another --out."
     if own_host or output.data is not None:
-        return f"{again} The file itself is gone."
+        return f"{retry} The file itself is lost."
     query = {"filename": output.filename, "subfolder": output.subfolder, "type": output.folder}
-    return f"It is still on the server, at {server.url}/view?{urlencode(query, errors='surrogatepass')} . {again}"
+    return f"It is still on the server, at {server.url}/view?{urlencode(query, errors='surrogatepass')} . {retry}"
 
 
 class Plain:
-    """Saved paths only; texts on stderr unless `quiet`."""
+    """Prints saved paths, and texts on stderr unless `quiet`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -143,7 +143,7 @@ class Plain:
 
 
 class JsonLines:
-    """Everything as JSON, one object a line, on stdout."""
+    """Prints everything as lines of JSON on stdout."""
 
     def show(self, event: Event) -> None:
         print_event(event.as_dict())
@@ -168,12 +168,12 @@ class JsonLines:
 
 @contextmanager
 def live_display(prompt: Prompt) -> Generator[Display, None, None]:
-    """A live line for the nodes and one for the steps of the present node, on stderr."""
+    """Displays a progress bar for the nodes and one for the steps of the current node, on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # rich would lead stdout to its own console, away from the file or pipe that waits for the paths.
+    # rich would redirect stdout to its console, away from the file or pipe that must receive the paths.
     with Progress(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:
@@ -208,7 +208,7 @@ class _Live(Plain):
 
     def saved(self, path: Path) -> None:
         if sys.stdout.isatty():
-            # The same terminal as the live lines: the line has to go above them, whole.
+            # The terminal also shows the progress bars: print the path above them, unwrapped.
             self._above(str(path))
         else:
             super().saved(path)

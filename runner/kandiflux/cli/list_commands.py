@@ -1,4 +1,4 @@
-"""`params` and `workflows`: what there is, and what can be set."""
+"""The commands `kandiflux params` and `kandiflux workflows`."""
 
 from __future__ import annotations
 

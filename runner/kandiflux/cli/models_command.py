@@ -1,4 +1,4 @@
-"""`kandiflux models`: pull and convert."""
+"""The commands `kandiflux models pull` and `kandiflux models convert`."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def pull(
         list[str],
         typer.Argument(metavar="WORKFLOW…", help="Paths (JSON, or PNGs made by ComfyUI), or shipped workflows."),
     ],
-    comfyui: Annotated[Path, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder, with models in it.")],
+    comfyui: Annotated[Path, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder, containing models.")],
     extra_model_paths: ExtraPathsOption = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Download only this file; may be repeated.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be downloaded, and its size.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=16, help="Files at a time.")] = 4,
+    jobs: Annotated[int, typer.Option(min=1, max=16, help="Number of parallel downloads.")] = 4,
     token_env: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[HOST=]VARIABLE",
             help="The environment variable that holds a token for a host (default: huggingface.co=HF_TOKEN and "
-            "civitai.com=CIVITAI_API_TOKEN). It is sent to that host and to no other.",
+            "civitai.com=CIVITAI_API_TOKEN). It is sent only to that host.",
         ),
     ] = None,
     verify: Annotated[
@@ -55,8 +55,8 @@ def pull(
 ) -> None:
     """Download the model files that workflows need and this machine's ComfyUI lacks.
 
-    Each file gets its name when it is whole and its hash is right. The same command takes up an interrupted download
-    where it was left. Prints one saved path a line.
+    A file gets its final name once it is complete and its hash is correct. The same command resumes an interrupted
+    download. Prints one saved path per line.
 
     \b
     Examples:
@@ -98,13 +98,13 @@ def pull(
                             display.saved(outcome)
                 except KeyboardInterrupt as interrupt:
                     stop.set()
-                    print_message("Stopped; what has come is kept: the same command goes on from there.")
+                    print_message("Stopped. Partial downloads are kept: run the same command to resume them.")
                     raise typer.Exit(exit_code(interrupt)) from interrupt
             if as_json:
                 errors = [failure.as_dict() for failure in failures]
                 print_json({"saved": saved, "failed": errors})
             elif not plan.wanted and not failures:
-                _say(f"Nothing is missing: {len(plan.present)} model files are there.", quiet)
+                _say(f"Nothing is missing: {len(plan.present)} model files are present.", quiet)
         _end(failures)
 
 
@@ -135,7 +135,7 @@ def _show(plan: PullPlan, as_json: bool) -> None:
     if rows:
         print_table(("file", "size", "folder", "from"), rows)
     total = in_bytes(sum(one.size or 0 for one in plan.wanted))
-    print_message(f"{len(rows)} files, {total}; {len(plan.present)} are there already.")
+    print_message(f"{len(rows)} files, {total}; {len(plan.present)} are already present.")
 
 
 def _say(text: str, quiet: bool) -> None:
@@ -157,7 +157,7 @@ class _Silent(_PlainPull):
 
 
 class _PullLines(_PlainPull):
-    """A line for each file's beginning, and for what it waits for, where there is no terminal."""
+    """Without a terminal: prints a line when a download starts and when its state changes."""
 
     def __init__(self) -> None:
         self._said: set[tuple[str, str]] = set()
@@ -187,7 +187,7 @@ class _Bars(_PlainPull):
 
     def saved(self, path: Path) -> None:
         if sys.stdout.isatty():
-            # Results and bars share the screen.
+            # The terminal also shows the progress bars: print the path above them.
             self._progress.console.print(escaped(str(path)), markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             super().saved(path)
@@ -214,14 +214,14 @@ def _display(*, quiet: bool) -> Generator[_Silent | _PullLines | _Bars, None, No
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    # rich would write the paths to its own console, not to the file or pipe that waits for them.
+    # rich would print the paths on its console, not to the file or pipe that must receive them.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
         yield _Bars(progress)
 
 
 def convert_models(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="An original .pt file, or the folder they are in.")
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="An original .pt file, or a folder of them.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the model folders, such as ComfyUI/models/kandinsky.")
@@ -236,7 +236,7 @@ def convert_models(
     """Convert original Kandinsky 3.0 or 3.1 weights to safetensors that the Kandinsky 3 Loader reads.
 
     Makes a folder for each UNet (kandinsky-3, kandinsky-3-flash, kandinsky-3-inpainting) with unet, movq and
-    scheduler, and prints each file it wrote. The pickles are read with torch's weights_only: nothing in them is run.
+    scheduler, and prints each file it wrote. The pickles are read with torch's weights_only: no code in them is run.
 
     \b
     Examples:
@@ -250,14 +250,14 @@ def convert_models(
 
     with reporting(as_json):
         if not quiet and not as_json:
-            print_message(f"Reading {source} with torch.load(weights_only=True, mmap=True): nothing in it is run.")
-        todo = plan(source, out, projection)
-        for found in todo:
+            print_message(f"Reading {source} with torch.load(weights_only=True, mmap=True): no code in it is run.")
+        plans = plan(source, out, projection)
+        for found in plans:
             if found.movq is None and not quiet and not as_json:
-                print_message(f"No movq.pt found: {found.folder} needs a movq folder to be whole.")
+                print_message(f"No movq.pt found: {found.folder} also needs a movq folder.")
         written: list[str] = []
         with _bytes_written(quiet=quiet or as_json) as on_bytes:
-            for path in write(todo, force=force, on_bytes=on_bytes):
+            for path in write(plans, force=force, on_bytes=on_bytes):
                 written.append(str(path))
                 if not as_json:
                     print_path(path)
@@ -267,7 +267,7 @@ def convert_models(
 
 @contextmanager
 def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None], None, None]:
-    """Shows how far each file has been written, where there is a terminal to show it on."""
+    """Yields a callback that displays how much of each file is written, if stderr is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda _file, _done, _total: None
         return
@@ -275,7 +275,7 @@ def _bytes_written(*, quiet: bool) -> Generator[Callable[[str, int, int], None],
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    # Paths go above the bars on the same terminal, and to the file or pipe that waits for them else.
+    # Paths are printed above the bars if stdout is the terminal too, else to its file or pipe.
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
         tasks: dict[str, Any] = {}
 

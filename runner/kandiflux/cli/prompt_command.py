@@ -1,4 +1,4 @@
-"""`kandiflux prompt compose` and `kandiflux prompt lint`."""
+"""The commands `kandiflux prompt compose` and `kandiflux prompt lint`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def compose(
     """Compose a prompt from layers, in the form that a model reads best.
 
     Prints the prompt; with --json also the negative prompt, FLUX's two texts, and notes, which otherwise go to stderr.
-    Each option of a layer may be repeated. Emphasis and relations take --file.
+    Layer options may be repeated. Emphasis and relations need --file.
 
     \b
     Examples:
@@ -139,7 +139,7 @@ def compose(
         layers: list[Any] = _layers_in(file) if file is not None else []
         layers += [{"kind": kind, "text": each} for kind, texts in given.items() for each in texts or ()]
         if not layers:
-            raise UsageError("There are no layers.", expected="--subject TEXT and the like, or --file FILE")
+            raise UsageError("There are no layers.", expected="--subject TEXT or other layer options, or --file FILE")
         made = prompts.compose(layers, target, language, form, _tokenizers(comfyui))
         if as_json:
             print_json({**vars(made), "notes": list(made.notes)})
@@ -152,7 +152,7 @@ def compose(
 
 
 def _read(text: str) -> str:
-    """The text itself, that of the file behind @, or what is on stdin for -; @@ is one @."""
+    """Returns the text itself, of a file for @FILE, or of stdin for -. @@ at the start stands for @."""
     if text == "-":
         return _stdin().rstrip("\r\n")
     if text.startswith("@@"):

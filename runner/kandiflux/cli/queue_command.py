@@ -64,7 +64,7 @@ def cancel(
       kandiflux cancel --mine --server gpu
     """
     from kandiflux.jobs.queue import Cancelled, match_jobs, queued_jobs
-    from kandiflux.jobs.queue import cancel as take_away
+    from kandiflux.jobs.queue import cancel as cancel_jobs
 
     with reporting(as_json):
         if sum((bool(ids), everything, mine)) != 1:
@@ -72,7 +72,7 @@ def cancel(
         with reach.client() as client:
             jobs = queued_jobs(client.api)
             chosen = match_jobs(jobs, ids) if ids else [job for job in jobs if everything or job.mine]
-            done = take_away(client.api, chosen) if chosen else Cancelled()
+            done = cancel_jobs(client.api, chosen) if chosen else Cancelled()
             if as_json:
                 print_json(vars(done))
                 return
@@ -122,7 +122,7 @@ def free(
 ) -> None:
     """Unload the server's models and clear its cache of results.
 
-    A running job is finished first. ComfyUI unloads the models whenever it forgets results: they alone cannot be kept.
+    A running job finishes first. ComfyUI always unloads the models when it clears the cache: they cannot be kept alone.
 
     \b
     Examples:
@@ -130,10 +130,10 @@ def free(
       kandiflux free --keep-results --server gpu
     """
     with reporting(as_json), reach.client() as client:
-        # The queue first: only a ComfyUI has one.
+        # Queried first: fails if the server is not a ComfyUI.
         busy = bool(client.api.queue().running)
         client.api.free(free_memory=not keep_results)
         if as_json:
             print_json({"url": client.url, "results_forgotten": not keep_results, "after_the_running_job": busy})
         elif not quiet:
-            print_message(f"{client.url} frees its memory{' once the running job has ended' if busy else ''}.")
+            print_message(f"{client.url} frees its memory{' after the running job' if busy else ''}.")

@@ -38,14 +38,14 @@ __all__ = ["OnLost", "rerun", "run"]
 
 _CANCEL_SECONDS = 15.0
 _LATE_SECONDS = 0.5
-"""After the deadline: for what no timer can interrupt."""
+"""Extra time for requests after the deadline, because the timer cannot interrupt all calls."""
 
 _FIRST_SIGNAL = 128
-"""Exit codes above this say that a signal ended the command."""
+"""Higher exit codes mean that a signal ended the command."""
 
 
 class OnLost(str, enum.Enum):
-    """What becomes of a job that is lost."""
+    """What to do if the server has lost a job."""
 
     fail = "fail"
     resubmit = "resubmit"
@@ -145,7 +145,7 @@ def rerun(
     """Run the workflow in a picture again, unchanged except for what is set.
 
     Works for PNGs, WebPs and latents that ComfyUI saved with their metadata, and for any file with a FILE.json from
-    `kandiflux run --sidecar`. A picture that cannot be run does not keep the others from it.
+    `kandiflux run --sidecar`. If one picture fails, the others are still run.
 
     \b
     Examples:
@@ -175,14 +175,14 @@ def rerun(
                     code = ended.exit_code
                     if code >= _FIRST_SIGNAL or len(pictures) == 1:
                         raise
-                    print_message(f"{picture}: not made again.")
+                    print_message(f"{picture}: could not be run again.")
         if code:
             raise typer.Exit(code)
 
 
 @dataclass
 class _Order:
-    """What is to be done with a workflow."""
+    """The options of a run, and its current job."""
 
     values: dict[str, str]
     preset: str | None
@@ -197,29 +197,29 @@ class _Order:
     json_lines: bool
     quiet: bool
     own_host: bool = False
-    """The server is a lite host that ends with the command."""
+    """The server is a lite host that stops with the command."""
 
     job: Job | None = None
-    """The job that was submitted last."""
+    """The last submitted job."""
 
-    begun: float = field(default_factory=time.monotonic)
+    start_time: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def in_time(self) -> Generator[None, None, None]:
-        """JobTimeout once the command has taken longer than its --timeout."""
+        """Raises JobTimeout in the block once --timeout has elapsed since the start of the command."""
         try:
-            with time_limit(None if self.timeout is None else self.timeout - (time.monotonic() - self.begun)):
+            with time_limit(None if self.timeout is None else self.timeout - (time.monotonic() - self.start_time)):
                 yield
         except TimeUp as error:
             raise self._too_late() from error
         except (JobTimeout, OutputError, ServerUnreachable) as error:
-            # What the timer could not interrupt ends a moment later by itself.
-            if self.timeout is None or time.monotonic() - self.begun < self.timeout:
+            # Calls that the timer could not interrupt raise their own errors slightly later.
+            if self.timeout is None or time.monotonic() - self.start_time < self.timeout:
                 raise
             raise self._too_late() from error
 
     def reach(self, reach: Reach, stack: ExitStack) -> Client:
-        """The client of the server that is meant, until `stack` is closed."""
+        """Returns a client of the selected server. Closing `stack` closes it."""
         require_writable(self.out)
         found = reach.resolved()
         self.own_host = found.server == LITE
@@ -242,24 +242,24 @@ class _Order:
         except (JobTimeout, KeyboardInterrupt) as ended:
             jobs = client.jobs
             if jobs and isinstance(ended, SignalReceived):
-                print_message("Cancelling the job on the server; a second signal (Ctrl-C) leaves at once.")
-            # The end of the job is still to be seen.
+                print_message("Cancelling the job on the server; a second signal (Ctrl-C) exits at once.")
+            # Waiting for the job to end must not time out.
             client.api.deadline = None
             for job in jobs:
                 _cancel(job, client.url)
             raise
 
     def _seconds_left(self) -> float | None:
-        return None if self.timeout is None else self.begun + self.timeout + _LATE_SECONDS - time.monotonic()
+        return None if self.timeout is None else self.start_time + self.timeout + _LATE_SECONDS - time.monotonic()
 
     def _too_late(self) -> JobTimeout:
-        took = f"{self.timeout:g} s (--timeout)"
+        limit = f"{self.timeout:g} s (--timeout)"
         hint = "Allow more time with --timeout. `kandiflux queue` lists what the server has."
         if self.job is None:
-            return JobTimeout(f"The server did not take a job within {took}.", prompt_id="", hint=hint)
+            return JobTimeout(f"The server did not accept a job within {limit}.", prompt_id="", hint=hint)
         prompt_id = self.job.prompt_id
         return JobTimeout(
-            f"The job {prompt_id} and its files were not done within {took}; it is cancelled if it was still running.",
+            f"The job {prompt_id} and its files were not finished within {limit}; it is cancelled if still running.",
             prompt_id=prompt_id,
             hint=hint,
         )
@@ -304,13 +304,13 @@ class _Order:
 
 
 def _cancel(job: Job, url: str) -> None:
-    """Cancels it and waits for the server to say so."""
+    """Cancels a job and waits until the server confirms it."""
     try:
         job.cancel()
         job.result(_CANCEL_SECONDS)
     except (JobTimeout, ServerUnreachable, ServerError) as error:
         print_message(f"It may still be on the server: {error.message}")
-        words = ("kandiflux", "cancel", "--server", url, "--", job.prompt_id)
-        print_message(f"Once the server answers: {shlex.join(words)}")
+        command = ("kandiflux", "cancel", "--server", url, "--", job.prompt_id)
+        print_message(f"Once the server answers: {shlex.join(command)}")
     except KandifluxError as error:
         logging.getLogger(__name__).debug("after cancelling: %s", error)

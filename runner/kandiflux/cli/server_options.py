@@ -1,4 +1,4 @@
-"""The options that say which server is meant and how to reach it: the same ones for every command that talks to one."""
+"""The options that select a server and how to connect to it, shared by all commands that use one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PANEL = "Reaching the server"
 
 @dataclass(frozen=True)
 class Reach:
-    """What the command line says about the server; each field is an option."""
+    """The command-line options for the server. Each field is one option."""
 
     server: Annotated[
         str | None,
@@ -48,7 +48,7 @@ class Reach:
         typer.Option(
             metavar="NAME",
             help="User name for the server or the proxy before it. The password is read from $KANDIFLUX_PASSWORD, or "
-            "asked for; NAME:PASSWORD shows it to everyone who lists processes.",
+            "asked for; NAME:PASSWORD is visible to all who can list processes.",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -70,39 +70,39 @@ class Reach:
         str | None,
         typer.Option(
             metavar="FILE[,KEY]",
-            help="Client certificate: a PEM file with its key, or certificate and key with a comma between.",
+            help="Client certificate: a PEM file with its key, or certificate and key separated by a comma.",
             rich_help_panel=_PANEL,
         ),
     ] = None
 
     def resolved(self) -> Reach:
-        """The same, with a server: a name or URL, or `lite` for a lite host that lives as long as its client."""
+        """Returns a copy with a server: a name or URL, or `lite` for a lite host that runs as long as its client."""
         from kandiflux.config import LITE
         from kandiflux.processes.discovery import named_server
 
         return replace(self, server=named_server(self.server) or LITE)
 
     def client(self) -> Client:
-        """A client of that server, or of a lite host that lives as long as the client."""
+        """Opens a client of the server, or of a lite host that runs as long as the client."""
         from kandiflux.jobs.connect import open_client
 
-        return open_client(self.server, **self._how())
+        return open_client(self.server, **self._connection_options())
 
     def connection(self, server: str) -> Connection:
-        """How to reach a server of that name or URL, where a command takes several."""
+        """Returns the connection to the server with this name or URL, for commands with several servers."""
         from kandiflux.config import connection
 
-        return connection(server, **self._how())
+        return connection(server, **self._connection_options())
 
     def object_info(self, file: Path | None) -> Mapping[str, Any]:
-        """From the file, where one is given, else from the server."""
+        """Returns object_info from the file, if given, else from the server."""
         if file is not None:
             return saved_object_info(file)
         with self.client() as client:
             return client.object_info()
 
-    def _how(self) -> dict[str, Any]:
-        """The arguments of `kandiflux.config.connection`."""
+    def _connection_options(self) -> dict[str, Any]:
+        """Returns the arguments of `kandiflux.config.connection`."""
         from kandiflux.cli.assignments import parse_headers
 
         if self.insecure and self.ca_bundle is not None:
@@ -119,9 +119,9 @@ class Reach:
 
 
 def reaching(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of `Reach`; it gets them together, in its parameter `reach`.
+    """Decorator that adds the options of `Reach` to a command, which receives them in its parameter `reach`.
 
-    An option that the command has itself, such as a --server that may be repeated, is the command's.
+    If the command defines an option of the same name, such as a repeatable --server, that one is used instead.
     """
 
     @functools.wraps(command)
@@ -145,7 +145,7 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
         if name != "reach"
     ]
     parameters = [*own, *options]
-    # typer reads the signature, and the annotations for what they name.
+    # typer reads the signature, and resolves the annotations.
     del with_options.__wrapped__
     with_options.__dict__["__signature__"] = inspect.Signature(parameters)
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

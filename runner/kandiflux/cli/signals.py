@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and --timeout: each ends a command in good order."""
+"""Handles Ctrl-C, SIGTERM, SIGHUP (a closed terminal) and --timeout: each ends a command cleanly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from types import FrameType
 __all__ = ["SignalReceived", "TimeUp", "exit_code", "handling", "interrupting", "leave", "time_limit"]
 
 _SHOW_CURSOR = b"\x1b[?25h"
-"""Progress bars hide it."""
+"""Restores the cursor, which progress bars hide."""
 
 
 class SignalReceived(KeyboardInterrupt):
-    """A signal asked the command to end."""
+    """The command received a signal to end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,12 +29,12 @@ class TimeUp(KeyboardInterrupt):
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """As shells have it: 128 and the signal's number, 130 for Ctrl-C."""
+    """Returns the exit code by shell convention: 128 + the signal's number, 130 for Ctrl-C."""
     return 128 + (interrupt.number if isinstance(interrupt, SignalReceived) else signal.SIGINT)
 
 
 def leave(number: int) -> None:
-    """Ends the process at once, whatever it is doing."""
+    """Ends the process immediately, whatever it is doing. Only restores the cursor."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), _SHOW_CURSOR)
@@ -43,7 +43,7 @@ def leave(number: int) -> None:
 
 @contextlib.contextmanager
 def handling(handle: Callable[[int], None], *, in_background: bool = False) -> Generator[None, None, None]:
-    """Calls `handle(number)` in the main thread for Ctrl-C, SIGTERM and SIGHUP as long as the block runs.
+    """Calls `handle(number)` in the main thread for Ctrl-C, SIGTERM and SIGHUP while the block runs.
 
     A signal that is ignored stays ignored: SIGHUP under nohup, and SIGINT in the background of a script, unless
     in_background is True.
@@ -69,15 +69,15 @@ def handling(handle: Callable[[int], None], *, in_background: bool = False) -> G
 
 @contextlib.contextmanager
 def interrupting() -> Generator[None, None, None]:
-    """Raises Interrupted in the block at the first signal, and leaves at once at the second."""
-    begun = False
+    """Raises SignalReceived in the block at the first signal, and exits at once at the second."""
+    interrupted = False
 
     def handle(number: int) -> None:
-        nonlocal begun
-        if begun:
+        nonlocal interrupted
+        if interrupted:
             leave(number)
-        begun = True
-        # What is done about the signal must not be interrupted by --timeout.
+        interrupted = True
+        # The cleanup after the signal must not be interrupted by --timeout.
         _set_alarm(0)
         raise SignalReceived(number)
 
@@ -87,7 +87,7 @@ def interrupting() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Generator[None, None, None]:
-    """Raises TimeUp in the block after `seconds`. Not on Windows, which has no such timer, nor in a thread."""
+    """Raises TimeUp in the block after `seconds`. No effect on Windows, which has no such timer, or in threads."""
     if seconds is None or sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""The only place where the commands print: results on standard output, everything else on standard error.
+"""The only module that prints for the commands: results on standard output, everything else on standard error.
 
-Text is escaped here (see `safe_text`), and a letter that the stream's encoding lacks never raises. Colours are used on
-a terminal, or if FORCE_COLOR is set, unless NO_COLOR is.
+It escapes text (see `safe_text`), and never raises for a character that the stream's encoding does not have. It uses
+colours on a terminal or if FORCE_COLOR is set, unless NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FILE_NAMES = "kandiflux-file-names"
 
 
 def prepare() -> None:
-    """Sets up standard output, standard error and the log for a command. Once, at its start."""
+    """Sets up standard output, standard error and the log. Call it once, when a command starts."""
     codecs.register_error(_FILE_NAMES, _as_in_file_names)
     for stream, errors in ((sys.stdout, _FILE_NAMES), (sys.stderr, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -48,29 +48,29 @@ def prepare() -> None:
 
 
 def log_to_stderr(level: int, layout: str) -> None:
-    """Writes the log to standard error, escaped; instead of where it was written until now."""
+    """Writes the log to standard error, escaped. Replaces existing log handlers."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_SafeFormatter(layout))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def print_result(text: str) -> None:
-    """One result on standard output."""
+    """Prints one result on standard output."""
     _write(sys.stdout, escaped(text))
 
 
 def print_path(path: str | Path) -> None:
-    """The path of a result on standard output: for a program exactly as it is, on a terminal escaped."""
+    """Prints the path of a result on standard output: escaped on a terminal, unchanged for programs."""
     _write(sys.stdout, escaped(str(path)) if sys.stdout.isatty() else str(path))
 
 
 def print_event(about: Mapping[str, Any]) -> None:
-    """One line of JSON Lines on standard output. schema_version changes when a key changes its meaning, or goes."""
+    """Prints a line of JSON Lines. schema_version changes if a key is removed or its meaning changes."""
     print_json({"schema_version": 1, **about})
 
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """A value as JSON on standard output, whole; what is unsafe or cannot be encoded is written as JSON escapes."""
+    """Prints a value as JSON, never shortened. Unsafe characters, and those that cannot be encoded, are escaped."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str, indent=indent)
     except ValueError:
@@ -84,12 +84,12 @@ def print_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def print_message(text: str, *, style: str = "") -> None:
-    """Something for a person, on standard error. style: as rich names it, such as "red"."""
+    """Prints a message for the user on standard error. style: a style of rich, such as "red"."""
     print_parts((shortened(text, _MESSAGE_LIMIT, _MESSAGE_LINES), style), stream=sys.stderr)
 
 
 def print_parts(*parts: tuple[str, str], stream: TextIO) -> None:
-    """One line of texts with a style each."""
+    """Prints a line of texts, each with its style."""
     if any(style for _, style in parts) and (stream.isatty() or os.environ.get("FORCE_COLOR")):
         from rich.console import Console
         from rich.text import Text
@@ -100,9 +100,9 @@ def print_parts(*parts: tuple[str, str], stream: TextIO) -> None:
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table on standard output: drawn for people, lines with tabs for programs."""
+    """Prints a table on standard output: drawn on a terminal, lines separated by tabs for programs."""
     if not sys.stdout.isatty():
-        # What another program reads is neither folded nor drawn.
+        # Output for programs is not wrapped, and has no borders.
         for row in (head, *rows):
             print_result("\t".join(" ".join(cell.split()) for cell in row).rstrip())
         return
@@ -118,13 +118,13 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    # One call for the whole line: several threads may print.
+    # One call per line, because several threads may print.
     stream.write(f"{text}\n")
     stream.flush()
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for each NaN and infinity: JSON has no others."""
+    """Replaces NaN and infinities with None, because JSON has no such numbers."""
     if is_object(value):
         return {key: _finite(item) for key, item in value.items()}
     if is_array(value):
@@ -137,7 +137,7 @@ def _as_json_escape(match: re.Match[str]) -> str:
 
 
 def _as_in_file_names(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What an encoding lacks: the bytes of a file name that are not text as they are, any other letter escaped."""
+    """Codec error handler: writes undecodable bytes of file names unchanged, and escapes other characters."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     code = ord(error.object[error.start])
@@ -148,7 +148,7 @@ def _as_in_file_names(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class _SafeFormatter(logging.Formatter):
-    """Log records escaped; long ones cut to head and tail."""
+    """Escapes log records, and shortens long ones to head and tail."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escaped(shortened(super().format(record), _MESSAGE_LIMIT, _MESSAGE_LINES))

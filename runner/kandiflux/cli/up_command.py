@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["down", "up"]
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _STOPPED = (0, -signal.SIGINT, -signal.SIGTERM)
-"""How it ends when somebody else stops it."""
+"""Exit codes of ComfyUI if it is stopped from outside."""
 
 ComfyUIOption = Annotated[
     Path | None,
@@ -53,7 +53,7 @@ def up(
 ) -> None:
     """Start a ComfyUI on a free port and print its URL once it answers; Ctrl-C stops it.
 
-    While it runs, commands that name no server use it. One that already runs is found, and left running.
+    While it runs, commands without --server use it. If one is already running, it is used and not stopped.
 
     \b
     Examples:
@@ -63,14 +63,14 @@ def up(
     """
     from kandiflux.processes.comfyui import start, stop
 
-    def tell(started: Running) -> None:
+    def report(started: Running) -> None:
         if not quiet:
             print_message(f"Starting ComfyUI in {started.folder}; its log is {started.log}")
 
     with reporting(as_json), handling(_interrupt, in_background=True):
-        begun = time.monotonic()
+        start_time = time.monotonic()
         started, fresh = start(
-            _folder(comfyui), *(options or ()), python=python, log=log, timeout=timeout, on_start=tell
+            _folder(comfyui), *(options or ()), python=python, log=log, timeout=timeout, on_start=report
         )
         try:
             if as_json:
@@ -79,11 +79,11 @@ def up(
                 print_result(started.url)
             if not fresh:
                 if not quiet:
-                    print_message(f"It was running already (pid {started.pid}); its log is {started.log}")
+                    print_message(f"It was already running (pid {started.pid}); its log is {started.log}")
                 return
             if not quiet:
                 ending = "`kandiflux down` stops it." if detach else "Ctrl-C stops it."
-                print_message(f"Ready after {time.monotonic() - begun:.0f} s. {ending}")
+                print_message(f"Ready after {time.monotonic() - start_time:.0f} s. {ending}")
             if not detach:
                 _wait(started)
         finally:
@@ -109,11 +109,11 @@ def down(
     with reporting(as_json):
         found = running()
         if comfyui is not None:
-            place = expanded(comfyui).resolve()
-            found = [one for one in found if Path(one.folder) in (place, place / "ComfyUI")]
+            location = expanded(comfyui).resolve()
+            found = [one for one in found if Path(one.folder) in (location, location / "ComfyUI")]
         elif len(found) > 1 and not everything:
             raise UsageError(
-                "More than one ComfyUI runs.",
+                "More than one ComfyUI is running.",
                 expected="--all, or --comfyui with one of " + ", ".join(one.folder for one in found),
             )
         for one in found:
@@ -127,15 +127,14 @@ def down(
 
 
 def _wait(started: Running) -> None:
-    """Until it ends by itself, which is an error, or the user ends it."""
+    """Waits until the user stops ComfyUI. Raises ServerUnreachable if it ends by itself."""
     from kandiflux.processes.comfyui import lives, tail
 
     try:
         while lives(started):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
-        # That is how it is meant to end.
-        return
+        return  # the normal end
     if started.process is not None and started.process.returncode not in _STOPPED:
         raise ServerUnreachable(
             f"ComfyUI ended (exit code {started.process.returncode}). The end of {started.log}:\n{tail(started.log)}"
@@ -147,5 +146,5 @@ def _folder(given: Path | None) -> Path:
 
 
 def _interrupt(number: int) -> None:
-    """Each signal, and not only the first: what was started must not outlive the command."""
+    """Raises for each signal, not only the first: the started process must not outlive the command."""
     raise SignalReceived(number)

@@ -141,7 +141,7 @@ def test_a_failed_job_is_exit_code_1(stub: StubServer) -> None:
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert len(stub.posted) == 4
     assert sorted(line.split(":")[0] for line in shown.stderr.splitlines()) == [
-        "job 1 failed", "job 1 is tried again", "job 2 failed", "job 2 is tried again",
+        "job 1 failed", "job 1 will be retried", "job 2 failed", "job 2 will be retried",
     ]  # fmt: skip
 
 
@@ -230,7 +230,8 @@ def test_exit_codes(summary: Summary, code: int, fake: type[FakeBatch]) -> None:
     assert (shown.exit_code, shown.stdout) == (code, "a.png\n")
 
 
-STOP, CANCEL = "Finishing what runs; nothing more is sent.", "Cancelling what runs; Ctrl-C again leaves at once."
+STOP = "Finishing the running jobs; no more are submitted."
+CANCEL = "Cancelling the running jobs; Ctrl-C again exits at once."
 
 
 @pytest.fixture

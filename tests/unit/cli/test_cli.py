@@ -65,4 +65,4 @@ def test_a_saved_object_info_that_is_none(tmp_path: Path) -> None:
     workflow = str(ROOT / "tests" / "data" / "empty_image.json")
     shown = RUNNER.invoke(app, ["convert", workflow, "--object-info", str(file)])
     assert shown.exit_code == 2
-    assert "not an object_info" in shown.output
+    assert "not a valid object_info" in shown.output

@@ -99,9 +99,9 @@ def test_an_answer_of_object_info(content: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[]", "is not an object_info"), ('{"A": 3}', "is not an object_info"), ('{"A": {}}', "is not an object_info"),
-        ('{"A": {"input": {}}, "B": {}}', "is not an object_info"), ("{", "cannot be read as object_info"),
-        (None, "cannot be read as object_info"),
+        ("[]", "is not a valid object_info"), ('{"A": 3}', "is not a valid object_info"),
+        ('{"A": {}}', "is not a valid object_info"), ('{"A": {"input": {}}, "B": {}}', "is not a valid object_info"),
+        ("{", "cannot be read as object_info"), (None, "cannot be read as object_info"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_of_object_info(content: str | None, said: str, tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ def test_a_server_that_will_do(stub: StubServer) -> None:
         ({"comfyui_version": "0.3.60"}, "ComfyUI", "ok", "0.3.60"),
         ({"comfyui_version": "0.3.59"}, "ComfyUI", "warn", "0.3.59"),
         ({"comfyui_version": "v1.2.3.4-x"}, "ComfyUI", "ok", "v1.2.3.4-x"),
-        ({"comfyui_version": ""}, "ComfyUI", "warn", "does not say its version"),
-        ({"comfyui_version": None}, "ComfyUI", "warn", "does not say its version"),
+        ({"comfyui_version": ""}, "ComfyUI", "warn", "does not report its version"),
+        ({"comfyui_version": None}, "ComfyUI", "warn", "does not report its version"),
         ({"kandiflux_lite": True}, "ComfyUI", "ok", "0.3.64 (the protocol of a lite host)"),
         ({"python_version": None}, "Python", "ok", "None"),
-        ({"pytorch_version": None}, "torch", "warn", "does not say its version"),
+        ({"pytorch_version": None}, "torch", "warn", "does not report its version"),
         ({"ram_free": 2 << 30}, "memory", "ok", "2.1 GB of 64.0 GB free"),
         ({"ram_free": (2 << 30) - 1}, "memory", "warn", "2.1 GB of 64.0 GB free"),
         ({"ram_free": "many"}, "memory", "warn", "0.0 GB of 64.0 GB free"),
@@ -102,7 +102,7 @@ def test_what_the_system_says(system: dict[str, Any], what: str, state: str, sai
         ({"name": "cpu", "type": "cpu", "vram_free": 9e9}, "warn", "cpu"),
         ({"type": "mps", "vram_total": 9e9, "vram_free": 9e9}, "ok", "mps, 9.0 GB of 9.0 GB free"),
         ({"vram_total": 9e9, "vram_free": 9e9}, "ok", "?, 9.0 GB of 9.0 GB free"),
-        (None, "warn", "the server names none"),
+        (None, "warn", "the server reports none"),
     ],
 )
 def test_what_a_device_says(device: dict[str, Any] | None, state: str, said: str, stub: StubServer) -> None:
@@ -113,7 +113,7 @@ def test_what_a_device_says(device: dict[str, Any] | None, state: str, said: str
 @pytest.mark.parametrize(
     ("limit", "state", "said"),
     [
-        (None, "ok", "the server does not say"),
+        (None, "ok", "the server does not report it"),
         (20 << 20, "ok", "20 MB"),
         ((20 << 20) - 1, "warn", "20 MB"),
         (1 << 20, "warn", "1 MB"),
@@ -169,7 +169,7 @@ def test_an_old_or_a_missing_pack(stub: StubServer) -> None:
     assert lines()["kandiflux nodes"][0] == "ok", "a lite host has what it has"
     stub.reactions["GET /object_info"] = stub.usual("GET", "/object_info", None)
     state, found, _ = lines()["kandiflux nodes"]
-    assert (state, found) == ("warn", "not installed there")
+    assert (state, found) == ("warn", "not installed on the server")
 
 
 # What a workflow needs

@@ -81,7 +81,7 @@ def test_servers_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KANDIFLUX_CONFIG", raising=False)
     shown = RUNNER.invoke(app, ["servers"])
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert "No servers are named" in shown.stderr
+    assert "No servers are configured" in shown.stderr
     assert json.loads(RUNNER.invoke(app, ["servers", "--json"]).stdout) == {
         "file": None, "servers": [], "started": [],
     }  # fmt: skip

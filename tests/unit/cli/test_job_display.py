@@ -152,7 +152,7 @@ def test_a_file_that_is_nowhere_else_is_said_to_be_gone() -> None:
     for output, own_host in ((streamed, False), (picture("a"), True)):
         with pytest.raises(OutputError) as caught:
             following(Recording(a=refused("a")), [], [output], own_host=own_host)
-        assert caught.value.hint == "Run the command again with another --out. The file itself is gone."
+        assert caught.value.hint == "Run the command again with another --out. The file itself is lost."
 
 
 def test_a_name_that_is_half_a_character_has_an_address_too() -> None:

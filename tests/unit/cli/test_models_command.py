@@ -71,7 +71,7 @@ def test_paths_go_to_stdout_and_one_line_of_each_state_to_stderr(server: FileSer
     ]  # fmt: skip
     shown = pull(file)
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert shown.stderr == "Nothing is missing: 2 model files are there.\n"
+    assert shown.stderr == "Nothing is missing: 2 model files are present.\n"
     assert pull(file, "--quiet").stderr == ""
     (loras / "a.bin").unlink()
     shown = pull(file, "--quiet")
@@ -91,7 +91,7 @@ def test_a_dry_run_lists_what_is_missing_and_downloads_nothing(server: FileServe
     assert (shown.exit_code, shown.stdout.splitlines()) == (0, [
         "file\tsize\tfolder\tfrom", f"a.bin\t256.0 kB\t{loras}\t{url}", f"b.bin\t1.0 kB\t{loras}\t{other}",
     ])  # fmt: skip
-    assert shown.stderr == "2 files, 257.0 kB; 1 are there already.\n"
+    assert shown.stderr == "2 files, 257.0 kB; 1 are already present.\n"
     answer = json.loads(pull(file, "--dry-run", "--json").stdout)
     assert [(one["name"], one["size"], one["path"], one["node"]) for one in answer["missing"]] == [
         ("a.bin", 256_000, str(loras / "a.bin"), "Loader 1"), ("b.bin", 1_000, str(loras / "b.bin"), "Loader 2"),
@@ -100,9 +100,9 @@ def test_a_dry_run_lists_what_is_missing_and_downloads_nothing(server: FileServe
     assert [path.name for path in loras.iterdir()] == ["there.bin"]
     shown = pull(workflow({"name": "c.bin", "url": hidden}), "--dry-run")
     assert shown.stdout.splitlines()[1:] == [f"c.bin\t?\t{loras}\t{hidden}"]
-    assert shown.stderr == "1 files, 0 bytes; 0 are there already.\n"
+    assert shown.stderr == "1 files, 0 bytes; 0 are already present.\n"
     shown = pull(workflow({"name": "there.bin", "url": url}), "--dry-run")
-    assert (shown.stdout, shown.stderr) == ("", "0 files, 0 bytes; 1 are there already.\n")
+    assert (shown.stdout, shown.stderr) == ("", "0 files, 0 bytes; 1 are already present.\n")
 
 
 def test_a_file_that_cannot_be_had_keeps_no_other_from_coming(server: FileServer, loras: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_signal_stops_the_downloads_and_says_what_is_kept(
 
     shown = pull(downloading(monkeypatch, given, work), "--quiet")
     assert (shown.exit_code, shown.stdout) == (143, "a.bin\n")
-    assert "what has come is kept" in shown.stderr
+    assert "Stopped. Partial downloads are kept" in shown.stderr
     assert given["stop"].is_set()
 
 
@@ -287,7 +287,7 @@ def test_what_conversions_print(conversions: dict[str, Any]) -> None:
     assert (conversions["places"], conversions["force"]) == ((Path("weights"), Path(), None), False)
     reading, movq = shown.stderr.splitlines()
     assert reading.startswith("Reading weights with torch.load(weights_only=True")
-    assert movq == "No movq.pt found: no-movq needs a movq folder to be whole."
+    assert movq == "No movq.pt found: no-movq also needs a movq folder."
     shown = convert("weights", "--quiet", "--out", "o", "--projection", "p.pt", "--force")
     assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "a\nb[i]\n", "")
     assert (conversions["places"], conversions["force"]) == ((Path("weights"), Path("o"), Path("p.pt")), True)

@@ -138,7 +138,7 @@ def test_memory_is_freed(option: tuple[str, ...], results: bool, comfy: FakeComf
     assert comfy.freed == [{"unload_models": True, "free_memory": results}]
     assert kandiflux(*words, "--quiet").stderr == ""
     comfy.running.append(item("aaaa-1"))
-    assert kandiflux(*words).stderr == f"{comfy.url} frees its memory once the running job has ended.\n"
+    assert kandiflux(*words).stderr == f"{comfy.url} frees its memory after the running job.\n"
     shown = kandiflux(*words, "--json")
     assert json.loads(shown.stdout) == {"url": comfy.url, "results_forgotten": results, "after_the_running_job": True}
     assert shown.stderr == ""

@@ -250,7 +250,7 @@ def test_a_job_that_takes_too_long_is_cancelled(comfy: FakeComfyUI) -> None:
     told = json.loads(shown.stdout.splitlines()[-1])
     (job,) = comfy.accepted
     assert (shown.exit_code, told["error"], told["prompt_id"]) == (1, "JobTimeout", job)
-    assert f"The job {job} and its files were not done within 1 s (--timeout)" in shown.stderr
+    assert f"The job {job} and its files were not finished within 1 s (--timeout)" in shown.stderr
     assert "Cancelling" not in shown.stderr, "nobody asked for it"
     assert comfy.interrupts == [job]
 
@@ -259,7 +259,7 @@ def test_a_job_that_was_never_taken_is_said_to_be_that(stub: StubServer) -> None
     stub.reactions["GET /object_info"] = hang
     shown = run("run", "plain.json", "--timeout", "0.1")
     assert (shown.exit_code, stub.posted) == (1, {})
-    assert "The server did not take a job within 0.1 s (--timeout)" in shown.stderr
+    assert "The server did not accept a job within 0.1 s (--timeout)" in shown.stderr
     assert run("run", "plain.json", "--timeout", "-1").exit_code == 2
 
 
@@ -328,7 +328,7 @@ def test_a_job_that_cannot_be_cancelled_may_still_be_there(followed: Any, stub: 
     (job,) = stub.posted
     assert shown.exit_code == 143
     said, may, once = shown.stderr.splitlines()
-    assert said == "Cancelling the job on the server; a second signal (Ctrl-C) leaves at once."
+    assert said == "Cancelling the job on the server; a second signal (Ctrl-C) exits at once."
     assert may.startswith("It may still be on the server: ")
     assert once == f"Once the server answers: kandiflux cancel --server {stub.url} -- {job}"
 
@@ -376,7 +376,7 @@ def test_what_fails_in_time_is_told_as_it_is_and_later_as_a_timeout(error: Any, 
     followed.ends = late
     shown = run("run", "plain.json", "--timeout", "0.3")
     assert (shown.exit_code, "Error: lost" in shown.stderr) == (1, False)
-    assert "were not done within 0.3 s (--timeout)" in shown.stderr
+    assert "were not finished within 0.3 s (--timeout)" in shown.stderr
 
 
 @pytest.mark.parametrize(("option", "jobs"), [((), 1), (("--on-lost", "resubmit"), 4)])
@@ -410,7 +410,7 @@ def test_the_job_before_is_not_the_one_that_was_never_taken(followed: Any, stub:
     stub.reactions["GET /system_stats"] = hang
     shown = run("rerun", "plain.json", "seeded.json", "--timeout", "0.5")
     assert (shown.exit_code, len(stub.posted)) == (1, 1)
-    assert "The server did not take a job within 0.5 s (--timeout)" in shown.stderr
+    assert "The server did not accept a job within 0.5 s (--timeout)" in shown.stderr
 
 
 def test_what_running_again_can_be_told(followed: Any, stub: StubServer) -> None:
@@ -443,10 +443,10 @@ def test_one_that_cannot_be_run_keeps_no_other_from_it(stub: StubServer) -> None
     Path("bad.json").write_text("{}")
     shown = run("rerun", "bad.json", "plain.json", "wrong.json")
     assert (shown.exit_code, shown.stdout) == (2, "output/a.png\n")
-    assert shown.stderr.count("not made again.") == 2
-    assert "bad.json: not made again." in shown.stderr
+    assert shown.stderr.count("could not be run again.") == 2
+    assert "bad.json: could not be run again." in shown.stderr
     shown = run("rerun", "bad.json")
-    assert (shown.exit_code, "not made again" in shown.stderr) == (2, False)
+    assert (shown.exit_code, "could not be run again" in shown.stderr) == (2, False)
     stub.status = status("execution_interrupted", {})
     shown = run("rerun", "plain.json", "plain.json")
     assert (shown.exit_code, len(stub.posted)) == (130, 2), "one that was interrupted ends the command"

@@ -109,7 +109,7 @@ def test_one_that_was_there_is_left_running(world: World) -> None:
     world.fresh = False
     shown = kandiflux("up")
     assert (shown.exit_code, shown.stdout, world.stopped, world.waited) == (0, f"{STARTED.url}\n", [], 0)
-    assert shown.stderr == "It was running already (pid 7); its log is /log\n"
+    assert shown.stderr == "It was already running (pid 7); its log is /log\n"
     shown = kandiflux("up", "--quiet", "--json")
     assert (json.loads(shown.stdout)["fresh"], shown.stderr) == (False, "")
 

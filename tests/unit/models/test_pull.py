@@ -90,7 +90,7 @@ def test_the_missing_file_is_saved_and_its_path_printed(tmp_path: Path, comfyui:
     server.forget()
     again = pull(file, "--comfyui", comfyui)
     assert (again.exit_code, again.stdout, server.requests) == (0, "", [])
-    assert "1 model files are there" in again.stderr
+    assert "1 model files are present" in again.stderr
 
 
 def test_several_workflows_need_a_file_once(tmp_path: Path, comfyui: Path, server: FileServer) -> None:
