@@ -188,7 +188,7 @@ def test_a_timeout_holds_where_the_server_hangs(
     stopping.join()
     killable.host.process.send_signal(signal.SIGCONT)
     assert shown.exit_code == 1, shown.output
-    assert "It may still be on the server" in shown.output
+    assert "The job may still be on the server" in shown.output
     assert taken < 12.0
 
 

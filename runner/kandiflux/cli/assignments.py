@@ -25,7 +25,7 @@ def parse_headers(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise UsageError("--header cannot be read.", expected="Name: value, with a colon between")
+            raise UsageError("--header cannot be read.", expected="Name: value, separated by a colon")
         headers[name.strip()] = value.strip()
     return headers
 

@@ -221,7 +221,7 @@ def _interruptible(made: Batch, show: Show) -> Generator[list[int], None, None]:
     The ledger is consistent at all times. Yields the list of received signals.
     """
     signals: list[int] = []
-    # In a thread: a signal handler must not wait for their locks, or for the reader of the output.
+    # Run in a thread: a signal handler must not wait for the locks of these calls, or for the reader of the output.
     actions: queue.SimpleQueue[tuple[Callable[[], None], str]] = queue.SimpleQueue()
 
     def called(number: int) -> None:

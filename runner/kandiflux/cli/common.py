@@ -56,7 +56,7 @@ WorkflowArgument = Annotated[
 ]
 CaOption = Annotated[Path | None, typer.Option("--ca-bundle", help="Certificates to trust for https.")]
 ObjectInfoOption = Annotated[
-    Path | None, typer.Option("--object-info", help="A saved answer of /object_info, instead of a server.")
+    Path | None, typer.Option("--object-info", help="A saved response of /object_info, used instead of a server.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.")]

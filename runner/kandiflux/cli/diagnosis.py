@@ -117,9 +117,9 @@ def _http(client: Client, first: float) -> Line:
         start = time.monotonic()
         client.api.queue()
         times.append(time.monotonic() - start)
-    usual = statistics.median(times)
-    found = f"{usual * 1000:.1f} ms (the first time {first * 1000:.0f} ms)"
-    if usual > _SLOW_SECONDS:
+    median = statistics.median(times)
+    found = f"{median * 1000:.1f} ms (the first request: {first * 1000:.0f} ms)"
+    if median > _SLOW_SECONDS:
         return Line("warn", "HTTP", found, "The server may be far away, or busy loading a model.")
     return Line("ok", "HTTP", found)
 
@@ -171,8 +171,8 @@ def _pack(object_info: Mapping[str, Any], *, lite: bool) -> Line:
         )  # fmt: skip
     if missing:
         todo = f"Update the pack there to {__version__}; if it is up to date, its log says why these are missing."
-        return Line("warn", "kandiflux nodes", f"older than this, without {', '.join(missing)}", todo)
-    return Line("ok", "kandiflux nodes", f"all that {__version__} needs")
+        return Line("warn", "kandiflux nodes", f"older than this kandiflux, without {', '.join(missing)}", todo)
+    return Line("ok", "kandiflux nodes", f"all classes that {__version__} needs")
 
 
 def _shipped_classes() -> set[str]:

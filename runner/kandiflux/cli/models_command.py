@@ -227,7 +227,7 @@ def convert_models(
         Path, typer.Option("--out", "-o", help="Folder for the model folders, such as ComfyUI/models/kandinsky.")
     ] = Path(),
     projection: Annotated[
-        Path | None, typer.Option(help="The UNet's projection*.pt, if it is not beside it or in flan_ul2_encoder.")
+        Path | None, typer.Option(help="The UNet's projection*.pt, if not in the same folder or flan_ul2_encoder.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Overwrite existing files.")] = False,
     as_json: JsonOption = False,

@@ -39,7 +39,7 @@ def queue(reach: Reach, as_json: JsonOption = False) -> None:
         if rows:
             print_table(("position", "id", "", "workflow", "prompt"), rows)
         else:
-            print_message(f"Nothing runs or waits on {client.url}.")
+            print_message(f"No jobs are running or waiting on {client.url}.")
 
 
 @reaching
@@ -108,7 +108,7 @@ def interrupt(
         elif stopped is not None:
             print_result(stopped)
         elif not quiet:
-            print_message(f"Nothing runs on {client.url}.")
+            print_message(f"No job is running on {client.url}.")
 
 
 @reaching

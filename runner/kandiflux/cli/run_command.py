@@ -309,8 +309,8 @@ def _cancel(job: Job, url: str) -> None:
         job.cancel()
         job.result(_CANCEL_SECONDS)
     except (JobTimeout, ServerUnreachable, ServerError) as error:
-        print_message(f"It may still be on the server: {error.message}")
+        print_message(f"The job may still be on the server: {error.message}")
         command = ("kandiflux", "cancel", "--server", url, "--", job.prompt_id)
-        print_message(f"Once the server answers: {shlex.join(command)}")
+        print_message(f"To cancel it once the server responds: {shlex.join(command)}")
     except KandifluxError as error:
         logging.getLogger(__name__).debug("after cancelling: %s", error)

@@ -1,7 +1,7 @@
 """The only module that catches all exceptions of third-party code.
 
 Node packs may raise anything, and so may Pillow for a damaged image. Like ComfyUI, the lite host sends the exception of
-a node as a response or a frame and continues. Other modules do not catch unexpected exceptions.
+a node as a response or a frame and continues. Other modules catch all exceptions only in a few places that say why.
 """
 
 from __future__ import annotations

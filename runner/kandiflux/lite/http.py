@@ -198,11 +198,11 @@ async def _read_parts(reader: MultipartReader, form: Form, largest: int) -> None
     while (part := await reader.next()) is not None:
         parts += 1
         if parts > _MOST_PARTS:
-            raise Refused(400, f"a form of more than {_MOST_PARTS} fields")
+            raise Refused(400, f"a form with more than {_MOST_PARTS} fields")
         if not isinstance(part, BodyPartReader) or not part.name:
             raise Refused(400, "a form field without a name, or a form within a form")
         if part.headers.get("Content-Encoding") or part.headers.get("Content-Transfer-Encoding", "binary") != "binary":
-            raise Refused(400, f"the form field {part.name!r:.40} is encoded; expected its bytes as they are")
+            raise Refused(400, f"the form field {part.name!r:.40} is encoded; expected unencoded bytes")
         is_image = part.name == "image" and part.filename is not None and form.file is None
         if is_image:
             form.filename = part.filename or ""

@@ -168,7 +168,7 @@ def _is_shown(kind: str, file: Json) -> bool:
 
 
 def _preview(files: list[tuple[str, str, Json]], items: list[tuple[str, str, Any]]) -> Json | None:
-    """Chooses a job's preview: first a saved image, then another image, then a text file, then a text."""
+    """Chooses a job's preview: a saved media file, else a temporary one, else a text file, else a text."""
     best: dict[int, Json] = {}
     for node_id, kind, file in files:
         if _is_shown(kind, file):

@@ -95,7 +95,7 @@ class Schedule:
     def pick(self) -> str:
         """Returns the node to run next: output and async nodes first, then nodes one or two links before an output."""
         if not self._ready:
-            raise GraphError("the prompt's nodes wait for each other")
+            raise GraphError("the prompt's nodes form a dependency cycle")
         return heapq.heappop(self._ready)[2]
 
     def _find_ready(self) -> None:

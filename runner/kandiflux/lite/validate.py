@@ -135,7 +135,7 @@ class _Checks:
         self._prompt = prompt
         self._classes = classes
         self._declared: dict[str, Any] = {}
-        self._open: dict[str, None] = {}  # the nodes being checked, from the output node backwards
+        self._visiting: dict[str, None] = {}  # the nodes being checked, from the output node backwards
         # None: valid. []: invalid because a node before it has errors.
         self.errors: dict[str, list[Json] | None] = {}
         self.with_errors: list[str] = []
@@ -159,7 +159,7 @@ class _Checks:
             if isinstance(moved.error, StopIteration):
                 answer = bool(moved.error.value)
             else:
-                self._open.pop(current, None)
+                self._visiting.pop(current, None)
                 answer = moved
         return False if answer is None else answer
 
@@ -172,10 +172,10 @@ class _Checks:
     def _steps(self, node_id: str) -> Generator[str, bool | Failure | None, bool]:
         if node_id in self.errors:
             return self.errors[node_id] is None
-        if node_id in self._open:
+        if node_id in self._visiting:
             self._fail_cycle(node_id)
             return False
-        self._open[node_id] = None
+        self._visiting[node_id] = None
         node = self._prompt[node_id]
         inputs = node["inputs"]
         node_class = self._classes[node["class_type"]]
@@ -208,7 +208,7 @@ class _Checks:
                 if error:
                     errors.append(error)
         errors += own_check.run(node_id, inputs, received_types, declared)
-        self._open.pop(node_id)
+        self._visiting.pop(node_id)
         if node_id in self.errors:  # it is part of a cycle
             self.errors[node_id] = [*(self.errors[node_id] or []), *errors]
         elif valid and not errors:
@@ -219,8 +219,8 @@ class _Checks:
 
     def _fail_cycle(self, node_id: str) -> None:
         """Marks all nodes of the cycle that `node_id` closes as invalid."""
-        before = list(self._open)
-        cycle = before[before.index(node_id) :]
+        chain = list(self._visiting)
+        cycle = chain[chain.index(node_id) :]
         steps = [f"{one} ({self._prompt[one]['class_type']})" for one in [*cycle, node_id]]
         details = " -> ".join(steps)[:_MAX_VALUE_SHOWN]
         for one in cycle[:_MAX_NODES_SHOWN]:

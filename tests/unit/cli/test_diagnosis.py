@@ -63,7 +63,7 @@ def test_a_server_that_will_do(stub: StubServer) -> None:
     assert found["memory"] == ("ok", "32.0 GB of 64.0 GB free", "")
     assert found["queue"] == ("ok", "empty", "")
     assert found["upload limit"] == ("ok", "100 MB", "")
-    assert found["kandiflux nodes"] == ("ok", f"all that {__version__} needs", "")
+    assert found["kandiflux nodes"] == ("ok", f"all classes that {__version__} needs", "")
     assert found["nodes"] == ("ok", f"{2 + len(_shipped_classes())} classes", "")
     assert found["websocket"][0] == "warn", "the stub has none"
     assert found["HTTP"][0] == "ok"
@@ -142,10 +142,10 @@ def test_the_median_answer_counts(stub: StubServer, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("kandiflux.cli.diagnosis.time", SimpleNamespace(monotonic=lambda: next(left, 0.0)))
 
     clock(0.1, 9.0, 0.5, 0.2, 9.0)
-    assert lines()["HTTP"] == ("ok", "500.0 ms (the first time 2000 ms)", "")
+    assert lines()["HTTP"] == ("ok", "500.0 ms (the first request: 2000 ms)", "")
     clock(0.1, 9.0, 0.501, 0.2, 9.0)
     state, found, todo = lines()["HTTP"]
-    assert (state, found) == ("warn", "501.0 ms (the first time 2000 ms)")
+    assert (state, found) == ("warn", "501.0 ms (the first request: 2000 ms)")
     assert todo
 
 
@@ -162,7 +162,7 @@ def test_an_old_or_a_missing_pack(stub: StubServer) -> None:
     name = min(_shipped_classes())
     stub.reactions["GET /object_info"] = {key: about for key, about in full.items() if key != name}
     state, found, todo = lines()["kandiflux nodes"]
-    assert (state, found) == ("warn", f"older than this, without {name}")
+    assert (state, found) == ("warn", f"older than this kandiflux, without {name}")
     assert __version__ in todo
     lite = {"system": {**SYSTEM, "kandiflux_lite": True}, "devices": [GPU]}
     stub.reactions["GET /system_stats"] = lite

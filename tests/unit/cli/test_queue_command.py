@@ -57,7 +57,7 @@ def test_a_queue_is_a_table_on_stdout(stub: StubServer) -> None:
 def test_an_empty_queue_is_said_on_stderr(stub: StubServer) -> None:
     shown = kandiflux("queue")
     assert (shown.exit_code, shown.stdout) == (0, "")
-    assert shown.stderr == f"Nothing runs or waits on {stub.url}.\n"
+    assert shown.stderr == f"No jobs are running or waiting on {stub.url}.\n"
     assert json.loads(kandiflux("queue", "--json").stdout) == {"url": stub.url, "jobs": []}
 
 
@@ -124,7 +124,7 @@ def test_the_running_job_is_interrupted(waiting: StubServer) -> None:
 
 def test_nothing_to_interrupt_is_no_error(stub: StubServer) -> None:
     shown = kandiflux("interrupt")
-    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", f"Nothing runs on {stub.url}.\n")
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (0, "", f"No job is running on {stub.url}.\n")
     assert kandiflux("interrupt", "--quiet").stderr == ""
     shown = kandiflux("interrupt", "--json")
     assert (json.loads(shown.stdout), shown.stderr) == ({"interrupted": None}, "")

@@ -329,8 +329,8 @@ def test_a_job_that_cannot_be_cancelled_may_still_be_there(followed: Any, stub: 
     assert shown.exit_code == 143
     said, may, once = shown.stderr.splitlines()
     assert said == "Cancelling the job on the server; a second signal (Ctrl-C) exits at once."
-    assert may.startswith("It may still be on the server: ")
-    assert once == f"Once the server answers: kandiflux cancel --server {stub.url} -- {job}"
+    assert may.startswith("The job may still be on the server: ")
+    assert once == f"To cancel it once the server responds: kandiflux cancel --server {stub.url} -- {job}"
 
 
 def test_a_job_that_goes_on_after_it_was_cancelled_may_still_be_there(
@@ -342,7 +342,7 @@ def test_a_job_that_goes_on_after_it_was_cancelled_may_still_be_there(
     followed.ends = raising(SignalReceived(signal.SIGTERM))
     shown = run("run", "plain.json", "--quiet")
     assert shown.exit_code == 143
-    assert "It may still be on the server: " in shown.stderr
+    assert "The job may still be on the server: " in shown.stderr
 
 
 def test_a_job_is_cancelled_even_after_the_deadline(followed: Any, stub: StubServer) -> None:

@@ -241,7 +241,7 @@ def test_only_a_file_called_image_is_taken() -> None:
 
 def test_a_form_of_many_fields() -> None:
     assert len(found(form_of(*((str(number), "x", None) for number in range(100))))[0]) == 100
-    assert form_of(*((str(number), "x", None) for number in range(101))) == (400, "a form of more than 100 fields")
+    assert form_of(*((str(number), "x", None) for number in range(101))) == (400, "a form with more than 100 fields")
 
 
 def test_a_form_has_a_largest_size() -> None:
