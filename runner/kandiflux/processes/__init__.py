@@ -1,1 +1,1 @@
-"""ComfyUI and the lite host as processes: starting them, finding those that run."""
+"""Starts ComfyUI and the lite host as processes, and finds running servers."""

@@ -1,11 +1,10 @@
-"""Starting a ComfyUI of one's own on a free port, and stopping it.
+"""Starts a ComfyUI on a free port, and stops it.
 
     with comfyui("~/ComfyUI", "--cpu") as url:
         ...
 
-What runs is written down in a small file for each ComfyUI folder, so that a second start finds the first, and a
-process that was started to stay (`start`) can be stopped later (`stop`). A ComfyUI keeps its pid when it restarts
-itself, as ComfyUI-Manager has it do.
+A state file for each ComfyUI folder records the running process, so that a second start finds it, and another process
+can stop it later. A ComfyUI keeps its pid if it restarts itself, as ComfyUI-Manager makes it do.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ __all__ = ["Running", "comfyui", "find_python", "lives", "running", "start", "st
 _log = logging.getLogger(__name__)
 
 _READY_SECONDS = 600.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _PROBE = (1.0, 5.0)
 _STOP_SECONDS = 5.0
 _TAIL_LINES = 20
 _ATTEMPTS = 3
-_TAKEN = ("address already in use", "[errno 98]", "[errno 48]", "error while attempting to bind", "[errno 10048]")
-_FOR_OTHERS = ("PYTHONHOME", "PYTHONPATH", "PYTHONWARNINGS", "PYTHONSAFEPATH", "VIRTUAL_ENV")
+_PORT_IN_USE = ("address already in use", "[errno 98]", "[errno 48]", "error while attempting to bind", "[errno 10048]")
+_PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONWARNINGS", "PYTHONSAFEPATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,15 @@ class Running:
     log: str
     options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
-    """Where it was started by this process."""
+    """Set if this process started it."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is written down."""
-        return {
-            "folder": self.folder,
-            "url": self.url,
-            "pid": self.pid,
-            "port": self.port,
-            "log": self.log,
-            "options": list(self.options),
-        }
+        """Returns the content of the state file."""
+        names = ("folder", "url", "pid", "port", "log")
+        return {**{name: getattr(self, name) for name in names}, "options": list(self.options)}
 
     def answers(self) -> bool:
-        """Whether its HTTP side answers."""
+        """Returns whether it answers over HTTP."""
         from kandiflux.api.rest import ComfyApi
 
         try:
@@ -90,12 +83,12 @@ def comfyui(
     log: str | Path | None = None,
     timeout: float = _READY_SECONDS,
 ) -> Generator[str, None, None]:
-    """The URL of a ComfyUI that runs as long as the block.
+    """Runs a ComfyUI during the block, and yields its URL.
 
-    folder: where ComfyUI's main.py is. options: for ComfyUI, as in `--cpu`. python: its Python; see `find_python`.
-    log: where its output goes. timeout: seconds it may take to get ready. One that this module already started in that
-    folder, with the same options, is used, and left running.
-    UsageError where there is no ComfyUI, ServerUnreachable, with the end of its log, where it does not come up.
+    folder: contains ComfyUI's main.py. options: passed to ComfyUI, for example `--cpu`. python: see `find_python`.
+    log: the file for its output. timeout: seconds until it must answer. If this module has already started a ComfyUI in
+    that folder with the same options, that one is used, and is left running.
+    UsageError if the folder has no ComfyUI; ServerUnreachable, with the end of its log, if it does not start.
     """
     started, fresh = start(folder, *options, python=python, log=log, timeout=timeout)
     try:
@@ -113,75 +106,74 @@ def start(
     timeout: float = _READY_SECONDS,
     on_start: Callable[[Running], None] = lambda _: None,
 ) -> tuple[Running, bool]:
-    """Starts a ComfyUI that stays until `stop`, and waits until it answers; or finds the one that was started before.
+    """Starts a ComfyUI that runs until `stop`, and waits until it answers; or returns the one already started.
 
-    The second value says whether it is new. on_start is called while a new one is still getting ready. Arguments and
-    errors as `comfyui`; if it does not come up, nothing stays behind but its log.
+    The second value says whether it is new. on_start: called while a new one is still starting. Arguments and errors as
+    `comfyui`; if it does not start, only its log remains.
     """
-    place = _comfyui_folder(folder)
-    about = _about(place)
-    about.parent.mkdir(parents=True, exist_ok=True)
-    wait = threading.Event()
-    with held(about.with_suffix(".lock"), wait):
-        present = _read(about)
+    location = _comfyui_folder(folder)
+    state = _state_file(location)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    with held(state.with_suffix(".lock"), threading.Event()):
+        present = _read(state)
         if present is not None and lives(present):
             if present.options != options:
                 raise UsageError(
-                    f"The ComfyUI in {place} already runs, at {present.url}, with other options.",
+                    f"The ComfyUI in {location} already runs, at {present.url}, with other options.",
                     expected=" ".join(present.options) or "(no options)",
                     got=" ".join(options) or "(no options)",
                     hint="Stop it with `kandiflux down` first.",
                 )
             return present, False
         if "--tls-keyfile" in " ".join(options):
-            raise UsageError("A ComfyUI with TLS cannot be started here.", hint="Start it yourself, and name its URL.")
-        file = expanded(log).absolute() if log else about.with_suffix(".log")
-        return _start(place, options, find_python(place, python), file, timeout, on_start), True
+            raise UsageError("A ComfyUI with TLS cannot be started here.", hint="Start it yourself, and pass its URL.")
+        file = expanded(log).absolute() if log else state.with_suffix(".log")
+        return _start(location, options, find_python(location, python), file, timeout, on_start), True
 
 
 def running() -> list[Running]:
-    """What was started here and still lives, the newest first."""
-    written: list[tuple[float, Path]] = []
+    """Returns the processes that this module started and that still run, newest first."""
+    files: list[tuple[float, Path]] = []
     for file in _state_folder().glob("*.json"):
-        # Another process may have stopped that ComfyUI just now.
+        # Another process may delete it at this moment.
         with contextlib.suppress(FileNotFoundError):
-            written.append((file.stat().st_mtime, file))
-    return [found for _, file in sorted(written, reverse=True) if (found := _read(file)) is not None and lives(found)]
+            files.append((file.stat().st_mtime, file))
+    return [found for _, file in sorted(files, reverse=True) if (found := _read(file)) is not None and lives(found)]
 
 
 def stop(started: Running) -> None:
-    """Ends it and the processes it started; no harm where it has ended already."""
+    """Ends it and its child processes. Does nothing if it has already ended."""
     if lives(started):
         _end(started)
     if started.process is not None:
         started.process.wait()
-    about = _about(Path(started.folder))
-    if _read(about) == started:
-        about.unlink(missing_ok=True)
+    state = _state_file(Path(started.folder))
+    if _read(state) == started:
+        state.unlink(missing_ok=True)
 
 
 def find_python(folder: Path, python: str | Path | None = None) -> str:
-    """The given one, else $COMFYUI_PYTHON, else that of the folder (.venv, venv, python_embeded), else this one."""
+    """Returns `python`, else $COMFYUI_PYTHON, else the folder's (.venv, venv, python_embeded), else this process's."""
     named = python or os.environ.get("COMFYUI_PYTHON")
     if named:
         found = shutil.which(str(expanded(named)))
         if found is None:
             raise UsageError(
-                f"There is no Python at {named}.", hint="Check $COMFYUI_PYTHON, or name another.", parameter="python"
+                f"There is no Python at {named}.", hint="Check $COMFYUI_PYTHON, or pass another.", parameter="python"
             )
         return found
     inside = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
-    # The portable package for Windows has it beside the folder.
-    places = [folder / ".venv" / inside, folder / "venv" / inside]
-    places += [above / "python_embeded" / "python.exe" for above in (folder, folder.parent)]
-    for place in places:
-        if place.is_file():
-            return str(place)
+    # In the portable package for Windows, python_embeded is next to the folder.
+    candidates = [folder / ".venv" / inside, folder / "venv" / inside]
+    candidates += [parent / "python_embeded" / "python.exe" for parent in (folder, folder.parent)]
+    for path in candidates:
+        if path.is_file():
+            return str(path)
     return sys.executable
 
 
 def tail(log: str | Path, lines: int = _TAIL_LINES) -> str:
-    """The end of a log file, indented."""
+    """Returns the last lines of a log file, indented; empty if it cannot be read."""
     try:
         last = Path(log).read_text("utf-8", "replace").strip().splitlines()[-lines:]
     except OSError:
@@ -190,59 +182,59 @@ def tail(log: str | Path, lines: int = _TAIL_LINES) -> str:
 
 
 def _start(
-    place: Path,
+    location: Path,
     options: tuple[str, ...],
     python: str,
     log: Path,
     timeout: float,
     on_start: Callable[[Running], None],
 ) -> Running:
-    about, given = _about(place), _option(options, "--port")
+    state, given = _state_file(location), _option(options, "--port")
     attempts = 1 if given else _ATTEMPTS
     while True:
         port = _given_port(given) if given else _free_port()
         command = [python, "main.py", "--disable-auto-launch", *options]
-        process = _spawn(command if given else [*command, "--port", str(port)], place, log, python)
+        process = _spawn(command if given else [*command, "--port", str(port)], location, log, python)
         url = f"http://{_address(options)}:{port}"
-        started = Running(str(place), url, process.pid, port, str(log), options, process)
+        started = Running(str(location), url, process.pid, port, str(log), options, process)
         try:
-            _write(about, started)
+            state.write_text(json.dumps(started.as_dict()), "utf-8")
             on_start(started)
             ready = _wait_until_ready(started, process, timeout)
         except BaseException:
-            # Whatever it was, Ctrl-C among it: nothing half started stays behind.
+            # Also after Ctrl-C, no process must remain.
             stop(started)
             raise
         if ready:
             return started
         stop(started)
         attempts -= 1
-        said = tail(log)
-        if attempts == 0 or not any(words in said.lower() for words in _TAKEN):
+        last = tail(log)
+        if attempts == 0 or not any(words in last.lower() for words in _PORT_IN_USE):
             raise ServerUnreachable(
-                f"ComfyUI ended while it started (exit code {process.returncode}). The end of {log}:\n{said}",
-                hint=f"It was started with {python}; another can be named, or set in $COMFYUI_PYTHON.",
+                f"ComfyUI ended while it started (exit code {process.returncode}). The end of {log}:\n{last}",
+                hint=f"It was started with {python}. To use another Python, pass it, or set $COMFYUI_PYTHON.",
                 parameter="python",
             )
-        _log.info("port %d was taken meanwhile, trying another", port)
+        _log.info("port %d is now in use, trying another", port)
 
 
-def _spawn(command: list[str], place: Path, log: Path, python: str) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], location: Path, log: Path, python: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if python != sys.executable:
-        # What leads this Python to its packages would lead that one astray.
-        environment = {name: value for name, value in environment.items() if name not in _FOR_OTHERS}
+        # These variables point to this Python's packages, which another Python must not load.
+        environment = {name: value for name, value in environment.items() if name not in _PYTHON_VARIABLES}
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             return subprocess.Popen(
                 command,
-                cwd=place,
+                cwd=location,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                # A group of its own: Ctrl-C in the terminal is for this process, which then stops it in good order.
+                # A separate process group: Ctrl-C in the terminal reaches only this process, which then calls `stop`.
                 start_new_session=sys.platform != "win32",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -253,68 +245,75 @@ def _spawn(command: list[str], place: Path, log: Path, python: str) -> subproces
 
 
 def _wait_until_ready(started: Running, process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """False where it has ended; ServerUnreachable where it takes too long."""
+    """Returns False if it has ended. ServerUnreachable after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while process.poll() is None:
         if started.answers():
-            # Not somebody else who took the port between our look and ComfyUI's.
+            # If ComfyUI has ended, another program took the port before it and has answered.
             return process.poll() is None
         if time.monotonic() > deadline:
             raise ServerUnreachable(
                 f"ComfyUI does not answer at {started.url} after {timeout:.0f} s. The end of {started.log}:\n"
                 + tail(started.log),
-                hint="Allow more time.",
+                hint="Set a longer timeout.",
                 parameter="timeout",
             )
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return False
 
 
-# What runs, as it is written down
+# State files and processes
 
 
 def _state_folder() -> Path:
     return home() / "comfyui"
 
 
-def _about(place: Path) -> Path:
-    """The file that tells of the ComfyUI in this folder."""
-    return _state_folder() / f"{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}.json"
+def _state_file(location: Path) -> Path:
+    return _state_folder() / f"{location.name}-{hashlib.sha256(str(location).encode()).hexdigest()[:8]}.json"
 
 
-def _write(about: Path, started: Running) -> None:
-    about.write_text(json.dumps(started.as_dict()), "utf-8")
-
-
-def _read(about: Path) -> Running | None:
+def _read(state: Path) -> Running | None:
     try:
-        told: dict[str, Any] = json.loads(about.read_text("utf-8"))
-        options = tuple(str(option) for option in told["options"])
-        return Running(told["folder"], told["url"], int(told["pid"]), int(told["port"]), told["log"], options)
+        data: dict[str, Any] = json.loads(state.read_text("utf-8"))
+        options = tuple(str(option) for option in data["options"])
+        return Running(data["folder"], data["url"], int(data["pid"]), int(data["port"]), data["log"], options)
     except (OSError, ValueError, KeyError, TypeError):
-        # Not there, or half written when the machine went down: as good as nothing.
+        # It does not exist, or the machine failed while it was written.
         return None
 
 
 def lives(started: Running) -> bool:
-    """Whether the process of that pid is still this ComfyUI; pids are given out again."""
+    """Returns whether the process with that pid is still this ComfyUI. (Operating systems reuse pids.)"""
     if started.process is not None:
         return started.process.poll() is None
     if sys.platform == "win32":
         return started.answers()
     words = _command_line(started.pid)
+    if not words:
+        return _has_program(started.pid)
     return "main.py" in words and (str(started.port) in words or f"--port={started.port}" in words)
 
 
 def _command_line(pid: int) -> list[str]:
-    """The words that started a process; empty where there is none, or only a dead one that nobody has fetched."""
+    """Returns the arguments of a process; empty if it has ended, is a zombie, or has only just started (Linux)."""
     if Path("/proc/self").exists():
         try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return []
-    told = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return told.stdout.split()
+        return command.decode("utf-8", "replace").split("\0") if command else []
+    ps = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return ps.stdout.split()
+
+
+def _has_program(pid: int) -> bool:
+    """Returns whether a process with an empty command runs a program: Linux sets the command shortly after exec."""
+    try:
+        # Zombies and kernel threads have no such link.
+        return bool(Path(f"/proc/{pid}/exe").readlink())
+    except OSError:
+        return False
 
 
 # Stopping
@@ -325,7 +324,7 @@ def _end(started: Running) -> None:
         subprocess.run(["taskkill", "/PID", str(started.pid), "/T", "/F"], capture_output=True, check=False)
         return
     try:
-        # Ctrl-C is how ComfyUI is stopped; where it does not heed it, it has to go less politely.
+        # ComfyUI shuts down at SIGINT (Ctrl-C). If it does not react within the timeout, SIGTERM follows.
         for send, number in ((os.kill, signal.SIGINT), (os.killpg, signal.SIGTERM)):
             with contextlib.suppress(ProcessLookupError):
                 send(started.pid, number)
@@ -335,7 +334,7 @@ def _end(started: Running) -> None:
             if not lives(started):
                 break
     finally:
-        # What is left of its group: children, and itself where it hangs or the user did not want to wait.
+        # Ends the rest of its group: child processes, and ComfyUI itself if it hangs or Ctrl-C interrupted the wait.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(started.pid, signal.SIGKILL)
 
@@ -344,21 +343,21 @@ def _end(started: Running) -> None:
 
 
 def _comfyui_folder(folder: str | Path) -> Path:
-    place = expanded(folder).resolve()
-    # The portable package is a folder around it.
-    for inside in (place, place / "ComfyUI"):
+    location = expanded(folder).resolve()
+    # In the portable package, ComfyUI is a subfolder.
+    for inside in (location, location / "ComfyUI"):
         if (inside / "main.py").is_file() and (inside / "nodes.py").is_file():
             return inside
     raise UsageError(
-        f"There is no ComfyUI in {place}.",
+        f"There is no ComfyUI in {location}.",
         expected="the folder with ComfyUI's main.py",
-        hint="Name another.",
+        hint="Choose another folder.",
         parameter="comfyui",
     )
 
 
 def _option(options: Sequence[str], name: str) -> str | None:
-    """The value of `--name value` or `--name=value`; empty where it stands there without one."""
+    """Returns the value of `--name value` or `--name=value`; empty if it has no value, None if it is not given."""
     for at, option in enumerate(options):
         if option.startswith(f"{name}="):
             return option.partition("=")[2]
@@ -369,7 +368,7 @@ def _option(options: Sequence[str], name: str) -> str | None:
 
 
 def _address(options: Sequence[str]) -> str:
-    """Where the address that it listens on is reached from here."""
+    """Returns the host name for requests from this machine to the address that ComfyUI listens on."""
     listen = (_option(options, "--listen") or "").split(",")[0].strip()
     if listen in ("", "0.0.0.0", "::"):
         return "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Which server to use if none is named."""
+"""Chooses the server if none is named."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kandiflux.processes.comfyui import running
 
 __all__ = ["is_comfyui", "named_server"]
 
-_USUAL = "http://127.0.0.1:8188"
+_USUAL = "http://127.0.0.1:8188"  # ComfyUI's default
 _PROBE = (0.5, 3.0)
 
 
 def named_server(server: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The server given by option, else by $KANDIFLUX_SERVER, else by the configuration file, else one that
-    `kandiflux up` started, else a ComfyUI at the usual place; a name or a URL. None, a lite host, where there is none.
+    """Returns a server's name or URL: `server`, else $KANDIFLUX_SERVER, else the configuration file's, else one that
+    `kandiflux up` started, else a ComfyUI at its default address. None, for a lite host, if there is none.
 
-    None is also what the name "lite" stands for, whatever is running.
+    The name "lite" also gives None, whatever servers are running.
     """
     named = server or environ.get("KANDIFLUX_SERVER") or load_config(environ).default_server
     if named:
@@ -30,7 +30,7 @@ def named_server(server: str | None, environ: Mapping[str, str] = os.environ) ->
 
 
 def is_comfyui(url: str) -> bool:
-    """True where something answers that describes itself as ComfyUI does; anything may listen on a port."""
+    """Returns whether the server at this URL identifies itself as ComfyUI; any program may listen on a port."""
     with ComfyApi(url, timeout=_PROBE) as server:
         try:
             system = server.system_stats().get("system")

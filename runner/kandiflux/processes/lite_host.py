@@ -27,13 +27,13 @@ _STOP_SECONDS = 10.0
 
 @contextlib.contextmanager
 def running_lite_host(*options: str) -> Generator[str, None, None]:
-    """Starts `kandiflux host` on a free port and gives its URL; it ends with the block, or with this process.
+    """Runs `kandiflux host` on a free port and yields its URL. It ends with the block, or with this process.
 
-    ServerUnreachable, with the end of its log, where it does not come up.
+    ServerUnreachable, with the end of its log, if it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="kandiflux-") as folder, Path(folder, "host.log").open("wb") as log:
         command = [sys.executable, "-m", "kandiflux", "host", "--port", "0", "--exit-with-stdin"]
-        # What the run makes is fetched from the host, so its own copies need not outlive it.
+        # Outputs are downloaded from the host, so its own copies may be deleted when it ends.
         command += ["--output", str(Path(folder, "output")), "--temp", str(Path(folder, "temp")), *options]
         process = subprocess.Popen(
             command,
@@ -42,7 +42,7 @@ def running_lite_host(*options: str) -> Generator[str, None, None]:
             stderr=log,
             text=True,
             env={**os.environ, "PYTHONPATH": _with_this_package(os.environ.get("PYTHONPATH"))},
-            # Ctrl-C in the terminal is for the runner, which then asks the host to stop in good order.
+            # A separate process group: Ctrl-C in the terminal reaches only this process, which then calls `_stop`.
             start_new_session=True,
         )
         try:
@@ -73,13 +73,13 @@ def _first_line(process: subprocess.Popen[str], log: Path) -> str:
     tail = log.read_text("utf-8", "replace").strip().splitlines()[-15:]
     raise ServerUnreachable(
         "The lite host did not start." + "".join(f"\n    {line}" for line in tail),
-        hint="Run `kandiflux host` to see why, or name a running ComfyUI.",
+        hint="Run `kandiflux host` to see why, or use a running ComfyUI.",
         parameter="server",
     )
 
 
 def _pass_on(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
-    # An empty line stands for the end of the output. The rest is read so that the host never blocks on it.
+    # An empty line means the end of the output. The rest is read so that the host never blocks on a full pipe.
     lines.put(stdout.readline())
     for _ in stdout:
         pass
@@ -92,7 +92,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
     try:
         process.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        _log.warning("the lite host does not stop, ending it")
+        _log.warning("the lite host did not stop within %.0f s; killing it", _STOP_SECONDS)
         process.kill()
         process.wait()
     if process.stdout is not None:

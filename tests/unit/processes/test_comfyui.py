@@ -76,7 +76,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(args.port)), Handler).serve_fo
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KANDIFLUX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COMFYUI_PYTHON", sys.executable)
-    monkeypatch.setattr("kandiflux.processes.comfyui._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("kandiflux.processes.comfyui._POLL_SECONDS", 0.02)
     place = tmp_path / "ComfyUI"
     place.mkdir()
     (place / "main.py").write_text(MAIN)
@@ -341,7 +341,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_it_is_told_of_while_it_starts_and_ends_if_that_fails(folder: Path) -> None:
+def test_it_is_listed_while_it_starts_and_ends_if_that_fails(folder: Path) -> None:
     told: list[Running] = []
 
     def fail(started: Running) -> None:
@@ -354,6 +354,25 @@ def test_it_is_told_of_while_it_starts_and_ends_if_that_fails(folder: Path) -> N
     (one,) = told
     assert not lives(one)
     assert running() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="commands are read with ps on this system")
+def test_a_process_whose_command_cannot_be_read_yet_is_running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Path.read_bytes
+
+    def just_after_exec(path: Path) -> bytes:
+        # Linux closes the pipe that Popen waits for before it stores the new command.
+        return b"" if path.name == "cmdline" else read(path)
+
+    started, _ = start(folder)
+    try:
+        monkeypatch.setattr(Path, "read_bytes", just_after_exec)
+        assert running() == [started]
+        os.kill(started.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+        assert running() == []  # a zombie's command is empty, too
+    finally:
+        stop(started)
 
 
 def test_what_another_started_since_is_not_forgotten(folder: Path) -> None:
