@@ -1,1 +1,1 @@
-"""Jobs on one server: submitted once, followed to their end, their files saved."""
+"""Jobs on one server: submits them once, follows them to their end, and saves their files."""

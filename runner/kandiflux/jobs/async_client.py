@@ -1,4 +1,4 @@
-"""The client for asyncio: the same as `Client`, and nothing blocks the event loop.
+"""The client for asyncio: like `Client`, without blocking the event loop.
 
 async with AsyncClient() as client:
     result = await client.run("kandinsky22_pocket_text_to_image", prompt="a red circle")
@@ -26,7 +26,7 @@ __all__ = ["AsyncClient", "AsyncJob"]
 
 
 class AsyncClient:
-    """Opens a client at the beginning of `async with`, and closes it at the end. Arguments as of `open_client`."""
+    """Opens a client at the beginning of `async with` and closes it at the end. Arguments as `open_client`."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class AsyncClient:
 
     @property
     def sync(self) -> Client:
-        """The client behind it, for what is not here. UsageError outside `async with`."""
+        """The underlying `Client`, for methods that this class lacks. UsageError outside `async with`."""
         if self._client is None:
             raise UsageError("This client is not open.", hint="Use it inside `async with AsyncClient() as client`.")
         return self._client
@@ -72,12 +72,12 @@ class AsyncClient:
         return await asyncio.to_thread(self.sync.upload, path, subfolder=subfolder)
 
     async def submit(self, workflow: WorkflowLike, /, **wanted: Any) -> AsyncJob:
-        """As `Client.submit`. If the task is cancelled meanwhile, the job is cancelled on the server, too."""
+        """As `Client.submit`. If the task is cancelled before it returns, the job is cancelled on the server."""
         sending = asyncio.ensure_future(asyncio.to_thread(partial(self.sync.submit, workflow, **wanted)))
         try:
             return AsyncJob(await asyncio.shield(sending))
         except asyncio.CancelledError:
-            # The thread goes on, and the job would run with nobody to follow it.
+            # The thread continues, and the job would run although nobody waits for it.
             sending.add_done_callback(_cancel_it)
             raise
 
@@ -114,7 +114,7 @@ class AsyncJob:
 
     def __init__(self, job: Job) -> None:
         self.sync = job
-        """The job behind it."""
+        """The underlying `Job`."""
 
     def __repr__(self) -> str:
         return f"<Async{repr(self.sync)[1:]}"
@@ -124,7 +124,7 @@ class AsyncJob:
 
     @property
     def prompt_id(self) -> str:
-        """The server's id of it."""
+        """Its id on the server."""
         return self.sync.prompt_id
 
     @property
@@ -138,7 +138,7 @@ class AsyncJob:
         return self.sync.finished
 
     async def result(self, timeout: float | None = None) -> Result:
-        """Waits for the end. Errors as `Job.result`; the job goes on after a timeout."""
+        """Waits for the end and returns the result. Errors as `Job.result`; a timeout does not cancel the job."""
         try:
             return await asyncio.wait_for(_awaited(self.sync), timeout)
         except asyncio.TimeoutError:
@@ -149,11 +149,11 @@ class AsyncJob:
         await asyncio.to_thread(self.sync.cancel)
 
     async def events(self) -> AsyncIterator[Event]:
-        """Events from the beginning until the job ends, as `Job.events`."""
+        """Yields events from the beginning until the job ends, as `Job.events`."""
         loop, more = asyncio.get_running_loop(), asyncio.Event()
 
         def wake(_: object) -> None:
-            # The loop may be closed by now: then nobody reads.
+            # If the loop is closed, nobody reads the events.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(more.set)
 

@@ -1,4 +1,4 @@
-"""One ComfyUI (or lite host): submit, follow, fetch.
+"""A client of one ComfyUI (or lite host): submits jobs, follows them, and downloads their outputs.
 
 with Client("http://127.0.0.1:8188") as client:
     result = client.run("kandinsky22_pocket_text_to_image", prompt="a red circle", seed=1)
@@ -59,15 +59,15 @@ _BRISK = (5.0, 15.0)
 
 
 WorkflowLike = Workflow | Prompt | Mapping[str, Any] | str | Path
-"""A workflow, a prompt, either as parsed JSON, a file that holds one, or the name of a shipped workflow."""
+"""A workflow or prompt, as an object, parsed JSON or the path of a file; or the name of a shipped workflow."""
 
 
 class Client:
     """Follows any number of jobs on one server over one websocket. Safe to use from many threads.
 
-    url: the server's address, or a `Connection`, which has headers, verify and cert, too. poll_seconds: how often queue
-    and history are read while events arrive. patience: seconds to wait for a server that has stopped answering before
-    its jobs are given up. headers, verify and cert as in `ComfyApi`.
+    url: the server's URL, or a `Connection`, which includes headers, verify and cert. poll_seconds: interval between
+    reads of queue and history while events arrive. patience: seconds to wait for a server that has stopped answering
+    before its jobs are given up. headers, verify, cert and timeout as in `ComfyApi`.
     """
 
     def __init__(
@@ -115,36 +115,36 @@ class Client:
 
     @property
     def url(self) -> str:
-        """The server's base address."""
+        """The server's base URL."""
         return self.api.url
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: it follows no jobs any more."""
+        """Whether it is closed and no longer follows jobs."""
         return self._closed
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs that are being submitted, or have not ended."""
+        """The jobs that are being submitted or have not ended."""
         with self._lock:
             return list(self._jobs.values())
 
     def close(self) -> None:
-        """Closes the connections. Jobs go on on the server, but are not followed any more."""
+        """Closes the connections. Jobs continue on the server, but are no longer followed."""
         self._closed = True
         self._stream.close()
         self._watcher.close()
         self.api.close()
 
     def object_info(self, *, refresh: bool = False) -> dict[str, Any]:
-        """The server's node classes with their inputs; fetched once."""
+        """Returns the server's node classes with their inputs. They are requested once, and again with `refresh`."""
         with self._reading_object_info:
             if self._object_info is None or refresh:
                 self._object_info = self.api.object_info()
             return self._object_info
 
     def upload(self, path: str | Path, *, subfolder: str = "") -> str:
-        """Puts a picture into the server's input folder; the value for LoadImage's `image`."""
+        """Uploads a picture to the server's input folder. Returns the value for LoadImage's `image`."""
         path = Path(path)
         try:
             with path.open("rb") as file:
@@ -162,9 +162,9 @@ class Client:
         check: bool = True,
         **parameters: Any,
     ) -> Prompt:
-        """What `submit` sends for this workflow with these values; local pictures among them are uploaded.
+        """Returns the prompt that `submit` sends for this workflow and these values. Uploads local pictures.
 
-        Errors as `Workflow.prompt`; UsageError for values with a prompt, which is set already.
+        Errors as `Workflow.prompt`; UsageError if values are given for a prompt, whose values are fixed.
         """
         wanted = {**(values or {}), **parameters}
         if isinstance(workflow, Prompt) or (not wanted and preset is None and is_api_format(workflow)):
@@ -190,11 +190,11 @@ class Client:
         front: bool = False,
         **wanted: Any,
     ) -> Result:
-        """Runs a workflow to its end: `client.run("flux_dev", prompt="a fox", seed=1)`.
+        """Runs a workflow to its end and returns the result: `client.run("flux_dev", prompt="a fox", seed=1)`.
 
-        wanted: parameters of the workflow, and `values`, `preset` and `check` as in `submit`. timeout: seconds for a
-        job, after which it is cancelled, as it is by Ctrl-C. retry_oom, on_lost: as `run_with_retries`. Errors as of
-        `submit` and `Job.result`.
+        wanted: parameters of the workflow, and `values`, `preset` and `check` as in `submit`. timeout: seconds until
+        the job is cancelled; Ctrl-C also cancels it. retry_oom, on_lost: as `run_with_retries`. Errors as `submit` and
+        `Job.result`.
         """
 
         def finish(job: Job) -> Result:
@@ -224,7 +224,7 @@ class Client:
         """Runs a workflow once for each row of values, and yields the results in the order of the rows.
 
         ahead: number of jobs on the server at a time. timeout: seconds for each. preset, parameters: for all rows, as
-        in `submit`; a row's values go before. The first error ends it, and cancels the jobs that were sent.
+        in `submit`; a row's values override them. The first error is raised, and cancels the jobs that were sent.
         """
         if isinstance(workflow, (str, Path)):
             workflow = Workflow.load(workflow)
@@ -258,15 +258,15 @@ class Client:
         patience: float = 30.0,
         **parameters: Any,
     ) -> Job:
-        """Hands a workflow, with these parameters, to the server, and follows it from there.
+        """Submits a workflow with these parameters to the server, and follows the job.
 
-        parameters: by name, as `prompt="a fox"`; what has no such name, as `6.text`, goes into `values`. preset: whose
-        values are set before them. check: refuse what the server would refuse before anything is sent. A Prompt is sent
-        as it is. strict: a prompt of which the server would drop a part is an InvalidPrompt, and does not run.
-        front: before everything that waits there, the newest such first. on_event: called with each event of the job,
-        as `Job.add_event_callback` says.
-        job_id: a UUID, never used before, to know the job by; one is made where none is given.
-        patience: seconds to look for the job where the answer is lost, or to wait for a server that is gone meanwhile.
+        parameters: by name, as `prompt="a fox"`; use `values` for names such as `6.text`. preset: its values are set
+        before them. check: raises what the server would refuse before anything is sent. A Prompt is sent unchanged.
+        strict: raises InvalidPrompt if the server would drop a part of the prompt, which then does not run.
+        front: before all waiting jobs, the newest such job first. on_event: called with each event of the job; see
+        `Job.add_event_callback`.
+        job_id: a new UUID for the job; default: a generated one.
+        patience: seconds to look for the job if the answer is lost, or to wait for a server that becomes unreachable.
         InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
         """
         if self._closed:
@@ -275,13 +275,13 @@ class Client:
             prompt = self.prompt(workflow, values=values, preset=preset, check=check, **parameters)
             self._open_socket()
         except AnswerLost as error:
-            # An AnswerLost of `submit` means that the job may run. This one was about something else.
+            # An AnswerLost from `submit` means that the job may run. This one concerns another request.
             raise ServerUnreachable(f"{error.message} No job was sent.") from error
         job = Job(self, prompt, job_id or str(uuid.uuid4()))
         if on_event is not None:
             job.add_event_callback(on_event)
         if not job.has_all_pictures:
-            # They come over the websocket only.
+            # These pictures come over the websocket only.
             self._stream.wait_connected(_SOCKET_WAIT)
         with self._lock:
             self._jobs[job.prompt_id] = job
@@ -311,7 +311,7 @@ class Client:
             job.cancel()
             raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", dropped)
         job.queued(None)
-        # The job may have ended, or the socket changed, while the answer was on its way.
+        # The job may have ended, or the websocket reconnected, while the answer was in flight.
         if self._is_orphaned(job):
             self._watcher.sweep_now()
         elif job.current_node is not None or job.state == "running":
@@ -328,7 +328,7 @@ class Client:
     ) -> Job | None:
         """Follows a job that was submitted earlier, by this process or another; None if the server does not know it.
 
-        settle: seconds to look for it, if the request may have only just gone out. Posts nothing. ServerUnreachable or
+        settle: seconds to look for it, if its request may still be in flight. Posts nothing. ServerUnreachable or
         ServerError if the server has not answered for `patience` seconds.
         """
         return self.adopt_some({job_id: prompt}, settle=settle, patience=patience).get(job_id)
@@ -340,7 +340,7 @@ class Client:
         settle: float = 0.0,
         patience: float = 0.0,
     ) -> dict[str, Job]:
-        """`adopt` for many at once: those of the jobs that the server knows, by id."""
+        """`adopt` for many jobs at once. Returns the jobs that the server knows, by id."""
         if self._closed:
             raise UsageError("This client is closed.", hint="Make a new one.")
         found, _ = find_prompts(self.api, prompts.keys(), settle, patience)
@@ -402,7 +402,7 @@ class Client:
                 self._running = None
 
     def _route(self, event: Event) -> None:
-        """Called by the reader for every event."""
+        """Delivers an event to its job. Called by the websocket's reader thread."""
         with self._lock:
             if event.prompt_id is not None:
                 job = self._jobs.get(event.prompt_id)

@@ -21,7 +21,7 @@ class _HostedClient(Client):
     def __init__(self) -> None:
         with contextlib.ExitStack() as starting:
             url = starting.enter_context(running_lite_host())
-            # A host of our own that has died does not come back.
+            # A lite host that has ended is never restarted, so the timeout is short.
             super().__init__(url, poll_seconds=1.0, patience=_DEAD_SECONDS)
             self._host = starting.pop_all()
 
@@ -40,10 +40,10 @@ def open_client(
     cert: str | tuple[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> Client:
-    """A client of the server of that name or URL, or of a lite host that is started now and ends with the client.
+    """Returns a client of a server, or of a lite host that is started now and ends with the client.
 
-    Use it as `with open_client() as client`, or close it yourself. server: see `named_server` for what None means. The
-    rest as in `kandiflux.config.connection`. A named server is not asked for anything before the first request.
+    Use it as `with open_client() as client`, or close it yourself. server: a name or URL; see `named_server` for None.
+    The other arguments as in `kandiflux.config.connection`. No request is sent to a named server before the first call.
     ServerUnreachable if a lite host does not start.
     """
     named = named_server(server)

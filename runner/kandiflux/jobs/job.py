@@ -1,4 +1,4 @@
-"""One submitted prompt: its events, its state, its end."""
+"""One submitted prompt: its events, its state and its outcome."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ _MAX_PICTURE_BYTES = 1 << 30
 
 
 class Canceller(Protocol):
-    """What a job needs of its client."""
+    """The part of a client that a job uses."""
 
     @property
     def closed(self) -> bool:
-        """Whether it follows jobs no more."""
+        """Whether it no longer follows jobs."""
         ...
 
     def cancel(self, job: Job) -> None:
@@ -72,11 +72,11 @@ class Canceller(Protocol):
 
 
 class Job:
-    """Made by `Client.submit`. Usable from many threads; every iteration sees the events from the beginning.
+    """A job of `Client.submit`. Safe to use from many threads; every iteration yields the events from the beginning.
 
-    `for event in job` ends when the job has ended, however it ended; `result()` then gives the result or raises.
-    In asyncio `await job` does the same as `result()`, and no thread waits; a task that is cancelled or times out
-    meanwhile stops waiting and no more: the job goes on until `cancel()`.
+    `for event in job` ends when the job has ended, also if it failed; `result()` then returns the result or raises.
+    In asyncio `await job` is the same as `result()`, without blocking a thread. If the task is cancelled or times out,
+    only the waiting ends: the job continues until `cancel()`.
     """
 
     def __init__(self, client: Canceller, prompt: Prompt, prompt_id: str) -> None:
@@ -84,7 +84,7 @@ class Job:
         self.prompt_id = prompt_id
         """Its id on the server."""
         self.client_id = ""
-        """The websocket id it was submitted under: its events go there and nowhere else."""
+        """The websocket id it was submitted with. The server sends its events only there."""
         self.current_node: str | None = None
         self.over_websocket: list[Output] = []
         self.last_seen = time.monotonic()
@@ -109,7 +109,7 @@ class Job:
         return f"<Job {self.prompt_id} {self._state}>"
 
     def _repr_html_(self) -> str:
-        """For notebooks: where it is, with a bar for the steps of the node that runs."""
+        """Returns the state for notebooks, with a progress bar for the running node."""
         state, bar = self.latest(ProgressState), ""
         for node in state.nodes.values() if state is not None and not self.finished else ():
             if node.state == "running":
@@ -126,7 +126,7 @@ class Job:
         ended: asyncio.Future[Result] = loop.create_future()
 
         def tell(_: Job) -> None:
-            # The loop may be closed: nobody waits any more.
+            # If the loop is closed, nobody waits for the job.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._settle, ended)
 
@@ -136,19 +136,18 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """submitting, queued or running; or how it ended: done, failed, interrupted or lost."""
+        """submitting, queued or running; after the end: done, failed, interrupted or lost."""
         return self._state
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended, however it ended."""
+        """Whether it has ended, with a result or an error."""
         return self._outcome is not None
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
-        """Events until the job ends; JobTimeout after `timeout` seconds in all.
+        """Yields events until the job ends; JobTimeout after `timeout` seconds in total.
 
-        Previews and progress that a slow reader did not fetch in time are skipped in favour of newer ones, and so are
-        the oldest of more than 20,000 events.
+        A slow reader gets only the newest preview and progress, and misses the oldest of more than 20,000 events.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         at = 0
@@ -165,7 +164,7 @@ class Job:
                 yield event
 
     def events_since(self, position: int) -> tuple[list[Event], int]:
-        """The events from number `position` on that are there now, without waiting; and the position after them."""
+        """Returns the events so far from number `position` on, without waiting, and the position after them."""
         with self._changed:
             begin = max(position - self._forgotten, 0)
             return [event for event in self._log[begin:] if event is not None], self._forgotten + len(self._log)
@@ -187,8 +186,9 @@ class Job:
         self._client.cancel(self)
 
     def latest(self, kind: type[_Superseded]) -> _Superseded | None:
-        """The newest event of a kind of which only the newest is kept (Preview, ProgressState, NodeProgress,
-        JobQueued): for showing where a job is without reading along.
+        """Returns the newest event of a kind; None if there is none. Shows progress without iterating over events.
+
+        kind: Preview, ProgressState, NodeProgress or JobQueued, of which only the newest event is kept.
         """
         with self._changed:
             at = self._newest.get(kind, -1) - self._forgotten
@@ -196,7 +196,7 @@ class Job:
         return event if isinstance(event, kind) else None
 
     def add_done_callback(self, callback: Callable[[Job], None]) -> None:
-        """Calls `callback(job)` when the job has ended, at once if it has; from a thread of the client's."""
+        """Calls `callback(job)` when the job ends, from a thread of the client; immediately if it has ended."""
         with self._changed:
             if self._outcome is None:
                 self._callbacks.append(callback)
@@ -204,9 +204,9 @@ class Job:
         callback(self)
 
     def add_event_callback(self, callback: Callable[[Event], None]) -> None:
-        """Calls `callback(event)` for every event from now on, JobFinished the last; `Client.submit` takes one for all.
+        """Calls `callback(event)` for every event from now on, JobFinished last. `Client.submit(on_event=…)` gets all.
 
-        It is called from threads of the client's, which follow all the other jobs too: it must not take long.
+        The client's threads call it, and they also follow all other jobs: it must return quickly.
         """
         with self._changed:
             self._event_callbacks = (*self._event_callbacks, callback)
@@ -226,16 +226,16 @@ class Job:
     # For the client
 
     def withdrawn(self) -> None:
-        """Marks it as being removed from the queue, so that it does not count as lost when it is gone from there."""
+        """Marks it as being removed from the queue, so that it does not count as lost afterwards."""
         self._cancelled = True
 
     @property
     def has_all_pictures(self) -> bool:
-        """Whether all pictures that come over the websocket only, and are not in the history, have arrived."""
+        """Whether all pictures that are sent over the websocket, and are not in the history, have arrived."""
         return not self._unsent
 
     def told(self) -> list[Event]:
-        """Its events so far."""
+        """Returns its events so far."""
         with self._changed:
             return [event for event in self._log if event is not None]
 
@@ -285,7 +285,7 @@ class Job:
                 self._state = "running"
 
     def finish(self, outcome: Result | KandifluxError) -> None:
-        """Ends it with this outcome, unless it has ended already."""
+        """Ends it with this outcome. Does nothing if it has already ended."""
         self.last_seen = time.monotonic()
         with self._changed:
             if self._outcome is not None:
@@ -333,11 +333,11 @@ class Job:
                 prompt_id=self.prompt_id,
                 hint="Wait longer, or cancel it.",
             )
-        # A signal that comes just before the thread sleeps is handled once it wakes: so it must not sleep for long.
+        # A signal that arrives just before the wait is handled only after it, so the wait must be short.
         self._changed.wait(_TICK if left is None else min(left, _TICK))
 
     def _keep_if_saved(self, preview: Preview) -> None:
-        # SaveImageWebsocket sends its pictures as previews; history does not hold them.
+        # SaveImageWebsocket sends its pictures as previews; the history does not contain them.
         node_id = preview.display_node_id or self.current_node
         if node_id is None or self.prompt.class_type(node_id) != _WEBSOCKET_SAVER:
             return
@@ -369,10 +369,10 @@ class Job:
 def as_completed(
     jobs: Iterable[Job], *, timeout: float | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Job]:
-    """Yields jobs as they end, however they end: `job.result()` then gives the result, or raises.
+    """Yields each job when it has ended, also if it failed: `job.result()` then returns the result or raises.
 
-    progress: called with the number of jobs that have ended, and the number of all; first before any has. JobTimeout if
-    not all have ended within `timeout` seconds.
+    progress: called with the number of ended jobs and of all jobs; first before any has ended. JobTimeout if not all
+    have ended within `timeout` seconds.
     """
     waiting = set(jobs)
     ended: queue.SimpleQueue[Job] = queue.SimpleQueue()

@@ -1,6 +1,6 @@
-"""The outputs of a job, and saving them to disk.
+"""Describes the outputs of a job, and saves them to disk.
 
-Files are written under a temporary name and renamed when complete; nothing that exists is ever overwritten.
+Files are written under a temporary name and renamed when complete; existing files are never overwritten.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _SIGNATURES = (
 """Magic numbers of picture formats, with their suffixes. WebP is a kind of RIFF: see `_picture_suffixes`."""
 
 _SHOWN = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
-"""Formats that notebooks show."""
+"""MIME types of formats that notebooks show."""
 
 _PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype\s|<html|<head|<body|<\?xml[^>]*>\s*<!doctype\s+html|[{\[])")
 _HEAD_BYTES = 256
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds between attempts to download a file: a server may be unreachable for a moment."""
+"""Seconds between attempts to download a file: a server may be unreachable for a short time."""
 
 _FEW = 3
 _MAX_OUTPUTS = 10_000
@@ -65,16 +65,16 @@ _TEXT_KEYS = frozenset({"text", "string", "texts", "strings"})
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$")
 _LONGEST_NAME = 180
 _NOT_IN_NAMES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories: controls, formats, halves of characters, what is not assigned, and separators of lines."""
+"""Unicode categories: control and format characters, surrogates, private and unassigned ones, line separators."""
 
 
 class FileSource(Protocol):
-    """Where files come from; `kandiflux.api.rest.ComfyApi` is one."""
+    """A source of stored files, for example `kandiflux.api.rest.ComfyApi`."""
 
     def view(
         self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
     ) -> Iterator[bytes]:
-        """A stored file's bytes, in pieces; see `ComfyApi.view`."""
+        """Yields a stored file in chunks; see `ComfyApi.view`."""
         ...
 
 
@@ -83,7 +83,7 @@ class Output:
     """One file or text of one node.
 
     kind: image, video, audio, latent, embeds, model3d, text or file. folder: `output`, or `temp` for previews.
-    A text the node only shows has `text`; a picture that came over the websocket has `data`.
+    A text that a node only shows has `text`; a picture that arrived over the websocket has `data`.
     """
 
     kind: str
@@ -98,16 +98,16 @@ class Output:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, not a text that a node only shows."""
+        """Whether it is a file, and not a text that a node only shows."""
         return self.text is None
 
     @property
     def mime(self) -> str | None:
-        """The content type of a picture that browsers show, by its name; None for anything else."""
+        """The MIME type, by file name, of a picture that browsers show; None for anything else."""
         return _SHOWN.get(PurePosixPath(self.filename).suffix.lower()) if self.kind == "image" else None
 
     def chunks(self, *, within: float | None = None) -> Iterator[builtins.bytes]:
-        """The content in pieces, once. within: seconds for all of it. Errors as `ComfyApi.view`."""
+        """Yields the content in chunks, without retries. within: timeout in seconds. Errors as `ComfyApi.view`."""
         if self.text is not None:
             yield self.text.encode("utf-8", "replace")
         elif self.data is not None:
@@ -116,12 +116,12 @@ class Output:
             yield from self.source.view(self.filename, self.subfolder, self.folder, kind=self.kind, within=within)
 
     def write(self, file: BinaryIO, *, again: bool = True, timeout: float | None = None) -> int:
-        """Writes the content into `file`, at its end; the bytes written.
+        """Writes the content at the position of `file`. Returns the number of bytes.
 
-        A download that fails is begun again: for a quarter of a minute or so, or, if `again` is False, only if the
-        server is there, three times. timeout: seconds for all of it.
-        OutputMissing if the server no longer has it; OutputError if it does not hand it out, sends a page (HTML or
-        JSON) instead of a picture, or the time is up; ServerUnreachable if it does not answer.
+        Failed downloads are retried for about 15 seconds; if `again` is False, only while the server answers, three
+        times. timeout: seconds for all attempts.
+        OutputMissing if the server no longer has it; OutputError if the server refuses it, sends a page (HTML or JSON)
+        instead of the file, or the timeout has passed; ServerUnreachable if the server does not answer.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         start = file.tell()
@@ -166,13 +166,13 @@ class Output:
         return size
 
     def read(self) -> builtins.bytes:
-        """The content; errors as `write`."""
+        """Returns the content. Errors as `write`."""
         content = io.BytesIO()
         self.write(content)
         return content.getvalue()
 
     def pil(self) -> Image.Image:
-        """The picture, decoded with Pillow. OutputError if it is not a picture that Pillow reads; errors as `write`."""
+        """Returns the picture, decoded with Pillow. OutputError if Pillow cannot read it; other errors as `write`."""
         from PIL import Image
 
         try:
@@ -183,29 +183,29 @@ class Output:
         return picture
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        """For notebooks: the picture itself, else what it is."""
+        """Returns the picture for notebooks; for other outputs a description."""
         if self.mime is None:
             return {"text/plain": self.text or repr(self)}
         return {self.mime: base64.b64encode(self.read()).decode()}
 
     def as_dict(self) -> dict[str, Any]:
-        """Its description as JSON, without the content."""
+        """Returns its description as JSON, without the content."""
         about: dict[str, Any] = {"kind": self.kind, "node_id": self.node_id, "title": self.title}
         if self.text is not None:
             return {**about, "text": self.text}
         return {**about, "filename": self.filename, "subfolder": self.subfolder, "type": self.folder}
 
     def bytes(self) -> builtins.bytes:
-        """The content: the same as `read`."""
+        """Returns the content, as `read`."""
         return self.read()
 
 
 def collect_outputs(
     node_id: str, title: str, output: Mapping[str, Any] | None, source: FileSource | None
 ) -> list[Output]:
-    """Every file and text in what one node shows, in its order. Keys other than known texts need a `filename`.
+    """Returns the files and texts of one node's output, in its order; at most 10,000.
 
-    Of one node 10,000 at most.
+    Values are files if they have a `filename`, and texts if their key is a known one.
     """
     found: list[Output] = []
     for key, values in as_object(output).items():
@@ -234,7 +234,7 @@ def _text(value: object) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A file name that every file system accepts: no separators, no control characters, not too long."""
+    """Returns a file name that every file system accepts: without separators or control characters, not too long."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/").rsplit("/", 1)[-1])
     name = "".join("_" if char in '<>:"|?*' or unicodedata.category(char) in _NOT_IN_NAMES else char for char in name)
     name = name.strip(" .")
@@ -254,9 +254,9 @@ class Saver:
         self.folder = Path(folder)
 
     def save(self, output: Output, *, timeout: float | None = None) -> Path:
-        """The path written; a picture of another format than its name says gets the suffix of its own.
+        """Saves it and returns the path. If a picture's suffix does not match its format, the suffix is corrected.
 
-        timeout: seconds for the download. OutputError if the disk refuses it; other errors as `Output.write`.
+        timeout: seconds for the download. OutputError if it cannot be written; other errors as `Output.write`.
         """
         try:
             return self._write(output, timeout)
@@ -281,7 +281,7 @@ class Saver:
 
 
 def true_name(name: str, kind: str, file: Path) -> str:
-    """`name`, with the suffix of the format that the picture in `file` has, if that is another one."""
+    """Returns `name`; if the picture in `file` has another format, with the suffix of that format."""
     if kind != "image":
         return name
     with file.open("rb") as content:
@@ -294,7 +294,7 @@ def true_name(name: str, kind: str, file: Path) -> str:
 
 
 def _picture_suffixes(head: bytes) -> tuple[str, ...]:
-    """The suffixes of the format that a picture begins as; empty if it is not one of the usual."""
+    """Returns the suffixes for the format of a picture, by its magic number; empty if it is not a known one."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return (".webp",)
     return next((suffixes for begin, suffixes in _SIGNATURES if head.startswith(begin)), ())
@@ -320,9 +320,9 @@ def _publish(partial: Path, wanted: Path) -> Path:
 
 
 def _names(wanted: Path) -> Iterator[Path]:
-    """`wanted`, then `ComfyUI_00001_.png`, `ComfyUI_00002_.png`, … as ComfyUI counts, or `a.png`, `a_2.png`, `a_3.png`.
+    """Yields `wanted`, then names with numbers: `a_2.png`, `a_3.png`, … or, as ComfyUI counts, `ComfyUI_00002_.png`.
 
-    Any other number may be a seed or a date, and is left as it is.
+    Any other number in the name may be a seed or a date, and is not changed.
     """
     yield wanted
     counted = re.fullmatch(r"(.*_)(\d{5,})_", wanted.stem)

@@ -1,4 +1,4 @@
-"""Whose jobs are whose, on a server that knows no users."""
+"""Marks jobs with their owner, because ComfyUI has no user accounts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OWNER = "kandiflux_owner"
 
 @functools.cache
 def this_owner() -> str:
-    """The same for all that one user of one machine submits; says nothing of who and where that is."""
+    """Returns an id that is the same for all jobs of one user of one machine, and reveals neither."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
-        # A container's user often has no name.
+        # In containers the user often has no name.
         user = "?"
     return hashlib.sha256(f"{user}@{socket.gethostname()}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The jobs on a server: listing and cancelling them."""
+"""Lists and cancels the jobs on a server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SHORTEST_ID = 4
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """position: 0 for what runs, then 1, 2, … as it will run. mine: submitted by this user's kandiflux.
+    """position: 0 for running jobs, then 1, 2, … in the order of execution. mine: submitted by this user's kandiflux.
 
-    title: the workflow's own, where it has one. text: the beginning of the prompt that it draws, where one is found.
+    title: the workflow's title, or empty. text: the beginning of its text prompt; empty if none is found.
     """
 
     prompt_id: str
@@ -35,13 +35,13 @@ class QueuedJob:
     mine: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Returns the same as JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Ids of jobs: deleted before they began; interrupted while they ran; gone before they were reached."""
+    """Ids of jobs that were deleted while they waited, were interrupted while they ran, or had ended already."""
 
     deleted: tuple[str, ...] = ()
     interrupted: tuple[str, ...] = ()
@@ -49,16 +49,16 @@ class Cancelled:
 
 
 def queued_jobs(server: ComfyApi) -> list[QueuedJob]:
-    """The running jobs, then the waiting ones in their order."""
+    """Returns the running jobs, then the waiting ones in the order of execution."""
     queue = server.queue()
     return [
         *(_job(entry, "running", 0) for entry in queue.running),
-        *(_job(entry, "pending", place) for place, entry in enumerate(queue.pending, 1)),
+        *(_job(entry, "pending", number) for number, entry in enumerate(queue.pending, 1)),
     ]
 
 
 def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJob]:
-    """The jobs of these ids; an id may be shortened if it is unique. UsageError if it is not, or unknown."""
+    """Returns the jobs with these ids. An id may be shortened; UsageError if it is ambiguous or unknown."""
     found: list[QueuedJob] = []
     for text in wanted:
         fitting = [job for job in jobs if job.prompt_id == text]
@@ -77,8 +77,8 @@ def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJ
 def cancel(server: ComfyApi, jobs: Iterable[QueuedJob]) -> Cancelled:
     """Removes the jobs from the queue, and interrupts running ones.
 
-    Servers before 0.33 have no atomic request for that. A job may begin in between, so there the queue is read again
-    before anything is interrupted: only what is seen running then, under its own id, is stopped.
+    ComfyUI before 0.33 has no atomic request for that, and a job may begin in between. So the queue is read again, and
+    only jobs that run at that time are interrupted, each by its id.
     """
     jobs = list(jobs)
     were_running = {job.prompt_id for job in jobs if job.state == "running"}
@@ -113,9 +113,9 @@ def cancel_on_server(server: ComfyApi, prompt_id: str) -> None:
 
 
 def interrupt(server: ComfyApi, wanted: str | None = None) -> str | None:
-    """Stops the running job, or the one of that id if it is the one that runs; its id, or None where nothing runs.
+    """Stops the running job and returns its id; None if no job runs.
 
-    UsageError where another runs: old servers stop whatever runs, whichever id they are told.
+    wanted: its id; UsageError if another job runs, because old servers ignore the id and stop any running job.
     """
     running = [job for job in queued_jobs(server) if job.state == "running"]
     if wanted is not None:
@@ -143,7 +143,7 @@ def _job(entry: QueueEntry, state: Literal["running", "pending"], position: int)
 
 
 def _texts(nodes: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
-    """What may be the prompt, the likeliest first: the workflow's own parameter, then texts by their input's name."""
+    """Yields candidates for the text prompt: the workflow's `prompt` parameter, then inputs with a typical name."""
     target = as_object(parameters.get("prompt"))
     yield from _text_of(nodes, str(target.get("node")), str(target.get("input")))
     for pair in _pairs(target.get("nodes")):

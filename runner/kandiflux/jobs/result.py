@@ -26,7 +26,7 @@ from kandiflux.workflow.prompt import Prompt
 __all__ = ["Result", "node_error", "outcome", "outcome_of_events"]
 
 _MOST_SHOWN = 16
-"""Pictures of one result in a notebook."""
+"""Maximum number of pictures that a notebook shows for one result."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,7 +44,7 @@ class Result:
         return f"<Result {self.prompt_id}: {len(self.files)} files, {len(self.texts)} texts{took}>"
 
     def _repr_html_(self) -> str:
-        """For notebooks: its pictures, and the texts that nodes show."""
+        """Returns its pictures, and the texts that nodes show, for notebooks."""
         shown = [f"<pre>{html.escape(text)}</pre>" for text in self.texts]
         for image in self.images[:_MOST_SHOWN]:
             if image.mime is not None:
@@ -54,12 +54,12 @@ class Result:
         return "".join(shown) or html.escape(repr(self))
 
     def save(self, folder: str | Path = ".") -> list[Path]:
-        """Saves its files into `folder`, and gives their paths. Files that exist are kept; errors as `Saver.save`."""
+        """Saves its files to `folder` and returns their paths. Never overwrites files. Errors as `Saver.save`."""
         saver = Saver(folder)
         return [saver.save(output) for output in self.files]
 
     def of_kind(self, kind: str) -> tuple[Output, ...]:
-        """The outputs of one kind; see `Output`."""
+        """Returns the outputs of one kind; see `Output`."""
         return tuple(output for output in self.outputs if output.kind == kind)
 
     @property
@@ -97,10 +97,10 @@ def outcome(
     source: FileSource | None,
     over_websocket: Sequence[Output] = (),
 ) -> Result | JobError:
-    """What a history entry says. ValueError if it is not as ComfyUI writes it.
+    """Reads the outcome from a history entry. ValueError if it does not have ComfyUI's format.
 
-    The messages are asked before the status string: an interrupted prompt is an "error" there too, and a failure before
-    the first node may be called a success.
+    The messages take precedence over the status string, which is "error" for an interrupted prompt too, and may be
+    "success" for a failure before the first node.
     """
     status, shown = entry.get("status"), entry.get("outputs")
     if not is_object(status) or not isinstance(status.get("status_str"), str) or not is_list(status.get("messages")):
@@ -135,7 +135,7 @@ def outcome_of_events(
     source: FileSource | None,
     over_websocket: Sequence[Output] = (),
 ) -> Result | JobError | None:
-    """What the events of a job say of its end, where history no longer does; None where they do not reach so far."""
+    """Reads the outcome from a job's events, if the history no longer has it. None if they do not include its end."""
     ended = False
     outputs: dict[str, Any] = {}
     shown_by: dict[str, str] = {}
@@ -158,7 +158,7 @@ def outcome_of_events(
 
 
 def node_error(prompt_id: str, prompt: Prompt, event: ExecutionFailed) -> NodeFailed:
-    """The error that a node's failure is told as, with the title that the user knows it by."""
+    """Returns the error for a node's failure, with the node's title in the workflow."""
     memory = "OutOfMemory" in event.exception_type or event.exception_type.endswith("MemoryError")
     failure = OutOfMemory if memory else NodeFailed
     return failure(

@@ -1,7 +1,7 @@
 """Runs a prompt to its end, with retries.
 
-A job is never submitted again while it may still be on the server: what runs again is a job that has ended, as a new
-one with an id of its own.
+A job is never submitted again while it may still be on the server: a retry follows a job that has ended, and is a new
+job with a new id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 OnLost = Literal["fail", "resubmit"]
 
 RETRIED = (OutOfMemory, JobLost, OutputMissing)
-"""The ends after which a job may run again."""
+"""Errors after which a job may be retried."""
 
 _FREE_SECONDS = 1.0
 _MOST_LOSSES = 3
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 class Submitter(Protocol):
-    """A client that takes prompts."""
+    """A client that submits prompts."""
 
     api: ComfyApi
 
     def submit(self, workflow: Prompt, /, *, front: bool = False) -> Job:
-        """Hands the prompt to the server."""
+        """Submits the prompt to the server."""
         ...
 
 
@@ -50,13 +50,13 @@ def run_with_retries(
     retry_oom: bool = False,
     on_lost: OnLost = "fail",
 ) -> T:
-    """Submits the prompt and gives what `follow(job)` makes of it, or raises what that raises in the end.
+    """Submits the prompt and returns `follow(job)`; raises its error if no retry is left.
 
-    follow: waits for the job and fetches its files. front: as `Client.submit`. retry_oom: after OutOfMemory has the
-    server free its memory, and tries once more. on_lost: `resubmit` runs a job again that is in neither queue nor
-    history, three times at most; where somebody only cleared the history, it will have run twice. Where the server
-    lists a file of a cached node that is no longer there, or pictures came over a websocket that was lost
-    (OutputMissing), what makes them is run again, once.
+    follow: waits for the job and downloads its files. front: as `Client.submit`. retry_oom: after OutOfMemory, asks the
+    server to free its memory and retries once. on_lost: `resubmit` retries a job that is in neither queue nor history,
+    at most three times; if somebody has only cleared the history, the job runs twice. After OutputMissing (a file of a
+    cached node no longer exists, or the websocket that pictures came over was lost), the nodes that make the missing
+    files are run again, once.
     """
     retries = Retries(client.api, prompt, retry_oom=retry_oom, on_lost=on_lost)
     while True:
@@ -68,25 +68,25 @@ def run_with_retries(
 
 
 class Retries:
-    """Which jobs of one prompt run again. Arguments as of `run_with_retries`."""
+    """Counts and prepares the retries of one prompt. Arguments as `run_with_retries`."""
 
     def __init__(self, server: ComfyApi, prompt: Prompt, *, retry_oom: bool, on_lost: OnLost) -> None:
         if on_lost not in ("fail", "resubmit"):
             raise UsageError(f"on_lost cannot be {on_lost!r}.", expected="fail or resubmit")
         self.prompt = prompt
-        """What to submit next."""
+        """The prompt to submit next."""
         self._server = server
         self._frees = int(retry_oom)
         self._losses = _MOST_LOSSES if on_lost == "resubmit" else 0
         self._remakes = 1
 
     def prepare(self, job: Job, error: KandifluxError) -> None:
-        """Makes ready for another run after a job that ended with one of RETRIED; raises the error if there is none."""
+        """Prepares a retry after a job that ended with one of RETRIED; raises the error if no retry is left."""
         if isinstance(error, OutOfMemory) and self._frees:
             self._frees -= 1
             _log.warning("%s\nThe server is told to free its memory; trying once more.", error.message)
             self._server.free()
-            # The server frees memory between jobs, and would start a waiting job first.
+            # The server frees memory between jobs, so the next job must not be waiting yet.
             time.sleep(_FREE_SECONDS)
         elif isinstance(error, JobLost) and self._losses:
             self._losses -= 1
@@ -105,12 +105,12 @@ class Retries:
 
 
 def cancelled_after(error: JobTimeout) -> JobTimeout:
-    """The error for a caller that has no job to cancel."""
+    """Returns the error for a caller without access to the job, which has been cancelled."""
     return JobTimeout(error.message, prompt_id=error.prompt_id, hint="It was cancelled. Allow it a longer timeout.")
 
 
 def _cached_savers(job: Job) -> list[str]:
-    """The nodes of the prompt whose files the server listed without making them."""
+    """Returns the ids of the nodes whose files the server listed from its cache."""
     result = job.result()
     cached = {node_id.split(".", 1)[0] for node_id in result.cached_nodes}
     savers = {output.node_id.split(".", 1)[0] for output in result.files}

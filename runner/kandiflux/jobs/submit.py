@@ -1,8 +1,8 @@
 """Submits a prompt exactly once.
 
-ComfyUI never compares ids: the same prompt posted twice runs twice. So when an answer is lost, queue and history
-are asked before anything is posted again. Nothing is posted again where the request may still be on its way, nor where
-the server was gone meanwhile: it may have begun the job and forgotten it.
+ComfyUI does not compare ids: a prompt that is posted twice runs twice. So if an answer is lost, queue and history are
+read before the prompt is posted again. It is not posted again if the request may still be in flight, or if the server
+was unreachable in between: it may have started the job before a restart, and lost its record.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _LONGEST_ID = 200
 
 
 def prompt_body(prompt: Prompt, job_id: str, client_id: str, *, front: bool = False) -> dict[str, Any]:
-    """The JSON of POST /prompt."""
+    """Returns the JSON body of POST /prompt."""
     extra: dict[str, Any] = {OWNER: this_owner()}
     if prompt.workflow is not None:
-        # Every entry becomes a text in the pictures. (Without a workflow some nodes fail if there is any.)
+        # Saving nodes write each entry into the picture. (Some nodes fail on entries without a workflow.)
         extra["extra_pnginfo"] = {"workflow": prompt.workflow, "kandiflux": {"values": dict(prompt.values)}}
     body = {"prompt": prompt.nodes, "prompt_id": job_id, "client_id": client_id, "extra_data": extra}
     return {**body, "front": True} if front else body
@@ -50,13 +50,13 @@ def submit_prompt(
     patience: float = 30.0,
     heard: Callable[[], bool] = lambda: False,
 ) -> tuple[NodeProblem, ...]:
-    """Posts the prompt once under this id, or finds out that it already was; what the server dropped from it.
+    """Posts the prompt once under this id, unless the server has it already. Returns the parts the server dropped.
 
-    front: before all that waits. settle: seconds to look for it after a broken connection. patience: seconds to look
-    where the request may still be under way, or the server is gone for the moment. heard: whether the websocket has
-    told of the job, which its queue and history may have forgotten by now: then it was taken.
-    InvalidPrompt where the server refuses it; AnswerLost where it cannot be found out. Any other ServerUnreachable
-    means that there is no server, and that nothing was sent.
+    front: before all waiting jobs. settle: seconds to look for it after a broken connection. patience: seconds to look
+    for it if the request may still be in flight, or the server is temporarily unreachable. heard: returns whether
+    events of the job have arrived: then the server accepted it, even if queue and history no longer list it.
+    InvalidPrompt if the server refuses it; AnswerLost if it is unknown whether the server has it. Any other
+    ServerUnreachable means that there is no server, and that nothing was sent.
     """
     body = prompt_body(prompt, job_id, client_id, front=front)
     lost: AnswerLost | None = None
@@ -104,12 +104,12 @@ def submit_prompt(
 
 
 def _is_unclear(answer: Answer) -> bool:
-    """Whether the answer leaves open if the prompt was accepted: an error before or after that."""
+    """Returns whether the answer does not tell if the prompt was accepted (the error may come before or after that)."""
     return answer.status >= 500 or (answer.status == 200 and _accepted_id(answer) is None)
 
 
 def _accepted_id(answer: Answer) -> str | None:
-    """The prompt's id that the server answers; None if it is not one that can be asked for."""
+    """Returns the prompt's id in the answer; None if it is missing or cannot be used in a URL."""
     prompt_id = as_object(answer.body).get("prompt_id")
     if not isinstance(prompt_id, str) or not 0 < len(prompt_id) <= _LONGEST_ID:
         return None
@@ -127,10 +127,10 @@ def _as_error(answer: Answer) -> ServerError:
 
 
 def find_prompts(server: ComfyApi, wanted: Collection[str], seconds: float, patience: float) -> tuple[set[str], bool]:
-    """The ids of those jobs that the server has, looked for at least twice over `seconds` of a server that answers;
-    and whether it was there all the time: else it may have been restarted, and have forgotten what it had.
+    """Returns which of the jobs the server has, and whether it was reachable throughout; if not, it may have restarted
+    and lost its jobs. Reads queue and history at least twice, over `seconds` of a server that answers.
 
-    Raises what the server last answered where it has been silent for `patience` seconds.
+    Raises the last error if the server has not answered for `patience` seconds.
     """
     start = time.monotonic()
     found: set[str] = set()
@@ -142,7 +142,7 @@ def find_prompts(server: ComfyApi, wanted: Collection[str], seconds: float, pati
             found |= _look(server, missing)
         except (ServerUnreachable, ServerError) as error:
             unreachable_since = unreachable_since or begun
-            # A server with an unreadable answer is up, and a restart takes longer than a moment.
+            # A server that sends an unreadable answer is up, and a restart takes longer than _RESTART_SECONDS.
             if isinstance(error, ServerUnreachable):
                 silent = time.monotonic() - unreachable_since
                 steady = steady and not error.refused and silent < _RESTART_SECONDS
@@ -158,7 +158,7 @@ def find_prompts(server: ComfyApi, wanted: Collection[str], seconds: float, pati
 
 
 def _look(server: ComfyApi, wanted: Iterable[str]) -> set[str]:
-    # The queue first: a job leaves it for the history, never the other way round.
+    # The queue first: jobs move from the queue to the history, never back.
     queue = server.queue()
     there = {entry.prompt_id for entry in (*queue.running, *queue.pending)}
     return {job_id for job_id in wanted if job_id in there or server.history(job_id) is not None}
@@ -187,7 +187,7 @@ def _summary(prompt: Prompt, error: Any) -> str:
     if not is_object(error):
         return f"The server refused the prompt: {error}"
     message, details = str(error.get("message") or error.get("type")), str(error.get("details") or "")
-    # A missing class is reported with "Node ID '#7'" only; a person knows the node by its title.
+    # For a missing class the server gives only "Node ID '#7'"; users know the node by its title.
     if details.startswith("Node ID '#"):
         title = prompt.title(details[len("Node ID '#") :].rstrip("'"))
         return f"The server refused the prompt because of {title!r}: {message}"
@@ -203,15 +203,15 @@ def _advice(error: Any) -> str | None:
 
 def _problems(prompt: Prompt, node_errors: Any) -> tuple[NodeProblem, ...]:
     found: list[NodeProblem] = []
-    for node_id, told in as_object(node_errors).items():
-        about = as_object(told)
-        for error in map(as_object, as_list(about.get("errors"))):
+    for node_id, value in as_object(node_errors).items():
+        info = as_object(value)
+        for error in map(as_object, as_list(info.get("errors"))):
             input_name = as_object(error.get("extra_info")).get("input_name")
             found.append(
                 NodeProblem(
                     node_id=str(node_id),
                     title=prompt.title(str(node_id)),
-                    class_type=str(about.get("class_type") or prompt.class_type(str(node_id))),
+                    class_type=str(info.get("class_type") or prompt.class_type(str(node_id))),
                     kind=str(error.get("type") or ""),
                     message=str(error.get("message") or ""),
                     details=str(error.get("details") or ""),

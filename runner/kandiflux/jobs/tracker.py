@@ -1,10 +1,10 @@
-"""Following jobs to their end: history is the authority, events only say when to look.
+"""Follows jobs to their end: the history is the authority, events only tell when to read it.
 
-One thread a client. A hint (a terminal event) has the job's history read at once, or, if many jobs are open, together
-with that of the others that end within a moment. Besides, as long as jobs are open, queue and then history are read at
-intervals, so a lost event, a lost socket or a restarted server only makes an answer later, never wrong.
+One thread per client. After a hint (a terminal event) it reads the job's history at once; with many open jobs it
+batches such reads. While jobs are open, it also polls the queue and then the history, so a lost event, a lost websocket
+or a restarted server can only delay a result, never make it wrong.
 
-A fault ends what it concerns: an answer about one job that cannot be understood ends that job, and the thread goes on.
+An error affects only what it concerns: an unreadable answer about one job ends that job, and the thread continues.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ _SHORTEST_WAIT = 0.05
 
 
 class JobTracker:
-    """`poll_seconds` between looks while the events arrive; `patience`: seconds to wait for a server that does not
-    answer, from when it was first asked; a server that refuses access is given up after two.
+    """poll_seconds: polling interval while events arrive. patience: timeout in seconds for a server that does not
+    answer, from the first failed request; for a server that refuses access it is two seconds.
 
-    `orphaned(job)` says whether a job's events can no longer arrive, so that only polling helps.
+    orphaned: returns whether a job's events can no longer arrive, so that it must be polled.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class JobTracker:
         self._hints: dict[str, tuple[float, float]] = {}
         self._absent: dict[str, int] = {}
         self._troubled: dict[str, tuple[float, int]] = {}
-        """Since when a job's history cannot be read, and how many times that was tried."""
+        """Time of the first failed read of a job's history, and the number of failures."""
         self._incomplete: dict[str, float] = {}
-        """Since when a job that has ended waits for its pictures."""
+        """Time since which an ended job waits for its pictures."""
         self._next_sweep = 0.0
         self._hints_read = 0.0
         self._unreachable_since: float | None = None
         self._denied_since: float | None = None
         self._history_hung = False
-        """Whether the last history that was asked for has not come in time."""
+        """Whether the last request for a history timed out."""
         self._stop = False
         self._thread: threading.Thread | None = None
 
@@ -93,26 +93,26 @@ class JobTracker:
             self._wake.notify()
 
     def hint(self, job: Job, delay: float = 0.0) -> None:
-        """Looks in the history after `delay` seconds, and again for a while: the job may have ended."""
+        """Reads the history after `delay` seconds, and some more times with backoff: the job may have ended."""
         with self._wake:
             if job.prompt_id in self._open:
                 self._hints[job.prompt_id] = (time.monotonic() + delay, _HINT_PAUSE)
                 self._wake.notify()
 
     def sweep_now(self) -> None:
-        """Looks at every open job now: events may have been missed."""
+        """Polls every open job now, because events may have been missed."""
         with self._wake:
             self._next_sweep = 0.0
             self._wake.notify()
 
     def close(self) -> None:
-        """Ends the thread; open jobs are left as they are."""
+        """Ends the thread. Does not change open jobs."""
         with self._wake:
             self._stop = True
             self._wake.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            # It may be waiting for an answer, and ends after that.
+            # It may be waiting for an answer, and ends only after that.
             thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
@@ -122,7 +122,7 @@ class JobTracker:
         finally:
             with self._wake:
                 left = [] if self._stop else list(self._open.values())
-                # The next job starts a new one.
+                # The next job starts a new thread.
                 self._thread = None
             for job in left:
                 job.finish(_not_followed(job))
@@ -144,14 +144,14 @@ class JobTracker:
         self._forget_finished()
 
     def _seconds_left(self) -> float | None:
-        """Seconds until there is something to do; None if there is nothing."""
+        """Returns the seconds until the next read; None if no job is open."""
         if not self._open:
             return None
         hinted = min((when for when, _ in self._hints.values()), default=math.inf)
         return max(0.0, min(self._next_sweep, max(hinted, self._not_before())) - time.monotonic())
 
     def _not_before(self) -> float:
-        """When hints may be followed again. With many open jobs, history look-ups are batched: one in 10 ms at most."""
+        """Returns the time of the next read after hints. With many open jobs it batches: at most one read per 10 ms."""
         return self._hints_read + _GATHER_SECONDS if len(self._open) > _FEW else 0.0
 
     def _follow_hints(self, jobs: Sequence[Job]) -> None:
@@ -168,7 +168,7 @@ class JobTracker:
         self._hints_read = time.monotonic()
 
     def _guarded(self, job: Job, look: Callable[..., bool], *about: object) -> bool:
-        """`look(job, …)`; if what the server says of this job cannot be understood, the job ends with that."""
+        """Returns `look(job, …)`; if the server's answer about this job is not valid, ends the job with that error."""
         try:
             return look(job, *about)
         except Exception as error:  # noqa: BLE001 - other jobs are followed by this thread, too
@@ -177,7 +177,7 @@ class JobTracker:
             return True
 
     def _newest_entries(self, count: int) -> Mapping[str, Any]:
-        """The newest history entries in one request; empty if that fails."""
+        """Returns the newest history entries with one request; empty if it fails."""
         try:
             return self._server.recent_history(count, again=False, within=self._patience)
         except KandifluxError as error:
@@ -217,7 +217,7 @@ class JobTracker:
                 continue
             if stalled or job.prompt_id in self._troubled:
                 again = min(again, _AGAIN_SECONDS)
-                # A history request that hangs must not delay those of other jobs each time.
+                # A history request that hangs must not delay the requests for other jobs each time.
                 if self._history_hung:
                     stalled = True
                     self._ask_last(job)
@@ -231,7 +231,7 @@ class JobTracker:
             self._next_sweep = time.monotonic() + again
 
     def _ask_last(self, job: Job) -> None:
-        """Moves the job to the end of the order in which sweeps ask."""
+        """Moves the job to the end of the order in which jobs are polled."""
         self._history_hung = False
         with self._wake:
             if self._open.pop(job.prompt_id, None) is not None:
@@ -241,7 +241,7 @@ class JobTracker:
         running = sum(entry.prompt_id == job.prompt_id for entry in queue.running)
         places = [at for at, entry in enumerate(queue.pending) if entry.prompt_id == job.prompt_id]
         if surplus := places if running else places[1:]:
-            # A prompt that was posted again after a lost answer, and then came through twice after all.
+            # The prompt was posted again after a lost answer, and both requests arrived.
             _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
             with contextlib.suppress(KandifluxError):  # the next look sees it again
                 self._server.delete_pending(queue.pending[surplus[-1]].prompt_id)
@@ -252,10 +252,10 @@ class JobTracker:
         return bool(running or places)
 
     def _find_in_history(self, job: Job, read: object = None) -> bool:
-        """Whether it is there, and so has ended. read: its history, if that was read already.
+        """Returns whether it is there, and so has ended. read: its history, if that has already been read.
 
-        If it cannot be read while the server and other jobs are well, it is tried again for `patience` seconds and
-        several times; other jobs are not affected.
+        If only this job's history cannot be read, the read is retried several times, for `patience` seconds; other jobs
+        are not affected.
         """
         if job.finished:
             return True
@@ -287,14 +287,14 @@ class JobTracker:
         elif failure is unreadable:
             given_up = failures > _TROUBLES  # the entry is there, and unreadable
         else:
-            # The time between two attempts may have gone into the histories of other jobs.
+            # The time between two attempts may have been spent on the histories of other jobs.
             given_up = seconds >= self._patience and failures > _TROUBLES
         if self._unreachable_since is None and given_up:
             job.finish(failure)
         return job.finished
 
     def _finish_complete(self, job: Job, ended: Result | JobError) -> None:
-        """Ends it, unless pictures are still to come over the websocket; if they cannot come, it has failed."""
+        """Ends it, unless pictures may still arrive over the websocket; if they cannot arrive, it has failed."""
         if not isinstance(ended, Result) or job.has_all_pictures:
             job.finish(ended)
             return
@@ -309,7 +309,7 @@ class JobTracker:
             )
 
     def _finish_absent(self, job: Job) -> bool:
-        """Ends a job that is in neither queue nor history: by its events, if the history was cleared, else as lost."""
+        """Ends a job in neither queue nor history: as its events say (if the history was cleared), else as lost."""
         ended = outcome_of_events(job.prompt_id, job.prompt, job.told(), self._server, job.over_websocket)
         if ended is None:
             job.finish(_gone(job))
