@@ -1,4 +1,4 @@
-"""Many jobs of one workflow: over one or several servers, into one folder, with a ledger that survives anything.
+"""Runs many jobs of one workflow on one or several servers, saves to one folder, and resumes after any interruption.
 
     from pathlib import Path
     from kandiflux.batch import Batch, JobList, parse_grid

@@ -43,13 +43,13 @@ class InFlightJob:
     attempt: Attempt
     job: Job
     asked: str = ""
-    """What was asked of the server about it: "", withdraw or cancel."""
+    """The last request about it to the server: "", withdraw or cancel."""
 
 
 class Collector:
-    """Takes the jobs of one server that have ended; `run` is the work of any number of threads.
+    """Collects the ended jobs of one server. Any number of threads may call `run`.
 
-    postpone: called with an attempt whose files are to be fetched later, and why.
+    postpone: called with an attempt whose files must be downloaded later, and the error.
     """
 
     def __init__(
@@ -60,25 +60,25 @@ class Collector:
         postpone: Callable[[Attempt, ServerUnreachable], None],
     ) -> None:
         self.in_flight: dict[str, InFlightJob] = {}
-        """Jobs sent and not yet settled, by attempt."""
+        """Jobs that were sent and whose outcome is not recorded yet, by attempt."""
         self.done = 0
         self.pace: float | None = None
-        """Seconds that a job takes the server, of late."""
+        """Moving average of the seconds per job on the server."""
         self.last_sign = 0.0
-        """When a job last ended or was taken, on the monotonic clock."""
+        """When a job last ended or was accepted, on the monotonic clock."""
         self._client = client
         self._context = context
         self._writer = writer
         self._postpone = postpone
         self._ended: queue.SimpleQueue[InFlightJob | None] = queue.SimpleQueue()
         self._unshrunk: deque[Saved] = deque()
-        """What has been saved, and has no thumbnail yet."""
+        """Saved files without a thumbnail."""
         self._lock = threading.Lock()
         self._broken: dict[str, tuple[float, int]] = {}
-        """Since when the downloads of an attempt break off, and how many times they did."""
+        """Time of the first failed download of an attempt, and the number of failures."""
 
     def follow(self, running_job: InFlightJob) -> None:
-        """Waits for its end, whenever that comes."""
+        """Registers a job, to collect it when it ends."""
         self.last_sign = time.monotonic()
         self.in_flight[running_job.attempt.id] = running_job
 
@@ -89,16 +89,16 @@ class Collector:
         running_job.job.add_done_callback(ended)
 
     def stop(self, threads: int) -> None:
-        """Ends so many calls of `run`, once all that has ended until now is collected."""
+        """Ends this number of calls of `run`, after all jobs that have ended so far are collected."""
         for _ in range(threads):
             self._ended.put(None)
 
     def run(self) -> None:
-        """Collects until it is stopped."""
+        """Collects jobs until `stop`."""
         while (running_job := self._ended.get()) is not None:
             self.last_sign = time.monotonic()
             with self._stopping_if_full():
-                # The attempt of one whose end cannot be written down stays open: the next run looks for the job.
+                # If its end cannot be recorded, the attempt stays open, and the next run looks for the job.
                 self._end(running_job)
             if self.in_flight.get(running_job.attempt.id) is running_job:
                 del self.in_flight[running_job.attempt.id]
@@ -109,14 +109,14 @@ class Collector:
 
     @contextlib.contextmanager
     def _stopping_if_full(self) -> Generator[None, None, None]:
-        """Where the ledger cannot be written the batch ends; what still comes from the server is collected yet."""
+        """Stops the batch if the ledger cannot be written. Jobs that are still on the server are collected."""
         try:
             yield
         except OutputError as error:
             self._context.stop(error)
 
     def _shrink_one(self) -> bool:
-        """Makes a thumbnail while there is nothing else to do; what is left when the batch ends, the report makes."""
+        """Makes one thumbnail when idle; False if none is left to make. The report makes those missing at the end."""
         try:
             file = self._unshrunk.popleft()
         except IndexError:
@@ -146,13 +146,13 @@ class Collector:
             else:
                 writer.failed(attempt, error)
         except (ServerUnreachable, AccessDenied) as error:
-            # It may still be there.
+            # The job may still be on the server.
             writer.unknown(attempt, error)
         except OutOfMemory as error:
             self._free()
             writer.failed(attempt, error)
         except OutputMissing as error:
-            # Its pictures came over a websocket that is gone; they can be made again.
+            # Its pictures were sent over a websocket that was lost. The job can be repeated.
             writer.failed(attempt, error, at_least=RESUBMITS)
         except KandifluxError as error:
             writer.failed(attempt, error)
@@ -162,20 +162,20 @@ class Collector:
     def _save(self, running_job: InFlightJob, result: Result) -> None:
         attempt, writer = running_job.attempt, self._writer
         try:
-            # Texts are files only where they are all that came: beside pictures they are remarks.
+            # Texts are saved only if there are no files: beside pictures they are only remarks.
             worth_keeping = result.files or [output for output in result.outputs if output.text]
             files = save_outputs(worth_keeping, self._context.folder, attempt.name, self._context.ledger.has_name)
         except OutputMissing as error:
-            # The server would answer from its cache again; what it forgets it has to make anew.
+            # The server would answer from its cache again. After it frees its memory, it makes the files again.
             self._free()
             writer.failed(attempt, error, at_least=1)
         except ServerUnreachable as error:
-            # Downloads of this job that keep breaking off are a fault of its files, not of the server.
+            # If the downloads of this job fail repeatedly, its files are the cause, not the server.
             since, failures = self._broken.get(attempt.id, (time.monotonic(), 0))
             self._broken[attempt.id] = since, failures + 1
             lasting = failures >= _BROKEN_DOWNLOADS and time.monotonic() - since >= _BROKEN_SECONDS
             if lasting and not error.refused:
-                # The next run of the batch fetches them.
+                # The next run of the batch downloads them.
                 writer.unknown(attempt, OutputError(error.message, hint=error.hint))
             else:
                 self._postpone(attempt, error)
@@ -183,7 +183,7 @@ class Collector:
             if not isinstance(error.__cause__, OSError):
                 writer.failed(attempt, error)
                 return
-            # No room for this file is no room for the next. The attempt stays open: the next run fetches it.
+            # The next file could not be written either. The attempt stays open: the next run downloads the file.
             self._context.stop(error)
         except KandifluxError as error:
             writer.failed(attempt, error)

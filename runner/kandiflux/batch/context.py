@@ -1,4 +1,4 @@
-"""What the workers of a batch share, and how each records the end of a job."""
+"""The state that the workers of a batch share, and the writer that records the end of a job."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kandiflux.workflow.workflow import Workflow
 __all__ = ["RESUBMITS", "BatchContext", "BatchOptions", "LedgerWriter"]
 
 RESUBMITS = 3
-"""Number of times a job is sent again that takes its server down or is lost in another way."""
+"""Maximum number of times a lost job is sent again, for example one that crashes its server."""
 
 
 @dataclass(frozen=True)
 class BatchOptions:
     """How failures are handled, and how many jobs a server holds at a time.
 
-    backlog: jobs on a server, running and waiting; where it is not 1, more of those that take it hardly any time.
-    retries: of a failed job. resubmit: lost jobs, else they fail. patience: seconds a server may refuse connections
-    before its jobs run elsewhere; silence: seconds it may take connections and not answer before it is given up.
+    backlog: jobs on a server, running and waiting; if it is not 1, very short jobs may exceed it. retries: maximum per
+    failed job. resubmit: send lost jobs again, else they fail. patience: seconds that a server may refuse connections
+    before its jobs run elsewhere. silence: seconds that it may accept connections without answering.
     """
 
     backlog: int = 2
@@ -37,10 +37,10 @@ class BatchOptions:
 
 @dataclass
 class BatchContext:
-    """What all workers of a batch share. `changed` is notified when a job or a server changes its state.
+    """The state that all workers of a batch share. `changed` is notified when a job or a server changes its state.
 
-    fatal: why all of them end. others_up: whether another server than the named one takes jobs now. pages: there will
-    be sheets and a report.
+    fatal: the error that ends the batch. others_up: returns whether a server other than the named one accepts jobs now.
+    pages: whether sheets and a report will be written.
     """
 
     workflow: Workflow
@@ -56,12 +56,12 @@ class BatchContext:
     fatal: BaseException | None = None
 
     def notify(self) -> None:
-        """Wakes who waits for a change."""
+        """Wakes all threads that wait for a change."""
         with self.changed:
             self.changed.notify_all()
 
     def stop(self, fatal: BaseException | None = None) -> None:
-        """Nothing more is sent; fatal: why, where that ends the batch."""
+        """Stops sending jobs. fatal: the error, if one ends the batch."""
         with self.changed:
             self.stopping = True
             self.fatal = self.fatal or fatal
@@ -77,15 +77,15 @@ class LedgerWriter:
         self._server = server
 
     def sent(self, attempt: Attempt) -> None:
-        """It is on the server."""
+        """Reports that the server accepted the job."""
         self._context.emit("sent", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def found(self, attempt: Attempt) -> None:
-        """It was on the server already, from an earlier run."""
+        """Reports that the job of an earlier run is still on the server."""
         self._context.emit("found", index=attempt.index, server=self._server, attempt=attempt.id)
 
     def done(self, attempt: Attempt, result: Result, files: Sequence[Saved]) -> None:
-        """It is done, and these are its files."""
+        """Records that the job is done, with its files."""
         folder = self._context.folder
         self._ledger.done(attempt, files, texts=result.texts, seconds=result.seconds)
         for file in files:
@@ -94,22 +94,22 @@ class LedgerWriter:
         self._context.emit("done", index=attempt.index, server=self._server, seconds=result.seconds, files=paths)
 
     def failed(self, attempt: Attempt, error: KandifluxError, *, at_least: int = 0) -> None:
-        """at_least: retries, however few the user wants."""
+        """Records a failure. at_least: minimum number of retries, whatever the options say."""
         retries = max(at_least, self._context.options.retries)
         self._tell("failed", attempt, error, again=self._ledger.failed(attempt, error.as_dict(), retries=retries))
 
     def lost(self, attempt: Attempt, error: JobLost) -> None:
-        """The server knows nothing of it any more; it is sent again where that is wanted and was not done too often."""
+        """Records that the server no longer has the job, which is sent again if the options and the limit allow it."""
         resubmits = RESUBMITS if self._context.options.resubmit else 0
         self._tell("lost", attempt, error, again=self._ledger.lost(attempt, error.as_dict(), resubmits=resubmits))
 
     def unknown(self, attempt: Attempt, error: KandifluxError) -> None:
-        """It counts as failed, and the next run looks for it."""
+        """Records that the outcome is unknown: the job counts as failed, and the next run looks for it."""
         self._ledger.unknown(attempt, error.as_dict())
         self._tell("failed", attempt, error, again=False)
 
     def withdrawn(self, attempt: Attempt) -> None:
-        """It was taken back, and waits again."""
+        """Records that the job was withdrawn from the server, and waits again."""
         self._ledger.withdrawn(attempt)
         self._context.emit("withdrawn", index=attempt.index)
 

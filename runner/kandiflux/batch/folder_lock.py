@@ -1,4 +1,4 @@
-"""One batch a folder."""
+"""Locks a folder, so that only one batch at a time uses it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["held_folder"]
 
 LOCK = ".kandiflux-batch.lock"
 HOLDER = ".kandiflux-batch.pid"
-"""Holds the process id of the batch that runs."""
+"""Contains the process id of the running batch."""
 
 
 @contextlib.contextmanager
 def held_folder(folder: Path) -> Generator[None, None, None]:
-    """Makes the folder, and holds it for this process as long as the block runs, or the process lives.
+    """Creates the folder and locks it for this process during the block.
 
-    UsageError where another process holds it; OutputError where the folder cannot be written to.
+    The lock ends with the process. UsageError if another process holds it; OutputError if the folder is not writable.
     """
     stack = contextlib.ExitStack()
     try:

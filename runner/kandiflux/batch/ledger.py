@@ -1,12 +1,12 @@
-"""What a batch has done, in a file that survives the end of its process at any moment.
+"""Records the progress of a batch in a file that stays valid if the process is killed at any time.
 
-    jobs      each job of the list: what it asks for, the values it was given, its name, its state
-    attempts  each time a job was handed to a server, written down before it is sent
-    files     what was saved, with sizes
+    jobs      each job of the list: its parameters, the values it was given, its name, its state
+    attempts  each submission of a job to a server, recorded before it is sent
+    files     the saved files, with sizes
 
-SQLite in WAL mode. An attempt is on the disk, and not only in its cache, before the server hears of it, so even after
-a power failure a job that a server may have is looked for before it is sent again. How attempts end is written
-without waiting for the disk: whatever a power failure takes of that, the server is asked about again.
+SQLite in WAL mode. An attempt is synced to disk before the job is sent, so even after a power failure a job that a
+server may have is looked for before it is sent again. The end of an attempt is not synced: if a power failure loses it,
+the next run asks the server again.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ CREATE TABLE thumbnails (path TEXT PRIMARY KEY, size INTEGER NOT NULL, webp BLOB
 
 @dataclass(frozen=True)
 class Attempt:
-    """One hand-over of one job. `id` is minted here."""
+    """One submission of one job. The ledger generates `id`."""
 
     id: str
     job: int
     index: int
-    """The job's number in the list; 0 for one that is no longer listed."""
+    """The job's number in the list; 0 if it is no longer listed."""
     server: str
     values: Mapping[str, Any]
     name: str
@@ -86,7 +86,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Entry:
-    """A job of the list as it stands."""
+    """The present state of a job of the list."""
 
     index: int
     place: tuple[int, ...]
@@ -116,10 +116,10 @@ class Counts:
 
 
 class Ledger:
-    """Opened by the one process that holds the folder's lock. Safe to use from many threads.
+    """Only the process that holds the folder's lock may open it. Safe to use from many threads.
 
-    OutputError if the disk refuses it; UsageError if the file is not a ledger, is a newer one, or is empty, which is
-    never a state that a batch leaves.
+    OutputError if the file cannot be read or written; UsageError if it is not a ledger, is of another version, or is
+    empty, which a batch never leaves behind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -144,12 +144,12 @@ class Ledger:
             raise
 
     def close(self) -> None:
-        """Closes the file; nothing can be asked or written afterwards."""
+        """Closes the file. No other method may be called afterwards."""
         with self._lock, self._mapped():
             self._db.close()
 
     def about(self, key: str) -> str | None:
-        """What the batch noted of itself under this key; None where it noted nothing."""
+        """Returns the batch's own value for this key; None if it has none."""
         row = self._one("SELECT value FROM about WHERE key = ?", key)
         return None if row is None else str(row[0])
 
@@ -157,7 +157,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def listing(self, about: Mapping[str, str]) -> Generator[Listing, None, None]:
-        """Writes a list of jobs down, wholly or, should anything go wrong, not at all."""
+        """Records a new list of jobs in one transaction."""
         with self._transaction(durable=True):
             self._db.executemany(
                 "INSERT OR REPLACE INTO about VALUES (?, ?)", ((key, _text(value)) for key, value in about.items())
@@ -166,19 +166,19 @@ class Ledger:
             yield Listing(self._db)
 
     def known(self, key: str) -> tuple[Mapping[str, Any], str, str] | None:
-        """The values, name and state of a job that was in a list before."""
+        """Returns the values, name and state of a job of an earlier list; None if it is new."""
         row = self._one("SELECT vals, name, state FROM jobs WHERE key = ?", key)
         return None if row is None else (json.loads(row[0]), row[1], row[2])
 
     def resume(self, folder: Path) -> int:
-        """Has failed jobs, and done ones whose files are gone, run again; how many had lost files."""
+        """Resets failed jobs, and done jobs whose files are missing, to waiting. Returns the number of the latter."""
         with self._transaction():
-            # `sent` without an open attempt cannot be; should it be, the job would never end.
+            # `sent` without an open attempt should not occur. If it does, the job would never end.
             self._db.execute(
                 "UPDATE jobs SET state = 'waiting', error = NULL WHERE position IS NOT NULL "
                 "AND state IN ('failed', 'sent') AND id NOT IN (SELECT job FROM attempts WHERE state = 'open')"
             )
-            # A runner that is killed again and again may lose the same job each time: each run counts anew.
+            # A runner that is killed repeatedly may lose the same job each time, so each run counts from 0.
             self._db.execute("UPDATE jobs SET failures = 0, losses = 0 WHERE state != 'done'")
             self._db.execute(
                 "UPDATE jobs SET state = 'sent' WHERE id IN (SELECT job FROM attempts WHERE state = 'open')"
@@ -193,21 +193,21 @@ class Ledger:
         return len(gone)
 
     def counts(self) -> Counts:
-        """The jobs of the list by state."""
+        """Returns the number of jobs of the list in each state."""
         rows = self._all("SELECT state, count(*) FROM jobs WHERE position IS NOT NULL GROUP BY state")
         return Counts(**{str(state): int(count) for state, count in rows})
 
     def unfinished(self) -> bool:
-        """Whether a job of the list waits, or is on a server."""
+        """Returns whether a job of the list is waiting or on a server."""
         query = "SELECT 1 FROM jobs WHERE state IN ('waiting', 'sent') AND position IS NOT NULL LIMIT 1"
         return self._one(query) is not None
 
     def unlisted(self) -> int:
-        """Jobs of earlier lists that the present one no longer has."""
+        """Returns the number of jobs of earlier lists that are not in the present one."""
         return int(self._one("SELECT count(*) FROM jobs WHERE position IS NULL")[0])
 
     def entries(self, state: str | None = None) -> Generator[Entry, None, None]:
-        """The list, in its order, read in pieces so that a long one takes little memory."""
+        """Yields the jobs of the list in order, read in chunks so that a long list takes little memory."""
         last = 0
         while True:
             rows = self._all(
@@ -222,11 +222,11 @@ class Ledger:
             last = int(rows[-1][1])
 
     def has_name(self, name: str) -> bool:
-        """Whether a job's pictures are called this."""
+        """Returns whether a job has this name."""
         return self._one("SELECT 1 FROM jobs WHERE name = ?", name) is not None
 
     def by_server(self) -> list[tuple[str, int, float | None, float | None]]:
-        """Each server with its jobs done, and their mean and summed seconds where it says them."""
+        """Returns each server with its number of done jobs, and their mean and total seconds if known."""
         return self._all(
             "SELECT server, count(*), avg(seconds), sum(seconds) FROM jobs "
             "WHERE state = 'done' AND position IS NOT NULL AND server IS NOT NULL GROUP BY server ORDER BY server"
@@ -235,11 +235,11 @@ class Ledger:
     # Attempts
 
     def begin(self, server: str) -> Attempt | None:
-        """Takes the next waiting job for a server and writes the attempt down; None where no job waits."""
+        """Takes the next waiting job for a server and records the attempt; None if no job is waiting."""
         return next(iter(self.begin_some(server, 1)), None)
 
     def begin_some(self, server: str, count: int) -> list[Attempt]:
-        """The same of the next `count` at once, so that the disk is waited for once."""
+        """`begin` for the next `count` jobs, with one sync to disk."""
         waiting = "FROM jobs WHERE state = 'waiting' AND position IS NOT NULL"
         if self._one(f"SELECT 1 {waiting} LIMIT 1") is None:
             return []
@@ -260,7 +260,7 @@ class Ledger:
         return attempts
 
     def open_attempts(self) -> list[Attempt]:
-        """What a server may still have, oldest first."""
+        """Returns the attempts that servers may still have, oldest first."""
         rows = self._all(
             "SELECT attempts.id, jobs.id, position, attempts.server, vals, name "
             "FROM attempts JOIN jobs ON jobs.id = job WHERE attempts.state = 'open' ORDER BY begun"
@@ -275,7 +275,7 @@ class Ledger:
         texts: Sequence[str] = (),
         seconds: float | None = None,
     ) -> None:
-        """It has ended well, and its files are in their places."""
+        """Records that the job is done and its files are saved."""
         with self._transaction():
             self._end(attempt, "done")
             self._db.execute("DELETE FROM files WHERE job = ?", (attempt.job,))
@@ -290,21 +290,21 @@ class Ledger:
             )
 
     def failed(self, attempt: Attempt, error: Mapping[str, Any], *, retries: int = 0) -> bool:
-        """Records a failure; True where the job waits for another try, after all that have failed less often."""
+        """Records a failure. Returns whether the job waits for a retry, after all jobs with fewer failures."""
         with self._transaction():
             self._end(attempt, "failed")
             self._db.execute("UPDATE jobs SET failures = failures + 1 WHERE id = ?", (attempt.job,))
             return self._again_or_failed(attempt, error, "failures", retries)
 
     def lost(self, attempt: Attempt, error: Mapping[str, Any], *, resubmits: int) -> bool:
-        """The server does not have it; True where the job waits to be sent anew."""
+        """Records that the server does not have the job. Returns whether it waits to be sent again."""
         with self._transaction():
             self._end(attempt, "lost")
             self._db.execute("UPDATE jobs SET losses = losses + 1 WHERE id = ?", (attempt.job,))
             return self._again_or_failed(attempt, error, "losses", resubmits)
 
     def unknown(self, attempt: Attempt, error: Mapping[str, Any]) -> None:
-        """How it ended cannot be found out now: the job counts as failed, and the next run asks the server first."""
+        """Records an unknown outcome: the job counts as failed, and the next run first asks the server."""
         with self._transaction():
             self._db.execute(
                 "UPDATE jobs SET state = 'failed', error = ?, ended = ? WHERE id = ?",
@@ -312,7 +312,7 @@ class Ledger:
             )
 
     def withdrawn(self, attempt: Attempt) -> None:
-        """It did not run, and nobody is to blame: the job waits as if it had not been sent."""
+        """Records that the job did not run, which is not a failure: it waits as if it had not been sent."""
         with self._transaction():
             self._end(attempt, "withdrawn")
             self._db.execute("UPDATE jobs SET state = 'waiting', server = NULL WHERE id = ?", (attempt.job,))
@@ -320,12 +320,12 @@ class Ledger:
     # Pictures
 
     def thumbnail(self, file: Saved) -> bytes | None:
-        """A picture's thumbnail as WebP; None where none was kept of this very file."""
+        """Returns a picture's thumbnail as WebP; None if there is none for this path and size."""
         row = self._one("SELECT webp FROM thumbnails WHERE path = ? AND size = ?", file.path, file.size)
         return None if row is None else bytes(row[0])
 
     def keep_thumbnail(self, file: Saved, webp: bytes) -> None:
-        """Keeps a picture's thumbnail."""
+        """Stores a picture's thumbnail."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (file.path, file.size, webp))
 
@@ -378,7 +378,7 @@ class Ledger:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                # A full disk may have ended the transaction already.
+                # A full disk may already have ended the transaction.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -418,7 +418,7 @@ class Ledger:
 
 
 class Listing:
-    """A list being written into a ledger."""
+    """Writes a list of jobs into a ledger."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -427,7 +427,7 @@ class Listing:
         return [str(row[0]) for row in self._db.execute("SELECT name FROM jobs")]
 
     def relist(self, key: str, position: int, place: Sequence[int]) -> bool:
-        """Gives a job that is known already its place in the new list; False where it is not known."""
+        """Sets the position of a known job in the new list. Returns False if the job is not known."""
         changed = self._db.execute(
             "UPDATE jobs SET position = ?, place = ? WHERE key = ?", (position, json.dumps(place), key)
         )
@@ -445,21 +445,21 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    """The text without halves of characters, which a database does not take."""
+    """Returns the text with lone surrogates replaced, because SQLite does not store them."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _create(path: Path) -> None:
-    """Makes an empty ledger. It gets its name once it is whole on the disk, so a process that is killed leaves none."""
+    """Creates an empty ledger atomically: renamed after it is synced, so a killed process leaves no incomplete one."""
     new = path.with_name(f"{path.name}.new")
-    # What is left of a ledger that somebody deleted would be taken for a part of this one.
+    # SQLite would read the remaining WAL files of a deleted ledger as part of this one.
     for old in (new, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         old.unlink(missing_ok=True)
     try:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN")
-            # executescript would commit; each statement by itself stays in the transaction.
+            # executescript would commit first; single statements stay in the transaction.
             for statement in _SCHEMA.split(";"):
                 if statement.strip():
                     db.execute(statement)
