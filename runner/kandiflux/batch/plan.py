@@ -1,7 +1,7 @@
-"""Bringing a checked list and the ledger of earlier runs together.
+"""Merges a checked list with the ledger of earlier runs.
 
-A job is known again by what it asks for: the same parameters, the same seed policy, and how often these came before
-in the list. So a list may grow, shrink or change its order, and what is done stays done.
+A job is identified by its parameters, its seed policy, and the number of equal jobs before it in the list. So a list
+may grow, shrink or change its order, and done jobs stay done.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class BatchPlan:
         return count if self._limit is None else min(count, self._limit)
 
     def preview(self, ledger: Ledger | None = None) -> Iterator[PlannedJob]:
-        """Every job as a run would have it."""
+        """Yields every job as a run would plan it."""
         namer = _Namer(self._folder, ())
         for index, key, job in self.keyed():
             known = ledger.known(key) if ledger is not None else None
@@ -111,7 +111,7 @@ class BatchPlan:
 
 
 def plan_jobs(plan: BatchPlan, ledger: Ledger, workflow: Workflow, folder: Path) -> Resumed:
-    """Writes the list into the ledger. UsageError where the ledger is another workflow's."""
+    """Writes the list into the ledger. UsageError if the ledger belongs to another workflow."""
     require_same_workflow(ledger, workflow, folder)
     new = 0
     with ledger.listing({"workflow": workflow_digest(workflow), "name": workflow.name}) as listing:
@@ -128,7 +128,7 @@ def plan_jobs(plan: BatchPlan, ledger: Ledger, workflow: Workflow, folder: Path)
 
 
 def require_same_workflow(ledger: Ledger, workflow: Workflow, folder: Path) -> None:
-    """UsageError where the ledger is another workflow's."""
+    """Raises UsageError if the ledger belongs to another workflow."""
     known = ledger.about("workflow")
     if known is not None and known != workflow_digest(workflow):
         raise UsageError(
@@ -139,13 +139,13 @@ def require_same_workflow(ledger: Ledger, workflow: Workflow, folder: Path) -> N
 
 
 def workflow_digest(workflow: Workflow) -> str:
-    """The same for the same workflow, wherever the file lies and however it is laid out."""
+    """Returns a hash of the workflow that does not depend on the file's location or formatting."""
     data = workflow.api if workflow.api is not None else workflow.editor
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 class _Namer:
-    """Names that no job has, and that would not write over a file that is there already."""
+    """Chooses names that no job has, and that would not overwrite an existing file."""
 
     def __init__(self, folder: Path, taken: Iterator[str] | tuple[str, ...] | list[str]) -> None:
         self._folder = folder

@@ -1,11 +1,11 @@
-"""A batch: many jobs of one workflow, over one or several servers, into one folder.
+"""Runs a batch: many jobs of one workflow, on one or several servers, saved to one folder.
 
     batch = Batch("flux.json", JobList(axes=parse_grid(["steps=20,30 guidance=2.5,3"])), Path("grid"),
                   servers=["http://gpu1:8188", "http://gpu2:8188"])
     summary = batch.run()
 
-Whatever ends a run, the same call goes on where it stopped: what is done is skipped, and what was handed to a server
-is looked for there before it is sent again.
+After any interruption the same call resumes the batch: done jobs are skipped, and a job that was sent to a server is
+looked for there before it is sent again.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
 _CLOSE_SECONDS = 10.0
 _SILENT_SECONDS = 30.0
-"""How long a batch that is asked to stop waits for a server that shows no sign of having a job."""
+"""Seconds that a stopping batch waits for a server that does not show that it has a job."""
 
 Connect = Callable[[str, float], Client]
 """Makes the client of a server: its name or URL, and the seconds of silence after which its jobs are given up."""
 
 
 def named_client(server: str, patience: float) -> Client:
-    """A client of a URL, or of a server that kandiflux.toml names, with the authorisation that is written there."""
+    """Returns a client of a URL, or of a server named in kandiflux.toml, with the authorisation given there."""
     return client_of(connection(server), patience)
 
 
 def client_of(how: Connection, patience: float) -> Client:
-    """A client for one of the batch's servers; patience: seconds it may be gone."""
+    """Returns a client of one of the batch's servers. patience: seconds that it may be unreachable."""
     return Client(
         how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=_POLL_SECONDS, patience=patience
     )
@@ -117,7 +117,7 @@ class Batch:
         self._telling = threading.RLock()
 
     def preview(self) -> list[PlannedJob]:
-        """The jobs as a run would have them. Contacts the servers to check them; sends nothing, changes nothing."""
+        """Returns the jobs as a run would plan them. Checks them against the servers; sends and changes nothing."""
         with self._clients() as clients:
             plan = BatchPlan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
         path = self.folder / LEDGER
@@ -184,23 +184,23 @@ class Batch:
         return self._submitting
 
     def stop(self) -> None:
-        """Lets what runs end, and takes back what waits on the servers. From any thread.
+        """Lets running jobs end, and withdraws waiting jobs from the servers. Safe to call from any thread.
 
-        A server that does not answer, or answers nonsense, is waited for 30 seconds; the next run looks for what it
-        had.
+        The timeout for a server that does not answer, or whose answers are not valid, is 30 seconds; the next run looks
+        for its jobs.
         """
         self._ask_to_end("stop")
 
     def cancel(self) -> None:
-        """Ends what runs, too."""
+        """Like `stop`, and also interrupts running jobs."""
         self._ask_to_end("cancel")
 
     def status(self) -> list[WorkerStatus]:
-        """Each server at this moment."""
+        """Returns the present status of each server."""
         return [worker.status() for worker in self._workers]
 
     def _write_pages(self, ledger: Ledger, checked: Checked) -> None:
-        """Sheets and report; that they cannot be written takes nothing from the jobs that are done."""
+        """Writes sheets and report. An error is only logged, because the jobs are done."""
         from kandiflux.batch.contact_sheet import write_contact_sheets, write_xy_grids
         from kandiflux.batch.report import write_report
 
@@ -231,7 +231,7 @@ class Batch:
 
     @contextlib.contextmanager
     def _clients(self) -> Generator[dict[str, Client], None, None]:
-        """A client for each server by its name in the ledger, the own host's among them."""
+        """Yields a client for each server, and for the lite host of this run, by its name in the ledger."""
         with contextlib.ExitStack() as stack:
             clients: dict[str, Client] = {}
             for server in self._servers:
@@ -243,7 +243,7 @@ class Batch:
             yield clients
 
     def _checked(self, clients: Mapping[str, Client]) -> Checked:
-        """The list, checked against every server that answers as a ComfyUI does."""
+        """Returns the list, checked against every server that answers as ComfyUI does."""
         checked: Checked | None = None
         away: dict[str, ServerUnreachable | ServerError] = {}
         for name, client in clients.items():
@@ -279,11 +279,11 @@ class Batch:
     def _make_workers(
         self, clients: Mapping[str, Client], context: BatchContext, attempts: Sequence[Attempt]
     ) -> list[ServerWorker]:
-        """A worker for each server, and for each that may still have jobs of an earlier run."""
+        """Returns a worker for each server, and for each that may still have jobs of an earlier run."""
         by_server: dict[str, list[Attempt]] = {name: [] for name in clients}
         for attempt in attempts:
             by_server.setdefault(attempt.server, []).append(attempt)
-        # The host of an earlier run ended with that run.
+        # The lite host of an earlier run ended with that run.
         for attempt in by_server.get(LITE, ()):
             context.ledger.withdrawn(attempt)
         by_server[LITE] = []
@@ -300,7 +300,7 @@ class Batch:
         return workers
 
     def _close_workers(self) -> None:
-        """All at once: each may wait for a request that is not answered."""
+        """Closes all workers in parallel, because each may wait for a request that is not answered."""
         closing = [
             threading.Thread(target=worker.close, args=(_CLOSE_SECONDS,), daemon=True) for worker in self._workers
         ]

@@ -1,4 +1,4 @@
-"""Saving what a job made under the job's own name."""
+"""Saves a job's outputs under the job's own name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PARTIAL = ".kandiflux-batch-{}.part"
 def save_outputs(
     outputs: Sequence[Output], folder: Path, name: str, is_taken: Callable[[str], bool] = lambda name: False
 ) -> list[Saved]:
-    """`name.png`, then `name_2.png`, …: each file complete under its name, or not there at all.
+    """Saves outputs as `name.png`, `name_2.png`, …, with atomic writes. Returns the saved files.
 
-    is_taken: whether a further name is another job's, and to be left out.
+    is_taken: returns whether a further name belongs to another job and must be skipped.
 
-    The name is the job's alone, so what an earlier attempt of the same job left under it is replaced.
-    OutputError if the disk refuses it, at once; if files cannot be fetched, the first one's error (as `Output.write`),
-    after all others have been saved.
+    No other job has this name, so files of an earlier attempt of the same job are replaced.
+    OutputError immediately if a file cannot be written; if files cannot be downloaded, the first one's error (as
+    `Output.write`), after all others have been saved.
     """
     saved: list[Saved] = []
     taken: dict[str, int] = {}
@@ -54,14 +54,14 @@ def save_outputs(
 
 
 def remove_partials(folder: Path) -> None:
-    """What a killed run was in the middle of."""
+    """Deletes the incomplete files of a killed run."""
     for path in folder.glob(_PARTIAL.format("*")):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _save(output: Output, folder: Path, next_path: Callable[[str], str]) -> tuple[str, int]:
-    """The path in `folder`, and the bytes. next_path: the path for a file of that name."""
+    """Saves one output. Returns its path in `folder` and its size in bytes. next_path: chooses the path for a name."""
     partial = folder / _PARTIAL.format(uuid.uuid4().hex)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Small forms of saved pictures, for sheets and reports."""
+"""Makes thumbnails of saved pictures, for sheets and reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["MAX_PIXELS", "THUMBNAIL", "fitted_size", "open_picture", "thumbnail"
 THUMBNAIL = 256
 """Longest side in pixels."""
 MAX_PIXELS = 1 << 26
-"""Of a picture that is decoded: 8192 × 8192."""
+"""Maximum number of pixels of a picture that is decoded: 8192 × 8192."""
 _LABEL, _LINE = 18, 22
 _QUALITY = 80
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _ORIENTATION, _ON_ITS_SIDE = 0x112, (5, 6, 7, 8)
 
 
 def thumbnail(ledger: Ledger, folder: Path, file: Saved) -> bytes | None:
-    """The picture as a small WebP, which the ledger keeps; None if it cannot be read as a picture."""
+    """Returns the picture as a small WebP, stored in the ledger; None if it cannot be read as a picture."""
     kept = ledger.thumbnail(file)
     if kept is not None or file.kind != "image":
         return kept
@@ -43,7 +43,7 @@ def thumbnail(ledger: Ledger, folder: Path, file: Saved) -> bytes | None:
 
 
 def fitted_size(path: Path, longest: int) -> tuple[int, int] | None:
-    """Width and height of `open_picture`'s result, from the file's header; None if it cannot be read."""
+    """Returns width and height of `open_picture`'s result, from the file's header; None if it cannot be read."""
     from PIL import Image
 
     try:
@@ -60,9 +60,9 @@ def fitted_size(path: Path, longest: int) -> tuple[int, int] | None:
 
 
 def open_picture(path: Path, longest: int) -> Image.Image | None:
-    """The picture as RGB over a light ground, at most `longest` pixels a side; None if it cannot be read.
+    """Returns the picture as RGB on a white background, at most `longest` pixels a side; None if it cannot be read.
 
-    One of more than `MAX_PIXELS` to decode is not decoded: a label takes its place.
+    A picture with more than `MAX_PIXELS` is not decoded: a label replaces it.
     """
     from PIL import Image, ImageOps
 
@@ -91,7 +91,7 @@ def open_picture(path: Path, longest: int) -> Image.Image | None:
 
 @contextmanager
 def _quiet() -> Generator[None, None, None]:
-    """Without warnings of damaged metadata or large pictures."""
+    """Suppresses warnings about damaged metadata and large pictures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -103,7 +103,7 @@ def _fitted(wide: int, tall: int, longest: int) -> tuple[int, int]:
 
 
 def _label(text: str, size: tuple[int, int]) -> Image.Image:
-    """A framed picture with the text in it."""
+    """Returns a framed picture that contains the text."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", size, GROUND)

@@ -56,7 +56,7 @@ _DENIALS = 3
 
 
 class ServerWorker:
-    """name: the server's in the ledger. supplies: it gets jobs, else only the jobs it has are collected.
+    """name: the server's name in the ledger. supplies: send it jobs; if False, only collect the jobs it has.
 
     unsettled: attempts of an earlier run that the server may have.
     """
@@ -93,7 +93,7 @@ class ServerWorker:
         self._uploaded: dict[tuple[Path, int, int], str] = {}
         self._handing_over = False
         self._denials = 0
-        """How many times access was refused since a job was last taken."""
+        """Number of times access was refused since a job was last accepted."""
         self._refusing_since: float | None = None
         self._silent_since: float | None = None
         self._closing = threading.Event()
@@ -114,7 +114,7 @@ class ServerWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether the outcome of a job that was sent here is still open, and may be found out."""
+        """Whether the outcome of a job that was sent here is still open and can be determined."""
         sent = self._handing_over or bool(self._in_flight)
         settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
         return sent or bool(self._unsettled and settling)
@@ -130,7 +130,7 @@ class ServerWorker:
             thread.start()
 
     def close(self, timeout: float = 10.0) -> None:
-        """Ends its threads. What is still on the server stays there, and open in the ledger."""
+        """Ends its threads. Jobs that are still on the server stay there, and open in the ledger."""
         self._closing.set()
         self._collector.stop(_COLLECTORS)
         self._context.notify()
@@ -181,12 +181,12 @@ class ServerWorker:
     def _supply_some(self) -> bool:
         """Sends as many jobs as there is room for; False if there is no room or no job."""
         in_flight = list(self._in_flight.values())
-        # Where the first failure ends the batch, a job counts until it is known not to have failed.
+        # If the first failure ends the batch, a job counts as open until it is known not to have failed.
         open_jobs = sum(self._context.options.fail_fast or not running_job.job.finished for running_job in in_flight)
-        # Saving may lag behind a little, and no more.
+        # Limits the number of ended jobs that are not saved yet.
         depth = self._depth()
         room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(in_flight))
-        # Where jobs are many and small, it takes them by the dozen: each time the disk is waited for.
+        # Short jobs are taken in groups, because each call of `begin_some` syncs to disk.
         if room <= 0 or (depth > self._context.options.backlog and room < depth // 3):
             return False
         self._handing_over = True
@@ -204,8 +204,8 @@ class ServerWorker:
         return bool(attempts)
 
     def _depth(self) -> int:
-        """How many jobs the server is to have. Where they take less time than handing one over does, the backlog that
-        was asked for would have it wait: then enough for `_AHEAD_SECONDS`."""
+        """Returns how many jobs the server should have: the backlog, or enough for `_AHEAD_SECONDS` if jobs are so
+        short that the server would be idle while the next one is sent."""
         asked = self._context.options.backlog
         pace = self._collector.pace
         if asked == 1 or pace is None:
@@ -222,7 +222,7 @@ class ServerWorker:
             self._writer.failed(attempt, error)
             return
         try:
-            # What becomes of a lost answer is for `_settle`, which knows whether the server is gone.
+            # `_settle` handles a lost answer, because it knows whether the server is unreachable.
             job = self.client.submit(prompt, job_id=attempt.id, patience=0.0)
         except AnswerLost as error:
             _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
@@ -235,7 +235,7 @@ class ServerWorker:
         except (InvalidPrompt, BodyTooLarge) as error:
             self._writer.failed(attempt, error)
         except KandifluxError as error:
-            # The server is not well (HTTP 500, 429): that may pass.
+            # The server has a problem that may be temporary (HTTP 500, 429).
             self._writer.failed(attempt, error, at_least=RESUBMITS)
             self._trouble(error)
         else:
@@ -252,7 +252,7 @@ class ServerWorker:
         self._collector.follow(running_job)
 
     def _settle(self, attempts: Sequence[Attempt]) -> None:
-        """Finds out which of the jobs that may have been sent to it the server has."""
+        """Determines which of the jobs that may have been sent the server has."""
         try:
             prompts = {attempt.id: self._prompt(attempt) for attempt in attempts}
             settle = max(self._settle_seconds(attempt) for attempt in attempts)
@@ -260,7 +260,7 @@ class ServerWorker:
         except KandifluxError as error:
             unreachable = isinstance(error, ServerUnreachable)
             if len(attempts) > 1 and not unreachable:
-                # It may be only one that the server says nothing sensible of, or that cannot be made into a prompt.
+                # The cause may be a single job: an answer that is not valid, or values that make no prompt.
                 for attempt in attempts:
                     self._settle([attempt])
                 return
@@ -268,7 +268,7 @@ class ServerWorker:
                 if unreachable or isinstance(error, ServerError):
                     self._postpone(attempt, error)
                 else:
-                    # The workflow cannot be made into a prompt here any more; what the server has is not ours to judge.
+                    # The workflow can no longer be converted to a prompt here, but the server may have the job.
                     self._writer.unknown(attempt, error)
             return
         for attempt in filter(self._is_ours_to_settle, attempts):
@@ -279,7 +279,7 @@ class ServerWorker:
                 self._writer.lost(attempt, _never_arrived(attempt, self.name))
 
     def _settle_seconds(self, attempt: Attempt) -> float:
-        """A server may be slow to take what was sent a moment ago, a gateway slower to hand it on."""
+        """Returns the seconds to look for it: a server may accept a request late, and a gateway forward it later."""
         age = time.monotonic() - self._lost_at.get(attempt.id, time.monotonic())
         return max(0.0, (_LATE_SECONDS if attempt.id in self._late else _SETTLE_SECONDS) - age)
 
@@ -289,7 +289,7 @@ class ServerWorker:
         self._look_later(attempt, error)
 
     def _postpone_download(self, attempt: Attempt, error: ServerUnreachable) -> None:
-        """Its files are fetched later. Only refused connections say something about the server."""
+        """Downloads its files later. Only refused connections mark the server as failing."""
         if error.refused:
             self._trouble(error)
         self._look_later(attempt, error)
@@ -303,7 +303,7 @@ class ServerWorker:
                 self._unsettled.append(attempt)
 
     def _is_ours_to_settle(self, attempt: Attempt) -> bool:
-        """Takes it from the unsettled ones; False where it was given up meanwhile."""
+        """Removes it from the unsettled attempts. Returns False if it was given up in the meantime."""
         with self._lock:
             known = attempt in self._unsettled
             if known:
@@ -311,7 +311,7 @@ class ServerWorker:
         return known
 
     def _take_back(self) -> None:
-        """What waits on the server is withdrawn; what runs there goes on, unless all is to be cancelled."""
+        """Withdraws waiting jobs from the server. Running jobs continue, unless the batch is being cancelled."""
         for running_job in list(self._in_flight.values()):
             ask = "cancel" if self._context.cancelling else "withdraw" if running_job.job.state == "queued" else ""
             if running_job.job.finished or ask in ("", running_job.asked):
@@ -340,7 +340,7 @@ class ServerWorker:
             self._uploaded[key] = self.client.upload(path)
         return self._uploaded[key]
 
-    # Attending
+    # Health checks
 
     def _check_health(self) -> None:
         while not self._closing.is_set():
@@ -355,7 +355,7 @@ class ServerWorker:
             self._become("silent", error)
 
     def _is_denied(self, error: KandifluxError) -> bool:
-        """Counts a refusal of access; True after the third in a row: the server cannot be used then."""
+        """Counts a refusal of access. Returns True after the third in a row, when the server counts as unusable."""
         if isinstance(error, AccessDenied):
             self._denials += 1
             if self._denials >= _DENIALS:
@@ -375,7 +375,7 @@ class ServerWorker:
         except (ServerUnreachable, ServerError) as error:
             if self._is_denied(error):
                 return
-            # A lost answer, or a gateway that says "busy", is a connection: the server may be at work.
+            # A lost answer, or a gateway's "busy", means that a connection was made: the server may be working.
             if isinstance(error, ServerUnreachable) and error.refused:
                 self._refused(error)
             else:
@@ -398,7 +398,7 @@ class ServerWorker:
         self._become("up", None)
 
     def _reclaim(self, prompt_id: str) -> None:
-        """A job that was given up, and runs elsewhere by now: it need not run here, too."""
+        """Cancels a job that was given up here, because it now runs on another server."""
         cancel_on_server(self.client.api, prompt_id)
 
     def _silent(self, error: ServerUnreachable | ServerError) -> None:
@@ -419,7 +419,7 @@ class ServerWorker:
                 self._become("away", error)
             return
         self._become("gone", error)
-        # Where nobody else could run them, its jobs stay open: the next run looks for them first.
+        # If no other server can run them, its jobs stay open, and the next run looks for them first.
         if self._context.others_up(self.name):
             self._abandon(now - self._refusing_since)
 
