@@ -39,8 +39,7 @@ _READY_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 _PROBE = (1.0, 5.0)
 _STOP_SECONDS = 5.0
-_TAIL_LINES = 20
-_ATTEMPTS = 3
+_TAIL_LINES, _ATTEMPTS = 20, 3
 _PORT_IN_USE = ("address already in use", "[errno 98]", "[errno 48]", "error while attempting to bind", "[errno 10048]")
 _PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONWARNINGS", "PYTHONSAFEPATH", "VIRTUAL_ENV")
 
@@ -289,9 +288,11 @@ def lives(started: Running) -> bool:
         return started.process.poll() is None
     if sys.platform == "win32":
         return started.answers()
-    words = _command_line(started.pid)
-    if not words:
-        return _has_program(started.pid)
+    deadline = time.monotonic() + 0.5
+    while not (words := _command_line(started.pid)) and _has_program(started.pid):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.001)
     return "main.py" in words and (str(started.port) in words or f"--port={started.port}" in words)
 
 
