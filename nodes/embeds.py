@@ -55,6 +55,15 @@ class MissingEmbeds(ImageEmbeds):
         object.__setattr__(self, "file", file)
         object.__setattr__(self, "origin", {})
 
+    def __repr__(self) -> str:  # ComfyUI prints the inputs of a node that fails
+        return f"MissingEmbeds({self.__dict__['file']!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
     @property
     def values(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         raise ValueError(

@@ -69,14 +69,15 @@ class Schedule:
 
 
 def apply(conditioning: Conditioning, schedule: Schedule) -> Conditioning:
-    """`conditioning` with the schedule's guidance; a constant one is what ComfyUI's FluxGuidance gives. Any other one
-    needs ComfyUI."""
+    """`conditioning` with the schedule's guidance, in the place of an earlier one's; a constant one is what ComfyUI's
+    FluxGuidance gives. Any other one needs ComfyUI."""
     begun = [[tensor, {**keys, "guidance": schedule.guidance}] for tensor, keys in conditioning]
-    if schedule.kind == "constant":
+    constant = schedule.kind == "constant"
+    if constant and not any("control" in keys for _, keys in begun):
         return begun
     from .comfyui.guidance import with_schedule
 
-    return with_schedule(begun, schedule)
+    return with_schedule(begun, None if constant else schedule)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ class KandinskyConditioning:
 class KandinskyInpaintConditioning:
     DESCRIPTION = (
         "What a Kandinsky decoder needs to repaint the masked part of a picture: an inpainting one sees the rest, and "
-        "any other can do it, too. At denoise 1 the masked part is drawn anew; below, from what is there."
+        "any other can do it, too. At a denoise of 1 the masked part is drawn anew, below about 0.9 from what is there."
     )
     SEARCH_ALIASES = ["inpaint model conditioning", "vae encode for inpainting", "mask"]
     CATEGORY = CATEGORY
@@ -214,6 +214,17 @@ class KandinskyInpaintConditioning:
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
                 "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
                 "mask": ("MASK", {"tooltip": "White is repainted."}),
+            },
+            "optional": {
+                "from_noise": (
+                    "BOOLEAN",
+                    {
+                        "default": True,
+                        "hidden": True,
+                        "tooltip": "Without effect: what the sampler starts from follows from its denoise. Keeps the "
+                        "place of keep_rest in saved workflows.",
+                    },
+                ),
                 "keep_rest": (
                     "BOOLEAN",
                     {
@@ -222,7 +233,7 @@ class KandinskyInpaintConditioning:
                         "inpainting decoder it does not.",
                     },
                 ),
-            }
+            },
         }
 
     def run(
@@ -232,7 +243,8 @@ class KandinskyInpaintConditioning:
         vae: Any,
         pixels: Tensor,
         mask: Tensor,
-        keep_rest: bool,
+        from_noise: bool = True,
+        keep_rest: bool = True,
     ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
         values, latent = for_inpainting(vae, pixels, mask, keep_rest)
         return with_values(positive, values), with_values(negative, values), latent

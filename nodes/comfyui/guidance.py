@@ -1,12 +1,16 @@
-"""Guidance that follows a schedule while FLUX is sampled, as a hook that ComfyUI's CONDITIONING carries."""
+"""Guidance that follows a schedule while FLUX is sampled.
+
+ComfyUI asks the control of a CONDITIONING entry before each run of the network, and hands it what the network is about
+to be given: so an entry's control can set the guidance of the step. (Hooks could as well, but ComfyUI loads a model a
+second time, without its dynamic memory management, for a conditioning that has any.)
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import comfy.hooks
+import comfy.controlnet
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..flux_guidance import Conditioning, Schedule
@@ -14,26 +18,54 @@ from ..flux_guidance import Conditioning, Schedule
 BISECTIONS = 30
 
 
-def with_schedule(conditioning: Conditioning, schedule: Schedule) -> Conditioning:
-    """`conditioning` whose guidance is that of `schedule` at each step of whatever sampler runs."""
+class ScheduledGuidance(comfy.controlnet.ControlBase):
+    """A control that adds nothing, and sets the guidance of each step."""
 
-    def at_this_step(
-        executor: Any, x: Tensor, sigma: Tensor, concat: Any, crossattn: Any, control: Any, options: Any, **given: Any
-    ) -> Tensor:
-        if "guidance" in given:  # schnell and other models take none
-            sampling = executor.class_obj.model_sampling
-            now, last = float(sigma.flatten()[0]), float(options["sample_sigmas"][-2])
-            value = schedule.at(percent_of(sampling, now), percent_of(sampling, last))
-            given["guidance"] = torch.full_like(given["guidance"], value)
-        return executor(x, sigma, concat, crossattn, control, options, **given)
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self._sampling: Any = None
 
-    hook = comfy.hooks.TransformerOptionsHook(
-        {"wrappers": {WrappersMP.APPLY_MODEL: {"kandiflux_guidance": [at_this_step]}}},
-        hook_scope=comfy.hooks.EnumHookScope.HookedOnly,
-    )
-    hooks = comfy.hooks.HookGroup()
-    hooks.add(hook)
-    return comfy.hooks.set_hooks_for_conditioning(conditioning, hooks)
+    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
+        super().pre_run(model, percent_to_timestep_function)
+        self._sampling = model.model_sampling
+
+    def get_control(self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: Any, transformer_options: Any) -> Any:
+        before = self.previous_controlnet
+        control = None
+        if before is not None:
+            control = before.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        if "guidance" in cond:  # schnell and other models take none
+            sigmas = transformer_options.get("sample_sigmas", ())
+            # A part of a run that another part follows does not arrive at the ramp's end.
+            ends = len(sigmas) > 1 and float(sigmas[-1]) == 0
+            last = percent_of(self._sampling, float(sigmas[-2])) if ends else 1.0
+            value = self.schedule.at(percent_of(self._sampling, float(t.flatten()[0])), last)
+            cond["guidance"] = torch.full_like(cond["guidance"], value)
+        return control
+
+    def copy(self) -> ScheduledGuidance:
+        copied = ScheduledGuidance(self.schedule)
+        self.copy_to(copied)
+        return copied
+
+
+def with_schedule(conditioning: Conditioning, schedule: Schedule | None) -> Conditioning:
+    """`conditioning` whose guidance is that of `schedule` at each step of whatever sampler runs, and not of an earlier
+    one; None: of no schedule."""
+    made: Conditioning = []
+    controls: dict[int, ScheduledGuidance] = {}
+    for tensor, keys in conditioning:
+        control = keys.get("control")
+        if isinstance(control, ScheduledGuidance):
+            control = control.previous_controlnet
+        if schedule is not None:
+            scheduled = controls.setdefault(id(control), ScheduledGuidance(schedule))
+            scheduled.set_previous_controlnet(control)
+            control = scheduled
+        rest = {key: value for key, value in keys.items() if key != "control"}
+        made.append([tensor, rest if control is None else {**rest, "control": control}])
+    return made
 
 
 def percent_of(sampling: Any, sigma: float) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..models.unet2 import UNet2Config
 from ..models.unet3 import UNet3Config
 from ..sampling.kandinsky3 import FLASH_TIMESTEPS, original_timesteps
-from ..sampling.schedulers import DecoderScheduler
+from ..sampling.schedulers import TRAIN_STEPS, DecoderScheduler
 from ..sampling.steps import steps_for_strength
 
 INPAINTS = "kandinsky_inpaints"
@@ -22,8 +22,8 @@ INPAINTS = "kandinsky_inpaints"
 LARGEST_SIGMA = 33.0
 """What schedules begin from at most. A cosine schedule ends at sigma 20291, and schedules that are even in sigma, as
 karras and exponential, would spend most of their steps above 33 (timestep 979), where nothing but noise is seen."""
-FULL_DENOISE_TIMESTEP = 950
-"""From here on latents are noise for all that can be seen of them."""
+FULL_DENOISE_SIGMA = 19.0
+"""From here on latents are noise for all that can be seen of them: timestep 950 of Kandinsky 2, 965 of Kandinsky 3."""
 
 
 class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
@@ -74,9 +74,11 @@ def start_from_noise(
 ) -> Tensor:
     """Wraps a whole run of a sampler: inpainting at full denoise starts from pure noise, as the reference does."""
     run = (guider, sigmas, extra_args, callback, noise, *rest)
-    if not any(entry.get(INPAINTS) for entry in guider.conds.get("positive", [])):
-        return executor(*run)
     inner = guider.inner_model
+    inpaints = any(entry.get(INPAINTS) for entry in guider.conds.get("positive", []))
+    # Another node may have put its own sampling in the place of ours. Without noise, a run goes on with what came.
+    if not inpaints or not isinstance(inner.model_sampling, Sampling) or not noise.any():
+        return executor(*run)
     if not is_full_denoise(inner.model_config, inner.model_sampling.sigmas, sigmas):
         return executor(*run)
     with inner.model_sampling.from_noise(float(sigmas[0])):
@@ -90,12 +92,15 @@ def is_full_denoise(config: Any, schedule: Tensor, sigmas: Tensor) -> bool:
     few steps begin far from the end of the schedule, so they are recognised as a whole.
     """
     steps = len(sigmas) - 1
-    if steps < 1:
+    if steps < 1 or float(sigmas[0]) >= min(FULL_DENOISE_SIGMA, 0.999 * float(schedule[-1])):
+        return steps >= 1
+    if steps >= TRAIN_STEPS:
         return False
-    if float(sigmas[0]) >= float(schedule[FULL_DENOISE_TIMESTEP]):
-        return True
-    reference = reference_sigmas(config.network, config.scheduler, schedule.cpu(), steps, 1.0)
-    return reference.shape == sigmas.shape and torch.allclose(reference, sigmas.cpu().float(), rtol=1e-4)
+    begins, schedule = sigmas[:-1].cpu().float(), schedule.cpu()
+    reference = reference_sigmas(config.network, config.scheduler, schedule, steps, 1.0)[:-1]
+    # ComfyUI's ddim_uniform is spaced as diffusers' "leading".
+    whole = [reference, schedule[config.scheduler.timesteps(steps)]]
+    return any(len(one) == steps and torch.allclose(begins, one.float(), rtol=1e-4) for one in whole)
 
 
 def restrain(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:

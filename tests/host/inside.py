@@ -66,11 +66,13 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     negative_prompt, text_dtype and mask3 (MASK). stream: weights are brought one by one; again: a second run after all
     models were taken off the device; tiled: decoding is; saved: the model is saved by ComfyUI's node and loaded again;
     patch: one of `patched`; preview_of: an IMAGE, whose preview is the result; scheduler: one of ComfyUI's, whose
-    timesteps are the result; error: the run is to fail, and its message, in bytes, is the result.
+    timesteps are the result; full: [scheduler, steps, step to begin with], …, of which the result says whether all is
+    drawn anew; error: the run is to fail, and its message, in bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
     import comfy.samplers
+    import torch
 
     import nodes as core
 
@@ -84,6 +86,18 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "scheduler" in case:
         sampling = model.get_model_object("model_sampling")
         return sampling.timestep(comfy.samplers.calculate_sigmas(sampling, case["scheduler"], case["steps"])[:-1])
+    if "full" in case:
+        from pack.nodes.comfyui.sampling import is_full_denoise  # pyright: ignore[reportMissingImports]
+
+        sampling, config = model.get_model_object("model_sampling"), model.model.model_config
+        found = []
+        for scheduler, steps, begin in case["full"]:
+            if scheduler == "reference":
+                (sigmas,) = run("KandinskySigmas", model=model, steps=steps, denoise=1.0)
+            else:
+                sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
+            found.append(float(is_full_denoise(config, sampling.sigmas, sigmas[begin:])))
+        return torch.tensor(found)
     if case.get("saved"):
         (model,) = run("KandinskyModelLoader", unet=saved(model), weight_dtype="default")
     if "patch" in case:

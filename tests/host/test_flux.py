@@ -141,6 +141,40 @@ def test_every_sampler_sees_the_schedule_at_its_own_sigmas_and_its_end_with_the_
     assert calls[-1]["guidance"] == pytest.approx([1.0])
 
 
+@pytest.mark.parametrize(("second", "expected"), [("constant", [2.5] * 3), ("linear", [5.0, 3.0, 1.0])])
+def test_the_last_of_two_schedules_counts(
+    flux_host: RunningHost, client: Client, second: str, expected: list[float]
+) -> None:
+    seen(flux_host)
+    prompt = guided("euler", "simple", 3, schedule="interval", end_percent=0.5)
+    first = prompt["guided"]["inputs"]
+    later = {"constant": {"guidance": 2.5}, "linear": {"end_percent": 1.0}}[second]
+    inputs = {**first, "schedule": second, "conditioning": ["first", 0], **later}
+    prompt |= {"first": prompt["guided"], "guided": node("KandifluxFluxGuidance", **inputs)}
+    client.submit(prompt).result(WAIT)
+    assert [call["guidance"] for call in seen(flux_host)] == [pytest.approx([value]) for value in expected]
+
+
+def test_a_split_run_follows_the_whole_one(flux_host: RunningHost, client: Client) -> None:
+    seen(flux_host)
+    prompt = guided("euler", "simple", 4, schedule="linear")
+    stages = {"add_noise": ("enable", "disable"), "start_at_step": (0, 2), "end_at_step": (2, 4),
+              "return_with_leftover_noise": ("enable", "disable")}  # fmt: skip
+    halves = [
+        {"noise_seed": 1, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple",
+         **{key: values[half] for key, values in stages.items()}}
+        for half in (0, 1)
+    ]  # fmt: skip
+    common = {"model": ["model", 0], "positive": ["guided", 0], "negative": ["prompt", 0]}
+    prompt["half"] = node("KSamplerAdvanced", latent_image=["empty", 0], **common, **halves[0])
+    prompt["sampled"] = node("KSamplerAdvanced", latent_image=["half", 0], **common, **halves[1])
+    client.submit(prompt).result(WAIT)
+    # Only the last part knows which step is the last, and arrives there.
+    assert [call["guidance"] for call in seen(flux_host)] == [
+        pytest.approx([value]) for value in (5.0, 4.0, 7 / 3, 1.0)
+    ]
+
+
 def test_a_range_that_an_entry_has_is_kept(flux_host: RunningHost, client: Client) -> None:
     seen(flux_host)
     prompt = guided("euler", "simple", 4, schedule="linear")

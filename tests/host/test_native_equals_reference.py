@@ -436,8 +436,30 @@ def all_schedules(inside: Inside) -> None:
                 inside.add(
                     torch.empty(0), name=f"schedule of {file.stem}", model=model, steps=steps, scheduler=scheduler
                 )
+    for model in ("three inpaint", "inpaint"):
+        inside.add(torch.empty(0), name=f"full {model}", model=model, steps=1, full=list(FULL))
     inside.add(torch.empty(0), name="schedule karras", model="three", steps=25, scheduler="karras")
     inside.add(torch.empty(0), name="schedule exponential", model="three", steps=25, scheduler="exponential")
+
+
+FULL = {
+    ("reference", 2, 0): True,
+    ("reference", 5, 0): True,
+    ("reference", 5, 1): False,
+    ("reference", 500, 0): True,
+    ("simple", 12, 0): True,
+    ("simple", 12, 1): False,
+    ("karras", 25, 0): True,
+    ("karras", 25, 12): False,
+    ("normal", 4, 0): True,
+    ("normal", 4, 1): False,
+    ("ddim_uniform", 5, 0): True,
+    ("ddim_uniform", 8, 0): True,
+    ("ddim_uniform", 25, 0): True,
+    ("ddim_uniform", 25, 10): False,
+    ("simple", 1500, 600): False,
+}
+"""Runs by scheduler, steps and the step they begin with, and whether everything is to be drawn anew."""
 
 
 def first_then(*sources: torch.Tensor | torch.Generator) -> Noise:
@@ -543,8 +565,20 @@ def test_previews_are_in_the_pictures_colours(inside: Inside) -> None:
 
 
 def test_every_case_is_tested(inside: Inside) -> None:
-    others = {"preview", "wrapped", *(name for name in inside.wanted if name.startswith("schedule"))}
+    others = {
+        "preview",
+        "wrapped",
+        "full three inpaint",
+        "full inpaint",
+        *(name for name in inside.wanted if name.startswith("schedule")),
+    }
     assert sorted(inside.wanted) == sorted([*NAMES, *PRECISE, *ERRORS, *others])
+
+
+@pytest.mark.parametrize("model", ["three inpaint", "inpaint"])
+def test_inpainting_is_drawn_anew_at_full_denoise_only(inside: Inside, model: str) -> None:
+    found = inside.result(f"full {model}").bool().tolist()
+    assert dict(zip(FULL, found, strict=True)) == FULL
 
 
 def test_no_schedule_spends_its_steps_on_pure_noise(inside: Inside) -> None:

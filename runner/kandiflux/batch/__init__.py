@@ -1,4 +1,4 @@
-"""Runs many jobs of one workflow on one or several servers, saves to one folder, and resumes after any interruption.
+"""Many jobs of one workflow: on one or several servers, into one folder, resumed after any interruption.
 
     from pathlib import Path
     from kandiflux.batch import Batch, JobList, parse_grid

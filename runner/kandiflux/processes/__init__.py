@@ -1,1 +1,1 @@
-"""Starts ComfyUI and the lite host as processes, and finds running servers."""
+"""ComfyUI and the lite host as processes: starts them, and finds those that run."""

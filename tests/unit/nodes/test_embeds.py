@@ -122,6 +122,7 @@ def test_a_file_without_negative_embeds_is_an_error_only_for_who_uses_them(tmp_p
     save_file({"image_embeds": A}, path, {"format": module.FORMAT})
     positive, negative = load_embeds(path)
     assert torch.equal(positive.values, A)
+    assert (str(negative), negative == negative, len({negative})) == ("MissingEmbeds('old.safetensors')", True, 1)
     for use in (lambda: negative.values, lambda: negative.rows(2), lambda: negative.width):
         with pytest.raises(ValueError, match=r"old\.safetensors was saved without negative image embeds\. Use"):
             use()

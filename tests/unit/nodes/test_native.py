@@ -97,7 +97,7 @@ def test_the_inputs_are_those_of_saved_workflows(native: Any, monkeypatch: pytes
         "KandinskyLoraLoader": {"lora": (["a", "b"],), "strength": ("FLOAT", 1.0, -20.0, 20.0, 0.01)},
         "KandinskyCLIPLoader": {"text_encoder": (["a", "b"],)},
         "KandinskyVAELoader": {"movq": (["a", "b"],)},
-        "KandinskyInpaintConditioning": {"keep_rest": ("BOOLEAN", True)},
+        "KandinskyInpaintConditioning": {"from_noise": ("BOOLEAN", True, True), "keep_rest": ("BOOLEAN", True)},
         "Kandinsky3CLIPLoader": {"text_encoder": (["a", "b"],), "dtype": (["auto", "fp8"], "auto")},
         "KandinskySigmas": {"steps": ("INT", 50, 1, 1000), "denoise": ("FLOAT", 1.0, 0.01, 1.0, 0.01)},
         "KandinskyLatentSize": {"width": side, "height": side, "batch_size": ("INT", 1, 1, 4096)},
@@ -181,7 +181,7 @@ def test_embeds_become_conditioning_with_words_or_without(native: Any) -> None:
 
 def test_inpainting_and_depth_are_in_both_conditionings(native: Any, comfy: Comfy) -> None:
     positive, negative = [["p", {"keep": 0, "more": 5}]], [["n", {}]]
-    done = native.KandinskyInpaintConditioning().run(positive, negative, "vae", "pixels", "mask", True)
+    done = native.KandinskyInpaintConditioning().run(positive, negative, "vae", "pixels", "mask", False, True)
     assert done == ([["p", {"keep": 1, "more": 5}]], [["n", {"keep": 1}]], {"samples": 2})
     assert comfy.calls == [("for_inpainting", "vae", "pixels", "mask", True)]
     done = native.Kandinsky3InpaintConditioning().run(positive, negative, "vae", "pixels", "mask")
