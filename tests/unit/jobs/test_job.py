@@ -209,6 +209,10 @@ def test_old_events_are_forgotten_in_halves() -> None:
     job.finish(done(job))
     numbers = [event.data for event in reader if isinstance(event, Unknown)]
     assert numbers == list(range(9_999, 20_000)), "what was not read in time is skipped, and nothing more"
+    events, position = job.events_since(0)
+    assert job.events_since(position) == ([], position)
+    assert [event.data for event in events if isinstance(event, Unknown)] == numbers
+    assert position == 1 + 20_000 + 3, "those that are forgotten count"
     assert [event for event in job.told() if isinstance(event, NodeProgress)] == [progress(3)]
 
 
