@@ -39,10 +39,10 @@ class Latents(comfy.latent_formats.LatentFormat):
 
 
 class Sizes(dict[str, Any]):
-    """What nodes read of a Stable Diffusion UNet's sizes, as FreeU does, is not there; the error says why."""
+    """A unet_config without the sizes of Stable Diffusion's UNet, which nodes as FreeU reads; the error says why."""
 
     def __missing__(self, key: str) -> Any:
-        raise ValueError(f"Expected no need of {key}; {NOT_STABLE_DIFFUSION}")
+        raise ValueError(f"The model has no {key}: {NOT_STABLE_DIFFUSION}")
 
 
 NOT_STABLE_DIFFUSION = (
@@ -71,7 +71,7 @@ def run_network(forward: Callable[..., Tensor], unet: nn.Module, x: Tensor, time
     control, options = given.pop("control", None), given.pop("transformer_options", None) or {}
     kinds = (options.get("patches") or {}, options.get("patches_replace") or {})
     if control is not None or any(any(patches.values()) for patches in kinds):
-        raise ValueError(f"Expected no patches of a network's inside, and no control; {NOT_STABLE_DIFFUSION}")
+        raise ValueError(f"Patches inside the network, and ControlNets, do not work here: {NOT_STABLE_DIFFUSION}")
     wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
 
     def without_options(x: Tensor, timesteps: Tensor, context: Any, options: Any, **rest: Any) -> Tensor:

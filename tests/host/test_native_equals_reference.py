@@ -517,8 +517,8 @@ ERRORS = {
     "inpaint without mask": "two one inpaint is for inpainting and expected a picture and a mask: put",
     "3 with embeds": "three flash expected conditioning with text states [batch, tokens, 12], from CLIP Text Encode",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
-    "patched attention": "Expected no patches of a network's inside, and no control; this is a Kandinsky model.",
-    "patched sizes": "Expected no need of model_channels; this is a Kandinsky model. Nodes that change the blocks",
+    "patched attention": "Patches inside the network, and ControlNets, do not work here: this is a Kandinsky model.",
+    "patched sizes": "The model has no model_channels: this is a Kandinsky model. Nodes that change the blocks",
     "wrong width": "plain expected conditioning from Kandinsky Conditioning, with image embeds 24 wide; got a tensor "
     "of shape [1, 25]",
 }

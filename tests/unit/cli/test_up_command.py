@@ -20,7 +20,7 @@ from typer.testing import Result
 from tests.support.commands import RUNNER
 
 STARTED = Running("/comfy", "http://127.0.0.1:1234", 7, 1234, "/log", ("--cpu",))
-OTHER = Running("/work/portable/ComfyUI", "http://127.0.0.1:9", 8, 9, "/log2")
+OTHER = Running("/apps/portable/ComfyUI", "http://127.0.0.1:9", 8, 9, "/log2")
 
 
 class World:
@@ -193,14 +193,14 @@ def test_which_of_several_has_to_be_said(world: World) -> None:
     world.present = [STARTED, OTHER]
     shown = kandiflux("down")
     assert (shown.exit_code, shown.stdout, world.stopped) == (2, "", [])
-    assert "--all, or --comfyui with one of /comfy, /work/portable/ComfyUI" in shown.stderr
+    assert "--all, or --comfyui with one of /comfy, /apps/portable/ComfyUI" in shown.stderr
     assert kandiflux("down", "--all").stdout.splitlines() == [STARTED.url, OTHER.url]
     assert world.stopped == [STARTED, OTHER]
 
 
 @pytest.mark.parametrize(
     ("folder", "stopped"),
-    [("/comfy", [STARTED]), ("/work/portable/ComfyUI", [OTHER]), ("/work/portable", [OTHER]), ("/work", [])],
+    [("/comfy", [STARTED]), ("/apps/portable/ComfyUI", [OTHER]), ("/apps/portable", [OTHER]), ("/apps", [])],
 )
 def test_the_one_of_a_folder_is_stopped(folder: str, stopped: list[Running], world: World) -> None:
     world.present = [STARTED, OTHER]
