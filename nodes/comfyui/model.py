@@ -39,7 +39,7 @@ class Latents(comfy.latent_formats.LatentFormat):
 
 
 class Sizes(dict[str, Any]):
-    """A unet_config without the sizes of Stable Diffusion's UNet, which nodes as FreeU reads; the error says why."""
+    """A unet_config without the sizes that FreeU and other nodes for Stable Diffusion read; the error says why."""
 
     def __missing__(self, key: str) -> Any:
         raise ValueError(f"The model has no {key}: {NOT_STABLE_DIFFUSION}")
