@@ -1,4 +1,4 @@
-"""Text on pictures: a font that has the letters, lines that fit."""
+"""Draws text on pictures: chooses a font that has the characters, and breaks text into lines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["FRAME", "GROUND", "INK", "MUTED", "fitted", "font_for", "text_lines"
 
 GROUND, FRAME, INK, MUTED = (250, 250, 248), (222, 222, 218), (28, 28, 30), (110, 110, 112)
 
-# Pillow's own font has Latin letters only; Pillow finds these by name where the system has them.
-_WIDER = (
+# Pillow's default font has Latin characters only. Pillow finds these fonts by name if they are installed.
+_SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "Arial.ttf",
@@ -25,32 +25,32 @@ _WIDER = (
     "PingFang.ttc",
     "Arial Unicode.ttf",
 )
-_NO_LETTER = "\uffff"
-_LONGEST_TEXT = 2000
-"""More letters do not fit on any sheet."""
+_NO_CHARACTER = "\uffff"
+_MAX_TEXT = 2000
+"""Longer texts do not fit on any sheet, and take long to measure."""
 _LATIN = 0x17F
 
 
 def font_for(text: str, size: int) -> FreeTypeFont | ImageFont:
-    """Pillow's own font; for letters that are not Latin the first of the system's that has them all."""
+    """Returns Pillow's default font; for other than Latin characters, the first system font that has all of them."""
     from PIL import ImageFont
 
-    letters = frozenset(letter for letter in text[:_LONGEST_TEXT] if ord(letter) > _LATIN and letter not in "…·")
-    for name in _WIDER if letters else ():
+    characters = frozenset(char for char in text[:_MAX_TEXT] if ord(char) > _LATIN and char not in "…·")
+    for name in _SYSTEM_FONTS if characters else ():
         font = _named(name, size)
-        if font is not None and _has(font, letters):
+        if font is not None and _has(font, characters):
             return font
     return ImageFont.load_default(size)
 
 
 def text_lines(
-    draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int, most: int
+    draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int, max_lines: int
 ) -> list[str]:
-    """The text broken into at most `most` lines of `width` pixels, between words if possible."""
+    """Breaks the text into lines of at most `width` pixels, between words if possible."""
     lines: list[str] = []
     rest = _drawable(text)
-    while rest and len(lines) < most:
-        if len(lines) == most - 1 and draw.textlength(rest, font) > width:
+    while rest and len(lines) < max_lines:
+        if len(lines) == max_lines - 1 and draw.textlength(rest, font) > width:
             lines.append(fitted(draw, rest, font, width))
             break
         end = _fitting(draw, rest, font, width)
@@ -63,7 +63,7 @@ def text_lines(
 
 
 def fitted(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int) -> str:
-    """The text, shortened with … if it is wider than `width` pixels."""
+    """Returns the text, shortened with … if it is wider than `width` pixels."""
     text = _drawable(text)
     if draw.textlength(text, font) <= width:
         return text
@@ -74,12 +74,11 @@ def fitted(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont,
 
 
 def _drawable(text: str) -> str:
-    """The text on one line, of a length that can be measured in good time."""
-    return " ".join(text[:_LONGEST_TEXT].split())
+    return " ".join(text[:_MAX_TEXT].split())
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFont, width: int) -> int:
-    """How many letters fit, at least one."""
+    """Returns the number of characters that fit, at least 1."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -90,16 +89,16 @@ def _fitting(draw: ImageDraw.ImageDraw, text: str, font: FreeTypeFont | ImageFon
     return low
 
 
-def _has(font: FreeTypeFont, letters: Iterable[str]) -> bool:
-    missing = _shape(font, _NO_LETTER)
-    return all(letter.isspace() or _shape(font, letter) != missing for letter in letters)
+def _has(font: FreeTypeFont, characters: Iterable[str]) -> bool:
+    missing = _shape(font, _NO_CHARACTER)
+    return all(char.isspace() or _shape(font, char) != missing for char in characters)
 
 
-def _shape(font: FreeTypeFont, letter: str) -> bytes:
+def _shape(font: FreeTypeFont, char: str) -> bytes:
     from PIL import Image, ImageDraw
 
     image = Image.new("L", (40, 40))
-    ImageDraw.Draw(image).text((4, 4), letter, 255, font)
+    ImageDraw.Draw(image).text((4, 4), char, 255, font)
     return image.tobytes()
 
 
