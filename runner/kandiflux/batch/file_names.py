@@ -1,8 +1,9 @@
-"""`{index:04}_{seed}_{prompt:40}`: what each job's files are called.
+"""Makes the file names of jobs from a template such as `{index:04}_{seed}_{prompt:40}`.
 
-{name}      a value of the job: any parameter, {index} (from 1), {repeat} (from 1), {workflow}
-{name:40}   of a text, the first 40 characters; of a number, Python's format, as in {index:04} or {guidance:.1f}
-{{ and }}   braces; / begins a folder
+{name}      a parameter of the job, {index} or {repeat} (both from 1), or {workflow}
+{name:40}   the first 40 characters of a text
+{name:.1f}  a number in one of Python's formats, as in {index:04} or {guidance:.1f}
+{{ and }}   literal braces; / separates folders
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from kandiflux.jobs.outputs import safe_name
 __all__ = ["NameTemplate", "Unique"]
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}:]+)(?::([^{}]*))?\}|[{}]")
-_LONGEST_TEXT = 80
+_MAX_TEXT = 80
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class _Field:
 
 
 class NameTemplate:
-    """A template that was understood. UsageError where it cannot be, or where it names what is not known."""
+    """A parsed template. UsageError if it is not valid, or uses a name that is not in `known`.
+
+    expected: the names that the error lists.
+    """
 
     def __init__(self, text: str, known: Container[str], expected: Sequence[str] = ()) -> None:
         self.text = text
@@ -41,7 +45,9 @@ class NameTemplate:
                 self._parts.append(match[0][0])
             elif match[1] is None:
                 raise UsageError(
-                    "The name template has a brace without its other.", got=text, hint="Write {{ for a brace."
+                    "The name template has an unmatched brace or an empty {}.",
+                    got=text,
+                    hint="Write {{ for a literal brace.",
                 )
             elif match[1] not in known:
                 raise UsageError(
@@ -56,7 +62,10 @@ class NameTemplate:
             raise UsageError("The name template is empty.", expected="a name such as {index:04}_{prompt:40}")
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The path of this job's files without their extension, safe on every file system, `/` between folders."""
+        """Returns the path of a job's files without extension: safe on every file system, with `/` between folders.
+
+        UsageError if a format does not fit the value.
+        """
         text = "".join(part if isinstance(part, str) else self._field(part, values) for part in self._parts)
         folders = [safe_name(part) for part in text.split("/") if part.strip(" .")]
         return "/".join(folders) or "_"
@@ -70,28 +79,28 @@ class NameTemplate:
                 text = format(value, field.spec)
             except ValueError as error:
                 raise UsageError(
-                    f"The name template: {field.name} is a number, and {field.spec!r} is not a format for it.",
-                    expected="as in {index:04} or {guidance:.1f}",
+                    f"In the name template, {field.spec!r} is not a valid format for {field.name}, which is a number.",
+                    expected="a format as in {index:04} or {guidance:.1f}",
                 ) from error
         else:
             text = _shortened(str(value), field)
-        # A value never makes a folder, and never leads out of one.
+        # A value must neither create a folder nor lead to another one.
         return re.sub(r'[\s/\\<>:"|?*]+', "_", text).strip("_")
 
 
 class Unique:
-    """Gives each name once, whatever the case of its letters: the next gets `_2`, `_3`, …"""
+    """Makes names unique, ignoring case, by appending `_2`, `_3`, …"""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = {name.casefold() for name in taken}
         self._count: dict[str, int] = {}
 
     def block(self, name: str) -> None:
-        """Never gives this name."""
+        """Reserves this name."""
         self._taken.add(name.casefold())
 
     def take(self, name: str) -> str:
-        """This name, or the next one of it that is free."""
+        """Returns this name, or the first free numbered one, and reserves it."""
         found, key = name, name.casefold()
         number = self._count.get(key, 1)
         while found.casefold() in self._taken:
@@ -105,7 +114,7 @@ class Unique:
 def _shortened(text: str, field: _Field) -> str:
     if field.spec and not field.spec.isdecimal():
         raise UsageError(
-            f"The name template: {field.name} is a text, and {field.spec!r} is not a length for it.",
-            expected="as in {prompt:40}",
+            f"In the name template, {field.spec!r} is not a valid length for {field.name}, which is a text.",
+            expected="a number of characters, as in {prompt:40}",
         )
-    return text.strip()[: int(field.spec) if field.spec else _LONGEST_TEXT].strip()
+    return text.strip()[: int(field.spec) if field.spec else _MAX_TEXT].strip()

@@ -1,8 +1,8 @@
-"""`steps=20,30 guidance=2.5,3`: what varies, and over which values.
+"""Parses grids such as `steps=20,30 guidance=2.5,3`: the parameters that vary, and their values.
 
-seed=1..4            a range, both ends included; 1..9:2 in steps of two, 1..2:0.25 in quarters
+seed=1..4            a range with both ends; 1..9:2 has a step of 2, 1..2:0.25 a step of 0.25
 prompt="a cat, asleep","a dog"      values quoted as in a shell
-prompt=@prompts.txt  the lines of a file; @@ for a value that begins with @
+prompt=@prompts.txt  the lines of a file; write @@ for a value that begins with @
 "My node".text=a,b   any name that can be set
 """
 
@@ -22,19 +22,19 @@ __all__ = ["Axis", "parse_grid", "read_lines"]
 _NAME = re.compile(r"""((?:"[^"]*"|'[^']*'|[^\s=,"'])+)=""")
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?::(\d+(?:\.\d+)?))?")
-_LONGEST = 1_000_000
+_MAX_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One parameter and the values it takes, in their order."""
+    """One parameter and its values in order."""
 
     name: str
     values: tuple[str, ...]
 
 
 def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
-    """The axes of all given texts, in their order. UsageError, with the place, for what cannot be read."""
+    """Returns the axes of all texts in order. UsageError, with the position, if a text is not valid."""
     axes: list[Axis] = []
     for text in texts:
         axes += _axes(text)
@@ -47,16 +47,18 @@ def parse_grid(texts: Sequence[str]) -> tuple[Axis, ...]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without empty ones and those that begin with #."""
+    """Returns the lines of a text file without empty ones and comments (#). UsageError if there are none."""
     try:
         text = expanded(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    # Not splitlines, which takes U+2028 and others for the end of a line.
+    # Not splitlines, which also splits at U+2028 and other characters.
     lines = [line.strip() for line in text.split("\n")]
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
-        raise UsageError(f"{path} holds no line.", expected="one value a line; lines that begin with # are left out")
+        raise UsageError(
+            f"{path} contains no values.", expected="one value per line; lines that begin with # are ignored"
+        )
     return found
 
 
@@ -75,7 +77,7 @@ def _axes(text: str) -> Iterator[Axis]:
 
 
 def _values(text: str, at: int) -> tuple[list[tuple[str, bool]], int]:
-    """The values from `at` to the next space, each with whether it was quoted, and where they end."""
+    """Returns the values from `at` to the next space, each with whether it was quoted, and the position after them."""
     start = at
     values: list[tuple[str, bool]] = []
     word, quoted = "", False
@@ -96,9 +98,7 @@ def _values(text: str, at: int) -> tuple[list[tuple[str, bool]], int]:
         at += 1
     values.append((word, quoted))
     if any(not word and not quoted for word, quoted in values):
-        raise UsageError(
-            "The grid has an empty value.", got=text[start:at] or text, hint='Write "" where an empty text is meant.'
-        )
+        raise UsageError("The grid has an empty value.", got=text[start:at] or text, hint='Write "" for an empty text.')
     return values, at
 
 
@@ -127,20 +127,22 @@ def _expand(name: str, word: str, quoted: bool) -> Sequence[str]:
 
 
 def _range(name: str, word: str, first: str, last: str, step: str | None) -> Sequence[str]:
-    # Decimal, so that 0.1 three times is 0.3.
+    # Decimal, because three float steps of 0.1 are not 0.3.
     start, end, by = Decimal(first), Decimal(last), Decimal(step or 1)
     if by == 0:
         raise UsageError(f"The grid: the range of {name} has a step of 0.", got=word)
     count = int(abs(end - start) / by) + 1
-    if count > _LONGEST:
-        raise UsageError(f"The grid: the range of {name} has {count} values.", expected=f"at most {_LONGEST}", got=word)
+    if count > _MAX_VALUES:
+        raise UsageError(
+            f"The grid: the range of {name} has {count} values.", expected=f"at most {_MAX_VALUES}", got=word
+        )
     signed = by if end >= start else -by
     return [format(start + signed * number, "f") for number in range(count)]
 
 
 def _unreadable(text: str, at: int) -> UsageError:
     return UsageError(
-        "The grid cannot be read.",
+        "The grid is not valid.",
         expected='name=value,value name=value,… as in steps=20,30 guidance=2.5,3 prompt="a cat, asleep","a dog"',
         got=text[at : at + 60],
     )

@@ -1,4 +1,4 @@
-"""Lists of jobs: read from files, and multiplied with prompts, a grid and repetitions."""
+"""Reads lists of jobs from files, and combines them with prompts, a grid and repetitions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FORMS = "CSV with a header, JSON Lines (.jsonl), a JSON array or YAML list of o
 
 @dataclass(frozen=True)
 class Row:
-    """Parameters of one job, and where they stand, for messages."""
+    """Parameters of one job. source: the file and line, for error messages."""
 
     values: Mapping[str, Any]
     source: str
@@ -32,8 +32,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Listed:
-    """One job of a list. `row` is its number in the jobs file (0 where there is none), `place` its index on each of
-    `JobList.axes`; `repetition` counts from 0.
+    """One job of a list. row: its index in `JobList.rows` (0 if there are none). place: its index on each axis.
+
+    repetition: counts from 0.
     """
 
     values: Mapping[str, Any]
@@ -44,10 +45,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class JobList:
-    """All combinations of rows, axes and repetitions, over `base`.
+    """All combinations of rows, axes and repetitions. Their values override `base`, which is the same for all jobs.
 
-    The rows vary slowest, then the last axis; the first axis varies quickest but for the repetitions. So jobs come in
-    the order in which one reads a grid whose columns are the first axis and whose rows are the second.
+    Rows vary slowest, then the axes from last to first, then repetitions: the reading order of a grid whose columns are
+    the first axis and whose rows are the second.
     """
 
     base: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -61,8 +62,8 @@ class JobList:
             twice = named & row.values.keys()
             if twice:
                 raise UsageError(
-                    f"{row.source} sets {', '.join(sorted(twice))}, which the grid or the prompts vary.",
-                    hint="Leave it out of one of them.",
+                    f"{row.source} sets {', '.join(sorted(twice))}, which the grid or the prompts also set.",
+                    hint="Remove it from one of them.",
                 )
 
     def __len__(self) -> int:
@@ -85,13 +86,13 @@ class JobList:
 
 
 def read_jobs(path: Path) -> list[Row]:
-    """Each job of a file, with its line or number. UsageError, with the place, for what is not a list of jobs.
+    """Returns the jobs of a file. UsageError, with the line or the job's number, if it is not a list of jobs.
 
-    An empty cell of a CSV leaves that parameter as it is; so does null.
+    An empty CSV cell or a null does not set the parameter.
     """
     path = expanded(path)
     if path.suffix.lower() not in _READERS:
-        raise UsageError(f"{path} is of an unknown kind.", expected=_FORMS, got=path.suffix or "no file extension")
+        raise UsageError(f"{path} has an unknown file type.", expected=_FORMS, got=path.suffix or "no file extension")
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -104,13 +105,13 @@ def read_jobs(path: Path) -> list[Row]:
     else:
         rows = _objects(path, _yaml(path, text) if kind in (".yaml", ".yml") else _json(path, text))
     if not rows:
-        raise UsageError(f"{path} has no job in it.", expected=_FORMS)
+        raise UsageError(f"{path} contains no jobs.", expected=_FORMS)
     return rows
 
 
 def _csv(path: Path, text: str) -> list[Row]:
     header = text.partition("\n")[0]
-    # A decimal comma makes a spreadsheet write semicolons. A quoted header may hold any of them.
+    # Spreadsheets in locales with a decimal comma write semicolons. Quoted names may contain any delimiter.
     delimiter = max(",;\t", key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
@@ -129,7 +130,7 @@ def _csv(path: Path, text: str) -> list[Row]:
             if len(cells) > len(names):
                 raise UsageError(
                     f"{where} has {len(cells)} cells, the header {len(names)}.",
-                    hint=f"Put a text that holds {delimiter!r} into double quotes.",
+                    hint=f"Put texts that contain {delimiter!r} into double quotes.",
                 )
             rows.append(Row({name: cell for name, cell in zip(names, cells, strict=False) if cell.strip()}, where))
     except csv.Error as error:
@@ -139,7 +140,7 @@ def _csv(path: Path, text: str) -> list[Row]:
 
 def _json_lines(path: Path, text: str) -> list[Row]:
     rows: list[Row] = []
-    # Not splitlines: a text in JSON may hold U+2028 and other characters that it takes for the end of a line.
+    # Not splitlines, which also splits at U+2028 and other characters that a JSON string may contain.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{path} line {number}"
@@ -156,7 +157,8 @@ def _json(path: Path, text: str) -> Any:
         return parse_json(text)
     except ValueError as error:
         raise UsageError(
-            f"{path} is not valid JSON: {error}.", hint="One object a line is JSON Lines: call it .jsonl."
+            f"{path} is not valid JSON: {error}.",
+            hint="If it has one object per line (JSON Lines), rename it to .jsonl.",
         ) from error
 
 
@@ -166,7 +168,7 @@ def _yaml(path: Path, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except RecursionError as error:
-        raise UsageError(f"{path} is nested too deep.", expected=_FORMS) from error
+        raise UsageError(f"{path} is nested too deeply.", expected=_FORMS) from error
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path} is not valid YAML: {error}.") from error
 
@@ -187,7 +189,7 @@ def _row(where: str, values: Any) -> Row:
     for name, value in values.items():
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise UsageError(
-                f"{where}: {name} has no plain value.",
+                f"{where}: the value of {name} has an unsupported type.",
                 expected="a text, number, true or false",
                 got=reprlib.repr(value),
             )

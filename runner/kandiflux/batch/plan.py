@@ -6,10 +6,11 @@ may grow, shrink or change its order, and done jobs stay done.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -27,9 +28,7 @@ __all__ = ["BatchPlan", "PlannedJob", "Resumed", "plan_jobs", "require_same_work
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job of the list with everything that is decided before it runs. `index` counts from 1; `state` is that of the
-    ledger, or new.
-    """
+    """A job of the list with its final values and name. index: from 1. state: the one in the ledger, or "new"."""
 
     index: int
     key: str
@@ -41,8 +40,10 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Resumed:
-    """What an earlier run had left: jobs that were done, jobs known but not done, jobs no longer listed, done jobs
-    whose files are gone.
+    """Numbers of jobs after a list was merged with the ledger.
+
+    total, done, new: jobs of the list. unlisted: jobs of earlier lists that are not in this one. files_gone: done jobs
+    that run again because their files are missing or changed.
     """
 
     total: int
@@ -53,7 +54,7 @@ class Resumed:
 
 
 class BatchPlan:
-    """The jobs of one list, named. Iterating makes them one by one; names are free in `folder` and among them."""
+    """The jobs of a checked list, made one at a time. name: template of file names. limit: maximum number of jobs."""
 
     def __init__(
         self, workflow: Workflow, checked: Checked, folder: Path, *, name: str | None = None, limit: int | None = None
@@ -90,23 +91,23 @@ class BatchPlan:
                 yield PlannedJob(index, key, (job.row, *job.place, job.repetition), values, name, state)
 
     def keyed(self) -> Iterator[tuple[int, str, Listed]]:
-        """Index, key and what is listed."""
-        before: Counter[str] = Counter()
+        """Yields the index, the key and the job, for each job of the list."""
+        count: Counter[str] = Counter()
         for index, job in enumerate(islice(self._checked.jobs, self._limit), 1):
-            wanted = json.dumps(self._checked.seeds.wanted(job), sort_keys=True, ensure_ascii=False)
-            digest = hashlib.sha256(wanted.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-            before[digest] += 1
-            yield index, f"{digest}#{before[digest]}", job
+            requested = json.dumps(self._checked.seeds.requested(job), sort_keys=True, ensure_ascii=False)
+            digest = hashlib.sha256(requested.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+            count[digest] += 1
+            yield index, f"{digest}#{count[digest]}", job
 
     def job(self, index: int, key: str, job: Listed, namer: _Namer) -> PlannedJob:
-        """One job of the list, with everything that is settled before it is sent."""
-        values = self._checked.seeds.fixed(job, index - 1)
-        shown = {**self._checked.defaults, **values}
-        seeds = [shown[name] for name in self._checked.seeds.names if name in shown]
+        """Plans one job: chooses its seeds and its name."""
+        values = self._checked.seeds.resolve(job, index - 1)
+        fields = {**self._checked.defaults, **values}
+        seeds = [fields[name] for name in self._checked.seeds.names if name in fields]
         if seeds:
-            shown.setdefault("seed", seeds[0])
-        shown |= {"index": index, "repeat": job.repetition + 1, "workflow": self._workflow.name}
-        name = namer.take(self._template.fill(shown))
+            fields.setdefault("seed", seeds[0])
+        fields |= {"index": index, "repeat": job.repetition + 1, "workflow": self._workflow.name}
+        name = namer.take(self._template.fill(fields))
         return PlannedJob(index, key, (job.row, *job.place, job.repetition), values, name)
 
 
@@ -133,7 +134,7 @@ def require_same_workflow(ledger: Ledger, workflow: Workflow, folder: Path) -> N
     if known is not None and known != workflow_digest(workflow):
         raise UsageError(
             f"{folder} holds a batch of another workflow ({ledger.about('name')}, or this one before it was changed).",
-            hint="Choose another folder, or forget the old batch; its files stay.",
+            hint="Choose another folder, or start over; the files of the old batch stay.",
             parameter="restart",
         )
 
@@ -147,22 +148,16 @@ def workflow_digest(workflow: Workflow) -> str:
 class _Namer:
     """Chooses names that no job has, and that would not overwrite an existing file."""
 
-    def __init__(self, folder: Path, taken: Iterator[str] | tuple[str, ...] | list[str]) -> None:
+    def __init__(self, folder: Path, taken: Iterable[str]) -> None:
         self._folder = folder
         self._unique = Unique(taken)
         self._seen: set[PurePosixPath] = set()
 
     def take(self, name: str) -> str:
-        inside = PurePosixPath(name).parent
-        if inside not in self._seen:
-            self._seen.add(inside)
-            for file in _files(self._folder / inside):
-                self._unique.block(str(inside / PurePosixPath(file).stem))
+        parent = PurePosixPath(name).parent
+        if parent not in self._seen:
+            self._seen.add(parent)
+            with contextlib.suppress(OSError):  # the folder may not exist yet
+                for file in (self._folder / parent).iterdir():
+                    self._unique.block(str(parent / file.stem))
         return self._unique.take(name)
-
-
-def _files(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir()]
-    except OSError:
-        return []

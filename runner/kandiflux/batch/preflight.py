@@ -1,6 +1,6 @@
-"""Checking a whole list of jobs against servers before the first is sent, and fixing what is left to chance.
+"""Checks a list of jobs against a server before the first job is sent, and chooses seeds.
 
-Each row, prompt and grid value is checked once, however many jobs it goes into.
+Each row, prompt and grid value is checked once, however many jobs use it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from kandiflux.workflow.workflow import Workflow
 __all__ = ["SEED_POLICIES", "Checked", "Seeds", "check_jobs"]
 
 SEED_POLICIES = ("fixed", "random", "increment")
-_MOST_ERRORS = 20
-_LARGEST_SEED = 2**32 - 1
+_MAX_ERRORS = 20
+_MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seed's policy: `names` are the parameters it sets, `inputs` all that take "random" for a number.
+    """How jobs get their seeds. policy: one of `SEED_POLICIES`, or the seed of all jobs.
 
-    Increments count from `start`; `low` and `high` are what the inputs take.
+    names: parameters that the policy sets. inputs: parameters for which the value "random" draws a number. start: the
+    first seed of an increment. low, high: the smallest and the largest seed that every input accepts.
     """
 
     policy: str | int
@@ -42,23 +43,23 @@ class Seeds:
     low: int
     high: int
 
-    def wanted(self, job: Listed) -> dict[str, Any]:
-        """What a job asks for, before anything is drawn or counted: a job that stays the same asks for the same."""
+    def requested(self, job: Listed) -> dict[str, Any]:
+        """Returns the job's values with the policy instead of seeds: the same in every run of the same job."""
         if self.policy == "fixed":
             return dict(job.values)
-        asked = f"increment from {self.start}" if self.policy == "increment" else self.policy
-        return {**dict.fromkeys(self.names, asked), **job.values}
+        policy = f"increment from {self.start}" if self.policy == "increment" else self.policy
+        return {**dict.fromkeys(self.names, policy), **job.values}
 
-    def fixed(self, job: Listed, index: int) -> dict[str, Any]:
-        """The job's values with every seed a number. `index` counts the jobs of the list from 0."""
+    def resolve(self, job: Listed, index: int) -> dict[str, Any]:
+        """Returns the job's values with a number for every seed. index: of the job in the list, from 0."""
         values = dict(job.values)
         if self.policy == "increment":
             for name in self.names:
-                # A job with a seed of its own counts from that.
                 own = values.get(name)
                 if name not in values:
                     values[name] = self._within(self.start + index)
                 elif isinstance(own, int):
+                    # The repetitions of a job with its own seed count from that seed.
                     values[name] = self._within(own + job.repetition)
         elif self.policy != "fixed":
             seed = self._draw() if self.policy == "random" else self.policy
@@ -68,7 +69,7 @@ class Seeds:
         }
 
     def _draw(self) -> int:
-        return random.SystemRandom().randint(self.low, max(self.low, min(self.high, _LARGEST_SEED)))
+        return random.SystemRandom().randint(self.low, max(self.low, min(self.high, _MAX_SEED)))
 
     def _within(self, seed: int) -> int:
         return self.low + (seed - self.low) % (self.high - self.low + 1)
@@ -76,7 +77,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Checked:
-    """The list with every value as its input takes it. `defaults`: what jobs have that they do not set."""
+    """A list whose values have the types of their inputs. defaults: the workflow's own values, by parameter."""
 
     jobs: JobList
     seeds: Seeds
@@ -84,7 +85,7 @@ class Checked:
 
     @property
     def varying(self) -> frozenset[str]:
-        """The parameters that are not the same in all jobs."""
+        """The parameters whose values may differ between jobs."""
         seeds = self.seeds.names if self.seeds.policy in ("random", "increment") else ()
         drawn = [name for name, value in self.jobs.base.items() if value == "random" and name in self.seeds.inputs]
         rows = [name for row in self.jobs.rows for name in row.values]
@@ -100,9 +101,9 @@ def check_jobs(
     seed: str | int | None = None,
     server: str = "the server",
 ) -> Checked:
-    """Every value checked against what the server says of its input.
+    """Checks every value against the server's description of its input.
 
-    UsageError that lists every wrong value with its row; InvalidPrompt for what is wrong with the workflow itself.
+    UsageError that lists every wrong value with its row; InvalidPrompt if the workflow itself is not valid.
     """
     if preset is not None and preset not in workflow.presets:
         raise UsageError(
@@ -116,12 +117,12 @@ def check_jobs(
     found = replace(jobs, base=base, rows=rows, axes=axes)
     seeds = _seeds(workflow, object_info, checker, found, seed)
     if seeds.policy == "increment":
-        # A seed that all jobs share is where counting starts.
+        # A seed for all jobs is the first of the sequence, so no job has it as its own.
         found = replace(found, base={name: value for name, value in base.items() if name not in seeds.names})
     first = next(iter(found), None)
     if first is not None:
-        # The workflow itself, with one job's values: whatever else the server would refuse.
-        workflow.prompt(object_info, seeds.fixed(first, 0), upload=lambda path: path.name)
+        # Finds other errors of the workflow, which are the same for all jobs.
+        workflow.prompt(object_info, seeds.resolve(first, 0), upload=lambda path: path.name)
     return Checked(found, seeds, checker.defaults())
 
 
@@ -134,11 +135,11 @@ class _Checker:
             self._nodes: Mapping[str, Mapping[str, Any]] = conversion.prompt
             self._fed_by = conversion.fed_by
             if conversion.unknown:
-                # Says which nodes are missing, better than any parameter could.
+                # Raises the error that names the missing nodes.
                 workflow.prompt(object_info)
         else:
             self._nodes, self._fed_by = workflow.prompt(object_info, check=False).nodes, {}
-        self._inputs: dict[str, tuple[str, InputSpec, Any] | KandifluxError] = {}
+        self._inputs: dict[str, tuple[InputSpec, Any] | KandifluxError] = {}
         self._errors: list[str] = []
 
     def values(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -147,19 +148,19 @@ class _Checker:
     def axis(self, axis: Axis) -> Axis:
         where = f"the grid, {axis.name}"
         if isinstance(self._input(axis.name), KandifluxError):
-            # Once, not once a value.
+            # The name is wrong: one error, not one for each value.
             self._value(axis.name, axis.values[0], where)
             return axis
         return Axis(axis.name, tuple(self._value(axis.name, value, where) for value in axis.values))
 
     def spec(self, name: str) -> InputSpec | None:
         found = self._input(name)
-        return None if isinstance(found, KandifluxError) else found[1]
+        return None if isinstance(found, KandifluxError) else found[0]
 
     def default(self, name: str) -> Any:
-        """What the file says, or the node's own default."""
+        """Returns the workflow's value, or the node's default."""
         found = self._input(name)
-        return None if isinstance(found, KandifluxError) else found[2]
+        return None if isinstance(found, KandifluxError) else found[1]
 
     def seed_inputs(self) -> frozenset[str]:
         names = {
@@ -175,8 +176,8 @@ class _Checker:
     def raise_errors(self, server: str) -> None:
         if not self._errors:
             return
-        more = len(self._errors) - _MOST_ERRORS
-        listed = "\n".join(f"  {error}" for error in self._errors[:_MOST_ERRORS])
+        more = len(self._errors) - _MAX_ERRORS
+        listed = "\n".join(f"  {error}" for error in self._errors[:_MAX_ERRORS])
         raise UsageError(
             f"{len(self._errors)} value{'s do' if len(self._errors) > 1 else ' does'} not fit {server}:\n{listed}"
             + (f"\n  … and {more} more" if more > 0 else ""),
@@ -188,18 +189,18 @@ class _Checker:
         try:
             if isinstance(found, KandifluxError):
                 raise found
-            label, spec, _ = found
+            spec, _ = found
             if value == "random" and spec.is_seed:
                 return value
             if spec.takes_file and isinstance(value, (str, Path)) and is_file(expanded(value)):
                 return str(expanded(value).absolute())
-            return coerce(label, value, spec, declared=self._workflow.declared.get(name))
+            return coerce(name, value, spec, declared=self._workflow.declared.get(name))
         except KandifluxError as error:
-            self._errors.append(f"{where}: {_in_a_line(error)}")
+            self._errors.append(f"{where}: {_one_line(error)}")
             return value
 
-    def _input(self, name: str) -> tuple[str, InputSpec, Any] | KandifluxError:
-        """The label, the input and the present value of what a name sets; or what is wrong with the name."""
+    def _input(self, name: str) -> tuple[InputSpec, Any] | KandifluxError:
+        """Returns the input that a parameter sets and its present value; or the error if the name is wrong."""
         if name not in self._inputs:
             try:
                 self._inputs[name] = self._find(name)
@@ -207,44 +208,43 @@ class _Checker:
                 self._inputs[name] = error
         return self._inputs[name]
 
-    def _find(self, name: str) -> tuple[str, InputSpec, Any]:
+    def _find(self, name: str) -> tuple[InputSpec, Any]:
         node_id, input_name = find_targets(name, self._nodes, self._workflow.declared)[0]
         node_id, input_name = self._fed_by.get(node_id, [(node_id, input_name)])[0]
         node = self._nodes.get(node_id)
         specs = input_specs(self._object_info.get(node["class_type"]) or {}) if node else {}
         if node is None or input_name not in specs:
-            # Not settable: the workflow says why.
+            # Raises the error that says why the parameter cannot be set.
             self._workflow.prompt(self._object_info, {name: ""}, check=False)
             raise ParameterError(f"{name} cannot be set.")
         spec = specs[input_name]
         value = node["inputs"].get(input_name, spec.default)
-        return name, spec, None if isinstance(value, list) else value
+        return spec, None if isinstance(value, list) else value
 
 
-def _in_a_line(error: KandifluxError) -> str:
+def _one_line(error: KandifluxError) -> str:
     expected = error.expected if error.expected and error.expected not in error.message else None
     parts = (expected and f"Expected: {expected}.", error.got and f"Got: {error.got}.", error.hint)
     return " ".join([error.message, *(part for part in parts if part)])
 
 
 def _seeds(
-    workflow: Workflow, object_info: Mapping[str, Any], checker: _Checker, jobs: JobList, wanted: str | int | None
+    workflow: Workflow, object_info: Mapping[str, Any], checker: _Checker, jobs: JobList, seed: str | int | None
 ) -> Seeds:
     names = tuple(workflow.seed_parameters(object_info))
-    policy = _policy(wanted) if wanted is not None else "increment" if jobs.repeat > 1 and names else "fixed"
-    if wanted is not None and not names:
+    policy = _policy(seed) if seed is not None else "increment" if jobs.repeat > 1 and names else "fixed"
+    if seed is not None and not names:
         raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave the seed out.")
     specs = [spec for name in names if (spec := checker.spec(name)) is not None]
     low = max([_whole(spec.options.get("min"), 0) for spec in specs], default=0)
-    high = min([_whole(spec.options.get("max"), _LARGEST_SEED) for spec in specs], default=_LARGEST_SEED)
+    high = min([_whole(spec.options.get("max"), _MAX_SEED) for spec in specs], default=_MAX_SEED)
     if isinstance(policy, int):
         if not low <= policy <= high:
             raise UsageError("The seed is out of range.", expected=f"a number from {low} to {high}", got=str(policy))
         if any(name in jobs.base for name in names):
             raise UsageError("The seed is given twice, as the seed and as a value.", expected="one of them")
-    given = [jobs.base[name] for name in names if isinstance(jobs.base.get(name), int)]
-    here = [value for name in names if isinstance(value := checker.default(name), int)]
-    start = next(iter(given or here), 0)
+    given = [*map(jobs.base.get, names), *map(checker.default, names)]
+    start = next((value for value in given if isinstance(value, int)), 0)
     return Seeds(policy, names, checker.seed_inputs(), start, low, high)
 
 
@@ -262,5 +262,5 @@ def _policy(text: str | int) -> str | int:
         return int(word)
     except ValueError as error:
         raise UsageError(
-            "The seed cannot be read.", expected=f"{', '.join(SEED_POLICIES)}, or a number", got=text
+            "The seed is not valid.", expected=f"{', '.join(SEED_POLICIES)}, or a number", got=text
         ) from error

@@ -1,5 +1,6 @@
-"""One HTML file that shows a batch: pictures, parameters, times, failures. It needs no network and no other file;
-each small picture links to the saved one beside it.
+"""Writes an HTML report of a batch: pictures, parameters, times and failures.
+
+It is one file and loads nothing from the network. Thumbnails link to the saved pictures beside it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ __all__ = ["REPORT", "write_report"]
 
 REPORT = "batch-report.html"
 _MANY = 1000
-_TEXT_LIMIT, _TEXT_LINES = 20_000, 400
+"""With more pictures than this, thumbnails are reduced to `_TINY` pixels."""
 _TINY = 112
+_TEXT_LIMIT, _TEXT_LINES = 20_000, 400
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #fafaf8; --card: #fff; --ink: #1c1c1e; --muted: #5f5f63; --line: #dededa;
@@ -63,18 +65,18 @@ details { margin-top: .5rem; font-size: .875rem; } pre { overflow-x: auto; font-
 """
 
 _SCRIPT = """
-const box = document.getElementById('words'), said = document.getElementById('found');
+const box = document.getElementById('words'), found = document.getElementById('found');
 const jobs = [...document.querySelectorAll('.job')].map(job => [job, job.textContent.toLowerCase()]);
 document.getElementById('find').hidden = jobs.length < 2;
 box.addEventListener('input', () => {
   const words = box.value.toLowerCase().split(/\\s+/).filter(Boolean);
   let shown = 0;
   for (const [job, text] of jobs) {
-    const fits = words.every(word => text.includes(word));
-    job.hidden = !fits;
-    shown += fits;
+    const matches = words.every(word => text.includes(word));
+    job.hidden = !matches;
+    shown += matches;
   }
-  said.textContent = words.length ? `${shown} of ${jobs.length}` : '';
+  found.textContent = words.length ? `${shown} of ${jobs.length}` : '';
 });
 """
 
@@ -82,9 +84,9 @@ box.addEventListener('input', () => {
 def write_report(
     ledger: Ledger, folder: Path, title: str, *, varying: Collection[str], sheets: Sequence[Path] = ()
 ) -> Path:
-    """Writes `batch-report.html` into the folder, replacing that of an earlier run. Takes little memory.
+    """Writes `batch-report.html` to the folder, and overwrites the report of an earlier run.
 
-    varying: the parameters to show with each job; the others are the same in all and are shown once.
+    varying: parameters to show with each job; the others are the same for all jobs, and are shown once.
     """
     path = folder / REPORT
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -129,7 +131,7 @@ def _parts(ledger: Ledger, folder: Path, title: str, varying: Collection[str], s
     if counts.waiting + counts.sent:
         yield (
             f'<h2 id="waiting">Not done yet: {counts.waiting + counts.sent}</h2>\n'
-            "<p>Run the same command again to go on.</p>\n"
+            "<p>Run the same command again to continue.</p>\n"
         )
     yield f"</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
 
@@ -143,7 +145,7 @@ def _counts(counts: Counts) -> str:
     items = "".join(
         f'<li class="{kind}"><b>{number}</b> {word}</li>' for word, number, kind in shown if number or word == "done"
     )
-    return f'<ul class="counts">{items}<li><b>{counts.total}</b> in all</li></ul>\n'
+    return f'<ul class="counts">{items}<li><b>{counts.total}</b> in total</li></ul>\n'
 
 
 def _servers(ledger: Ledger) -> Iterator[str]:
@@ -152,7 +154,7 @@ def _servers(ledger: Ledger) -> Iterator[str]:
         return
     yield (
         '<div class="wide"><table>\n<tr><th scope="col">Server</th><th scope="col">Jobs done</th>'
-        '<th scope="col">Seconds a job</th><th scope="col">Seconds in all</th></tr>\n'
+        '<th scope="col">Seconds per job</th><th scope="col">Seconds in total</th></tr>\n'
     )
     for server, done, mean, total in rows:
         yield (f"<tr><td>{_html(server)}</td><td>{done}</td><td>{_seconds(mean)}</td><td>{_seconds(total)}</td></tr>\n")
@@ -175,35 +177,38 @@ def _job(ledger: Ledger, folder: Path, entry: Entry, varying: Collection[str], *
             f'<a href="{quote(file.path)}"><img src="data:image/webp;base64,{data}" alt="{_html(described)}"></a>'
         )
     body = f'<div class="pictures">{pictures}</div>' if pictures else ""
-    body += "".join(f'<p><a href="{quote(file.path)}">{_html(_last(file))}</a></p>' for file in links)
+    body += "".join(f'<p><a href="{quote(file.path)}">{_html(file.path.rpartition("/")[2])}</a></p>' for file in links)
     body += "".join(
         f"<details><summary>text</summary><pre>{_html(_short(text))}</pre></details>" for text in entry.texts
     )
-    about = {**_some(entry, varying), "time": f"{_seconds(entry.seconds)} s" if entry.seconds is not None else None,
-             "server": entry.server}  # fmt: skip
+    about = {
+        **_selected(entry.values, varying),
+        "time": None if entry.seconds is None else f"{_seconds(entry.seconds)} s",
+        "server": entry.server,
+    }
     return f'<li class="job"><h3>{_heading(entry)}</h3>{body}{_table(about)}</li>\n'
 
 
 def _failure(entry: Entry, varying: Collection[str]) -> str:
     error = entry.error or {}
     message = "\n".join(
-        str(line) for line in (error.get("message"), error.get("hint") and f"To do: {error['hint']}") if line
+        str(line) for line in (error.get("message"), error.get("hint") and f"Hint: {error['hint']}") if line
     )
     traceback = "".join(str(line) for line in error.get("traceback") or ())
     more = f"<details><summary>traceback</summary><pre>{_html(_short(traceback))}</pre></details>" if traceback else ""
-    about = {**_some(entry, varying), "server": entry.server}
+    about = {**_selected(entry.values, varying), "server": entry.server}
     return (
         f'<li class="job failed"><h3>{_heading(entry)}: {_html(str(error.get("error", "")))}</h3>'
         f'<p class="message">{_html(shortened(message))}</p>{more}{_table(about)}</li>\n'
     )
 
 
-def _some(entry: Entry, varying: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in entry.values.items() if name in varying}
+def _selected(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _heading(entry: Entry) -> str:
-    """The name, which may break after each _."""
+    """Returns the name as HTML, with an optional line break after each `_`."""
     return _html(entry.name).replace("_", "_<wbr>")
 
 
@@ -215,7 +220,7 @@ def _table(values: Mapping[str, Any]) -> str:
 
 
 def _html(text: str) -> str:
-    """For a page: HTML escaped, and so are control characters."""
+    """Escapes HTML and control characters."""
     return escape(escaped(text))
 
 
@@ -235,10 +240,6 @@ def _tiny(webp: bytes) -> bytes:
     found = io.BytesIO()
     picture.save(found, "WEBP", quality=60, method=2)
     return found.getvalue()
-
-
-def _last(file: Saved) -> str:
-    return file.path.rpartition("/")[2]
 
 
 def _seconds(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a batch tells while it runs."""
+"""Events, server states and the summary of a batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Literal
 __all__ = ["BatchEvent", "ServerState", "Summary", "WorkerStatus"]
 
 ServerState = Literal["connecting", "up", "silent", "away", "gone", "unfit"]
-"""up: takes jobs. silent: takes connections and does not answer. away: refuses them. gone: has refused them for longer
-than the patience. unfit: cannot run this workflow.
+"""up: accepts jobs. silent: accepts connections, but does not answer. away: refuses connections. gone: was silent or
+away for longer than `BatchOptions` allows. unfit: cannot run this workflow, or denies access.
 """
 
 
 @dataclass(frozen=True)
 class BatchEvent:
-    """`kind` says what happened, `about` the rest, as JSON has it:
+    """What happened, as `kind` and the fields in `about`, which are valid JSON:
 
     planned (total, done, new, unlisted, files_gone) · server (server, state, reason) · sent, found (index, server,
     attempt) · saved (index, path) · done (index, server, seconds, files) · failed, lost (index, server, error, again)
@@ -27,13 +27,13 @@ class BatchEvent:
     about: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON form: `event` and what it is about."""
+        """Returns the event as JSON, with its kind as `event`."""
         return {"event": self.kind, **self.about}
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One server at this moment. `index`, `node` and step `value` of `max` are of the job that runs there."""
+    """The present status of one server. index, node, and step `value` of `max` concern the job that runs there."""
 
     server: str
     state: ServerState
@@ -47,9 +47,9 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run of a batch ended. `done` counts all jobs of the list that are done, `ran` those of this run.
+    """The result of one run. total, done, failed, waiting: jobs of the list, by state. ran: jobs this run finished.
 
-    seconds: this run's. stopped: somebody asked for an early end.
+    seconds: duration of this run. stopped: whether `Batch.stop` or `Batch.cancel` ended it early.
     """
 
     total: int

@@ -39,12 +39,20 @@ def test_what_a_template_makes_of_a_job(template: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("template", "said", "expected"),
     [
-        ("a}", "without its other", None),
-        ("{}", "without its other", None),
-        ("{index:{x}}", "without its other", None),
+        ("a}", "unmatched brace", None),
+        ("{}", "unmatched brace", None),
+        ("{index:{x}}", "unmatched brace", None),
         ("{other}", r"uses \{other\}, which no job has", "index, prompt"),
-        ("{index:q}", r"index is a number, and 'q' is not a format", "as in {index:04} or {guidance:.1f}"),
-        ("{prompt:1.5}", r"prompt is a text, and '1.5' is not a length", "as in {prompt:40}"),
+        (
+            "{index:q}",
+            r"'q' is not a valid format for index, which is a number",
+            "a format as in {index:04} or {guidance:.1f}",
+        ),
+        (
+            "{prompt:1.5}",
+            r"'1.5' is not a valid length for prompt, which is a text",
+            "a number of characters, as in {prompt:40}",
+        ),
         (" /.. ", "is empty", "a name such as {index:04}_{prompt:40}"),
     ],
 )

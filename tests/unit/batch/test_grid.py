@@ -20,7 +20,7 @@ def test_lines_without_comments_and_empty_ones(tmp_path: Path) -> None:
     [
         (None, r"prompts.txt cannot be read: No such file or directory\."),
         (b"\xff\xfe", r"cannot be read: 'utf-8' codec can't decode"),
-        (b"# only\n\n", "holds no line"),
+        (b"# only\n\n", "contains no values"),
     ],
 )
 def test_a_file_that_holds_none(tmp_path: Path, content: bytes | None, said: str) -> None:

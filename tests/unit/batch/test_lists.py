@@ -51,8 +51,8 @@ def test_grids(text: str, axes: dict[str, list[str]]) -> None:
     [
         ("steps=20,,30", "empty value"),
         ("steps=", "empty value"),
-        ("steps 20", "cannot be read"),
-        ("=3", "cannot be read"),
+        ("steps 20", "is not valid"),
+        ("=3", "is not valid"),
         ('prompt="a cat', "never closed"),
         ("a=1..9:0", "step of 0"),
         ("a=1..99999999", "at most 1000000"),
@@ -71,7 +71,7 @@ def test_lines_of_a_file_are_values(tmp_path: Path) -> None:
     assert read_lines(file) == ["a cat, asleep", "a dog"]
     assert parse_grid([f"prompt=bird,@{file}"]) == (Axis("prompt", ("bird", "a cat, asleep", "a dog")),)
     file.write_text("# nothing\n")
-    with pytest.raises(UsageError, match="holds no line"):
+    with pytest.raises(UsageError, match="contains no values"):
         read_lines(file)
 
 
@@ -119,19 +119,19 @@ def test_job_files(tmp_path: Path, name: str, text: str) -> None:
         ("a.csv", "a,b\n1,2,3\n", "line 2 has 3 cells, the header 2"),
         ("a.csv", "a,a\n1,2\n", "not a header"),
         ("a.csv", 'a\n"x\n', "not valid CSV"),
-        ("a.csv", "a,b\n", "has no job in it"),
+        ("a.csv", "a,b\n", "contains no jobs"),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "line 2 is not valid JSON"),
-        ("a.jsonl", '{"a": [1]}', "line 1: a has no plain value"),
+        ("a.jsonl", '{"a": [1]}', "line 1: the value of a has an unsupported type"),
         ("a.json", '{"a": 1}', "not a list of jobs"),
-        ("a.json", '{"a": 1}\n{"a": 2}', "call it .jsonl"),
+        ("a.json", '{"a": 1}\n{"a": 2}', "rename it to .jsonl"),
         ("a.json", "[3]", "job 1 is not an object"),
         ("a.yaml", "a: [", "not valid YAML"),
         ("a.yaml", "- !!python/object/apply:os.system ['true']", "not valid YAML"),
-        ("a.txt", "x", "unknown kind"),
+        ("a.txt", "x", "unknown file type"),
         ("a.jsonl", "[" * 100_000, "line 1 is not valid JSON"),
         ("a.json", "[" * 100_000, "not valid JSON"),
-        ("a.yaml", "[" * 10_000, "nested too deep"),
-        ("a.yaml", BOMB, "no plain value"),
+        ("a.yaml", "[" * 10_000, "nested too deeply"),
+        ("a.yaml", BOMB, "has an unsupported type"),
     ],
 )
 def test_files_that_hold_no_jobs(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -186,10 +186,10 @@ def test_long_names_fit_every_file_system() -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{prompt", "without its other"),
+        ("{prompt", "unmatched brace"),
         ("{hight}", "which no job has"),
         ("", "is empty"),
-        ("{prompt:>9}", "not a length"),
+        ("{prompt:>9}", "not a valid length"),
     ],
 )
 def test_names_that_cannot_be(template: str, said: str) -> None:
@@ -257,7 +257,7 @@ SEEDED_INFO = {
 
 def seeds(jobs: JobList, seed: str | int | None = None) -> list[int | None]:
     checked = check_jobs(SEEDED, SEEDED_INFO, jobs, seed=seed)
-    return [checked.seeds.fixed(job, index).get("1.seed") for index, job in enumerate(checked.jobs)]
+    return [checked.seeds.resolve(job, index).get("1.seed") for index, job in enumerate(checked.jobs)]
 
 
 def test_seeds() -> None:

@@ -46,7 +46,7 @@ def refused(jobs: JobList, **options: Any) -> UsageError:
 
 def drawn(jobs: JobList, seed: str | int | None = None) -> list[tuple[Any, Any]]:
     checked = check(jobs, seed=seed)
-    values = [checked.seeds.fixed(job, index) for index, job in enumerate(checked.jobs)]
+    values = [checked.seeds.resolve(job, index) for index, job in enumerate(checked.jobs)]
     return [(each.get("1.seed"), each.get("2.noise_seed")) for each in values]
 
 
@@ -145,16 +145,16 @@ def test_a_seed_for_all_inputs_that_take_one() -> None:
 def test_counting_begins_anew_after_the_largest_seed(low: int, high: int, start: int, index: int, seed: int) -> None:
     seeds = Seeds("increment", ("s",), frozenset(["s"]), start, low, high)
     (job,) = JobList()
-    assert seeds.fixed(job, index) == {"s": seed}
+    assert seeds.resolve(job, index) == {"s": seed}
 
 
 def test_drawn_seeds_are_within_what_the_inputs_take() -> None:
     (job,) = JobList()
     for low, high, found in ((3, 4, {3, 4}), (7, 7, {7}), (2**33, 2**40, {2**33})):
         seeds = Seeds("random", ("s",), frozenset(["s"]), 0, low, high)
-        assert {seeds.fixed(job, 0)["s"] for _ in range(60)} == found
+        assert {seeds.resolve(job, 0)["s"] for _ in range(60)} == found
     seeds = Seeds("random", ("s",), frozenset(["s"]), 0, 0, 2**64 - 1)
-    assert max(seeds.fixed(job, 0)["s"] for _ in range(60)) < 2**32, "what every program takes"
+    assert max(seeds.resolve(job, 0)["s"] for _ in range(60)) < 2**32, "what every program takes"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_drawn_seeds_are_within_what_the_inputs_take() -> None:
         (JobList(), 4, "out of range", "a number from 5 to 500"),
         (JobList(), "501", "out of range", "a number from 5 to 500"),
         (JobList({"1.seed": 9}), 9, "given twice", "one of them"),
-        (JobList(), "1.5", "cannot be read", "fixed, random, increment, or a number"),
+        (JobList(), "1.5", "is not valid", "fixed, random, increment, or a number"),
     ],
 )
 def test_a_seed_that_cannot_be(jobs: JobList, seed: str | int, said: str, expected: str) -> None:
@@ -200,10 +200,14 @@ def test_what_varies() -> None:
 def test_what_a_job_asks_for_does_not_depend_on_what_is_drawn() -> None:
     (job,) = JobList({"t": 1})
 
-    def wanted(policy: str | int, start: int = 3) -> dict[str, Any]:
-        return Seeds(policy, ("s",), frozenset(), start, 0, 9).wanted(job)
+    def requested(policy: str | int, start: int = 3) -> dict[str, Any]:
+        return Seeds(policy, ("s",), frozenset(), start, 0, 9).requested(job)
 
-    assert (wanted("fixed"), wanted(4), wanted("random")) == ({"t": 1}, {"s": 4, "t": 1}, {"s": "random", "t": 1})
-    assert wanted("increment") == {"s": "increment from 3", "t": 1} != wanted("increment", 4)
+    assert (requested("fixed"), requested(4), requested("random")) == (
+        {"t": 1},
+        {"s": 4, "t": 1},
+        {"s": "random", "t": 1},
+    )
+    assert requested("increment") == {"s": "increment from 3", "t": 1} != requested("increment", 4)
     (own,) = JobList({"s": 8})
-    assert Seeds("random", ("s",), frozenset(), 0, 0, 9).wanted(own) == {"s": 8}
+    assert Seeds("random", ("s",), frozenset(), 0, 0, 9).requested(own) == {"s": 8}

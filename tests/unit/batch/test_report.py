@@ -49,7 +49,7 @@ def test_what_a_report_shows(ledger: Ledger, tmp_path: Path) -> None:
     assert path == tmp_path / REPORT
     assert "<title>A &lt;title&gt;: 1 of 4 done</title>" in page
     counts = '<b>1</b> done</li><li class="bad"><b>1</b> failed</li><li class=""><b>2</b> not done yet</li>'
-    assert f"{counts}<li><b>4</b> in all</li>" in page
+    assert f"{counts}<li><b>4</b> in total</li>" in page
     assert "<dl><dt>cfg</dt><dd>2.5</dd><dt>model</dt><dd>&lt;m&gt;</dd></dl></details>" in page, "the same in all"
     row = "<td>http://&lt;gpu&gt;</td><td>1</td><td>1.23</td><td>1.23</td>"
     assert f"{row}</tr>\n</table></div>\n" in page
@@ -67,7 +67,7 @@ def test_what_a_report_shows(ledger: Ledger, tmp_path: Path) -> None:
     )
     failed = page[page.index('<li class="job failed">') :].partition("</li>")[0]
     assert "<h3>bad_<wbr>one: NodeFailed</h3>" in failed
-    assert '<p class="message">no &lt;colour&gt;\\x1b\nTo do: Do it.</p>' in failed
+    assert '<p class="message">no &lt;colour&gt;\\x1b\nHint: Do it.</p>' in failed
     assert "<pre>line 1\n&lt;2&gt;</pre>" in failed
     assert failed.endswith("<dt>steps</dt><dd>2</dd><dt>server</dt><dd>http://&lt;gpu&gt;</dd></dl>")
     assert '<h2 id="failed">Failed: 1</h2>' in page
