@@ -125,6 +125,11 @@ class Proxy:
 
     async def _unlisten(self) -> None:
         if self._server is not None:
+            # Accepts no more, and lets what was accepted become a connection: asyncio loses the socket of one that it is
+            # just setting up when its server closes.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening)
+            await asyncio.sleep(0.01)
             self._server.close()
         for writer in list(self._writers):
             _reset(writer)
