@@ -64,7 +64,7 @@ class Collector:
         self.done = 0
         self.pace: float | None = None
         """Moving average of the seconds per job on the server."""
-        self.last_sign = 0.0
+        self.last_activity = 0.0
         """When a job last ended or was accepted, on the monotonic clock."""
         self._client = client
         self._context = context
@@ -79,7 +79,7 @@ class Collector:
 
     def follow(self, running_job: InFlightJob) -> None:
         """Registers a job, to collect it when it ends."""
-        self.last_sign = time.monotonic()
+        self.last_activity = time.monotonic()
         self.in_flight[running_job.attempt.id] = running_job
 
         def ended(job: Job) -> None:
@@ -96,7 +96,7 @@ class Collector:
     def run(self) -> None:
         """Collects jobs until `stop`."""
         while (running_job := self._ended.get()) is not None:
-            self.last_sign = time.monotonic()
+            self.last_activity = time.monotonic()
             with self._stopping_if_full():
                 # If its end cannot be recorded, the attempt stays open, and the next run looks for the job.
                 self._end(running_job)
@@ -131,8 +131,8 @@ class Collector:
         except KandifluxError:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not end the batch
-            _log.exception("what job %d has made cannot be saved", attempt.index)
-            writer.failed(attempt, OutputError(f"What the job has made cannot be saved: {error!r}."))
+            _log.exception("the outputs of job %d cannot be saved", attempt.index)
+            writer.failed(attempt, OutputError(f"The outputs of the job cannot be saved: {error!r}."))
 
     def _end_or_save(self, running_job: InFlightJob) -> None:
         attempt, writer = running_job.attempt, self._writer

@@ -33,11 +33,11 @@ _SCHEMA = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,           -- what it asks for, hashed, and how often that came before in the list
-    position INTEGER,                   -- its number in the list, from 1, or NULL once it is no longer listed
-    place TEXT NOT NULL,                -- its row, its index on each axis, its repetition
-    vals TEXT NOT NULL,                 -- its parameters, seeds drawn
-    name TEXT NOT NULL UNIQUE COLLATE NOCASE,          -- its files' path without extension
+    key TEXT NOT NULL UNIQUE,           -- hash of its parameters, and a count of equal jobs in the list
+    position INTEGER,                   -- number in the list, from 1, or NULL if it is no longer listed
+    place TEXT NOT NULL,                -- JSON: row, index on each axis, repetition
+    vals TEXT NOT NULL,                 -- JSON: parameters, with a number for each seed
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE,          -- path of its files without extension
     state TEXT NOT NULL DEFAULT 'waiting',   -- waiting, sent, done, failed
     failures INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
@@ -116,10 +116,10 @@ class Counts:
 
 
 class Ledger:
-    """Only the process that holds the folder's lock may open it. Safe to use from many threads.
+    """The ledger of one folder. The process must hold the folder's lock. Safe to use from many threads.
 
-    OutputError if the file cannot be read or written; UsageError if it is not a ledger, is of another version, or is
-    empty, which a batch never leaves behind.
+    OutputError if the file cannot be read or written; UsageError if it is not a ledger, has another version, or is
+    empty (a batch never creates an empty one).
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,10 +130,10 @@ class Ledger:
                 _create(path)
             elif path.stat().st_size == 0:
                 raise UsageError(
-                    f"{path} is empty: what the batch had done is not known.",
+                    f"{path} is empty, so the progress of the batch is not known.",
                     expected="the ledger of the batch in this folder",
-                    hint="Restore it, or choose another folder. Or begin anew: every job runs again, and the files "
-                    "that are there stay.",
+                    hint="Restore it, choose another folder, or start over: every job runs again, and existing files "
+                    "are kept.",
                     parameter="restart",
                 )
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -171,9 +171,9 @@ class Ledger:
         return None if row is None else (json.loads(row[0]), row[1], row[2])
 
     def resume(self, folder: Path) -> int:
-        """Resets failed jobs, and done jobs whose files are missing, to waiting. Returns the number of the latter."""
+        """Resets failed jobs, and done jobs with missing or changed files, to waiting. Returns how many were done."""
         with self._transaction():
-            # `sent` without an open attempt should not occur. If it does, the job would never end.
+            # `sent` without an open attempt should not occur; such a job would never end.
             self._db.execute(
                 "UPDATE jobs SET state = 'waiting', error = NULL WHERE position IS NOT NULL "
                 "AND state IN ('failed', 'sent') AND id NOT IN (SELECT job FROM attempts WHERE state = 'open')"
@@ -187,10 +187,10 @@ class Ledger:
                 "SELECT jobs.id, path, size FROM jobs JOIN files ON job = jobs.id "
                 "WHERE state = 'done' AND position IS NOT NULL"
             )
-            gone = {job for job, path, size in done if _size(folder / path) != size}
-            self._db.executemany("UPDATE jobs SET state = 'waiting' WHERE id = ?", ((job,) for job in gone))
-            self._db.executemany("DELETE FROM files WHERE job = ?", ((job,) for job in gone))
-        return len(gone)
+            changed = {job for job, path, size in done if _size(folder / path) != size}
+            self._db.executemany("UPDATE jobs SET state = 'waiting' WHERE id = ?", ((job,) for job in changed))
+            self._db.executemany("DELETE FROM files WHERE job = ?", ((job,) for job in changed))
+        return len(changed)
 
     def counts(self) -> Counts:
         """Returns the number of jobs of the list in each state."""
@@ -312,7 +312,7 @@ class Ledger:
             )
 
     def withdrawn(self, attempt: Attempt) -> None:
-        """Records that the job did not run, which is not a failure: it waits as if it had not been sent."""
+        """Records that the job was not run. That is not a failure: the job waits as if it had not been sent."""
         with self._transaction():
             self._end(attempt, "withdrawn")
             self._db.execute("UPDATE jobs SET state = 'waiting', server = NULL WHERE id = ?", (attempt.job,))
@@ -378,7 +378,7 @@ class Ledger:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                # A full disk may already have ended the transaction.
+                # If the disk is full, SQLite may have rolled back already.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -405,14 +405,14 @@ class Ledger:
     def _damaged(self) -> UsageError:
         return UsageError(
             f"{self.path} is damaged, or is not the ledger of a batch.",
-            hint="Choose another folder, or begin anew.",
+            hint="Choose another folder, or start over.",
             parameter="restart",
         )
 
     def _unusable(self, reason: str) -> OutputError:
         return OutputError(
             f"The ledger {self.path} cannot be written or read: {reason}.",
-            hint="Make room on the disk, or choose a folder on a local disk; then run the same again.",
+            hint="Free disk space, or choose a folder on a local disk; then run the batch again.",
             parameter="folder",
         )
 
@@ -459,7 +459,7 @@ def _create(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous = FULL")
             db.execute("BEGIN")
-            # executescript would commit first; single statements stay in the transaction.
+            # executescript would commit first. No comment in the schema may contain a semicolon.
             for statement in _SCHEMA.split(";"):
                 if statement.strip():
                     db.execute(statement)

@@ -4,8 +4,8 @@
                   servers=["http://gpu1:8188", "http://gpu2:8188"])
     summary = batch.run()
 
-After any interruption the same call resumes the batch: done jobs are skipped, and a job that was sent to a server is
-looked for there before it is sent again.
+After an interruption the same call resumes the batch: done jobs are skipped, and a server that may have a job is asked
+for it before the job is sent again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kandiflux.batch.context import BatchContext, BatchOptions
 from kandiflux.batch.folder_lock import held_folder
@@ -46,38 +46,36 @@ __all__ = ["Batch", "Connect", "client_of", "named_client"]
 
 _log = logging.getLogger(__name__)
 
-_OWN_PATIENCE = 5.0
+_LITE_PATIENCE = 5.0
 _TICK = 0.5
 _POLL_SECONDS = 2.0
 _CANCEL_SECONDS = 15.0
 _CLOSE_SECONDS = 10.0
 _SILENT_SECONDS = 30.0
-"""Seconds that a stopping batch waits for a server that does not show that it has a job."""
+"""Seconds that a stopping batch waits for a server that gives no sign of its jobs."""
 
 Connect = Callable[[str, float], Client]
-"""Makes the client of a server: its name or URL, and the seconds of silence after which its jobs are given up."""
+"""Makes a client from a server's name or URL, and the seconds without an answer after which its jobs are given up."""
 
 
 def named_client(server: str, patience: float) -> Client:
-    """Returns a client of a URL, or of a server named in kandiflux.toml, with the authorisation given there."""
+    """Returns a client of a URL, or of a server named in kandiflux.toml, with the credentials given there."""
     return client_of(connection(server), patience)
 
 
-def client_of(how: Connection, patience: float) -> Client:
+def client_of(server: Connection, patience: float) -> Client:
     """Returns a client of one of the batch's servers. patience: seconds that it may be unreachable."""
-    return Client(
-        how.url, headers=how.headers, verify=how.verify, cert=how.cert, poll_seconds=_POLL_SECONDS, patience=patience
-    )
+    return Client(server, poll_seconds=_POLL_SECONDS, patience=patience)
 
 
 class Batch:
-    """Jobs of one workflow, run to their end, however often that takes.
+    """A list of jobs of one workflow, the servers that run them, and the folder for the results.
 
-    workflow: a Workflow, a path, or the name of a shipped one. jobs: what to run. folder: where files, ledger and
-    report go. servers: URLs; none, or "lite", for a lite host of the run's own. preset and seed as on the command
-    line (seed: fixed, random, increment, or a number). name: a template for file names. options: `BatchOptions`. limit:
-    only so many jobs of the list. restart: forget what the folder's ledger knows. pages: write sheets and a
-    report at the end. connect: makes the clients.
+    workflow: a Workflow, a path, or the name of a shipped one. folder: for files, ledger and report. servers: URLs, or
+    names in kandiflux.toml; "lite", or no server, starts a lite host for the run. preset: of the workflow. seed: fixed,
+    random, increment, or a number. name: a template for file names; see `file_names`. limit: run only the first jobs.
+    restart: delete the folder's ledger first; files are kept. pages: write sheets and a report at the end. connect:
+    makes the clients.
     """
 
     def __init__(
@@ -100,7 +98,7 @@ class Batch:
         self.jobs = jobs
         self.folder = folder
         self._servers = [server for server in dict.fromkeys(servers) if server != LITE]
-        self._own_host = not self._servers or LITE in servers
+        self._starts_host = not self._servers or LITE in servers
         self._preset = preset
         self._seed = seed
         self._name = name
@@ -111,13 +109,13 @@ class Batch:
         self._connect = connect
         self._workers: list[ServerWorker] = []
         self._context: BatchContext | None = None
-        self._early: str | None = None
+        self._end_request: Literal["stop", "cancel"] | None = None
         self._submitting = False
-        self._tell: Callable[[BatchEvent], None] = lambda event: None
-        self._telling = threading.RLock()
+        self._on_event: Callable[[BatchEvent], None] = lambda event: None
+        self._event_lock = threading.RLock()
 
     def preview(self) -> list[PlannedJob]:
-        """Returns the jobs as a run would plan them. Checks them against the servers; sends and changes nothing."""
+        """Returns the jobs as `run` would plan them, checked against the servers. Sends and changes nothing."""
         with self._clients() as clients:
             plan = BatchPlan(self.workflow, self._checked(clients), self.folder, name=self._name, limit=self._limit)
         path = self.folder / LEDGER
@@ -130,14 +128,14 @@ class Batch:
     def run(self, on_event: Callable[[BatchEvent], None] | None = None) -> Summary:
         """Runs until every job is done or has failed, or until it is stopped.
 
-        on_event is called from several threads, one call at a time. Failures of jobs are counted and recorded, not
-        raised. UsageError, InvalidPrompt: nothing was sent. ServerUnreachable: no server is left. OutputError: the
-        disk says no. After each of these the same call goes on.
+        on_event is called from several threads, one call at a time. Failures of jobs are recorded, not raised.
+        UsageError or InvalidPrompt if the batch is not valid: nothing was sent. ServerUnreachable if no server is left.
+        OutputError if the disk is full or not writable. After any of them, the same call resumes the batch.
         """
         require_writable(self.folder)
         if on_event is not None:
-            self._tell = on_event
-        begun = time.monotonic()
+            self._on_event = on_event
+        start = time.monotonic()
         with contextlib.ExitStack() as stack:
             clients = stack.enter_context(self._clients())
             checked = self._checked(clients)
@@ -153,9 +151,9 @@ class Batch:
             )
             self._context = context
             self._workers = self._make_workers(clients, context, ledger.open_attempts())
-            if self._early is not None:
-                # Asked to stop before there was anything to stop.
-                (self.stop if self._early == "stop" else self.cancel)()
+            if self._end_request is not None:
+                # The request came before there was a context to stop.
+                self._request_end(self._end_request)
             self._submitting = True
             try:
                 for worker in self._workers:
@@ -172,35 +170,34 @@ class Batch:
             failed=counts.failed,
             waiting=counts.waiting + counts.sent,
             ran=counts.done - done_before,
-            seconds=time.monotonic() - begun,
-            stopped=self._early is not None,
+            seconds=time.monotonic() - start,
+            stopped=self._end_request is not None,
         )
         self._emit("ended", **vars(summary))
         return summary
 
     @property
     def submitting(self) -> bool:
-        """Whether jobs are, or were, sent; before that an exception in `run` leaves nothing to finish."""
+        """Whether `run` has begun to send jobs; before that, an exception leaves no jobs on servers."""
         return self._submitting
 
     def stop(self) -> None:
-        """Lets running jobs end, and withdraws waiting jobs from the servers. Safe to call from any thread.
+        """Waits for running jobs, withdraws waiting jobs from the servers, and ends `run`. Callable from any thread.
 
-        The timeout for a server that does not answer, or whose answers are not valid, is 30 seconds; the next run looks
-        for its jobs.
+        A server that gives no sign of its jobs for 30 seconds is not waited for; the next run looks for its jobs.
         """
-        self._ask_to_end("stop")
+        self._request_end("stop")
 
     def cancel(self) -> None:
         """Like `stop`, and also interrupts running jobs."""
-        self._ask_to_end("cancel")
+        self._request_end("cancel")
 
     def status(self) -> list[WorkerStatus]:
-        """Returns the present status of each server."""
+        """Returns the status of each server."""
         return [worker.status() for worker in self._workers]
 
     def _write_pages(self, ledger: Ledger, checked: Checked) -> None:
-        """Writes sheets and report. An error is only logged, because the jobs are done."""
+        """Writes sheets and report. An error is logged, not raised, because the jobs themselves are done."""
         from kandiflux.batch.contact_sheet import write_contact_sheets, write_xy_grids
         from kandiflux.batch.report import write_report
 
@@ -219,11 +216,11 @@ class Batch:
 
     @property
     def _silence(self) -> float:
-        """The client's timeout in seconds. Refused connections are handled by the workers, not by the client."""
+        """The client's patience in seconds: so long that the workers, not the client, handle refused connections."""
         return max(self._options.silence, 3 * self._options.patience)
 
-    def _ask_to_end(self, how: str) -> None:
-        self._early = how
+    def _request_end(self, how: Literal["stop", "cancel"]) -> None:
+        self._end_request = how
         if self._context is not None:
             self._context.cancelling |= how == "cancel"
             self._context.stop()
@@ -237,22 +234,22 @@ class Batch:
             for server in self._servers:
                 client = stack.enter_context(self._connect(server, self._silence))
                 clients[client.url] = client
-            if self._own_host:
+            if self._starts_host:
                 url = stack.enter_context(running_lite_host())
                 clients[LITE] = stack.enter_context(Client(url, poll_seconds=1.0, patience=self._silence))
             yield clients
 
     def _checked(self, clients: Mapping[str, Client]) -> Checked:
-        """Returns the list, checked against every server that answers as ComfyUI does."""
+        """Returns the list, checked against every server that answers. Raises the first error if none does."""
         checked: Checked | None = None
-        away: dict[str, ServerUnreachable | ServerError] = {}
+        unavailable: dict[str, ServerUnreachable | ServerError] = {}
         for name, client in clients.items():
             try:
                 object_info = client.object_info()
             except AccessDenied:
                 raise
             except (ServerUnreachable, ServerError) as error:
-                away[name] = error
+                unavailable[name] = error
                 continue
             try:
                 found = check_jobs(
@@ -264,9 +261,9 @@ class Batch:
                 raise UsageError(f"{name} cannot run this batch.\n{error}") from error
             checked = checked or found
         if checked is None:
-            raise next(iter(away.values()))
-        for name, error in away.items():
-            _log.warning("%s is used once it answers: %s", name, error.message)
+            raise next(iter(unavailable.values()))
+        for name, error in unavailable.items():
+            _log.warning("%s will be used when it becomes available: %s", name, error.message)
         return checked
 
     def _open_ledger(self) -> Ledger:
@@ -283,20 +280,20 @@ class Batch:
         by_server: dict[str, list[Attempt]] = {name: [] for name in clients}
         for attempt in attempts:
             by_server.setdefault(attempt.server, []).append(attempt)
-        # The lite host of an earlier run ended with that run.
+        # A lite host ends with its run, so it has no jobs of an earlier one.
         for attempt in by_server.get(LITE, ()):
             context.ledger.withdrawn(attempt)
         by_server[LITE] = []
         workers: list[ServerWorker] = []
         for name, left in by_server.items():
             client = clients.get(name)
-            patience = _OWN_PATIENCE if name == LITE else self._options.patience
+            patience = _LITE_PATIENCE if name == LITE else self._options.patience
             if client is not None:
                 workers.append(ServerWorker(name, client, context, patience=patience, unsettled=left))
             elif left:
-                _log.warning("%d jobs of an earlier run may be on %s: they are looked for there first", len(left), name)
+                _log.warning("%d jobs of an earlier run may be on %s; looking for them there first", len(left), name)
                 client = self._connect(name, self._silence)
-                workers.append(ServerWorker(name, client, context, patience=patience, supplies=False, unsettled=left))
+                workers.append(ServerWorker(name, client, context, patience=patience, submits=False, unsettled=left))
         return workers
 
     def _close_workers(self) -> None:
@@ -316,27 +313,26 @@ class Batch:
             with context.changed:
                 if context.stopping:
                     stopping_since = stopping_since or time.monotonic()
-                if not self._is_over(context, ledger, stopping_since):
-                    context.changed.wait(_TICK)
-                    if context.cancelling:
-                        deadline = deadline or time.monotonic() + _CANCEL_SECONDS
-                        if time.monotonic() > deadline:
-                            return
-                    continue
-            if context.fatal is not None:
-                raise context.fatal
-            return
+                if self._is_over(context, ledger, stopping_since):
+                    break
+                context.changed.wait(_TICK)
+                if context.cancelling:
+                    deadline = deadline or time.monotonic() + _CANCEL_SECONDS
+                    if time.monotonic() > deadline:
+                        return
+        if context.fatal is not None:
+            raise context.fatal
 
     def _is_over(self, context: BatchContext, ledger: Ledger, stopping_since: float | None) -> bool:
         if context.fatal is not None and not isinstance(context.fatal, KandifluxError):
             return True
         busy = any(worker.busy for worker in self._workers)
         if stopping_since is not None:
-            # Jobs of a server that is away cannot be waited for; they are looked for when the batch is resumed.
+            # Jobs on any other server are not waited for: the next run looks for them.
             waited_for = ("up", "connecting") if context.fatal else ("up", "connecting", "silent")
             recent = time.monotonic() - _SILENT_SECONDS
             return not any(
-                worker.busy and worker.state in waited_for and max(stopping_since, worker.last_sign) > recent
+                worker.busy and worker.state in waited_for and max(stopping_since, worker.last_seen) > recent
                 for worker in self._workers
             )
         if not busy and not ledger.unfinished():
@@ -348,16 +344,16 @@ class Batch:
             )
             raise ServerUnreachable(
                 f"No server is left, and {counts.waiting + counts.sent} jobs are not done:\n{reasons}",
-                hint="Start a server, and run the same command again: it goes on where this ended.",
+                hint="Start a server, and run the batch again to continue it.",
             )
         return False
 
     def _others_up(self, name: str) -> bool:
-        return any(worker.state == "up" and worker.supplies for worker in self._workers if worker.name != name)
+        return any(worker.state == "up" and worker.submits for worker in self._workers if worker.name != name)
 
     def _emit(self, kind: str, **about: Any) -> None:
-        with self._telling:
+        with self._event_lock:
             try:
-                self._tell(BatchEvent(kind, about))
+                self._on_event(BatchEvent(kind, about))
             except Exception:  # noqa: BLE001 - foreign code must not end the threads that follow the jobs
-                _log.exception("what listens to the batch failed")
+                _log.exception("the event callback of the batch failed")

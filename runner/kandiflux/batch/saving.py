@@ -75,7 +75,7 @@ def _save(output: Output, folder: Path, next_path: Callable[[str], str]) -> tupl
     except OSError as error:
         raise OutputError(
             f"{output.filename} cannot be written to {folder}: {error.strerror or error}.",
-            hint="Run the same again to go on, after you make room there or choose another folder.",
+            hint="Free disk space or choose another folder; then run the batch again.",
             parameter="folder",
         ) from error
     finally:

@@ -54,7 +54,7 @@ def fitted_size(path: Path, longest: int) -> tuple[int, int] | None:
     except Image.DecompressionBombError:
         return longest, longest
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise any type for a damaged file, which is left out
-        _log.info("%s is not shown: %s", path, error)
+        _log.info("cannot show %s: %s", path, error)
         return None
     return _fitted(wide, tall, longest)
 
@@ -85,7 +85,7 @@ def open_picture(path: Path, longest: int) -> Image.Image | None:
     except Image.DecompressionBombError:
         return _label("too large to show", (longest, longest))
     except Exception as error:  # noqa: BLE001 - Pillow's readers raise any type for a damaged file, which is left out
-        _log.info("%s is not shown: %s", path, error)
+        _log.info("cannot show %s: %s", path, error)
         return None
 
 

@@ -1,13 +1,13 @@
 """Submits jobs to one server, downloads their outputs, and tracks the server's health.
 
-One thread submits jobs, as many as the backlog allows: the server is never idle, and few jobs wait on a server that may
-die. Two threads save the outputs of finished jobs. One thread checks a server that has stopped answering.
+One thread submits jobs, up to the backlog: enough that the server is never idle, and few because the server may die.
+Two threads save the outputs of finished jobs. One thread checks the health of a server that has stopped answering.
 
     answers                      up
-    connects, does not answer    silent: it keeps its jobs; after `silence` seconds it is given up, and its jobs count
-                                 as failed until the next run looks for them
-    refuses connections          away: it gets no more jobs; after `patience` seconds its jobs are lost, and run on
-                                 another server. If it comes back, they are cancelled there.
+    connects, does not answer    silent: it keeps its jobs. After `silence` seconds it is gone, and its jobs count as
+                                 failed until the next run looks for them.
+    refuses connections          away: it gets no more jobs. After `patience` seconds it is gone, and its jobs are lost
+                                 and run on another server. If it comes back, they are cancelled there.
 """
 
 from __future__ import annotations
@@ -49,16 +49,15 @@ _TICK = 0.5
 _PROBE = (3.0, 5.0)
 _PROBE_SECONDS = 1.0
 _SETTLE_SECONDS, _LATE_SECONDS = 3.0, 30.0
-_AHEAD_SECONDS, _DEEPEST = 0.1, 24
-_UNSAVED = 4
+_BACKLOG_SECONDS, _MAX_BACKLOG = 0.1, 24
+_MAX_UNSAVED = 4
 _COLLECTORS = 2
 _DENIALS = 3
 
 
 class ServerWorker:
-    """name: the server's name in the ledger. supplies: send it jobs; if False, only collect the jobs it has.
-
-    unsettled: attempts of an earlier run that the server may have.
+    """name: the server's name in the ledger. patience: seconds that it may refuse connections. submits: send it jobs;
+    if False, only collect the jobs it has. unsettled: attempts of an earlier run that the server may have.
     """
 
     def __init__(
@@ -68,12 +67,12 @@ class ServerWorker:
         context: BatchContext,
         *,
         patience: float,
-        supplies: bool = True,
+        submits: bool = True,
         unsettled: Iterable[Attempt] = (),
     ) -> None:
         self.name = name
         self.client = client
-        self.supplies = supplies
+        self.submits = submits
         self.state: ServerState = "connecting"
         self.reason: KandifluxError | None = None
         self._patience = patience
@@ -87,11 +86,12 @@ class ServerWorker:
         self._unsettled = list(unsettled)
         self._late: set[str] = set()
         self._lost_at: dict[str, float] = {}
-        """When the answer to an attempt was lost, on the monotonic clock: others may be put forward."""
-        self._troubled: dict[str, float] = {}
+        """When the answer to an attempt was lost, on the monotonic clock."""
+        self._postponed_since: dict[str, float] = {}
+        """When an attempt was first postponed, on the monotonic clock."""
         self._abandoned: list[str] = []
         self._uploaded: dict[tuple[Path, int, int], str] = {}
-        self._handing_over = False
+        self._submitting = False
         self._denials = 0
         """Number of times access was refused since a job was last accepted."""
         self._refusing_since: float | None = None
@@ -100,37 +100,37 @@ class ServerWorker:
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"kandiflux-{word}-{name}", daemon=True)
             for word, work in (
-                ("supply", self._supply),
+                ("submit", self._submit_jobs),
                 *[("collect", self._collector.run)] * _COLLECTORS,
                 ("health", self._check_health),
             )
         ]
-        self._supplier = self._threads[0]
+        self._submitter = self._threads[0]
 
     @property
     def usable(self) -> bool:
         """Whether jobs may still run here."""
-        return self.supplies and self.state not in ("gone", "unfit")
+        return self.submits and self.state not in ("gone", "unfit")
 
     @property
     def busy(self) -> bool:
         """Whether the outcome of a job that was sent here is still open and can be determined."""
-        sent = self._handing_over or bool(self._in_flight)
-        settling = self._supplier.is_alive() and self.state not in ("gone", "unfit")
+        sent = self._submitting or bool(self._in_flight)
+        settling = self._submitter.is_alive() and self.state not in ("gone", "unfit")
         return sent or bool(self._unsettled and settling)
 
     @property
-    def last_sign(self) -> float:
+    def last_seen(self) -> float:
         """When the server last showed that it has one of its jobs, on the monotonic clock; 0.0 if it has none."""
         return max((running_job.job.last_seen for running_job in list(self._in_flight.values())), default=0.0)
 
     def start(self) -> None:
-        """Starts its threads."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
     def close(self, timeout: float = 10.0) -> None:
-        """Ends its threads. Jobs that are still on the server stay there, and open in the ledger."""
+        """Ends the threads. Jobs that are still on the server stay there, and stay open in the ledger."""
         self._closing.set()
         self._collector.stop(_COLLECTORS)
         self._context.notify()
@@ -142,7 +142,7 @@ class ServerWorker:
         self._prober.close()
 
     def status(self) -> WorkerStatus:
-        """Its state, and the job that runs."""
+        """Returns the state of the server and the job that runs there."""
         in_flight = list(self._in_flight.values())
         running = next((running_job for running_job in in_flight if running_job.job.state == "running"), None)
         about: dict[str, Any] = {}
@@ -157,39 +157,39 @@ class ServerWorker:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - a thread that ends unseen would have the batch wait for ever
+        except BaseException as error:  # noqa: BLE001 - if a thread ended silently, the batch would wait for ever
             if not self._closing.is_set():
                 self._context.stop(error)
 
-    # Supplying
+    # Submitting
 
-    def _supply(self) -> None:
+    def _submit_jobs(self) -> None:
         while not self._closing.is_set():
             if self.state == "up":
-                unsettled = self._unsettled[:_DEEPEST]
+                unsettled = self._unsettled[:_MAX_BACKLOG]
                 if unsettled:
                     self._settle(unsettled)
                     continue
                 if self._context.stopping:
-                    self._take_back()
-                elif self.supplies and self._supply_some():
+                    self._withdraw_jobs()
+                elif self.submits and self._submit_some():
                     continue
             with self._context.changed:
                 if not self._closing.is_set():
                     self._context.changed.wait(_TICK)
 
-    def _supply_some(self) -> bool:
+    def _submit_some(self) -> bool:
         """Sends as many jobs as there is room for; False if there is no room or no job."""
         in_flight = list(self._in_flight.values())
         # If the first failure ends the batch, a job counts as open until it is known not to have failed.
         open_jobs = sum(self._context.options.fail_fast or not running_job.job.finished for running_job in in_flight)
-        # Limits the number of ended jobs that are not saved yet.
-        depth = self._depth()
-        room = min(depth - open_jobs, depth + max(_UNSAVED, depth // 4) - len(in_flight))
+        backlog = self._backlog()
+        # The second bound limits the number of ended jobs that are not saved yet.
+        room = min(backlog - open_jobs, backlog + max(_MAX_UNSAVED, backlog // 4) - len(in_flight))
         # Short jobs are taken in groups, because each call of `begin_some` syncs to disk.
-        if room <= 0 or (depth > self._context.options.backlog and room < depth // 3):
+        if room <= 0 or (backlog > self._context.options.backlog and room < backlog // 3):
             return False
-        self._handing_over = True
+        self._submitting = True
         try:
             attempts = self._context.ledger.begin_some(self.name, room)
             for attempt in attempts:
@@ -198,19 +198,19 @@ class ServerWorker:
                 else:
                     self._context.ledger.withdrawn(attempt)
         finally:
-            self._handing_over = False  # also if the disk is full: the batch would wait for this worker for ever
+            self._submitting = False  # also if the disk is full: else the batch would wait for this worker for ever
         if attempts:
             self._context.notify()
         return bool(attempts)
 
-    def _depth(self) -> int:
-        """Returns how many jobs the server should have: the backlog, or enough for `_AHEAD_SECONDS` if jobs are so
-        short that the server would be idle while the next one is sent."""
-        asked = self._context.options.backlog
-        pace = self._collector.pace
-        if asked == 1 or pace is None:
-            return asked
-        return max(asked, min(_DEEPEST, math.ceil(_AHEAD_SECONDS / max(pace, 1e-3))))
+    def _backlog(self) -> int:
+        """Returns how many jobs the server should have: the option, or enough for `_BACKLOG_SECONDS` if jobs are so
+        short that the server would be idle while the next one is sent.
+        """
+        backlog, pace = self._context.options.backlog, self._collector.pace
+        if backlog == 1 or pace is None:
+            return backlog
+        return max(backlog, min(_MAX_BACKLOG, math.ceil(_BACKLOG_SECONDS / max(pace, 1e-3))))
 
     def _send(self, attempt: Attempt) -> None:
         try:
@@ -225,7 +225,7 @@ class ServerWorker:
             # `_settle` handles a lost answer, because it knows whether the server is unreachable.
             job = self.client.submit(prompt, job_id=attempt.id, patience=0.0)
         except AnswerLost as error:
-            _log.info("whether %s took job %d is to be found out: %s", self.name, attempt.index, error.message)
+            _log.info("%s may have accepted job %d; checking later: %s", self.name, attempt.index, error.message)
             self._lost_at[attempt.id] = time.monotonic()
             if isinstance(error.__cause__, AnswerLost) and error.__cause__.still_coming:
                 self._late.add(attempt.id)
@@ -237,7 +237,7 @@ class ServerWorker:
         except KandifluxError as error:
             # The server has a problem that may be temporary (HTTP 500, 429).
             self._writer.failed(attempt, error, at_least=RESUBMITS)
-            self._trouble(error)
+            self._mark_failing(error)
         else:
             self._denials = 0
             self._writer.sent(attempt)
@@ -245,7 +245,7 @@ class ServerWorker:
 
     def _not_sent(self, attempt: Attempt, error: KandifluxError) -> None:
         self._writer.withdrawn(attempt)
-        self._trouble(error)
+        self._mark_failing(error)
 
     def _follow(self, running_job: InFlightJob) -> None:
         self._in_flight[running_job.attempt.id] = running_job
@@ -285,17 +285,17 @@ class ServerWorker:
 
     def _postpone(self, attempt: Attempt, error: KandifluxError) -> None:
         """Looks for the job once the server answers its health check again, for a limited time."""
-        self._trouble(error)
+        self._mark_failing(error)
         self._look_later(attempt, error)
 
     def _postpone_download(self, attempt: Attempt, error: ServerUnreachable) -> None:
         """Downloads its files later. Only refused connections mark the server as failing."""
         if error.refused:
-            self._trouble(error)
+            self._mark_failing(error)
         self._look_later(attempt, error)
 
     def _look_later(self, attempt: Attempt, error: KandifluxError) -> None:
-        since = self._troubled.setdefault(attempt.id, time.monotonic())
+        since = self._postponed_since.setdefault(attempt.id, time.monotonic())
         if self.state == "unfit" or time.monotonic() - since >= self._context.options.silence:
             self._writer.unknown(attempt, error)
         else:
@@ -310,7 +310,7 @@ class ServerWorker:
                 self._unsettled.remove(attempt)
         return known
 
-    def _take_back(self) -> None:
+    def _withdraw_jobs(self) -> None:
         """Withdraws waiting jobs from the server. Running jobs continue, unless the batch is being cancelled."""
         for running_job in list(self._in_flight.values()):
             ask = "cancel" if self._context.cancelling else "withdraw" if running_job.job.state == "queued" else ""
@@ -324,7 +324,7 @@ class ServerWorker:
                     self.client.withdraw(running_job.job)
             except KandifluxError as error:
                 running_job.asked = ""
-                self._trouble(error)
+                self._mark_failing(error)
 
     def _prompt(self, attempt: Attempt) -> Prompt:
         object_info = self.client.object_info()
@@ -344,22 +344,22 @@ class ServerWorker:
 
     def _check_health(self) -> None:
         while not self._closing.is_set():
-            quiet = time.monotonic() - self._collector.last_sign > 2 * _PROBE_SECONDS
+            quiet = time.monotonic() - self._collector.last_activity > 2 * _PROBE_SECONDS
             if self.state != "up" or (quiet and self.busy):
                 self._probe()
             self._closing.wait(_PROBE_SECONDS)
 
-    def _trouble(self, error: KandifluxError) -> None:
+    def _mark_failing(self, error: KandifluxError) -> None:
         """Marks the server as failing: nothing is sent until it has answered a health check."""
         if not self._is_denied(error) and self.state == "up":
-            self._become("silent", error)
+            self._set_state("silent", error)
 
     def _is_denied(self, error: KandifluxError) -> bool:
         """Counts a refusal of access. Returns True after the third in a row, when the server counts as unusable."""
         if isinstance(error, AccessDenied):
             self._denials += 1
             if self._denials >= _DENIALS:
-                self._become("unfit", error)
+                self._set_state("unfit", error)
                 return True
         return False
 
@@ -369,9 +369,9 @@ class ServerWorker:
         try:
             self._prober.features()
             if self.state != "up":
-                self._return()
+                self._recover()
         except UsageError as error:
-            self._become("unfit", error)
+            self._set_state("unfit", error)
         except (ServerUnreachable, ServerError) as error:
             if self._is_denied(error):
                 return
@@ -383,31 +383,28 @@ class ServerWorker:
         else:
             self._refusing_since = self._silent_since = None
 
-    def _return(self) -> None:
+    def _recover(self) -> None:
         object_info = self.client.object_info()
         if not self._fits:
             try:
                 self._context.workflow.prompt(object_info, check=False)
             except (UsageError, ServerError) as error:
-                self._become("unfit", error)
+                self._set_state("unfit", error)
                 return
             self._fits = True
+        # Jobs that were given up here now run on other servers.
         while self._abandoned:
-            self._reclaim(self._abandoned[0])
+            cancel_on_server(self.client.api, self._abandoned[0])
             self._abandoned.pop(0)
-        self._become("up", None)
-
-    def _reclaim(self, prompt_id: str) -> None:
-        """Cancels a job that was given up here, because it now runs on another server."""
-        cancel_on_server(self.client.api, prompt_id)
+        self._set_state("up", None)
 
     def _silent(self, error: ServerUnreachable | ServerError) -> None:
         now = time.monotonic()
         self._refusing_since, self._silent_since = None, self._silent_since or now
         if now - self._silent_since < self._context.options.silence:
-            self._become("silent", error)
+            self._set_state("silent", error)
             return
-        self._become("gone", error)
+        self._set_state("gone", error)
         for attempt in self._take_unsettled():
             self._writer.unknown(attempt, error)
 
@@ -416,9 +413,9 @@ class ServerWorker:
         self._silent_since, self._refusing_since = None, self._refusing_since or now
         if now - self._refusing_since < self._patience:
             if self.state != "gone":
-                self._become("away", error)
+                self._set_state("away", error)
             return
-        self._become("gone", error)
+        self._set_state("gone", error)
         # If no other server can run them, its jobs stay open, and the next run looks for them first.
         if self._context.others_up(self.name):
             self._abandon(now - self._refusing_since)
@@ -437,7 +434,7 @@ class ServerWorker:
             taken, self._unsettled = self._unsettled, []
         return taken
 
-    def _become(self, state: ServerState, error: KandifluxError | None) -> None:
+    def _set_state(self, state: ServerState, error: KandifluxError | None) -> None:
         changed, self.state, self.reason = state != self.state, state, error
         if state == "unfit" and error is not None:
             for attempt in self._take_unsettled():
@@ -459,7 +456,7 @@ def _step(job: Job) -> Mapping[str, float]:
 
 def _never_arrived(attempt: Attempt, server: str) -> JobLost:
     return JobLost(
-        f"{server} has job {attempt.index} neither in its queue nor in its history: it never arrived there, or the "
+        f"Job {attempt.index} is in neither the queue nor the history of {server}: it never arrived there, or the "
         "server was restarted.",
         prompt_id=attempt.id,
     )
@@ -467,7 +464,7 @@ def _never_arrived(attempt: Attempt, server: str) -> JobLost:
 
 def _refusing(attempt: Attempt, server: str, seconds: float) -> JobLost:
     return JobLost(
-        f"{server} has refused connections for {seconds:.0f} s, and job {attempt.index} was there.",
+        f"{server} has refused connections for {seconds:.0f} s while it had job {attempt.index}.",
         prompt_id=attempt.id,
-        hint="See why the server ended.",
+        hint="Check why the server is down.",
     )

@@ -146,7 +146,7 @@ def test_whoever_listens_and_fails_does_not_end_the_batch(
         raise ZeroDivisionError(event.kind)
 
     assert batch(comfy, tmp_path).run(fail).complete
-    assert "what listens to the batch failed" in caplog.text
+    assert "the event callback of the batch failed" in caplog.text
 
 
 def test_events_come_one_at_a_time(comfy: FakeComfyUI, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_server_that_is_away_at_the_beginning_is_used_later(
     with caplog.at_level(logging.WARNING):
         summary = batch(comfy, tmp_path, servers=["http://127.0.0.1:9", comfy.url]).run()
     assert summary.complete
-    assert "http://127.0.0.1:9 is used once it answers" in caplog.text
+    assert "http://127.0.0.1:9 will be used when it becomes available" in caplog.text
     with pytest.raises(ServerUnreachable):
         batch("http://127.0.0.1:9", tmp_path).run()
 

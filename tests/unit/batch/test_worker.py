@@ -154,7 +154,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.worker = self.make()
 
-    def make(self, *, supplies: bool = True, unsettled: tuple[Attempt, ...] = ()) -> ServerWorker:
+    def make(self, *, submits: bool = True, unsettled: tuple[Attempt, ...] = ()) -> ServerWorker:
         def emit(kind: str, **about: Any) -> None:
             self.events.append(BatchEvent(kind, about))
 
@@ -163,7 +163,7 @@ class Bench:
             pages=False,
         )  # fmt: skip
         return ServerWorker(
-            NAME, cast(Client, self.server), self.context, patience=60.0, supplies=supplies, unsettled=unsettled
+            NAME, cast(Client, self.server), self.context, patience=60.0, submits=submits, unsettled=unsettled
         )
 
     @contextlib.contextmanager
@@ -488,7 +488,7 @@ def test_a_worker_that_only_collects_sends_nothing(bench: Bench) -> None:
     attempt = bench.ledger.begin(NAME)
     assert attempt is not None
     bench.server.on_adopt = list
-    with bench.running(bench.make(supplies=False, unsettled=(attempt,))) as server:
+    with bench.running(bench.make(submits=False, unsettled=(attempt,))) as server:
         assert not bench.worker.usable
         until(lambda: server.jobs)
         assert bench.worker.busy
@@ -542,7 +542,7 @@ def test_what_an_earlier_run_had_sent_is_looked_for_in_pieces(bench: Bench) -> N
     attempts = bench.ledger.begin_some(NAME, 30)
     known = {attempt.id for attempt in attempts if attempt.index % 2}
     bench.server.on_adopt = lambda prompts: [job_id for job_id in prompts if job_id in known]
-    with bench.running(bench.make(supplies=False, unsettled=tuple(attempts))) as server:
+    with bench.running(bench.make(submits=False, unsettled=tuple(attempts))) as server:
         until(lambda: len(bench.told()) == 30)
         assert [count for count, _ in server.looks] == [24, 6]
         assert {job.prompt_id for job in server.jobs} == known
@@ -551,7 +551,7 @@ def test_what_an_earlier_run_had_sent_is_looked_for_in_pieces(bench: Bench) -> N
     assert (bench.told().count("found"), bench.told().count("lost")) == (15, 15)
     error = next(event.about["error"] for event in bench.events if event.kind == "lost")
     assert (error["error"], error["prompt_id"]) == ("JobLost", attempts[1].id)
-    assert "job 2 neither in its queue nor in its history" in error["message"]
+    assert "Job 2 is in neither the queue nor the history" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -573,7 +573,7 @@ def test_one_job_that_a_server_says_nothing_sensible_of(
         return list(prompts)
 
     bench.server.on_adopt = adopt
-    with bench.running(bench.make(supplies=False, unsettled=tuple(attempts))):
+    with bench.running(bench.make(submits=False, unsettled=tuple(attempts))):
         until(lambda: bench.told().count("found") == 2)
         if odd == "failed":
             until(lambda: bench.jobs() == "j1:sent j2:failed j3:sent")
@@ -704,7 +704,7 @@ def test_a_server_that_refuses_connections_for_long(others: bool, bench: Bench) 
         until(lambda: len(server.jobs) == 3)
         second, third = server.jobs[1:]
         server.health = REFUSED
-        bench.worker._collector.last_sign = -1e9
+        bench.worker._collector.last_activity = -1e9
         until(lambda: bench.states()[-1] == "away")
         bench.later += 59
         bench.check()
@@ -718,7 +718,7 @@ def test_a_server_that_refuses_connections_for_long(others: bool, bench: Bench) 
             return
         until(lambda: bench.jobs() == "j1:done j2:waiting j3:waiting")
         lost = [event.about["error"] for event in bench.events if event.kind == "lost"]
-        assert lost[0]["message"].startswith(f"{NAME} has refused connections for 60 s, and job ")
+        assert lost[0]["message"].startswith(f"{NAME} has refused connections for 60 s while it had job ")
         assert {error["prompt_id"] for error in lost} == {second.prompt_id, third.prompt_id}
         bench.check()
         assert server.reclaimed == []
@@ -777,7 +777,7 @@ def test_patience_begins_anew_with_another_kind_of_failure(
         server.health = None
         until(lambda: len(server.jobs) == 2)
         bench.later += 40
-        bench.worker._collector.last_sign = -1e9
+        bench.worker._collector.last_activity = -1e9
         server.health = first
         until(lambda: bench.states()[-1] in ("silent", "away"))
         bench.later += 40
@@ -802,7 +802,7 @@ def test_a_quiet_server_is_asked_only_if_it_has_jobs(bench: Bench) -> None:
 
 def test_the_job_that_runs_is_shown_with_its_step(bench: Bench) -> None:
     with bench.running() as server:
-        assert bench.worker.last_sign == 0.0
+        assert bench.worker.last_seen == 0.0
         until(lambda: len(server.jobs) == 2)
         assert bench.worker.status() == WorkerStatus(NAME, "up", queued=2)
         first, second = server.jobs
@@ -820,4 +820,4 @@ def test_the_job_that_runs_is_shown_with_its_step(bench: Bench) -> None:
         second.deliver(ProgressState(second.prompt_id, nodes=nodes))
         status = bench.worker.status()
         assert (status.value, status.max) == (4, 30)
-        assert bench.worker.last_sign == max(first.last_seen, second.last_seen)
+        assert bench.worker.last_seen == max(first.last_seen, second.last_seen)
