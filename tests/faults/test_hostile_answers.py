@@ -421,7 +421,7 @@ def test_a_download_that_trickles_is_given_up(
     proxy.plan[result.prompt_id] = [Fault("hostile drip", "/view", times=100)]
     with pytest.raises(AnswerLost, match="too slow"):
         Saver(tmp_path).save(result.images[0])
-    with pytest.raises(OutputError, match="not fetched in time"):
+    with pytest.raises(OutputError, match="not downloaded in time"):
         Saver(tmp_path).save(result.images[0], timeout=0.3)
     assert list(tmp_path.iterdir()) == []
 

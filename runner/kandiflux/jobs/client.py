@@ -170,7 +170,7 @@ class Client:
         if isinstance(workflow, Prompt) or (not wanted and preset is None and is_api_format(workflow)):
             if wanted or preset is not None:
                 raise UsageError(
-                    "A Prompt is set already.", expected="the workflow it was made from, with these values"
+                    "Values cannot be set in a Prompt.", expected="the workflow it was made from, with these values"
                 )
             return workflow if isinstance(workflow, Prompt) else Prompt.from_api(workflow)
         if isinstance(workflow, Mapping):
@@ -270,13 +270,13 @@ class Client:
         InvalidPrompt, ServerUnreachable, AnswerLost, BodyTooLarge as `submit_prompt`.
         """
         if self._closed:
-            raise UsageError("This client is closed.", hint="Make a new one.")
+            raise UsageError("This client is closed.", hint="Create a new one.")
         try:
             prompt = self.prompt(workflow, values=values, preset=preset, check=check, **parameters)
             self._open_socket()
         except AnswerLost as error:
             # An AnswerLost from `submit` means that the job may run. This one concerns another request.
-            raise ServerUnreachable(f"{error.message} No job was sent.") from error
+            raise ServerUnreachable(f"{error.message} No job was submitted.") from error
         job = Job(self, prompt, job_id or str(uuid.uuid4()))
         if on_event is not None:
             job.add_event_callback(on_event)
@@ -309,7 +309,7 @@ class Client:
         self._watcher.add(job)
         if dropped and strict:
             job.cancel()
-            raise InvalidPrompt("The server would run only a part of the prompt; it was taken back.", dropped)
+            raise InvalidPrompt("The server would run only a part of the prompt, so the job was cancelled.", dropped)
         job.queued(None)
         # The job may have ended, or the websocket reconnected, while the answer was in flight.
         if self._is_orphaned(job):
@@ -342,7 +342,7 @@ class Client:
     ) -> dict[str, Job]:
         """`adopt` for many jobs at once. Returns the jobs that the server knows, by id."""
         if self._closed:
-            raise UsageError("This client is closed.", hint="Make a new one.")
+            raise UsageError("This client is closed.", hint="Create a new one.")
         found, _ = find_prompts(self.api, prompts.keys(), settle, patience)
         jobs: dict[str, Job] = {}
         for job_id in found:

@@ -323,8 +323,8 @@ class Job:
     def _wait(self, deadline: float | None) -> None:
         if self._client.closed:
             raise UsageError(
-                f"The client of the job {self.prompt_id} is closed, so how it ends is not known here.",
-                hint="Wait for a job inside the client's `with` block. The job itself goes on on the server.",
+                f"The client of the job {self.prompt_id} is closed, so the job is no longer followed.",
+                hint="Wait for a job inside the client's `with` block. The job continues on the server.",
             )
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:

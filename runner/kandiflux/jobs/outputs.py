@@ -131,7 +131,7 @@ class Output:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise OutputError(
-                    f"{self.filename} was not fetched in time.", hint="It is still on the server."
+                    f"{self.filename} was not downloaded in time.", hint="It is still on the server."
                 ) from failure
             try:
                 return self._write(file, None if math.isinf(left) else left)
@@ -145,7 +145,7 @@ class Output:
                 pause = next(pauses, None)
             if pause is None and time.monotonic() < deadline:
                 raise failure
-            _log.info("%s is fetched again: %s", self.filename, failure.message)
+            _log.info("retrying the download of %s: %s", self.filename, failure.message)
             time.sleep(max(0.0, min((pause or 0.0) * random.uniform(0.5, 1.5), deadline - time.monotonic())))
             file.seek(start)
             file.truncate()
@@ -158,10 +158,10 @@ class Output:
             size += file.write(chunk)
         if self.kind in _BINARY_KINDS and _PAGE.match(head) and not self.filename.lower().endswith(_TEXT_SUFFIXES):
             raise ProtocolError(
-                f"A page came instead of {self.filename}.",
+                f"The server sent an HTML or JSON page instead of {self.filename}.",
                 expected=f"the {self.kind}",
                 got=head[:80].decode("utf-8", "replace"),
-                hint="A login page or a gateway's error page stands in for the file.",
+                hint="It may be a login page, or the error page of a gateway.",
             )
         return size
 
@@ -289,7 +289,7 @@ def true_name(name: str, kind: str, file: Path) -> str:
     if not suffixes or PurePosixPath(name).suffix.lower() in suffixes:
         return name
     renamed = str(PurePosixPath(name).with_suffix(suffixes[0]))
-    _log.warning("%s is really a %s file; it is saved as %s", name, suffixes[0][1:].upper(), renamed)
+    _log.warning("%s is a %s file; saving it as %s", name, suffixes[0][1:].upper(), renamed)
     return renamed
 
 

@@ -66,9 +66,9 @@ def match_jobs(jobs: Sequence[QueuedJob], wanted: Iterable[str]) -> list[QueuedJ
             fitting = [job for job in jobs if job.prompt_id.startswith(text)]
         if len(fitting) != 1:
             raise UsageError(
-                f"{'More than one job' if fitting else 'No job'} in the queue is {text!r}.",
+                f"{'Several jobs' if fitting else 'No job'} in the queue {'match' if fitting else 'matches'} {text!r}.",
                 expected=", ".join(job.prompt_id for job in jobs) or "(the queue is empty)",
-                hint=None if fitting else "It may have ended, or never been on this server.",
+                hint=None if fitting else "It may have ended, or may be on another server.",
             )
         found += [job for job in fitting if job not in found]
     return found

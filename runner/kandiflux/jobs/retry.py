@@ -84,13 +84,13 @@ class Retries:
         """Prepares a retry after a job that ended with one of RETRIED; raises the error if no retry is left."""
         if isinstance(error, OutOfMemory) and self._frees:
             self._frees -= 1
-            _log.warning("%s\nThe server is told to free its memory; trying once more.", error.message)
+            _log.warning("%s\nAsking the server to free its memory, then retrying once.", error.message)
             self._server.free()
             # The server frees memory between jobs, so the next job must not be waiting yet.
             time.sleep(_FREE_SECONDS)
         elif isinstance(error, JobLost) and self._losses:
             self._losses -= 1
-            _log.warning("%s It is submitted again.", error.message)
+            _log.warning("%s Submitting it again.", error.message)
         elif isinstance(error, OutputMissing) and self._remakes:
             self._remakes -= 1
             # Nodes that send pictures over the websocket are never cached.
@@ -99,14 +99,14 @@ class Retries:
                 if not cached:
                     raise error
                 self.prompt = self.prompt.forced_again(cached)
-            _log.warning("%s Running what makes it again.", error.message)
+            _log.warning("%s Running the nodes that make it again.", error.message)
         else:
             raise error
 
 
 def cancelled_after(error: JobTimeout) -> JobTimeout:
     """Returns the error for a caller without access to the job, which has been cancelled."""
-    return JobTimeout(error.message, prompt_id=error.prompt_id, hint="It was cancelled. Allow it a longer timeout.")
+    return JobTimeout(error.message, prompt_id=error.prompt_id, hint="The job was cancelled. Use a longer timeout.")
 
 
 def _cached_savers(job: Job) -> list[str]:

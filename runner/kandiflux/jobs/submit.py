@@ -66,17 +66,17 @@ def submit_prompt(
         try:
             answer = server.post_prompt(body)
             if answer.status == _TOO_MANY:
-                refused = ServerError(f"{server.url} has too much to do (HTTP 429).", hint="Try again later.")
+                refused = ServerError(f"{server.url} gets too many requests (HTTP 429).", hint="Try again later.")
                 time.sleep(_LOOK_PAUSE * 2**attempt)
                 continue
             if not _is_unclear(answer):
                 return _read_answer(prompt, answer, job_id)
             refused = _as_error(answer)
-            _log.info("the answer to the prompt %s says nothing of it (%s); looking for it", job_id, answer.status)
+            _log.info("unclear answer to the prompt %s (HTTP %s); looking for the job", job_id, answer.status)
             still_coming = False
         except AnswerLost as error:
             lost = error
-            _log.info("the answer to the prompt %s was lost (%s); looking for it", job_id, error.message)
+            _log.info("lost the answer to the prompt %s (%s); looking for the job", job_id, error.message)
             still_coming = error.still_coming
         except ServerUnreachable:
             if lost is None and refused is None:
@@ -98,8 +98,8 @@ def submit_prompt(
     if lost is None and refused is not None and steady:
         raise refused
     raise AnswerLost(
-        f"Whether {server.url} took the job {job_id} cannot be found out.",
-        hint="It is neither in the queue nor in the history now. Look there again before you submit it anew.",
+        f"It is not known whether {server.url} accepted the job {job_id}.",
+        hint="It is in neither the queue nor the history now. Check both again before you submit it again.",
     ) from lost
 
 
@@ -122,7 +122,7 @@ def _as_error(answer: Answer) -> ServerError:
             "The answer to the prompt is not ComfyUI's.", expected="a prompt_id", got=answer.text[:200]
         )
     return ServerError(
-        f"The server could not take the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
+        f"The server did not accept the prompt (HTTP {answer.status}).", got=answer.text[:300] or "no explanation"
     )
 
 
@@ -172,10 +172,10 @@ def _read_answer(prompt: Prompt, answer: Answer, job_id: str) -> tuple[NodeProbl
         return problems
     if answer.status == 200 and accepted is not None:
         raise ProtocolError(
-            "The server took the job under another id than it was given, and it cannot be followed.",
+            "The server accepted the job under another id, so it cannot be followed.",
             expected=job_id,
             got=accepted,
-            hint="ComfyUI does so before version 0.3.60: update it.",
+            hint="ComfyUI before 0.3.60 does this: update it.",
         )
     error = body.get("error")
     if answer.status == 400 and error is not None:

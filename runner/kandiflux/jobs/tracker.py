@@ -172,7 +172,7 @@ class JobTracker:
         try:
             return look(job, *about)
         except Exception as error:  # noqa: BLE001 - other jobs are followed by this thread, too
-            _log.warning("what the server says of %s cannot be read", job.prompt_id, exc_info=error)
+            _log.warning("the server's answer about %s cannot be read", job.prompt_id, exc_info=error)
             job.finish(_unreadable(job, error))
             return True
 
@@ -243,7 +243,7 @@ class JobTracker:
         if surplus := places if running else places[1:]:
             # The prompt was posted again after a lost answer, and both requests arrived.
             _log.warning("%s is in the queue %d times, removing one", job.prompt_id, running + len(places))
-            with contextlib.suppress(KandifluxError):  # the next look sees it again
+            with contextlib.suppress(KandifluxError):  # the next poll tries again
                 self._server.delete_pending(queue.pending[surplus[-1]].prompt_id)
         if running:
             job.running()
@@ -302,9 +302,9 @@ class JobTracker:
         if self._orphaned(job) or time.monotonic() - since >= _PICTURES_SECONDS:
             job.finish(
                 OutputMissing(
-                    f"Pictures of the job {job.prompt_id} were sent over a websocket that was lost, and history does "
-                    "not hold them.",
-                    hint="Run it again. SaveImage, instead of SaveImageWebsocket, keeps pictures on the server.",
+                    f"Pictures of the job {job.prompt_id} were sent over a websocket that was lost; the history does "
+                    "not contain them.",
+                    hint="Run it again. SaveImage, unlike SaveImageWebsocket, keeps pictures on the server.",
                 )
             )
 
@@ -337,8 +337,8 @@ class JobTracker:
                 job.finish(
                     ServerUnreachable(
                         f"{self._server.url} has not answered for {silent:.0f} s; the job {job.prompt_id} "
-                        f"may still be there. Last: {error.message}",
-                        hint="Once the server answers again, look into its history before you submit anew.",
+                        f"may still be there. Last error: {error.message}",
+                        hint="When the server answers again, check its history before you submit the job again.",
                     )
                 )
 
@@ -354,7 +354,7 @@ class JobTracker:
 
 def _unreadable(job: Job, error: Exception) -> ProtocolError:
     unreadable = ProtocolError(
-        f"What the server says of the job {job.prompt_id} cannot be read.",
+        f"The server's answer about the job {job.prompt_id} cannot be read.",
         expected="a history entry with prompt, outputs, status and meta, as ComfyUI writes them",
         got=f"{type(error).__name__}: {str(error)[:200]}",
     )
@@ -364,9 +364,9 @@ def _unreadable(job: Job, error: Exception) -> ProtocolError:
 
 def _not_followed(job: Job) -> JobLost:
     return JobLost(
-        f"The job {job.prompt_id} is no longer followed: the thread that did has ended.",
+        f"The job {job.prompt_id} is no longer followed, because the thread that follows jobs has ended.",
         prompt_id=job.prompt_id,
-        hint="See the log for the reason. The job may still be on the server: look into its queue and history.",
+        hint="See the log for the reason. The job may still be on the server: check its queue and history.",
     )
 
 

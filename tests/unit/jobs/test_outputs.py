@@ -138,7 +138,7 @@ def test_a_picture_of_another_format_gets_its_own_suffix(
 
 def test_a_timeout_ends_a_download_that_is_too_slow(tmp_path: Path) -> None:
     source = Source(broken=[PNG] * 100)
-    with pytest.raises(OutputError, match="not fetched in time"):
+    with pytest.raises(OutputError, match="not downloaded in time"):
         Saver(tmp_path).save(Output("image", "1", "Save", "a.png", source=source), timeout=-1.0)
     assert (source.asked, list(tmp_path.iterdir())) == (0, [])
 
@@ -170,7 +170,7 @@ def test_what_breaks_off_is_fetched_again_from_its_beginning(tmp_path: Path) -> 
 )
 @pytest.mark.parametrize(("kind", "name"), [("image", "a.png"), ("video", "a.mp4"), ("audio", "a.flac")])
 def test_a_page_instead_of_a_picture_is_refused(tmp_path: Path, page: bytes, kind: str, name: str) -> None:
-    with pytest.raises(OutputError, match=rf"A page came instead of {name}"):
+    with pytest.raises(OutputError, match=rf"an HTML or JSON page instead of {name}"):
         Saver(tmp_path).save(Output(kind, "1", "Save", name, source=Source(page)))
     assert list(tmp_path.iterdir()) == []
 
@@ -284,7 +284,7 @@ def test_the_pauses_grow_and_end_with_the_time(monkeypatch: pytest.MonkeyPatch) 
     assert all(low <= slept <= 3 * low for low, slept in zip((1.0, 2.0, 4.0, 8.0), clock.slept, strict=True))
     clock.slept.clear()
     given.clear()
-    with pytest.raises(OutputError, match=r"a\.png was not fetched in time") as caught:
+    with pytest.raises(OutputError, match=r"a\.png was not downloaded in time") as caught:
         broken.write(io.BytesIO(), timeout=3.5)
     assert isinstance(caught.value.__cause__, AnswerLost)
     assert given[0] == 3.5

@@ -58,7 +58,7 @@ def test_values_that_do_not_fit_are_refused_before_anything_is_sent(
     ready = Prompt.from_api(prompt())
     impossible: list[dict[str, Any]] = [{"preset": "fast"}, {"values": {"1.width": 8}}, {"width": 8}]
     for given in impossible:
-        with pytest.raises(UsageError, match="is set already"):
+        with pytest.raises(UsageError, match="Values cannot be set in a Prompt"):
             client.run(ready, **given)
     assert comfy.accepted == []
 
@@ -133,7 +133,7 @@ def test_a_run_that_takes_too_long_is_cancelled(comfy: FakeComfyUI, client: Clie
     comfy.ending = "hold"
     with pytest.raises(JobTimeout) as caught:
         client.run(prompt(), timeout=0.2)
-    assert caught.value.hint == "It was cancelled. Allow it a longer timeout."
+    assert caught.value.hint == "The job was cancelled. Use a longer timeout."
     assert comfy.accepted == [caught.value.prompt_id]
     until(lambda: not comfy.running and not comfy.pending)
     assert comfy.interrupts == comfy.accepted
@@ -265,7 +265,7 @@ def test_a_run_that_is_given_up_is_cancelled_on_the_server(comfy: FakeComfyUI, w
     async def draw() -> None:
         async with AsyncClient(comfy.url) as client:
             if how == "timeout":
-                with pytest.raises(JobTimeout, match="It was cancelled"):
+                with pytest.raises(JobTimeout, match="The job was cancelled"):
                     await client.run(workflow, timeout=0.2)
             else:
                 running = asyncio.ensure_future(client.run(workflow))

@@ -100,9 +100,9 @@ def test_an_id_may_be_cut_short_if_it_is_clear() -> None:
 @pytest.mark.parametrize(
     ("wanted", "said", "hint"),
     [
-        ("abcd", "More than one job in the queue is 'abcd'.", False),
-        ("xyz", "No job in the queue is 'xyz'.", True),
-        ("9999", "No job in the queue is '9999'.", True),
+        ("abcd", "Several jobs in the queue match 'abcd'.", False),
+        ("xyz", "No job in the queue matches 'xyz'.", True),
+        ("9999", "No job in the queue matches '9999'.", True),
     ],
 )
 def test_an_id_that_is_not_clear(wanted: str, said: str, hint: bool) -> None:
@@ -156,7 +156,7 @@ def test_interrupting_what_runs() -> None:
     with stub.serving(), ComfyApi(stub.url) as server:
         assert interrupt(server) == "abcde"
         assert interrupt(server, "abcd") == "abcde"
-        with pytest.raises(UsageError, match="No job in the queue is 'fghij'"):
+        with pytest.raises(UsageError, match="No job in the queue matches 'fghij'"):
             interrupt(server, "fghij")
         stub.reactions["GET /queue"] = {"queue_running": [], "queue_pending": [item("fghij")]}
         assert interrupt(server) is None

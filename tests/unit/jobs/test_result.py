@@ -86,7 +86,7 @@ def test_the_time_of_a_job_is_the_servers_own(first: Any, last: Any, seconds: fl
         ([["execution_interrupted", {}], ["execution_error", {}]], "error", JobInterrupted, "interrupted"),
         ([["execution_error", {"node_id": "1", "exception_type": "E"}]], "success", NodeFailed, "'Canvas'"),
         ([["execution_error", {"exception_type": "torch.OutOfMemoryError"}]], "error", OutOfMemory, "OutOfMemory"),
-        ([], "error", JobError, "The server gives the job p as failed and no reason."),
+        ([], "error", JobError, "The server reports that the job p failed, and gives no reason."),
         # A message that is not [name, object] is not one.
         ([["execution_error", {}, 1], ["execution_error", 3], "execution_error"], "error", JobError, "no reason"),
     ],

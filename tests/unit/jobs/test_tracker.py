@@ -329,7 +329,7 @@ def test_an_entry_that_is_there_and_cannot_be_read_ends_its_job_after_six_looks(
     told.histories = {"j": [{"status": 3}]}
     job = a_job()
     watch(job, poll=0.02, patience=SELDOM).sweep_now()
-    with pytest.raises(ProtocolError, match="What the server says of the job j cannot be read") as caught:
+    with pytest.raises(ProtocolError, match="The server's answer about the job j cannot be read") as caught:
         job.result(WAIT)
     assert told.asked.count("j") == 6
     assert isinstance(caught.value.__cause__, ValueError)
@@ -368,8 +368,8 @@ def test_a_history_that_only_broke_off_holds_nobody_up(told: Told, watch: Watch)
     ("error", "kind", "said"),
     [
         (SILENT, ServerUnreachable, r"http://comfy\.test has not answered for \d+ s; the job [jk] may still be there"),
-        (ProtocolError("a page"), ServerUnreachable, "Last: a page"),
-        (ValueError("strange"), ServerUnreachable, "Last: The queue of .* cannot be read: strange"),
+        (ProtocolError("a page"), ServerUnreachable, "Last error: a page"),
+        (ValueError("strange"), ServerUnreachable, "Last error: The queue of .* cannot be read: strange"),
         (DENIED, AccessDenied, "no access The job [jk] may still be there"),
     ],
 )
@@ -526,4 +526,4 @@ def test_what_cannot_be_handled_of_one_job_is_no_matter_of_another(
         with pytest.raises(ProtocolError, match="cannot be read") as caught:
             job.result(WAIT)
     assert "ZeroDivisionError" in str(caught.value.got)
-    assert "what the server says of j cannot be read" in caplog.text
+    assert "the server's answer about j cannot be read" in caplog.text
