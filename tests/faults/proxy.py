@@ -125,8 +125,8 @@ class Proxy:
 
     async def _unlisten(self) -> None:
         if self._server is not None:
-            # Accepts no more, and lets what was accepted become a connection: asyncio loses the socket of one that it is
-            # just setting up when its server closes.
+            # Stop accepting, and let accepted connections be set up: asyncio loses the socket of one that it is still
+            # setting up when its server closes.
             for listening in self._server.sockets:
                 self._loop.remove_reader(listening)
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Many jobs of one workflow: on one or several servers, into one folder, resumed after any interruption.
+"""Runs many jobs of one workflow: on one or several servers, into one folder, resumable after any interruption.
 
     from pathlib import Path
     from kandiflux.batch import Batch, JobList, parse_grid

@@ -113,7 +113,9 @@ def outcome(
     if "execution_error" in messages:
         return node_error(prompt_id, prompt, execution_failed(messages["execution_error"]))
     if status["status_str"] == "error":
-        return JobError(f"The server reports that the job {prompt_id} failed, and gives no reason.", prompt_id=prompt_id)
+        return JobError(
+            f"The server reports that the job {prompt_id} failed, and gives no reason.", prompt_id=prompt_id
+        )
     meta = as_object(entry.get("meta"))
     outputs = _outputs(
         prompt, shown, {node_id: as_object(about).get("display_node") for node_id, about in meta.items()}, source
