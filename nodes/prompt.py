@@ -1,4 +1,4 @@
-"""Prompt layers, composed for a model, and the linter of prompts."""
+"""Nodes for prompts: layers, composed for a model, and a linter."""
 
 from __future__ import annotations
 
@@ -18,23 +18,19 @@ from .text.tokens import Tokenize, load_tokenizers
 CATEGORY = "kandiflux/prompt"
 LAYERS = "KANDIFLUX_PROMPT_LAYERS"
 TARGET = (list(TARGETS), {"default": "flux-dev", "tooltip": "The model the prompt is for."})
-LANGUAGE = (
-    ["auto", *LANGUAGES],
-    {"default": "auto", "tooltip": "The prompt's language; auto: that of its words. Nothing is translated."},
-)
 
 
 class KandifluxPromptLayer:
     DESCRIPTION = (
-        "One thing a prompt says: a subject, what it does, the light, … Chain layers and give them to Prompt Compose, "
-        "which writes the prompt for the model you choose."
+        "One part of a prompt: a subject, what it does, the light, … Chain layers, and connect the last to Prompt "
+        "Compose, which writes the prompt for the model you choose, in your words."
     )
     SEARCH_ALIASES = ["prompt builder", "structured prompt", "prompt part", "foreground background", "emphasis"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (LAYERS,)
     RETURN_NAMES = ("layers",)
-    OUTPUT_TOOLTIPS = ("The layers so far: for a further Prompt Layer, or for Prompt Compose.",)
+    OUTPUT_TOOLTIPS = ("The layers so far, for another Prompt Layer or for Prompt Compose.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -42,14 +38,15 @@ class KandifluxPromptLayer:
             "required": {
                 "kind": (
                     list(KINDS),
-                    {"tooltip": "What the text tells of. An action belongs to the subject before it."},
+                    {"tooltip": "What the text describes. An action belongs to the subject before it."},
                 ),
                 "text": (
                     "STRING",
                     {
                         "default": "",
                         "multiline": True,
-                        "tooltip": "In plain words, as after “there is”: a red fox. Empty: the layer is left out.",
+                        "tooltip": "In plain words: a red fox. An action continues its subject: leaping over a log. If "
+                        "empty, the layer is left out.",
                     },
                 ),
                 "emphasis": (
@@ -59,20 +56,25 @@ class KandifluxPromptLayer:
                         "min": 0.0,
                         "max": MOST_EMPHASIS,
                         "step": 0.05,
-                        "tooltip": "1 is normal, 0 leaves the layer out. A weight for SD1.5, said in words elsewhere.",
+                        "tooltip": "A weight for SD1.5. For other models, layers above 1 come first in the prompt, "
+                        "those below 1 last. 0 leaves the layer out.",
                     },
                 ),
-                "relation": (list(RELATIONS), {"tooltip": "Where it is with regard to another layer."}),
+                "relation": (list(RELATIONS), {"tooltip": "Where it is, together with relation_to."}),
                 "relation_to": (
                     "STRING",
                     {
                         "default": "",
-                        "tooltip": "That other layer's name or kind. For an action without a relation: whose it is.",
+                        "tooltip": "Words (the door, the left third of the frame), or another layer's name or kind. "
+                        "For an action without a relation: the name of its subject.",
                     },
                 ),
             },
             "optional": {
-                "name": ("STRING", {"default": "", "tooltip": "What other layers call this one."}),
+                "name": (
+                    "STRING",
+                    {"default": "", "tooltip": "A short name for other layers' relation_to: fox is said as the fox."},
+                ),
                 "layers": (LAYERS, {"tooltip": "The layers before this one."}),
             },
         }
@@ -92,20 +94,20 @@ class KandifluxPromptLayer:
 
 class KandifluxPromptCompose:
     DESCRIPTION = (
-        "Write the prompt that says the layers: sentences for FLUX, weighted phrases and a negative prompt for SD1.5, "
-        "one sentence for Kandinsky."
+        "Write the prompt of the layers for a model: sentences or JSON for FLUX, captions for Kandinsky 5, weighted "
+        "phrases for SD1.5. The words stay yours."
     )
-    SEARCH_ALIASES = ["write prompt", "join prompt", "flux prompt", "natural language prompt", "t5xxl clip_l"]
+    SEARCH_ALIASES = ["write prompt", "join prompt", "flux prompt", "json prompt", "flux.2", "t5xxl clip_l"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("STRING",) * 5
     RETURN_NAMES = ("prompt", "negative", "t5xxl", "clip_l", "notes")
     OUTPUT_TOOLTIPS = (
-        "The prompt.",
+        "The prompt, for CLIP Text Encode.",
         "The negative prompt; empty for FLUX, which has none.",
-        "FLUX's text for T5, for CLIPTextEncodeFlux; the prompt itself.",
-        "FLUX's text for CLIP-L: phrases, as many as it reads.",
-        "What was left out or changed, and why; a line each.",
+        "The prompt, for t5xxl of CLIPTextEncodeFlux or qwen25_7b of CLIPTextEncodeKandinsky5.",
+        "As many phrases as CLIP-L reads, for clip_l of the same nodes.",
+        "What was left out, and why, one note per line.",
     )
 
     @classmethod
@@ -116,9 +118,19 @@ class KandifluxPromptCompose:
                 "target": TARGET,
                 "form": (
                     list(FORMS),
-                    {"tooltip": "For FLUX. hierarchical: flowing sentences. numbered: a numbered line for each."},
+                    {
+                        "tooltip": "hierarchical: sentences, or phrases for SD1.5 and Kandinsky 2 and 3. numbered: one "
+                        "numbered line per layer. json: the JSON of FLUX.2's prompting guide."
+                    },
                 ),
-                "language": LANGUAGE,
+                "language": (
+                    ["auto", *LANGUAGES],
+                    {
+                        "default": "auto",
+                        "tooltip": "The language of the layers, by default that of their script. Labels and relations "
+                        "are added in English only; nothing is translated.",
+                    },
+                ),
             }
         }
 
@@ -129,30 +141,33 @@ class KandifluxPromptCompose:
 
 class KandifluxPromptLint:
     DESCRIPTION = (
-        "Say what the model will not take as it is meant, and what to write instead: weights and negations in FLUX, "
-        "keyword soup, tags of other programs, slips, too many tokens."
+        "Count the prompt's tokens for a model, and find what it does not take as it is meant: A1111's syntax, weights "
+        "and negations for FLUX, quality tags, unbalanced parentheses, typing mistakes."
     )
     SEARCH_ALIASES = ["check prompt", "prompt linter", "token count", "prompt length", "validate prompt"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("STRING", "STRING")
     RETURN_NAMES = ("text", "report")
-    OUTPUT_TOOLTIPS = ("The text; mended if you chose to.", "A line for each finding, and the tokens.")
+    OUTPUT_TOOLTIPS = ("The text, with the fixes if mend is on.", "One line per finding, then the token counts.")
     OUTPUT_NODE = True
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "The prompt to look at."}),
+                "text": ("STRING", {"default": "", "multiline": True, "tooltip": "The prompt to check."}),
                 "target": TARGET,
-                "language": LANGUAGE,
+                "language": (
+                    ["auto", *LANGUAGES],
+                    {"default": "auto", "tooltip": "The prompt's language, by default that of its script."},
+                ),
                 "mend": (
                     "BOOLEAN",
                     {
                         "default": False,
-                        "tooltip": "Mend what can be mended without knowing what you mean: spaces, doubled words, tags "
-                        "that do nothing, weights in FLUX.",
+                        "tooltip": "Apply the safe fixes: spaces, doubled words, tags without effect, weights that the "
+                        "model does not read. No word is added.",
                     },
                 ),
             }
@@ -164,11 +179,10 @@ class KandifluxPromptLint:
 
 
 def tokenizers() -> dict[str, Tokenize]:
-    """The tokenizers that this host has: ComfyUI's own, and Kandinsky 2.1's where its folder is."""
+    """The tokenizers of this host: ComfyUI's own, and Kandinsky 2.1's if its folder is there."""
     here = host.current()
-    clip = here.clip_tokenizer_folder()
-    t5 = clip.parent / "text_encoders" / "t5_tokenizer" if clip else None  # they lie so in ComfyUI
-    return _loaded(clip, t5, _mclip_folder(here.model_folders("kandinsky")))
+    clip = here.clip_tokenizer_folder()  # comfy/sd1_tokenizer
+    return _loaded(clip and clip.parent, _mclip_folder(here.model_folders("kandinsky")))
 
 
 _loaded = functools.cache(load_tokenizers)
@@ -187,7 +201,7 @@ def _mclip_folder(roots: list[Path]) -> Path | None:
 
 
 NODES = {
-    "KandifluxPromptLayer": (KandifluxPromptLayer, "Prompt Layer"),
-    "KandifluxPromptCompose": (KandifluxPromptCompose, "Prompt Compose"),
-    "KandifluxPromptLint": (KandifluxPromptLint, "Prompt Lint"),
+    "KandifluxPromptLayer": (KandifluxPromptLayer, "Prompt Layer (kandiflux)"),
+    "KandifluxPromptCompose": (KandifluxPromptCompose, "Prompt Compose (kandiflux)"),
+    "KandifluxPromptLint": (KandifluxPromptLint, "Prompt Lint (kandiflux)"),
 }

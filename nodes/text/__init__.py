@@ -1,1 +1,1 @@
-"""Prompts: layers composed into the words a model reads best, and a linter. Pure Python, no torch, no host."""
+"""Prompts: layers composed into a prompt for a model, and a linter. Pure Python, no torch, no host."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +14,8 @@ WARNING, HINT = "warning", "hint"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something at text[start:end]. `suggestion` is what to do; `replacement`, if any, what the span can be replaced
-    by without asking. A warning is something that will not do what it is meant to; a hint is worth a look."""
+    """Something at text[start:end]. `suggestion` is what to do; `replacement`, if any, can be put in place of the span
+    without asking. A warning is something that does not do what it is meant to; a hint is worth a look."""
 
     code: str
     severity: str
@@ -32,49 +31,25 @@ class Finding:
         return f"{self.severity} {self.code}{where}: {self.message} {self.suggestion}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "severity": self.severity,
-            "start": self.start,
-            "end": self.end,
-            "text": self.excerpt,
-            "message": self.message,
-            "suggestion": self.suggestion,
-            "replacement": self.replacement,
-        }
+        values = asdict(self)
+        values["text"] = values.pop("excerpt")
+        return values
 
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt, what it is for, and the language it is in."""
+    """A prompt, its target and its language."""
 
     text: str
     target: Target
     language: str
-    _quotes: list[re.Match[str]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_quotes", [found for found in QUOTED.finditer(self.text) if not _inch(found)])
-
-    @property
-    def quoted(self) -> list[re.Match[str]]:
-        """What stands in quotes, with them."""
-        return self._quotes
 
     @cached_property
     def unquoted(self) -> str:
-        """The text with a space for every letter within quotes: what is to be drawn is no prompt."""
-        made = self.text
-        for found in self._quotes:
-            made = made[: found.start()] + " " * len(found[0]) + made[found.end() :]
-        return made
+        """The text with NUL characters for everything in quotes: what is to be drawn is not checked."""
+        return QUOTED.sub(lambda found: "\0" * len(found[0]), self.text)
 
     def finding(
         self, code: str, severity: str, start: int, end: int, message: str, suggestion: str, put: str | None = None
     ) -> Finding:
         return Finding(code, severity, start, end, self.text[start:end], message, suggestion, put)
-
-
-def _inch(found: re.Match[str]) -> bool:
-    """Whether the first quote is an inch: 5" or 19" monitors."""
-    return found[0][0] == '"' and bool(re.search(r"\d$", found.string[: found.start()]))

@@ -1,4 +1,4 @@
-"""Prompt layers: what a picture holds, each with its kind, its emphasis and its place."""
+"""Prompt layers: what a picture shows, each with its kind, emphasis and place."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from typing import Any
 SUBJECT, ACTION, STYLE = "subject", "action", "style"
 FOREGROUND, MIDDLE, BACKGROUND = "foreground", "middle ground", "background"
 LIGHTING, CAMERA, MOOD, TEXT, NEGATIVE = "lighting", "camera", "mood", "text in the picture", "negative"
-KINDS = (SUBJECT, ACTION, STYLE, FOREGROUND, MIDDLE, BACKGROUND, LIGHTING, CAMERA, MOOD, TEXT, NEGATIVE)
-PLACES = (FOREGROUND, MIDDLE, BACKGROUND)
-PLACED = (SUBJECT, ACTION, *PLACES, LIGHTING, TEXT)
-"""The kinds that can stand in a relation to another layer."""
+SCENE, COMPOSITION, COLORS = "scene", "composition", "color palette"
+KINDS = (SUBJECT, ACTION, STYLE, FOREGROUND, MIDDLE, BACKGROUND, LIGHTING, CAMERA, MOOD, TEXT, NEGATIVE,
+         SCENE, COMPOSITION, COLORS)  # fmt: skip
+KIND_ALIASES = {"text": TEXT, "middle": MIDDLE, "middleground": MIDDLE, "midground": MIDDLE, "light": LIGHTING,
+                "colors": COLORS, "colours": COLORS, "palette": COLORS}  # fmt: skip
 
 NONE = "none"
-RELATIONS = (NONE, "left of", "right of", "above", "below", "in front of", "behind", "inside", "on", "under", "next to",
-             "around", "facing")  # fmt: skip
-KIND_ALIASES = {"text": TEXT, "middle": MIDDLE, "middleground": MIDDLE, "midground": MIDDLE, "light": LIGHTING}
+RELATIONS = {NONE: "", "left of": "to the left of", "right of": "to the right of"} | {
+    name: name
+    for name in ("above", "below", "in front of", "behind", "inside", "on", "under", "next to", "around", "facing",
+                 "in", "at")
+}  # fmt: skip
+"""Relation → the words for it."""
 MOST_EMPHASIS = 2.0
 
 
 class LayerError(ValueError):
-    """A layer that cannot be understood, or that refers to one that is not there."""
+    """A layer that is not valid, or that refers to a layer that does not exist."""
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer. `emphasis` 1 is normal, 0 leaves the layer out, 2 is the most.
 
-    `relation` puts it somewhere with regard to the layer whose name or kind is `relation_to`. An action belongs to the
-    subject before it, or to the one that `relation_to` names where `relation` is none. Raises LayerError.
+    `relation` and `relation_to` say where it is: `relation_to` is the name or kind of another layer, or words such as
+    "the left third of the frame". An action belongs to the subject before it, or to the one that `relation_to` names
+    if `relation` is none. Raises LayerError.
     """
 
     kind: str
@@ -55,27 +60,20 @@ class Layer:
             raise LayerError(
                 f"Expected a relation among {', '.join(RELATIONS)} for the layer {self.label!r}, got {self.relation!r}."
             )
-        if self.relation == NONE:
-            return
-        if self.kind not in PLACED:
+        if self.relation != NONE and not self.relation_to.strip():
             raise LayerError(
-                f"The layer {self.label!r} is {self.relation!r} another, but {self.kind} has no place in the picture. "
-                f"Set its relation to none; these kinds can have one: {', '.join(PLACED)}."
-            )
-        if not self.relation_to.strip():
-            raise LayerError(
-                f"The layer {self.label!r} is {self.relation!r} … what? Put the name or the kind of another layer into "
-                "relation_to, or set its relation to none."
+                f"The layer {self.label!r} is {self.relation!r} nothing: put the name or kind of another layer, or "
+                "words such as “the door”, into relation_to, or set relation to none."
             )
 
     @property
     def label(self) -> str:
-        """What to call it in a message."""
+        """Its name in messages."""
         return self.name.strip() or self.kind
 
     @classmethod
     def read(cls, values: Layer | Mapping[str, Any]) -> Layer:
-        """A layer from a mapping, as JSON has it. Raises LayerError for an unknown or a missing key."""
+        """A layer from a mapping, such as a JSON object. Raises LayerError for an unknown or a missing key."""
         if isinstance(values, Layer):
             return values
         known = [field.name for field in fields(cls)]
@@ -99,26 +97,16 @@ def read_layers(values: Iterable[Layer | Mapping[str, Any]]) -> list[Layer]:
     return [Layer.read(value) for value in values]
 
 
-def referred(layer: Layer, layers: Sequence[Layer]) -> Layer:
-    """The layer that `layer.relation_to` means, by name or else by kind. Raises LayerError unless it is one."""
+def find_layer(layer: Layer, layers: Sequence[Layer]) -> Layer | None:
+    """The layer whose name, or else kind, is `layer.relation_to`; None if there is none. Raises LayerError if there
+    are several."""
     wanted = layer.relation_to.strip().lower()
     others = [other for other in layers if other is not layer]
     found = [other for other in others if other.name.strip().lower() == wanted]
     found = found or [other for other in others if other.kind == KIND_ALIASES.get(wanted, wanted)]
-    if not found:
-        there = ", ".join(dict.fromkeys(other.label for other in others)) or "no other layer"
-        raise LayerError(
-            f"The layer {layer.label!r} refers to {layer.relation_to!r}, and there is no other layer of that name or "
-            f"kind. There are: {there}."
-        )
     if len(found) > 1:
         raise LayerError(
-            f"The layer {layer.label!r} refers to {layer.relation_to!r}, and {len(found)} layers are called so. Give "
+            f"The layer {layer.label!r} refers to {layer.relation_to!r}, which {len(found)} layers are called. Give "
             "each a name of its own."
         )
-    if layer.relation != NONE and found[0].kind not in (SUBJECT, *PLACES, LIGHTING, TEXT):
-        raise LayerError(
-            f"The layer {layer.label!r} is {layer.relation!r} {found[0].label!r}, but {found[0].kind} has no place in "
-            "the picture. Refer to a subject, a ground, a light or a text."
-        )
-    return found[0]
+    return found[0] if found else None

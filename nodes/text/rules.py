@@ -1,286 +1,259 @@
-"""Rules about syntax: weights, tags, brackets, quotes, spaces, length. A rule yields what it finds in a prompt."""
+"""The linter's rules: a table of patterns, and functions for what a pattern cannot tell. Each yields findings."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from . import weights
-from .cues import speaks_of_text
+from .detect import CYRILLIC, HAN
 from .findings import HINT, WARNING, Finding, Text
-from .quality import is_quality_tag
-from .speak import find_language
-from .targets import FLUX, SD15
+from .targets import SD15, T5, Target
 from .tokens import Count
 
 Found = Iterator[Finding]
 
-_LORA = re.compile(r" ?<(lora|lyco|hypernet):([^:>]*)(?::([^>]*))?>", re.I)
-_EMBEDDING = re.compile(r"[ ,]*\(?\bembedding:([\w./\\-]+)(?::[\d.]+)?\)?", re.I)
-_CUE_REACH = (80, 45)
-"""How far before and behind the quotes a word may stand that tells of text in the picture."""
-_LIST_GAP = 20
-"""How far from one thing in quotes the next of a list may stand."""
 
-_BETWEEN_CAPITALS = re.compile(r"\b[A-Z]{2,} $")
-"""What stands before AND where it is a word: NASA AND ESA."""
-_MAY_DOUBLE = re.compile(
-    "very|so|really|much|many|long|far|ha|bye|bora|pad|walla|cha|hush|knock|tut|yo|no|now|big|old|tick"
-    "|еле|чуть|очень|много|давно|далеко|тихо|едва|так|вот|sehr|die|der|das|den|sie",
+@dataclass(frozen=True)
+class Rule:
+    """A finding wherever `pattern` matches. `message` and `suggestion` are formats of {found}, {title} (the target's)
+    and the pattern's named groups; `put` is a template of re.Match.expand for the replacement."""
+
+    code: str
+    severity: str
+    pattern: re.Pattern[str]
+    message: str
+    suggestion: str
+    put: str | None = None
+    applies: Callable[[Target], bool] = lambda target: True
+    in_quotes: bool = False
+
+    def __call__(self, given: Text) -> Found:
+        if not self.applies(given.target):
+            return
+        for found in self.pattern.finditer(given.text if self.in_quotes else given.unquoted):
+            words = {**found.groupdict(""), "found": found[0].strip(" ,"), "title": given.target.title}
+            yield given.finding(
+                self.code, self.severity, found.start(), found.end(),
+                self.message.format(**words), self.suggestion.format(**words),
+                found.expand(self.put) if self.put is not None else None,
+            )  # fmt: skip
+
+
+_NEGATION = re.compile(
+    r"(?<![-\w])(?:(?-i:(?!NO\b))no(?! longer| sooner| less| more than| matter| doubt|\.? ?\d)|without(?: any)?"
+    r"|not(?! only)|nobody|nothing(?! but)|none(?! other)|never|neither"
+    r"|(?:do|does|did|is|are|was|were|has|have|can)n['’]t|без|нет|не(?! только)|ни|никого|ничего|никто"
+    r"|ohne|kein(?:e[nmrs]?)?|nicht(?! nur)|niemand|nichts)(?![-\w])(?:\s+[^\W\d_][\w-]*)?"
+    r"|(?:没有|没人|不要|不带|不含|禁止)[^\s，。,、；]{0,4}",
     re.I,
 )
-
-
-_SMALL_WORD = re.compile(
-    "an?|the|of|in|on|at|to|and|or|with|is|are|by|for|from|his|her|its|в|на|с|и|под|у|по|из|ein|eine|mit|und|im|auf|ist",
-    re.I,
+_QUALITY = (
+    r"masterpieces?|(?:best|high|highest|top|ultra|amazing) quality|(?:ultra )?(?:[48]|16)k(?: uhd| resolution| hd)?"
+    r"|u?hd|absurdres|highres|(?:trending on )?(?:artstation|cgsociety|deviantart)|score_\d(?:_up)?"
+    r"|шедевр|лучшее качество|杰作|最佳质量"
 )
+_EMBEDDING = r"\(?\bembedding:[\w./\\-]+(?::[\d.]+)?\)?"
+_SMALL_WORD = r"an?|the|of|in|on|at|to|and|or|with|is|are|by|for|from|в|на|с|и|под|у|по|из|ein|eine|mit|und|im|auf|ist"
+_PATTERNS = (
+    Rule("lora-syntax", WARNING, re.compile(r" ?<(?:lora|lyco|hypernet):(?P<name>[^:>]*)(?::[^>]*)?>", re.I),
+         "{found} loads nothing in ComfyUI: it is read as words.",
+         "Load {name!r} with a Load LoRA node, and take this out.", "", in_quotes=True),
+    Rule("embedding", WARNING, re.compile(rf",?\s*{_EMBEDDING}(?=\s*(?:[,.]|$))|\s*{_EMBEDDING}", re.I),
+         "{found} is an embedding for Stable Diffusion: {title} cannot use it.",
+         "Take it out, and describe what it stands for.", "", lambda target: target.family != SD15, in_quotes=True),
+    Rule("embedding", WARNING, re.compile(r"(?<=[^\s(])embedding:[\w./\\-]+", re.I),
+         "ComfyUI finds {found} only after a space.", "Put a space before it.", r" \g<0>",
+         lambda target: target.family == SD15, in_quotes=True),
+    Rule("break", WARNING, re.compile(r"(?<![\w-])BREAK(?![\w-])"),
+         "BREAK is A1111's syntax: ComfyUI reads it as a word.",
+         "Write what follows in a prompt of its own, and join the two with Conditioning (Concat)."),
+    Rule("break", WARNING, re.compile(r"(?<=[a-z\d] )AND(?= [a-z\d])"),
+         "AND is A1111's syntax: ComfyUI reads it as a word.",
+         "Write “and”, or two prompts joined with Conditioning (Combine)."),
+    Rule("brackets", WARNING, re.compile(r"\[[^\[\]\n]*(?:\|[^\[\]\n]*|:[^\[\]:]*:?\s*[\d.]+\s*)\]"),
+         "{found} is A1111's syntax for changing prompts: ComfyUI reads it as text.",
+         "Use two prompts, each with Conditioning (Set Timestep Range)."),
+    Rule("brackets", WARNING, re.compile(r"\[(?P<words>[^\[\]\n:|]*)\]"),
+         "{found} weakens nothing in ComfyUI: the brackets are read as text.", "Write ({words}:0.9).",
+         r"(\g<words>:0.9)", lambda target: target.reads_weights),
+    Rule("brackets", WARNING, re.compile(r"\[(?P<words>[^\[\]\n:|]*)\]"),
+         "{found} weakens nothing in ComfyUI: the brackets are read as text.", "Leave the brackets out.",
+         r"\g<words>", lambda target: not target.reads_weights),
+    Rule("negation", WARNING, _NEGATION,
+         "“{found}” names what is not wanted, and {title} draws what is named.",
+         "Name it in the negative prompt, or say here what is there instead.",
+         applies=lambda target: target.negative_prompt),
+    Rule("negation", WARNING, _NEGATION,
+         "“{found}” names what is not wanted, and {title}, which has no negative prompt, draws what is named.",
+         "Say what is there instead.", applies=lambda target: not target.negative_prompt),
+    Rule("quality-tag", WARNING, re.compile(rf"(?:^|[,，;])\s*(?:{_QUALITY})(?=\s*(?:[,，;.]|$))", re.I),
+         "“{found}” does nothing for {title}: it was trained with sentences.",
+         "Take it out, or say what makes the picture good: the light, the lens, the material.", "",
+         lambda target: target.sentences),
+    Rule("white-background", WARNING,
+         re.compile(r"(?:(?:pure|plain|solid|clean)[ ,]+)*white (?:background|backdrop)", re.I),
+         "“{found}” makes FLUX.1 dev's pictures blurry.", "Name a place, or another colour such as light grey.",
+         applies=lambda target: target.name == "flux-dev"),
+    Rule("unknown-letters", WARNING,
+         re.compile(rf"[{HAN}\u3040-\u30ff\uac00-\ud7af\u0600-\u06ff\u0590-\u05ff\u0900-\u097f\u0e00-\u0e7f]+"),
+         "“{found}”: {title}'s text encoder has no token for any of these letters.", "Write it in English.",
+         applies=lambda target: target.encoders[0].tokenizer == T5, in_quotes=True),
+    Rule("unbalanced-quotes", WARNING, re.compile('(?<!\\d)["”]|[“„«»「」『』]'),
+         "The quote {found} has no partner.", "Close it, or take it out."),
+    Rule("doubled-word", WARNING, re.compile(rf"(?<![\w-])({_SMALL_WORD})(?:[ \t]+\1)+(?![\w-])", re.I),
+         "“{found}” has the same word twice.", "Write it once.", r"\1"),
+    Rule("punctuation", HINT, re.compile(r"(?<=[^\s])[ \t]{2,}(?=[^\s,;.!?])"),
+         "More than one space.", "Leave one.", " "),
+    Rule("punctuation", HINT, re.compile(r"(?<=\w)[ \t]+(?=[,;](?!\d)|[!?.](?:\s|$)|[，。；！？])"),
+         "A space before a punctuation mark.", "Take it out.", ""),
+    Rule("punctuation", HINT, re.compile(r"([,;，；、])(?:\s*[,;，；、])+"),
+         "Doubled punctuation.", "Leave the first mark.", r"\1"),
+    Rule("punctuation", HINT, re.compile(r"(?<!\.)(\.)\.(?!\.)|(。)。+"),
+         "Doubled punctuation.", "Leave the first mark.", r"\1\2"),
+    Rule("punctuation", HINT, re.compile(r"^\s*[,;，；、。]+\s*"),
+         "The prompt begins with a punctuation mark.", "Take it out.", ""),
+)  # fmt: skip
 
 
 def empty(given: Text) -> Found:
     if not given.text.strip():
-        yield given.finding("empty", HINT, 0, 0, "The prompt is empty.", "Say what is to be seen.")
-
-
-def lora_syntax(given: Text) -> Found:
-    """`<lora:name:0.8>` is A1111's."""
-    for found in _LORA.finditer(given.text):
-        loader = "LoraLoaderModelOnly" if given.target.family == FLUX else "LoraLoader"
-        strength = f" with strength {found[3]}" if found[3] else ""
-        yield given.finding(
-            "lora-syntax", WARNING, found.start(), found.end(),
-            f"{found[0].strip()} loads nothing in ComfyUI: its letters are read as words.",
-            f"Load {found[2]!r} with the node {loader}{strength}, and take this out.", "",
-        )  # fmt: skip
-
-
-def embedding(given: Text) -> Found:
-    """Textual inversion is SD's."""
-    for found in _EMBEDDING.finditer(given.text):
-        start = given.text.index("embedding:", found.start()) if "embedding:" in found[0] else found.start()
-        if given.target.family != SD15:
-            whole = found[0]
-            put = ", " if re.match(r"[ ,]*,", whole) and re.match(r"\s*\w", given.text[found.end() :]) else ""
-            yield given.finding(
-                "embedding", WARNING, found.start(), found.end(),
-                f"embedding:{found[1]} is an embedding for Stable Diffusion: {given.target.title} cannot use it.",
-                "Take it out, and describe what it stands for.", put,
-            )  # fmt: skip
-        elif start and given.text[start - 1] not in " \n(":
-            yield given.finding(
-                "embedding", WARNING, start, found.end(),
-                f"ComfyUI finds embedding:{found[1]} only after a space.",
-                "Put a space before it.", " " + given.text[start : found.end()],
-            )  # fmt: skip
-
-
-def a1111_words(given: Text) -> Found:
-    """BREAK and AND of A1111."""
-    if not re.search("[a-zа-яёäöüß]", given.unquoted):  # all in capitals: AND is a word
-        return
-    for found in re.finditer(r"(?<![\w-])(?:BREAK|AND)(?![\w-])", given.unquoted):
-        if found[0] == "AND" and _BETWEEN_CAPITALS.search(given.unquoted[: found.start()]):
-            continue
-        node = "Conditioning (Concat)" if found[0] == "BREAK" else "Conditioning (Combine)"
-        yield given.finding(
-            "break", WARNING, found.start(), found.end(),
-            f"{found[0]} is A1111's syntax: ComfyUI reads it as a word.",
-            f"Write what follows in a prompt of its own and join the two with {node}"
-            f"{', or write it small' if found[0] == 'AND' else ''}.",
-        )  # fmt: skip
-
-
-# Weights and brackets
+        yield given.finding("empty", HINT, 0, 0, "The prompt is empty.", "Say what the picture shows.")
 
 
 def weight_syntax(given: Text) -> Found:
+    """Weights with a number out of range, or that the target does not read; parentheses that ComfyUI would drop."""
     for weight in weights.find_weights(given.text):
-        found = given.text[weight.start : weight.end]
-        comma = re.search(r":\s*\d+,\d+\s*$", weight.inner)
-        if comma and given.target.reads_weights:
-            right = found.replace(comma[0], comma[0].replace(",", "."))
+        start, end = weight.start, weight.end
+        found = given.text[start:end]
+        plain = weights.without_weights(found)
+        right = re.sub(r"(:\s*\d+),(\d+\s*\))$", r"\1.\2", found)  # the comma of (so:1,2)
+        if given.target.reads_weights and right != found:
             yield given.finding(
-                "malformed-weight", WARNING, weight.start, weight.end,
+                "malformed-weight", WARNING, start, end,
                 f"The weight in {found} has a comma: ComfyUI takes it for text.", f"Write {right}.", right,
             )  # fmt: skip
         elif given.target.reads_weights:
             if weight.explicit and not 0 <= weight.value <= 1.6:
                 yield given.finding(
-                    "extreme-weight", WARNING, weight.start, weight.end,
+                    "extreme-weight", WARNING, start, end,
                     f"A weight of {weight.value:g} distorts the picture.", "Stay between 0.5 and 1.5.",
                 )  # fmt: skip
-        elif comma:
-            value = float(comma[0].strip(": ").replace(",", "."))
-            yield from _weight_in_words(given, weight, weight.inner[: comma.start()], value)
-        elif weight.explicit or weight.nested:
-            plain, parts = weights.without_explicit(weights.numbered(found))
-            yield from _weight_in_words(given, weight, plain, parts[-1][1] if parts else weights.TIMES)
-        elif given.target.family == FLUX:
+        elif weight.explicit or weight.nested or right != found:
+            why = (
+                "FLUX.1 was not trained with weights: ComfyUI only scales what T5 makes of these words."
+                if given.target.parses_parentheses
+                else f"{given.target.title} reads no weights: the parentheses and the number are read as text."
+            )
             yield given.finding(
-                "parentheses", HINT, weight.start, weight.end,
+                "weights", WARNING, start, end, f"{found}: {why}",
+                f"Write “{plain}”; what comes first in the prompt counts most.", plain,
+            )  # fmt: skip
+        elif given.target.parses_parentheses:
+            yield given.finding(
+                "parentheses", HINT, start, end,
                 f"ComfyUI takes {found} for a weight of 1.1 and drops the parentheses.",
-                r"Write it between commas, or \( and \) if they are to be read.", weights.escape(found),
+                r"Write \( and \) if they are to be read.", weights.escape(found),
             )  # fmt: skip
-
-
-def _weight_in_words(given: Text, weight: weights.Weight, plain: str, value: float) -> Found:
-    if given.target.family == FLUX and is_quality_tag(plain):
-        return  # a rule of its own
-    found = given.text[weight.start : weight.end]
-    spoken = find_language(given.language)
-    name = spoken.name("subject", f"{weights.article_of(given.text, weight)} {plain}".strip())
-    if value > 1:
-        suggestion = f'Write "{spoken.emphasis.format(name)}" in the sentence.'
-    else:
-        suggestion = f'Write "{plain.strip()}" and say that it is subtle, or leave it out.'
-    why = (
-        "FLUX was not trained with weights: ComfyUI would stretch what T5 says of these words."
-        if given.target.family == FLUX
-        else f"{given.target.title} reads no weights: the brackets and the number are read as text."
-    )
-    yield given.finding("weights", WARNING, weight.start, weight.end, f"{found}: {why}", suggestion)
-
-
-def brackets(given: Text) -> Found:
-    """`[so]` and `[from:to:when]` of A1111."""
-    for found in re.finditer(r"\[([^\[\]\n]*)\]", given.unquoted):
-        if re.search(r":[^:]*:?\s*[\d.]+\s*$|\|", found[1]):
-            yield given.finding(
-                "brackets", WARNING, found.start(), found.end(),
-                f"{found[0]} is A1111's syntax for changing prompts: ComfyUI reads it as text.",
-                "Use two prompts, each with Conditioning (Set Timestep Range).",
-            )  # fmt: skip
-            continue
-        instead = f"({found[1]}:0.9)" if given.target.reads_weights else "it plainly, or leave it out"
-        yield given.finding(
-            "brackets", WARNING, found.start(), found.end(),
-            f"{found[0]} makes nothing weaker in ComfyUI: the brackets are read as text.",
-            f"Write {instead}.", instead if given.target.reads_weights else found[1],
-        )  # fmt: skip
 
 
 def unbalanced_parentheses(given: Text) -> Found:
     for at in weights.stray_parentheses(given.text):
         what = "is never closed" if given.text[at] == "(" else "closes nothing"
-        if given.target.drops_parentheses:
-            message = f"The parenthesis {what}: ComfyUI reads the weights behind it wrongly."
+        if given.target.parses_parentheses:
+            message = f"The parenthesis {what}: ComfyUI reads the weights after it wrongly."
             suggestion = rf"Add its partner, or write \{given.text[at]} if it is to be read."
         else:
-            message, suggestion = f"The parenthesis {what}.", "Add its partner or take it out."
-        severity = WARNING if given.target.drops_parentheses else HINT
+            message, suggestion = f"The parenthesis {what}.", "Add its partner, or take it out."
+        severity = WARNING if given.target.parses_parentheses else HINT
         yield given.finding("unbalanced-parentheses", severity, at, at + 1, message, suggestion)
 
 
-# Quotes
-
-
-def quotes(given: Text) -> Found:
-    """Quotes that have no partner; inches and apostrophes are none."""
-    rest = given.unquoted
-    for found in re.finditer(r'["“”„«»「」『』]', rest):
-        if found[0] in '"”' and re.search(r"\d$", rest[: found.start()]):
-            continue
-        if found[0] == "„" and "“" in rest[found.end() :]:
-            continue
+def keyword_soup(given: Text) -> Found:
+    """At least six phrases of on average at most three words, and no sentence, for a model that reads sentences."""
+    phrases = [phrase for phrase in re.split("[,，、;；\n]", given.unquoted) if phrase.strip()]
+    sentences = re.search(r"[.!?。！？]\s+\S", given.unquoted)
+    short = sum(len(phrase.split()) for phrase in phrases) <= 3 * len(phrases)
+    if given.target.sentences and len(phrases) >= 6 and short and not sentences:
         yield given.finding(
-            "unbalanced-quotes", WARNING, found.start(), found.end(),
-            f"The quote {found[0]} has no partner.", "Close it, or take it out.",
+            "keyword-soup", HINT, 0, 0,
+            f"{len(phrases)} short phrases: {given.target.title} reads sentences, and loses what belongs to what.",
+            "Say who does what, where, and in what light, in one to four sentences.",
         )  # fmt: skip
 
 
-def quoted_words(given: Text) -> Found:
-    """FLUX draws what stands in quotes."""
-    if given.target.family != FLUX:
-        return
-    before, behind = _CUE_REACH
-    last = -_LIST_GAP  # where what was last in quotes, and rightly, ends
-    for found in given.quoted:
-        around = given.text[max(0, found.start() - before) : found.start()] + " … "
-        around += given.text[found.end() : found.end() + behind]
-        if found.start() - last < _LIST_GAP or speaks_of_text(around):
-            last = found.end()
-            continue
-        words = found[0][1:-1]
+_CYRILLIC_TWINS = "аеорсухіАВЕКМНОРСТУХІѕЅјЈ"
+_LATIN_TWINS = "aeopcyxiABEKMHOPCTYXIsSjJ"
+_TO_LATIN = str.maketrans(_CYRILLIC_TWINS, _LATIN_TWINS)
+_TO_CYRILLIC = str.maketrans(_LATIN_TWINS[:18], _CYRILLIC_TWINS[:18])
+
+
+def lookalike_letters(given: Text) -> Found:
+    """Words with both Latin and Cyrillic letters: a typing mistake, and unknown to every tokenizer."""
+    for found in re.finditer(rf"[A-Za-z{CYRILLIC}]+", given.unquoted):
+        word = found[0]
+        latin, cyrillic = re.findall("[A-Za-z]", word), re.findall(f"[{CYRILLIC}]", word)
+        if latin and cyrillic:
+            ways = [(_TO_LATIN, f"[{CYRILLIC}]"), (_TO_CYRILLIC, "[A-Za-z]")]
+            made = [(word.translate(table), wrong) for table, wrong in ways]
+            right = [text for text, wrong in made if not re.search(wrong, text)]
+            right = right[0 if len(latin) >= len(cyrillic) else -1] if right else None
+            yield given.finding(
+                "mixed-alphabet", WARNING, found.start(), found.end(),
+                f"“{word}” has both Latin and Cyrillic letters.",
+                f"Type it again: “{right}”." if right else "Type it again, in one alphabet.", right,
+            )  # fmt: skip
+
+
+def unread_language(given: Text) -> Found:
+    if given.target.english_only and given.language != "en":
         yield given.finding(
-            "quotes", HINT, found.start(), found.end(),
-            f"FLUX tends to write {found[0]} into the picture.",
-            f"Leave the quotes out; if it is to be written, say so: the text {found[0]}.", words,
+            "language", HINT, 0, 0, f"{given.target.title} was trained with English captions: others work worse.",
+            "Write it in English; Kandinsky 2.1 reads other languages, too.",
         )  # fmt: skip
 
 
-# Slips
-
-
-def doubled_words(given: Text) -> Found:
-    if given.language == "zh":
-        return
-    for found in re.finditer(r"(?<![\w-])([^\W\d_]{2,})(?:[ \t]+(\1))+(?![\w-])", given.unquoted, re.I):
-        if _MAY_DOUBLE.fullmatch(found[1]) or (found[1][0].isupper() and found[2][0].isupper()):
-            continue
-        slip = bool(_SMALL_WORD.fullmatch(found[1]))  # of other words, some are meant: vulpes vulpes
-        yield given.finding(
-            "doubled-word", WARNING if slip else HINT, found.start(), found.end(),
-            f"“{found[0]}” says the same word twice.", "Say it once.", found[1] if slip else None,
-        )  # fmt: skip
-
-
-_SLIPS = (
-    (re.compile(r"(?<=\S)[ \t]{2,}(?=\S)"), "More than one space.", lambda found: " "),
-    (re.compile(r"(?<=\w) +(?=[,;](?!\d)|[!?.](?:\s|$)|[，。；！？])"), "A space before a comma or full stop.",
-     lambda found: ""),
-    (re.compile(r"[,;，；、](?:\s*[,;，；、])+"), "Doubled punctuation.", lambda found: found[0][0]),
-    (re.compile(r"(?<!\.)\.\.(?!\.)|\.{4,}|。。+|\.,|,\."), "Doubled punctuation.",
-     lambda found: "..." if len(found[0]) > 3 else "." if "." in found[0] else "。"),
-    (re.compile(r"^\s*[,;，；、。]+\s*"), "The prompt begins with a punctuation mark.", lambda found: ""),
-)  # fmt: skip
-
-
-def spaces_and_punctuation(given: Text) -> Found:
-    taken = 0
-    slips = [(found, message, put) for pattern, message, put in _SLIPS for found in pattern.finditer(given.unquoted)]
-    for found, message, put in sorted(slips, key=lambda slip: (slip[0].start(), -slip[0].end())):
-        if found.start() < taken:
-            continue
-        taken = found.end()
-        start, end = found.span()
-        if not given.text[start:end].strip() and given.text[start:end] != found[0]:
-            continue
-        if given.text[start:end] != found[0]:  # it spans quotes
-            continue
-        right = put(found)
-        suggestion = f"Write {right!r} for {found[0]!r}." if right else "Take it out."
-        yield given.finding("punctuation", HINT, start, end, message, suggestion, right)
-
-
-# Length
+_TOO_LONG = {
+    "chunked": (HINT, "{tokens} tokens{estimated} are more than the 75 of one chunk: ComfyUI encodes each chunk on its "
+                      "own. The first ends after “…{last}”.", "Keep what belongs together in one chunk."),
+    "lost": (WARNING, "{title} reads {limit} tokens, and these are {tokens}{estimated}: what follows “…{last}” is cut "
+                      "off.", "Say the most important first, and leave out the rest."),
+    "untrained": (WARNING, "{title} was trained with up to {limit} tokens, and these are {tokens}{estimated}: what "
+                           "follows “…{last}” may be ignored.", "Say the most important first, and shorten the rest."),
+}  # fmt: skip
+"""Encoder.beyond → severity, message and suggestion."""
 
 
 def too_long(given: Text, counts: Sequence[Count]) -> Found:
-    read = weights.plain(given.text) if given.target.drops_parentheses else given.text
+    read = weights.plain(given.text) if given.target.parses_parentheses else given.text
     for found in counts:
-        if not found.over or found.encoder.beyond == "unread":
-            continue
         encoder = found.encoder
-        estimated = "" if found.exact else " (an estimate)"
-        last = " ".join(read[: found.read].split()[-3:])
-        if encoder.beyond == "chunked":
-            yield given.finding(
-                "tokens", HINT, 0, 0,
-                f"{found.tokens - 2} tokens{estimated} are more than the 75 that SD1.5 reads at once: ComfyUI encodes "
-                "them in pieces of 75 that know nothing of each other.",
-                f"Keep what belongs together in one piece; the first ends after “…{last}”.",
+        if found.over and encoder.beyond in _TOO_LONG:
+            severity, message, suggestion = _TOO_LONG[encoder.beyond]
+            said = message.format(
+                title=encoder.title, limit=encoder.limit, last=" ".join(read[: found.read].split()[-3:]),
+                tokens=found.tokens - (encoder.marks if encoder.beyond == "chunked" else 0),
+                estimated="" if found.exact else " (an estimate)",
             )  # fmt: skip
-        elif encoder.beyond == "lost":
-            yield given.finding(
-                "tokens", WARNING, 0, 0,
-                f"{encoder.title} reads {encoder.limit} tokens, and these are {found.tokens}{estimated}: what stands "
-                f"after “…{last}” is cut off.",
-                "Say the most important first and leave out the rest.",
-            )  # fmt: skip
-        else:
-            yield given.finding(
-                "tokens", WARNING, 0, 0,
-                f"{given.target.title} was trained on up to {encoder.limit} T5 tokens, and these are "
-                f"{found.tokens}{estimated}: what stands after “…{last}” is followed badly or not at all.",
-                "Say the most important first and shorten the rest.",
-            )  # fmt: skip
+            yield given.finding("tokens", severity, 0, 0, said, suggestion)
+
+
+RULES: tuple[Callable[[Text], Found], ...] = (
+    empty,
+    *_PATTERNS,
+    weight_syntax,
+    unbalanced_parentheses,
+    keyword_soup,
+    lookalike_letters,
+    unread_language,
+)
+
+
+def is_json(text: str) -> bool:
+    """Whether `text` is a JSON object, as FLUX.2 takes them."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

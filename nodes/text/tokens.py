@@ -1,6 +1,6 @@
-"""How many tokens a text is: by the model's own tokenizer where its files are here, by an estimate elsewhere.
+"""Count the tokens of a text: with the model's own tokenizer if its files are here, otherwise by an estimate.
 
-ComfyUI brings both along: CLIP's in comfy/sd1_tokenizer, T5's in comfy/text_encoders/t5_tokenizer.
+ComfyUI has the files of CLIP's (comfy/sd1_tokenizer), T5's and Qwen's tokenizers (comfy/text_encoders).
 """
 
 from __future__ import annotations
@@ -12,21 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .detect import CYRILLIC, HAN, detect
-from .targets import CLIP, MCLIP, T5, Encoder
+from .detect import CYRILLIC, HAN, language_of
+from .targets import CLIP, MCLIP, MISTRAL, QWEN, T5, Encoder
 
 Tokenize = Callable[[str], "list[int]"]
-"""A tokenizer: where in the text each token ends, the marks of beginning and end left out."""
-
-MARKS = {CLIP: 2, MCLIP: 2, T5: 1}
-"""Tokens that a tokenizer puts around a text."""
+"""A tokenizer: the position in the text where each token ends, special tokens left out."""
 
 _CLIP_SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d|\p{Han}|(?:(?!\p{Han})\p{L})+|\p{N}|[^\s\p{L}\p{N}]+"""
-"""As the original, and each Chinese character by itself, as transformers does it."""
+"""That of openai/CLIP's simple_tokenizer.py, and each Chinese character by itself, as in transformers."""
+_QWEN_SPLIT = (
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"""
+    r"""|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+"""That of transformers' Qwen2Tokenizer."""
 _WORDS = re.compile(rf"[{HAN}]|[{CYRILLIC}]+|[^\W\d_{HAN}{CYRILLIC}]+|\d|[^\w\s]+|_")
-_LETTERS_A_TOKEN = {CLIP: (8.0, 3.2, 0.9, 0.5), MCLIP: (5.0, 4.0, 4.0, 1.3), T5: (4.6, 3.0, 1.3, 0.0)}
-"""Letters that make a token on average: of English, German, Russian, Chinese words.
-T5 has one token, "unknown", for any number of Han."""
+_LETTERS_PER_TOKEN = {
+    CLIP: (8.0, 3.2, 0.9, 0.5),
+    MCLIP: (5.0, 4.0, 4.0, 1.3),
+    T5: (4.6, 3.0, 1.3, 0.0),
+    QWEN: (8.0, 3.2, 2.6, 1.3),
+    MISTRAL: (8.0, 3.6, 3.5, 1.1),
+}
+"""Average number of letters per token in English, German, Russian and Chinese words. T5 has one token, "unknown",
+for any number of Chinese characters."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +58,20 @@ class Count:
 def count(text: str, encoder: Encoder, tokenizers: Mapping[str, Tokenize]) -> Count:
     tokenize = tokenizers.get(encoder.tokenizer)
     ends = tokenize(text) if tokenize else estimate(text, encoder.tokenizer)
-    room = encoder.limit - MARKS[encoder.tokenizer]
+    room = encoder.limit - encoder.marks
     read = len(text) if len(ends) <= room else ends[room - 1]
-    return Count(encoder, len(ends) + MARKS[encoder.tokenizer], read, tokenize is not None)
+    return Count(encoder, len(ends) + encoder.marks, read, tokenize is not None)
 
 
 def estimate(text: str, tokenizer: str) -> list[int]:
-    """About where each token ends, by the number of letters in each word."""
-    english, german, cyrillic, han = _LETTERS_A_TOKEN[tokenizer]
-    latin = german if detect([text]) == "de" else english
+    """Where each token ends, estimated from the number of letters in each word."""
+    english, german, cyrillic, han = _LETTERS_PER_TOKEN[tokenizer]
+    latin = german if language_of([text]) == "de" else english
     ends: list[int] = []
     unknown = False
     for word in _WORDS.finditer(text):
         is_han = bool(re.match(f"[{HAN}]", word[0]))
-        if is_han and not han:  # a run of what T5 doesn't know is one token
+        if is_han and not han:
             ends += [] if unknown else [word.end()]
             unknown = True
             continue
@@ -74,42 +82,53 @@ def estimate(text: str, tokenizer: str) -> list[int]:
     return ends
 
 
-def load_tokenizers(clip: Path | None = None, t5: Path | None = None, mclip: Path | None = None) -> dict[str, Tokenize]:
-    """The tokenizers in these folders, those that are there: CLIP's from vocab.json and merges.txt, the others' from
-    tokenizer.json. None where the package tokenizers, which comes with transformers, is missing.
+def load_tokenizers(comfy: Path | None = None, mclip: Path | None = None) -> dict[str, Tokenize]:
+    """The tokenizers that ComfyUI has in its folder `comfy`, and M-CLIP's in the folder `mclip`.
 
-    Raises ValueError for files that are there and cannot be read.
+    None if the package tokenizers, which comes with transformers, is not installed. Raises ValueError for files that
+    cannot be read.
     """
     try:
         import tokenizers
     except ImportError:
         return {}
     found: dict[str, Tokenize] = {}
-    if clip and (clip / "vocab.json").is_file() and (clip / "merges.txt").is_file():
-        found[CLIP] = _ends(_clip(clip))
-    for name, folder in ((T5, t5), (MCLIP, mclip)):
+    encoders = comfy / "text_encoders" if comfy else None
+    for name, folder, build in (
+        (CLIP, comfy and comfy / "sd1_tokenizer", _clip),
+        (QWEN, encoders and encoders / "qwen25_tokenizer", _qwen),
+    ):
+        if folder and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            found[name] = _ends(build(folder))
+    for name, folder in ((T5, encoders and encoders / "t5_tokenizer"), (MCLIP, mclip)):
         if folder and (file := folder / "tokenizer.json").is_file():
             found[name] = _ends(tokenizers.Tokenizer.from_str(json.dumps(_read_json(file))))
     return found
 
 
-def comfyui_tokenizers(folder: Path) -> dict[str, Tokenize]:
-    """Those of the ComfyUI in `folder`."""
-    return load_tokenizers(folder / "comfy" / "sd1_tokenizer", folder / "comfy" / "text_encoders" / "t5_tokenizer")
-
-
 def _clip(folder: Path) -> Any:
-    """CLIP's byte-level BPE, as openai/CLIP's simple_tokenizer.py has it."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import normalizers
 
-    lines = (folder / "merges.txt").read_text("utf-8").splitlines()[1:]
-    merges = [(first, second) for first, second in (line.split() for line in lines if line.strip())]
-    vocab = _read_json(folder / "vocab.json")
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    return _byte_level_bpe(folder, _CLIP_SPLIT, normalizer, end_of_word_suffix="</w>", unk_token="<|endoftext|>")
+
+
+def _qwen(folder: Path) -> Any:
+    from tokenizers import normalizers
+
+    return _byte_level_bpe(folder, _QWEN_SPLIT, normalizers.NFC())
+
+
+def _byte_level_bpe(folder: Path, split: str, normalizer: Any, **options: Any) -> Any:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    lines = [line.split() for line in (folder / "merges.txt").read_text("utf-8").splitlines()]
+    merges = [(line[0], line[1]) for line in lines if len(line) == 2 and line[0] != "#version:"]
+    tokenizer = Tokenizer(models.BPE(vocab=_read_json(folder / "vocab.json"), merges=merges, **options))
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_CLIP_SPLIT), behavior="removed", invert=True),
+            pre_tokenizers.Split(Regex(split), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -6,15 +6,9 @@ import re
 from dataclasses import dataclass
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
-_ARTICLE = re.compile(r"\b(an?|the|eine?|der|die|das)\s+$", re.I)
-_NO_NOUN = re.compile(
-    r"\s*(?:$|[^\w\s]|(?:in|on|at|with|and|or|of|by|to|from|is|are|under|over|near|behind|that|who|im|auf|mit|und|an|am"
-    r"|unter|vor|neben|ist|\w+ing)\b)",
-    re.I,
-)
 DEEPEST = 100
 TIMES = 1.1
-"""What parentheses without a number multiply a weight by."""
+"""The factor of parentheses without a number."""
 
 
 @dataclass(frozen=True)
@@ -104,43 +98,16 @@ def weighted(text: str, value: float) -> str:
     return text if rounded == "1" else f"({text}:{rounded})"
 
 
-def without_explicit(text: str) -> tuple[str, list[tuple[str, float]]]:
-    """`text` without its explicit weights, and what they weighted: the words, with an article that stands before
-    them, and their weight; innermost first. Parentheses with no number stay."""
-    parts: list[tuple[str, float]] = []
+def without_weights(text: str) -> str:
+    """`text` without weights: `(so:1.2)`, `(so:1,2)` and `((so))` become `so`; `(so)` stays, as a remark."""
+    text = re.sub(r"(:\s*\d+),(\d+\s*\))", r"\1.\2", text)
     made, at = "", 0
     for weight in find_weights(text):
-        inner, inside = without_explicit(weight.inner)
-        parts += inside
         made += unescape(text[at : weight.start])
-        if weight.explicit:
-            parts.append((f"{article_of(text, weight)} {inner}".strip(), weight.value))
-            made += inner
-        else:
-            made += f"({inner})"
+        inner = plain(weight.inner) if weight.nested else without_weights(weight.inner)
+        made += inner if weight.explicit or weight.nested else f"({inner})"
         at = weight.end
-    return made + unescape(text[at:]), parts
-
-
-def numbered(text: str) -> str:
-    """`text` with each `((so))` written as `(so:1.21)`, and `(so:1,2)` as `(so:1.2)`."""
-    text = re.sub(r"(:\s*\d+),(\d+\s*\))", r"\1.\2", text)
-    for weight in reversed(find_weights(text)):
-        if not weight.nested or not weight.inner.strip("() "):
-            continue
-        inner, value = weight.inner.strip(), weight.value
-        while (within := find_weights(inner)) and (within[0].start, within[0].end) == (0, len(inner)):
-            inner, value = within[0].inner.strip(), within[0].value if within[0].explicit else value * TIMES
-            if within[0].explicit:
-                break
-        text = text[: weight.start] + weighted(inner, value) + text[weight.end :]
-    return text
-
-
-def article_of(text: str, weight: Weight) -> str:
-    """The article right before `weight`, or nothing; in “a (red:1.2) fox” it is the fox's."""
-    before, behind = _ARTICLE.search(text[max(0, weight.start - 12) : weight.start]), _NO_NOUN.match(text[weight.end :])
-    return before[1] if before and behind else ""
+    return made + unescape(text[at:])
 
 
 def _read(text: str, start: int, end: int) -> Weight:

@@ -77,7 +77,7 @@ def lint(
 
 
 def fix(text: str, target: str = "flux-dev", language: str = "auto") -> str:
-    """Returns `text` with all fixes that need no knowledge of its meaning. Raises the errors of `lint`."""
+    """Returns `text` with all safe fixes: no word is added. Raises the errors of `lint`."""
     fixed: str = _call(lambda: _lint.fix(text, target, language))
     return fixed
 
@@ -103,7 +103,7 @@ def comfyui_tokenizers(folder: Path) -> Tokenizers:
         raise UsageError(
             f"There is no ComfyUI in {folder}.", expected="the folder with main.py and comfy", got=str(folder)
         )
-    tokenizers: Tokenizers = _call(lambda: _tokens.comfyui_tokenizers(folder))
+    tokenizers: Tokenizers = _call(lambda: _tokens.load_tokenizers(folder / "comfy"))
     return tokenizers
 
 

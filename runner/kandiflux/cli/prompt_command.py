@@ -26,7 +26,8 @@ TargetOption = Annotated[
     str,
     typer.Option(
         "--target", "-t", metavar="TARGET",
-        help="flux-dev, flux-schnell, sd15, kandinsky-2.1, kandinsky-2.2 or kandinsky-3; flux and kandinsky for short.",
+        help="flux-dev, flux-schnell, flux2-dev, flux2-klein, sd15, kandinsky-2.1, kandinsky-2.2, kandinsky-3, "
+        "kandinsky-5 or kandinsky-5-video; flux, flux2 and kandinsky for short.",
     ),
 ]  # fmt: skip
 LanguageOption = Annotated[str, typer.Option(metavar="LANGUAGE", help="auto, en, ru, zh or de.")]
@@ -53,7 +54,7 @@ def lint(
     comfyui: ComfyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find what a model would misunderstand in a prompt, and what to write instead.
+    """Count a prompt's tokens for a model, and find what it would misunderstand.
 
     \b
     Examples:
@@ -97,27 +98,31 @@ def compose(
     camera: LayerOption = None,
     mood: LayerOption = None,
     text: LayerOption = None,
+    scene: LayerOption = None,
+    composition: LayerOption = None,
+    color_palette: LayerOption = None,
     negative: LayerOption = None,
     file: Annotated[
         str | None,
         typer.Option(help="Layers as JSON: a list of {kind, text, emphasis, relation, relation_to, name}; - is stdin."),
     ] = None,
     target: TargetOption = "flux-dev",
-    form: Annotated[str, typer.Option(metavar="FORM", help="For FLUX: hierarchical or numbered.")] = "hierarchical",
+    form: Annotated[str, typer.Option(metavar="FORM", help="hierarchical, numbered or json.")] = "hierarchical",
     language: LanguageOption = "auto",
     comfyui: ComfyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compose a prompt from layers, in the form that a model reads best.
+    """Compose a prompt from layers, in the form that a model reads best and in your words.
 
-    Prints the prompt; with --json also the negative prompt, FLUX's two texts, and notes, which otherwise go to stderr.
+    Prints the prompt; with --json also the negative prompt, the texts for both encoders, and notes, which otherwise go
+    to stderr.
     Layer options may be repeated. Emphasis and relations need --file.
 
     \b
     Examples:
       kandiflux prompt compose --subject "a red fox" --action "leaping over a log" --background "a birch forest"
       kandiflux prompt compose --subject "a red fox" --style "oil painting" --negative blurry --target sd15 --json
-      kandiflux prompt compose --file layers.json --target flux --form numbered
+      kandiflux prompt compose --file layers.json --target flux2 --form json
       kandiflux run flux.json --set prompt="$(kandiflux prompt compose --subject 'a red fox')"
     """
     given = {
@@ -131,6 +136,9 @@ def compose(
         "camera": camera,
         "mood": mood,
         "text in the picture": text,
+        "scene": scene,
+        "composition": composition,
+        "color palette": color_palette,
         "negative": negative,
     }
     with reporting(as_json):

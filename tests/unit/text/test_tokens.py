@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nodes.models.spiece import tokenizer_json
-from nodes.text.targets import CLIP, MCLIP, T5, Encoder, find_target
-from nodes.text.tokens import comfyui_tokenizers, count, estimate, load_tokenizers
+from nodes.text.targets import CLIP, MCLIP, MISTRAL, QWEN, T5, Encoder, find_target
+from nodes.text.tokens import count, estimate, load_tokenizers
 from tests.support.places import ROOT
 from tests.support.spiece import PIECES, spiece_model
 
@@ -42,8 +42,8 @@ def test_the_estimate_goes_by_letters_and_alphabets(text: str, clip: int, mclip:
 @pytest.mark.parametrize(("words", "over"), [(4, False), (5, True)])
 def test_a_text_is_over_if_it_and_the_marks_are_more_than_the_limit(words: int, over: bool) -> None:
     text = " ".join(["fox"] * words)
-    for tokenizer, limit in ((CLIP, 6), (MCLIP, 6), (T5, 5)):  # CLIP's put a mark at both ends, T5 one at the end
-        found = count(text, Encoder(tokenizer, "E", limit, "lost"), {})
+    for tokenizer, limit, marks in ((CLIP, 6, 2), (MCLIP, 6, 2), (T5, 5, 1), (QWEN, 16, 12)):
+        found = count(text, Encoder(tokenizer, "E", limit, "lost", marks), {})
         assert (found.over, found.exact) == (over, False)
         assert found.tokens == limit + over
         assert text[: found.read] == "fox fox fox fox"
@@ -57,37 +57,40 @@ def test_a_tokenizer_is_exact() -> None:
     assert str(found) == "CLIP-L 8 of 6 tokens"
 
 
+def comfy(folder: Path) -> Path:
+    """ComfyUI's folder `comfy` with the pocket model's tokenizers for CLIP and Qwen, and one of a few pieces for T5."""
+    clip, qwen, t5 = (
+        folder / name for name in ("sd1_tokenizer", "text_encoders/qwen25_tokenizer", "text_encoders/t5_tokenizer")
+    )
+    for place in (clip, qwen, t5):
+        place.mkdir(parents=True)
+    for name in ("vocab.json", "merges.txt"):
+        (clip / name).write_bytes((POCKET / name).read_bytes())
+        (qwen / name).write_bytes((POCKET / name).read_bytes())
+    (t5 / "tokenizer.json").write_text(json.dumps(tokenizer_json(spiece_model(PIECES))), "utf-8")
+    return folder
+
+
 def test_tokenizers_are_read_from_the_folders_that_have_them(tmp_path: Path) -> None:
-    for name in ("t5", "mclip"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "tokenizer.json").write_text(json.dumps(tokenizer_json(spiece_model(PIECES))), "utf-8")
-    found = load_tokenizers(POCKET, tmp_path / "t5", tmp_path / "mclip")
-    assert found.keys() == {CLIP, T5, MCLIP}
+    there = comfy(tmp_path / "comfy")
+    mclip = there / "text_encoders" / "t5_tokenizer"
+    found = load_tokenizers(there, mclip)
+    assert found.keys() == {CLIP, T5, MCLIP, QWEN}
     assert found[CLIP]("a red circle") == [1, 5, 12]
     assert found[CLIP]("A RED circle!")[:3] == [1, 5, 12]
     assert found[T5]("a red star") == found[MCLIP]("a red star") == [1, 1, 5, 10]
-    assert load_tokenizers(clip=POCKET).keys() == {CLIP}
-    assert load_tokenizers(t5=tmp_path / "t5").keys() == {T5}
+    assert load_tokenizers(there).keys() == {CLIP, T5, QWEN}
+    assert load_tokenizers(mclip=mclip).keys() == {MCLIP}
     assert load_tokenizers() == {}
 
 
 @pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])
-def test_clip_needs_both_of_its_files(missing: str, tmp_path: Path) -> None:
-    for name in ("vocab.json", "merges.txt"):
-        (tmp_path / name).write_bytes((POCKET / name).read_bytes())
-    assert load_tokenizers(tmp_path).keys() == {CLIP}
-    (tmp_path / missing).unlink()
-    assert load_tokenizers(tmp_path) == {}
-
-
-def test_comfyui_has_clips_and_t5s(tmp_path: Path) -> None:
-    clip, t5 = tmp_path / "comfy" / "sd1_tokenizer", tmp_path / "comfy" / "text_encoders" / "t5_tokenizer"
-    for folder in (clip, t5):
-        folder.mkdir(parents=True)
-    for name in ("vocab.json", "merges.txt"):
-        (clip / name).write_bytes((POCKET / name).read_bytes())
-    (t5 / "tokenizer.json").write_text(json.dumps(tokenizer_json(spiece_model(PIECES))), "utf-8")
-    assert comfyui_tokenizers(tmp_path).keys() == {CLIP, T5}
+def test_a_byte_level_tokenizer_needs_both_of_its_files(missing: str, tmp_path: Path) -> None:
+    there = comfy(tmp_path / "comfy")
+    (there / "sd1_tokenizer" / missing).unlink()
+    assert load_tokenizers(there).keys() == {T5, QWEN}
+    (there / "text_encoders" / "qwen25_tokenizer" / missing).unlink()
+    assert load_tokenizers(there).keys() == {T5}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,10 @@ def test_comfyui_has_clips_and_t5s(tmp_path: Path) -> None:
         ("kandinsky21", [(CLIP, 77, "lost"), (MCLIP, 77, "lost")]),
         ("kandinsky", [(CLIP, 77, "lost")]),
         ("kandinsky3", [(T5, 128, "lost")]),
+        ("flux.2", [(MISTRAL, 512, "untrained")]),
+        ("flux2-klein", [(QWEN, 512, "untrained")]),
+        ("kandinsky5", [(QWEN, 512, "untrained"), (CLIP, 77, "unread")]),
+        ("kandinsky-5-video", [(QWEN, 256, "untrained"), (CLIP, 77, "unread")]),
     ],
 )
 def test_what_each_target_reads(target: str, encoders: list[tuple[str, int, str]]) -> None:
