@@ -1,7 +1,6 @@
-"""Saving conditioning and loading it again: any model's, so that its text encoder need not be loaded for a prompt
-that was encoded before.
+"""Nodes that save and load the conditioning of any model, so that a prompt is encoded only once.
 
-A file is safetensors: the tensors, numbered, and as metadata the JSON of what they stood in.
+A file is safetensors: the tensors by number, and in its metadata the JSON structure that holds them.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ Conditioning = list[Any]
 
 class KandifluxSaveConditioning:
     DESCRIPTION = (
-        "Save conditioning of any model, such as an encoded prompt, to output/conditioning: Load Conditioning gives it "
-        "back exactly, without the text encoder."
+        "Save conditioning of any model, such as an encoded prompt, to output/conditioning. Load Conditioning loads it "
+        "unchanged, without the text encoder."
     )
     SEARCH_ALIASES = ["store conditioning", "cache prompt", "export embeds", "t5 cache"]
     CATEGORY = CATEGORY
@@ -46,7 +45,7 @@ class KandifluxSaveConditioning:
                     "STRING",
                     {
                         "default": "conditioning",
-                        "tooltip": "The file's name; a number is put behind it, nothing is overwritten.",
+                        "tooltip": "The file's name; a number is added, so nothing is overwritten.",
                     },
                 ),
             }
@@ -58,7 +57,7 @@ class KandifluxSaveConditioning:
 
 
 class KandifluxLoadConditioning:
-    DESCRIPTION = "Load conditioning that was saved before: no text encoder is needed."
+    DESCRIPTION = "Load conditioning saved by Save Conditioning; no text encoder is needed."
     SEARCH_ALIASES = ["import conditioning", "read prompt", "cached prompt"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
@@ -172,6 +171,6 @@ def from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 NODES = {
-    "KandifluxSaveConditioning": (KandifluxSaveConditioning, "Save Conditioning"),
-    "KandifluxLoadConditioning": (KandifluxLoadConditioning, "Load Conditioning"),
+    "KandifluxSaveConditioning": (KandifluxSaveConditioning, "Save Conditioning (kandiflux)"),
+    "KandifluxLoadConditioning": (KandifluxLoadConditioning, "Load Conditioning (kandiflux)"),
 }

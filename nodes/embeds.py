@@ -15,7 +15,7 @@ from . import host
 from .sampling.mixing import METHODS, interpolate, mix
 from .saving import save_new
 
-CATEGORY = "Kandinsky/embeds"
+CATEGORY = "kandiflux/kandinsky/embeds"
 VERSIONS = {768: "Kandinsky 2.1", 1280: "Kandinsky 2.2"}
 MIX_INPUTS = 8
 FORMAT = "kandiflux.image_embeds.1"
@@ -89,20 +89,20 @@ METHOD = (
     list(METHODS),
     {
         "default": "sum",
-        "tooltip": "sum: weights as they are, as in the reference. normalised: weights shared out, the blend kept as "
-        "long as its parts. slerp: along the arc between them, which keeps the blend a likely embed.",
+        "tooltip": "sum: the weighted sum, as in the reference. normalised: the weighted mean, scaled to the norm of "
+        "its parts. slerp: spherical interpolation, norms interpolated.",
     },
 )
 
 
 class KandinskyEmbeddingMix:
-    DESCRIPTION = "Blend up to eight image embeds, each with a weight: two ideas in one picture."
+    DESCRIPTION = "Mix up to eight image embeds, each with a weight: several ideas in one picture."
     SEARCH_ALIASES = ["mix embeddings", "blend", "average embeds", "interpolate"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS,)
     RETURN_NAMES = ("image_embeds",)
-    OUTPUT_TOOLTIPS = ("The blend, for the decoder.",)
+    OUTPUT_TOOLTIPS = ("The mixed image embeds, for the decoder.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -126,23 +126,23 @@ class KandinskyEmbeddingMix:
 
 
 class KandinskyInterpolate:
-    DESCRIPTION = "From one image embed to another in a number of frames, as a batch: a strip of pictures in between."
+    DESCRIPTION = "Interpolate from one image embed to another, as a batch of frames."
     SEARCH_ALIASES = ["morph", "transition", "slerp", "interpolation strip"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS,)
     RETURN_NAMES = ("image_embeds",)
-    OUTPUT_TOOLTIPS = ("A batch of embeds, both ends included.",)
+    OUTPUT_TOOLTIPS = ("A batch of image embeds, one per frame.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "embeds_a": (EMBEDS, {"tooltip": "Where the strip begins."}),
-                "embeds_b": (EMBEDS, {"tooltip": "Where the strip ends."}),
+                "embeds_a": (EMBEDS, {"tooltip": "The first frame."}),
+                "embeds_b": (EMBEDS, {"tooltip": "The last frame."}),
                 "frames": (
                     "INT",
-                    {"default": 5, "min": 2, "max": 256, "tooltip": "Pictures in all, both ends included."},
+                    {"default": 5, "min": 2, "max": 256, "tooltip": "Number of frames, first and last included."},
                 ),
                 "method": (METHOD[0], METHOD[1] | {"default": "slerp"}),
             }
@@ -164,13 +164,13 @@ class KandinskySaveEmbeds:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image_embeds": (EMBEDS, {"tooltip": "What to save."}),
-                "negative_image_embeds": (EMBEDS, {"tooltip": "Saved in the same file."}),
+                "image_embeds": (EMBEDS, {"tooltip": "The image embeds to save."}),
+                "negative_image_embeds": (EMBEDS, {"tooltip": "The negative image embeds, saved in the same file."}),
                 "filename": (
                     "STRING",
                     {
                         "default": "embeds",
-                        "tooltip": "The file's name; a number is put behind it, nothing is overwritten.",
+                        "tooltip": "The file's name; a number is added, so nothing is overwritten.",
                     },
                 ),
             }
@@ -183,7 +183,7 @@ class KandinskySaveEmbeds:
 
 
 class KandinskyLoadEmbeds:
-    DESCRIPTION = "Load image embeds that were saved before: no prior is needed."
+    DESCRIPTION = "Load image embeds saved by Kandinsky Save Embeds; no prior is needed."
     SEARCH_ALIASES = ["import embeds", "read embeddings"]
     CATEGORY = CATEGORY
     FUNCTION = "run"

@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 
 class KandifluxFluxGuidance:
     DESCRIPTION = (
-        "Set FLUX's guidance: constant, or changing over the run (linear, cosine, or only in an interval), whatever "
-        "sampler, scheduler and number of steps follow."
+        "Set FLUX's guidance: constant, or on a schedule (linear, cosine, or an interval). Works with every sampler, "
+        "scheduler and number of steps."
     )
     SEARCH_ALIASES = ["flux guidance", "distilled guidance", "guidance schedule", "dynamic guidance", "cfg schedule"]
     CATEGORY = CATEGORY
@@ -53,15 +53,16 @@ class KandifluxFluxGuidance:
                 ),
                 "end_guidance": (
                     "FLOAT",
-                    guidance | {"tooltip": "Where linear and cosine end; what interval has outside. Not for constant."},
+                    guidance
+                    | {"tooltip": "The last value of linear and cosine; outside the interval. Not for constant."},
                 ),
                 "start_percent": (
                     "FLOAT",
-                    percent | {"default": 0.0, "tooltip": "Where the change or the interval begins: 0, at once."},
+                    percent | {"default": 0.0, "tooltip": "Start of the change or interval, a fraction of the run."},
                 ),
                 "end_percent": (
                     "FLOAT",
-                    percent | {"default": 1.0, "tooltip": "Where the change or the interval ends: 1, with the run."},
+                    percent | {"default": 1.0, "tooltip": "End of the change or interval, a fraction of the run."},
                 ),
             }
         }
@@ -95,7 +96,7 @@ class KandifluxFluxResolution:
     FUNCTION = "run"
     RETURN_TYPES = ("INT", "INT", "LATENT")
     RETURN_NAMES = ("width", "height", "latent")
-    OUTPUT_TOOLTIPS = ("Pixels across.", "Pixels down.", "Empty, with FLUX's 16 channels.")
+    OUTPUT_TOOLTIPS = ("The width in pixels.", "The height in pixels.", "An empty latent with FLUX's 16 channels.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class KandifluxFluxResolution:
                         "tooltip": "In 1024 × 1024 pixels. FLUX.1 is made for 0.1 to 2; 1 is the usual.",
                     },
                 ),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Pictures at once."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Number of pictures."}),
             }
         }
 
@@ -123,14 +124,14 @@ class KandifluxFluxResolution:
 
 class KandifluxReduxMix:
     DESCRIPTION = (
-        "Mix up to eight pictures into a FLUX prompt with Redux, each with a weight and perhaps a mask. Downsampling "
-        "gives the text more say."
+        "Mix up to eight pictures into a FLUX prompt with Redux, each with a weight and an optional mask. Downsampling "
+        "makes the text count for more."
     )
     SEARCH_ALIASES = ["redux", "style model", "image prompt", "ip adapter", "image variation", "apply style model"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("CONDITIONING",)
-    OUTPUT_TOOLTIPS = ("The conditioning, the pictures' tokens behind the text's.",)
+    OUTPUT_TOOLTIPS = ("The conditioning, with the pictures' tokens after the text's.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -141,10 +142,10 @@ class KandifluxReduxMix:
             weight = {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.01}
             optional[f"weight_{i}"] = ("FLOAT", weight | {"tooltip": f"How much of image_{i}. 0 leaves it out."})
         for i in range(1, PICTURES + 1):
-            optional[f"mask_{i}"] = ("MASK", {"tooltip": f"What counts in image_{i}. Without one, all of it."})
+            optional[f"mask_{i}"] = ("MASK", {"tooltip": f"The part of image_{i} that counts. If empty, all of it."})
         return {
             "required": {
-                "conditioning": ("CONDITIONING", {"tooltip": "The encoded prompt; may be of an empty text."}),
+                "conditioning": ("CONDITIONING", {"tooltip": "The encoded prompt; its text may be empty."}),
                 "style_model": ("STYLE_MODEL", {"tooltip": "flux1-redux-dev."}),
                 "clip_vision": ("CLIP_VISION", {"tooltip": "sigclip_vision_patch14_384."}),
                 "strength": (
@@ -154,7 +155,7 @@ class KandifluxReduxMix:
                         "min": 0.0,
                         "max": 10.0,
                         "step": 0.01,
-                        "tooltip": "How much all pictures together count against the text. 0 leaves them out.",
+                        "tooltip": "How much the pictures count, compared with the text. 0 leaves them out.",
                     },
                 ),
                 "strength_type": (
@@ -177,7 +178,7 @@ class KandifluxReduxMix:
                 "crop": (
                     list(CROPS),
                     {
-                        "tooltip": "What is seen of each picture. center: the square in its middle. none: all, "
+                        "tooltip": "center: the square in the middle of each picture. none: the whole picture, "
                         "squeezed to a square. mask: the square around its mask."
                     },
                 ),
@@ -227,6 +228,6 @@ class KandifluxReduxMix:
 
 NODES = {
     "KandifluxFluxGuidance": (KandifluxFluxGuidance, "Flux Guidance (kandiflux)"),
-    "KandifluxFluxResolution": (KandifluxFluxResolution, "Flux Resolution"),
-    "KandifluxReduxMix": (KandifluxReduxMix, "Redux Mix"),
+    "KandifluxFluxResolution": (KandifluxFluxResolution, "Flux Resolution (kandiflux)"),
+    "KandifluxReduxMix": (KandifluxReduxMix, "Redux Mix (kandiflux)"),
 }

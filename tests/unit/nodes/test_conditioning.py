@@ -222,7 +222,7 @@ def test_a_file_holds_no_more_than_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", module.NODES)
 def test_every_node_explains_itself(name: str) -> None:
     node, title = module.NODES[name]
-    assert name == "Kandiflux" + title.replace(" ", "")
+    assert f"{name}(kandiflux)" == "Kandiflux" + title.replace(" ", "")
     assert len(node.DESCRIPTION) > 30
     assert node.SEARCH_ALIASES
     for spec in node.INPUT_TYPES()["required"].values():

@@ -60,7 +60,7 @@ def test_every_node_explains_itself(name: str) -> None:
     assert title.startswith("Kandinsky ")
     assert len(node.DESCRIPTION) > 30
     assert node.SEARCH_ALIASES
-    assert node.CATEGORY.startswith("Kandinsky")
+    assert node.CATEGORY.startswith(("kandiflux/kandinsky", "Kandinsky"))
     assert hasattr(node, node.FUNCTION)
     assert len(getattr(node, "OUTPUT_TOOLTIPS", ())) == len(node.RETURN_TYPES)
     for group in node.INPUT_TYPES().values():
