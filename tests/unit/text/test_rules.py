@@ -13,6 +13,10 @@ from nodes.text.targets import TARGETS
     ("target", "text", "code", "expected"),
     [
         ("flux-dev", "x <lora:a:0.3> y", "lora-syntax", [(" <lora:a:0.3>", "")]),
+        ("flux-dev", 'a sign "<lora:a:1>"', "lora-syntax", [("<lora:a:1>", "")]),
+        ("flux-dev", 'a sign "embedding:x"', "embedding", [("embedding:x", "")]),
+        ("flux-dev", 'a sign "[so] AND no 8k"', "brackets", []),
+        ("flux-dev", " ", "empty", [("", None)]),
         ("flux-dev", "a, embedding:x b", "embedding", [(" embedding:x", "")]),
         ("flux-dev", "a, embedding:x", "embedding", [(", embedding:x", "")]),
         ("flux-dev", "a embedding:x b", "embedding", [(" embedding:x", "")]),
@@ -85,6 +89,7 @@ def test_a_parenthesis_alone_matters_where_comfyui_reads_weights(
 ) -> None:
     (found,) = lint(text, target)
     assert (found.code, found.severity) == ("unbalanced-parentheses", severity)
+    assert found.excerpt == text[2]
     assert found.message.startswith(f"The parenthesis {what}")
 
 

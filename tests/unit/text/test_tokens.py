@@ -39,6 +39,21 @@ def test_the_estimate_goes_by_letters_and_alphabets(text: str, clip: int, mclip:
             assert ends[-1:] == ([len(text)] if text else [])
 
 
+@pytest.mark.parametrize(
+    ("text", "qwen", "mistral"),
+    [
+        ("a red fox", 3, 3),
+        ("extraordinarily", 2, 2),
+        ("a characteristic, 12", 6, 6),
+        ("рыжая лиса", 4, 3),
+        ("一只狐狸", 4, 4),
+        ("ein sehr alter Wolkenkratzer im Nebel", 11, 11),
+    ],
+)
+def test_the_estimate_for_language_models(text: str, qwen: int, mistral: int) -> None:
+    assert (len(estimate(text, QWEN)), len(estimate(text, MISTRAL))) == (qwen, mistral)
+
+
 @pytest.mark.parametrize(("words", "over"), [(4, False), (5, True)])
 def test_a_text_is_over_if_it_and_the_marks_are_more_than_the_limit(words: int, over: bool) -> None:
     text = " ".join(["fox"] * words)
