@@ -8,13 +8,14 @@ if __package__:  # pytest and linters may import this file on its own
 
     register_model_folders()
 
-    from .nodes import conditioning, embeds, flux, kandinsky, kandinsky3, prompt
+    from .nodes import conditioning, embeds, flux, kandinsky, kandinsky3, loaders, prompt
 
-    _NODES = {**kandinsky.NODES, **embeds.NODES, **kandinsky3.NODES, **conditioning.NODES, **flux.NODES, **prompt.NODES}
+    _MODULES = [loaders, kandinsky, embeds, kandinsky3, conditioning, flux, prompt]
     if on_comfyui():
         from .nodes import native
 
-        _NODES |= native.NODES
+        _MODULES.append(native)
+    _NODES = {name: node for module in _MODULES for name, node in module.NODES.items()}
     NODE_CLASS_MAPPINGS = {name: node for name, (node, _) in _NODES.items()}
     NODE_DISPLAY_NAME_MAPPINGS = {name: title for name, (_, title) in _NODES.items()}
 

@@ -11,18 +11,29 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from .keys import Conditioning
 from .residents import Residents, residents_of
+from .sampling.decoder import Predict
+from .sampling.steps import OnStep
+
+if TYPE_CHECKING:
+    from .decoders import Decoder
+    from .models.movq import MOVQConfig
+
+Loop = Callable[[Predict, torch.device, OnStep], Tensor]
+"""A loop of ours that draws with what a network predicts."""
 
 PACK = Path(__file__).resolve().parents[1]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FP8 = "fp8_e4m3fn"
 
 
 class Host:
@@ -44,12 +55,64 @@ class Host:
         return torch.float32 if self.device().type == "cpu" else torch.float16
 
     @contextmanager
-    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
-        """`module` on the device for the length of the block; after it, until its room is needed (residents.py).
-        memory: bytes that it takes beside its weights, where the host makes room for them."""
+    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
+        """`module` on the device for the length of the block; after it, until its room is needed (residents.py)."""
         if (device := self.device()).type != "cpu":
             self.residents.bring(module)
         yield device
+
+    # MODEL, VAE and CLIP. Loaders raise WeightsError.
+
+    weight_dtypes: tuple[str, ...] = ("auto", *DTYPES)
+    """How the weights of a MODEL can be kept."""
+
+    def load_model(self, file: Path, decoder: Decoder, dtype: str) -> Any:
+        """MODEL: the UNet in `file`."""
+        from . import networks
+
+        return networks.load_model(file, decoder, self.dtype(dtype))
+
+    def load_vae(self, file: Path, config: MOVQConfig, dtype: str = "auto") -> Any:
+        """VAE: the MOVQ in `file`."""
+        from . import networks
+
+        return networks.load_vae(file, config, self.dtype(dtype))
+
+    def load_mclip(self, source: Path, tokenizers: list[Path], dtype: str = "auto") -> Any:
+        """CLIP: the text encoder of 2.1 in the decoder folder or file `source`."""
+        from . import networks
+
+        return networks.load_mclip(source, tokenizers, self.dtype(dtype))
+
+    def load_ul2(self, folder: Path, dtype: str, place: str) -> Any:
+        """CLIP: the text encoder of Kandinsky 3. `place`: "default", "stream" or "cpu"."""
+        from . import networks
+        from .models import t5
+
+        storage = {"auto": torch.float16, **DTYPES, FP8: t5.FP8}[dtype]
+        # A CPU is slow in half precision, which then only saves memory.
+        on_cpu = place == "cpu" or self.device().type == "cpu"
+        compute = torch.float32 if on_cpu else self.dtype("auto") if dtype == FP8 else storage
+        return networks.load_ul2(folder, storage, compute, "device" if place == "default" else place)  # pyright: ignore[reportArgumentType]
+
+    def decoder(self, model: Any, node: str) -> Decoder:
+        """What a Kandinsky MODEL is; TypeError, for the node of that name, for another one."""
+        from .networks import Model
+
+        if not isinstance(model, Model):
+            raise TypeError(f"{node} expected a MODEL from a Kandinsky loader, got {type(model).__name__}.")
+        return model.decoder
+
+    def sample(
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, shape: tuple[int, ...], loop: Loop
+    ) -> Tensor:
+        """The latents of `shape` that `loop` draws with what a MODEL predicts for this conditioning, each step
+        reported; negative None: without guidance."""
+        from .networks import predictor
+
+        with self.loaded(model.unet) as device:
+            predict = predictor(model.unet, positive, negative, device)
+            return loop(predict, device, lambda step, total, x0: self.progress(step, total))
 
     @functools.cached_property
     def residents(self) -> Residents:
@@ -135,7 +198,7 @@ class ComfyHost(Host):
         return torch.float16 if management.should_use_fp16(self.device()) else torch.float32
 
     @contextmanager
-    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
+    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
         import comfy.model_management as management
         import comfy.model_patcher
 
@@ -146,12 +209,46 @@ class ComfyHost(Host):
             holder = nn.ModuleList([module])
             patcher = comfy.model_patcher.ModelPatcher(holder, self.device(), management.unet_offload_device())
             object.__setattr__(module, "_kandiflux_patcher", patcher)
-        management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
+        management.load_models_gpu([patcher], force_full_load=True)
         device = self.device()
         if any(parameter.device.type != device.type for parameter in module.parameters()):
             # --novram leaves weights off the device all the same; only ComfyUI's own layers fetch them when they run.
             module.to(device)
         yield device
+
+    weight_dtypes = ("auto", *DTYPES, FP8, "fp8_e4m3fn_fast", "fp8_e5m2")
+
+    def load_model(self, file: Path, decoder: Decoder, dtype: str) -> Any:
+        from .comfyui.loading import load_model
+
+        return load_model(file, decoder, dtype)
+
+    def load_vae(self, file: Path, config: MOVQConfig, dtype: str = "auto") -> Any:
+        from .comfyui.vae import load_vae
+
+        return load_vae(file, config)  # in the dtype that ComfyUI chooses for every VAE
+
+    def load_mclip(self, source: Path, tokenizers: list[Path], dtype: str = "auto") -> Any:
+        from .comfyui.text import load_mclip
+
+        return load_mclip(source, tokenizers)
+
+    def load_ul2(self, folder: Path, dtype: str, place: str) -> Any:
+        from .comfyui.text import load_ul2
+
+        return load_ul2(folder, dtype, on_cpu=place == "cpu")  # it streams what does not fit by itself
+
+    def decoder(self, model: Any, node: str) -> Decoder:
+        from .comfyui.loading import require_kandinsky
+
+        return require_kandinsky(model, node)
+
+    def sample(
+        self, model: Any, positive: Conditioning, negative: Conditioning | None, shape: tuple[int, ...], loop: Loop
+    ) -> Tensor:
+        from .comfyui.reference import sample
+
+        return sample(model, positive, negative, shape, loop)
 
     def progress(self, step: int, total: int, preview: Any = None) -> None:
         import comfy.utils

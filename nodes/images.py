@@ -48,30 +48,39 @@ def middle(size: tuple[int, int], width: int, height: int) -> tuple[int, int, in
     return left, top, left + kept[0], top + kept[1]
 
 
-def for_movq(image: Tensor, width: int, height: int) -> Tensor:
-    """IMAGE → [B, 3, height, width] in −1..1, cut in the middle to these proportions, and then resized as the
-    reference does: bicubic with reducing_gap 1. (The reference squeezes what has other proportions.)"""
+def fitted(image: Tensor, width: int, height: int) -> Tensor:
+    """IMAGE [B, height, width, 3], cut in the middle to these proportions, and then resized as the reference does:
+    bicubic with reducing_gap 1. (The reference squeezes what has other proportions.)"""
     middles = [picture.crop(middle(picture.size, width, height)) for picture in to_pil(image)]
     resized = [p.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=1) for p in middles]
-    return torch.stack([_to_tensor(picture) for picture in resized]) * 2 - 1
-
-
-def for_hint(image: Tensor, width: int, height: int) -> Tensor:
-    """IMAGE → [B, 3, height, width] in 0..1, for a depth UNet: cut and resized as `for_movq` does."""
-    return (for_movq(image, width, height) + 1) / 2
+    return torch.stack([_to_tensor(picture) for picture in resized]).movedim(1, -1)
 
 
 def for_keep_mask(mask: Tensor, width: int, height: int) -> Tensor:
     """MASK [B, H, W], 1 = repaint → [B, 1, height, width] in 0..1, cut as its picture is, and resized as the
     reference does: Lanczos."""
-    if mask.ndim == 2:
-        mask = mask[None]
-    if mask.ndim != 3:
-        raise ValueError(f"Expected a MASK of shape [batch, height, width], got {list(mask.shape)}.")
+    mask = as_mask(mask)
     pixels = (mask.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     box = middle((mask.shape[2], mask.shape[1]), width, height)
     resized = [Image.fromarray(row).crop(box).resize((width, height), Image.Resampling.LANCZOS) for row in pixels]
     return torch.stack([torch.from_numpy(np.array(row, dtype=np.float32))[None] / 255 for row in resized])
+
+
+def for_soft_mask(mask: Tensor, width: int, height: int) -> Tensor:
+    """The same, but bilinear: nothing is masked that was not, as Lanczos would have it."""
+    mask = as_mask(mask)
+    left, top, right, bottom = middle((mask.shape[2], mask.shape[1]), width, height)
+    part = mask[:, None, top:bottom, left:right].float()
+    return F.interpolate(part, size=(height, width), mode="bilinear").clamp(0, 1)
+
+
+def as_mask(mask: Tensor) -> Tensor:
+    """MASK [B, H, W] of one that may lack its batch."""
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim != 3:
+        raise ValueError(f"Expected a MASK of shape [batch, height, width], got {list(mask.shape)}.")
+    return mask
 
 
 def pad_for_outpaint(

@@ -1,42 +1,28 @@
-"""The short way: Prior → Decoder, in the reference's own loops. Node classes only; the work is in pipelines.py."""
+"""The all-in-one nodes of Kandinsky 2: Prior → Decoder, in the reference's own loops. Node classes only; the work is in
+pipelines.py."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from . import host
 from .embeds import EMBEDS, METHOD, ImageEmbeds, require_width
 from .images import pad_for_outpaint
-from .models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
-from .models.single import load_decoder_files, load_prior_files
+from .loaders import PRIOR
+from .models.loader import KandinskyPrior
 from .pipelines import (
     SIZE_STEP,
     blend,
-    decoder_folders,
     embeds_to_latents,
     image_to_embeds,
-    is_there,
     latents_to_image,
-    pick,
-    prior_folders,
     require_size,
     text_to_embeds,
-    tokenizer_folders,
 )
 
-CATEGORY = "Kandinsky"
-PRIOR, DECODER = "KANDINSKY_PRIOR", "KANDINSKY_DECODER"
+CATEGORY = "kandiflux/kandinsky"
 
-DTYPE = (
-    ["auto", *host.DTYPES],
-    {
-        "default": "auto",
-        "tooltip": "auto: fp16 on a GPU that is fast in it, fp32 on a CPU. bf16 if fp16 gives black pictures.",
-    },
-)
 SEED = (
     "INT",
     {
@@ -67,119 +53,8 @@ PRIOR_GUIDANCE = (
         "tooltip": "How closely to follow the prompt; 1 or less: no guidance.",
     },
 )
-NONE = "none"
+VAE = ("VAE", {"tooltip": "Another one than the decoder was loaded with; needed if it came without one."})
 STRENGTH = {"min": 0.01, "max": 1.0, "step": 0.01}
-
-
-class KandinskyPriorLoader:
-    DESCRIPTION = "Load a Kandinsky prior: the networks that turn prompts and pictures into image embeds."
-    SEARCH_ALIASES = ["kandinsky checkpoint", "load prior", "unclip"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = (PRIOR,)
-    RETURN_NAMES = ("prior",)
-    OUTPUT_TOOLTIPS = ("The prior, for Kandinsky Prior, Image Encode and Blend.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {
-            "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-prior, kandinsky-2-1-prior, …"
-        }
-        return {"required": {"model": (list(prior_folders()), names), "dtype": DTYPE}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
-        return is_there(prior_folders(), model, "prior")
-
-    def run(self, model: str, dtype: str) -> tuple[KandinskyPrior]:
-        return (load_prior(pick(prior_folders(), model, "prior"), host.current().dtype(dtype)),)
-
-
-class KandinskyDecoderLoader:
-    DESCRIPTION = "Load a Kandinsky decoder: the UNet that draws what image embeds mean, and its MOVQ."
-    SEARCH_ALIASES = ["kandinsky checkpoint", "load decoder", "movq", "unet"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = (DECODER,)
-    RETURN_NAMES = ("decoder",)
-    OUTPUT_TOOLTIPS = ("The decoder, for Kandinsky Decoder.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {
-            "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-decoder, kandinsky-2-1, …"
-        }
-        return {"required": {"model": (list(decoder_folders()), names), "dtype": DTYPE}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, model: str) -> bool | str:
-        return is_there(decoder_folders(), model, "decoder")
-
-    def run(self, model: str, dtype: str) -> tuple[KandinskyDecoder]:
-        return (load_decoder(pick(decoder_folders(), model, "decoder"), host.current().dtype(dtype)),)
-
-
-class KandinskyPriorFilesLoader:
-    DESCRIPTION = "Load a Kandinsky prior from three single files in ComfyUI's own model folders, one for each network."
-    SEARCH_ALIASES = ["kandinsky checkpoint", "load prior", "unclip", "safetensors"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = (PRIOR,)
-    RETURN_NAMES = ("prior",)
-    OUTPUT_TOOLTIPS = ("The prior, for Kandinsky Prior, Image Encode and Blend.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "prior": file_input("diffusion_models", "kandinsky-2-2-prior.safetensors"),
-                "text_encoder": file_input("text_encoders", "kandinsky-2-2-text-encoder.safetensors"),
-                "image_encoder": file_input("clip_vision", "kandinsky-2-2-image-encoder.safetensors"),
-                "dtype": DTYPE,
-            }
-        }
-
-    def run(self, prior: str, text_encoder: str, image_encoder: str, dtype: str) -> tuple[KandinskyPrior]:
-        text = pick_file("text_encoders", text_encoder)
-        network, vision = pick_file("diffusion_models", prior), pick_file("clip_vision", image_encoder)
-        return (load_prior_files(network, text, vision, tokenizer_folders(text), host.current().dtype(dtype)),)
-
-
-class KandinskyDecoderFilesLoader:
-    DESCRIPTION = "Load a Kandinsky decoder from single files in ComfyUI's own model folders, one for each network."
-    SEARCH_ALIASES = ["kandinsky checkpoint", "load decoder", "movq", "unet", "safetensors"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = (DECODER,)
-    RETURN_NAMES = ("decoder",)
-    OUTPUT_TOOLTIPS = ("The decoder, for Kandinsky Decoder.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        names, options = file_input("text_encoders", "kandinsky-2-1-text-encoder.safetensors, for 2.1 only")
-        return {
-            "required": {
-                "unet": file_input("diffusion_models", "kandinsky-2-2-decoder.safetensors"),
-                "movq": file_input("vae", "kandinsky-2-2-movq.safetensors"),
-                "dtype": DTYPE,
-            },
-            "optional": {"text_encoder": ([NONE, *names], options | {"default": NONE})},
-        }
-
-    def run(self, unet: str, movq: str, dtype: str, text_encoder: str = NONE) -> tuple[KandinskyDecoder]:
-        text = None if text_encoder == NONE else pick_file("text_encoders", text_encoder)
-        network, autoencoder = pick_file("diffusion_models", unet), pick_file("vae", movq)
-        tokenizers = [] if text is None else tokenizer_folders(text)
-        return (load_decoder_files(network, autoencoder, text, tokenizers, host.current().dtype(dtype)),)
-
-
-def file_input(kind: str, example: str) -> tuple[list[str], dict[str, Any]]:
-    """A list of the safetensors files in models/`kind`, to choose from."""
-    return list(host.current().model_files(kind)), {"tooltip": f"A safetensors file in models/{kind}: {example}."}
-
-
-def pick_file(kind: str, name: str) -> Path:
-    return pick(host.current().model_files(kind), name, "safetensors file", f"models/{kind}")
 
 
 class KandinskyPriorNode:
@@ -349,7 +224,7 @@ class KandinskyDecoderNode:
         side = {"default": 512, "min": 64, "max": 4096, "step": SIZE_STEP}
         return {
             "required": {
-                "decoder": (DECODER, {"tooltip": "From Kandinsky Decoder Loader."}),
+                "decoder": ("MODEL", {"tooltip": "From Kandinsky Decoder Loader or Kandinsky Model Loader."}),
                 "image_embeds": (EMBEDS, {"tooltip": "What to draw; a batch gives a batch."}),
                 "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
                 "width": ("INT", side | {"tooltip": "In pixels, a multiple of 8."}),
@@ -424,12 +299,14 @@ class KandinskyDecoderNode:
                     "STRING",
                     {"forceInput": True, "tooltip": "For Kandinsky 2.1: words to move away from. Not connected: none."},
                 ),
+                "vae": VAE,
+                "clip": ("CLIP", {"tooltip": "For Kandinsky 2.1: another one than the decoder was loaded with."}),
             },
         }
 
     def run(
         self,
-        decoder: KandinskyDecoder,
+        decoder: Any,
         image_embeds: ImageEmbeds,
         negative_image_embeds: ImageEmbeds,
         width: int,
@@ -445,10 +322,11 @@ class KandinskyDecoderNode:
         hint: Tensor | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
+        vae: Any = None,
+        clip: Any = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         require_size(width, height)
-        start = None if image is None else (image, strength)
-        latents = embeds_to_latents(
+        latents, vae = embeds_to_latents(
             decoder,
             image_embeds,
             negative_image_embeds,
@@ -458,13 +336,15 @@ class KandinskyDecoderNode:
             guidance_scale,
             scheduler,
             batch_size,
-            start,
+            None if image is None else (image, strength),
             mask,
             hint,
             prompt,
             negative_prompt,
+            vae,
+            clip,
         )
-        return latents_to_image(decoder, latents), {"samples": latents}
+        return latents_to_image(vae, latents), {"samples": latents}
 
 
 class KandinskyPadForOutpaint:
@@ -516,10 +396,6 @@ class KandinskyPadForOutpaint:
 
 
 NODES = {
-    "KandinskyPriorLoader": (KandinskyPriorLoader, "Kandinsky Prior Loader"),
-    "KandinskyDecoderLoader": (KandinskyDecoderLoader, "Kandinsky Decoder Loader"),
-    "KandinskyPriorFilesLoader": (KandinskyPriorFilesLoader, "Kandinsky Prior Loader (files)"),
-    "KandinskyDecoderFilesLoader": (KandinskyDecoderFilesLoader, "Kandinsky Decoder Loader (files)"),
     "KandinskyPrior": (KandinskyPriorNode, "Kandinsky Prior"),
     "KandinskyImageEncode": (KandinskyImageEncode, "Kandinsky Image Encode"),
     "KandinskyEmb2Emb": (KandinskyEmb2Emb, "Kandinsky Emb2Emb"),

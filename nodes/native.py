@@ -1,5 +1,5 @@
-"""Kandinsky as ComfyUI's MODEL, VAE and CONDITIONING. Node classes only, and on ComfyUI only; the work is in
-comfyui/."""
+"""Kandinsky's MODEL, VAE and CONDITIONING for ComfyUI's own samplers. Node classes only, on ComfyUI only;
+the work is in comfyui/."""
 
 from __future__ import annotations
 
@@ -8,64 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .comfyui.files import decoder_unet, files, find_movq, mclip_sources, movq_sources, unet_sources
-from .comfyui.latents import for_inpainting, for_inpainting3, resized, resized_mask, round_size
-from .comfyui.loading import WEIGHT_DTYPES, load_model, require_kandinsky, with_lora
-from .comfyui.model2 import HINT, IMAGE_EMBEDS
-from .comfyui.model3 import as_long
+from .comfyui.loading import require_kandinsky, with_lora
 from .comfyui.sampling import reference_sigmas
-from .comfyui.text import TEXT_DTYPES, load_mclip, load_ul2
-from .comfyui.vae import load_vae, show_previews
 from .embeds import EMBEDS, ImageEmbeds
-from .pipelines import is_there, pick
-from .pipelines3 import text_encoder_folders
+from .images import fitted, for_keep_mask
+from .inpainting import for_inpainting, for_inpainting3, whole_latents
+from .keys import HINT, IMAGE_EMBEDS, Conditioning, with_values
+from .pipelines import SIZE_STEP
+from .pipelines3 import as_long
+from .sources import files, pick
 
-CATEGORY = "Kandinsky/native"
+CATEGORY = "kandiflux/kandinsky/native"
 CONDITIONING = "CONDITIONING"
-MCLIP_PLACES = "models/kandinsky or models/text_encoders"
 TEXT_TIP = "For Kandinsky 2.1 only: {} through CLIP Text Encode, with the CLIP from Kandinsky CLIP Loader."
-
-
-class KandinskyModelLoader:
-    DESCRIPTION = (
-        "Load a Kandinsky decoder as MODEL, for KSampler and every other node that takes one. Its conditioning comes "
-        "from Kandinsky Conditioning."
-    )
-    SEARCH_ALIASES = ["load diffusion model", "unet loader", "kandinsky checkpoint", "kandinsky unet"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = ("MODEL",)
-    RETURN_NAMES = ("model",)
-    OUTPUT_TOOLTIPS = ("The decoder's UNet, for KSampler and other samplers.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "unet": (
-                    list(unet_sources()),
-                    {
-                        "tooltip": "An official repository folder in models/kandinsky, or a safetensors file of a "
-                        "Kandinsky UNet in models/diffusion_models."
-                    },
-                ),
-                "weight_dtype": (
-                    list(WEIGHT_DTYPES),
-                    {"default": "default", "tooltip": "fp8 halves the memory of the weights, at some loss."},
-                ),
-            },
-            "optional": {"vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader: for previews in the right colours."})},
-        }
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, unet: str) -> bool | str:
-        return is_there(unet_sources(), unet, "Kandinsky decoder", "models/kandinsky or models/diffusion_models")
-
-    def run(self, unet: str, weight_dtype: str, vae: Any = None) -> tuple[Any]:
-        model = load_model(*decoder_unet(unet), unet, WEIGHT_DTYPES[weight_dtype])
-        if vae is not None:
-            show_previews(model, vae)
-        return (model,)
 
 
 class KandinskyLoraLoader:
@@ -98,55 +53,6 @@ class KandinskyLoraLoader:
         return (with_lora(model, pick(files("loras"), lora, "LoRA", "models/loras"), strength) if strength else model,)
 
 
-class KandinskyCLIPLoader:
-    DESCRIPTION = "Load the text encoder of a Kandinsky 2.1 decoder as CLIP, for CLIP Text Encode."
-    SEARCH_ALIASES = ["load clip", "m-clip", "mclip", "text encoder", "xlm-roberta"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = ("CLIP",)
-    RETURN_NAMES = ("clip",)
-    OUTPUT_TOOLTIPS = ("The text encoder, for CLIP Text Encode.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {
-            "tooltip": "An official 2.1 repository folder in models/kandinsky, such as kandinsky-2-1, or an M-CLIP "
-            "safetensors file in models/text_encoders."
-        }
-        return {"required": {"text_encoder": (list(mclip_sources()), names)}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, text_encoder: str) -> bool | str:
-        return is_there(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", MCLIP_PLACES)
-
-    def run(self, text_encoder: str) -> tuple[Any]:
-        return (load_mclip(pick(mclip_sources(), text_encoder, "Kandinsky 2.1 text encoder", MCLIP_PLACES)),)
-
-
-class KandinskyVAELoader:
-    DESCRIPTION = "Load MOVQ, Kandinsky's autoencoder, as VAE: for VAE Decode, VAE Encode and the tiled ones."
-    SEARCH_ALIASES = ["load vae", "movq", "vqgan", "kandinsky checkpoint"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = ("VAE",)
-    RETURN_NAMES = ("vae",)
-    OUTPUT_TOOLTIPS = ("MOVQ, for VAE Decode and VAE Encode.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        names = {
-            "tooltip": "An official repository folder in models/kandinsky, or a MOVQ safetensors file in models/vae."
-        }
-        return {"required": {"movq": (list(movq_sources()), names)}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, movq: str) -> bool | str:
-        return is_there(movq_sources(), movq, "MOVQ", "models/kandinsky or models/vae")
-
-    def run(self, movq: str) -> tuple[Any]:
-        return (load_vae(*find_movq(movq)),)
-
-
 class KandinskyConditioning:
     DESCRIPTION = "Image embeds as conditioning for a Kandinsky MODEL in KSampler and other samplers."
     SEARCH_ALIASES = ["embeds to conditioning", "unclip conditioning", "kandinsky positive negative"]
@@ -173,9 +79,9 @@ class KandinskyConditioning:
         self,
         image_embeds: ImageEmbeds,
         negative_image_embeds: ImageEmbeds,
-        text: list[Any] | None = None,
-        negative_text: list[Any] | None = None,
-    ) -> tuple[list[Any], list[Any]]:
+        text: Conditioning | None = None,
+        negative_text: Conditioning | None = None,
+    ) -> tuple[Conditioning, Conditioning]:
         if (text is None) != (negative_text is None):
             raise ValueError(
                 "Kandinsky Conditioning expected text and negative_text both, or neither (Kandinsky 2.2 has none); got "
@@ -238,55 +144,19 @@ class KandinskyInpaintConditioning:
 
     def run(
         self,
-        positive: list[Any],
-        negative: list[Any],
+        positive: Conditioning,
+        negative: Conditioning,
         vae: Any,
         pixels: Tensor,
         mask: Tensor,
         from_noise: bool = True,
         keep_rest: bool = True,
-    ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
-        values, latent = for_inpainting(vae, pixels, mask, keep_rest)
+    ) -> tuple[Conditioning, Conditioning, dict[str, Tensor]]:
+        pixels, mask = whole_latents(pixels, mask)
+        samples = vae.encode(pixels)
+        keep, values = for_inpainting(samples, mask)
+        latent = {"samples": samples} | ({"noise_mask": 1 - keep[:, 0]} if keep_rest else {})
         return with_values(positive, values), with_values(negative, values), latent
-
-
-class Kandinsky3CLIPLoader:
-    DESCRIPTION = (
-        "Load FLAN-UL2, the text encoder of Kandinsky 3, as CLIP, for CLIP Text Encode. 8.7 billion parameters: Save "
-        "Conditioning keeps what it made of a prompt, so that it need not be loaded again."
-    )
-    SEARCH_ALIASES = ["load clip", "flan-ul2", "t5", "kandinsky 3 text encoder"]
-    CATEGORY = CATEGORY
-    FUNCTION = "run"
-    RETURN_TYPES = ("CLIP",)
-    RETURN_NAMES = ("clip",)
-    OUTPUT_TOOLTIPS = ("The text encoder, for CLIP Text Encode.",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {
-                "text_encoder": (
-                    list(text_encoder_folders()),
-                    {"tooltip": "A folder in models/kandinsky with text_encoder and tokenizer, such as kandinsky-3."},
-                ),
-                "dtype": (
-                    list(TEXT_DTYPES),
-                    {
-                        "default": "auto",
-                        "tooltip": "How the weights are kept. auto and bf16 take 17.5 GB, fp8 9 GB at some loss; what "
-                        "does not fit on the GPU is streamed.",
-                    },
-                ),
-            }
-        }
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, text_encoder: str) -> bool | str:
-        return is_there(text_encoder_folders(), text_encoder, "Kandinsky 3 text encoder")
-
-    def run(self, text_encoder: str, dtype: str) -> tuple[Any]:
-        return (load_ul2(pick(text_encoder_folders(), text_encoder, "Kandinsky 3"), TEXT_DTYPES[dtype]),)
 
 
 class Kandinsky3Conditioning:
@@ -308,7 +178,7 @@ class Kandinsky3Conditioning:
             "optional": {"negative": (CONDITIONING, {"tooltip": "Left out: no text, which is not an empty prompt."})},
         }
 
-    def run(self, positive: list[Any], negative: list[Any] | None = None) -> tuple[list[Any], list[Any]]:
+    def run(self, positive: Conditioning, negative: Conditioning | None = None) -> tuple[Conditioning, Conditioning]:
         return as_long(positive, negative)
 
 
@@ -338,10 +208,11 @@ class Kandinsky3InpaintConditioning:
         }
 
     def run(
-        self, positive: list[Any], negative: list[Any], vae: Any, pixels: Tensor, mask: Tensor
-    ) -> tuple[list[Any], list[Any], dict[str, Tensor]]:
-        values, latent = for_inpainting3(vae, pixels, mask)
-        return with_values(positive, values), with_values(negative, values), latent
+        self, positive: Conditioning, negative: Conditioning, vae: Any, pixels: Tensor, mask: Tensor
+    ) -> tuple[Conditioning, Conditioning, dict[str, Tensor]]:
+        pixels, mask = whole_latents(pixels, mask, soft=True)
+        values = for_inpainting3(vae, pixels, mask)
+        return with_values(positive, values), with_values(negative, values), {"samples": vae.encode(pixels)}
 
 
 class KandinskyDepthHint:
@@ -363,7 +234,7 @@ class KandinskyDepthHint:
             }
         }
 
-    def run(self, positive: list[Any], negative: list[Any], depth: Tensor) -> tuple[list[Any], list[Any]]:
+    def run(self, positive: Conditioning, negative: Conditioning, depth: Tensor) -> tuple[Conditioning, Conditioning]:
         hint = {HINT: depth[..., :3].movedim(-1, 1)}
         return with_values(positive, hint), with_values(negative, hint)
 
@@ -391,9 +262,8 @@ class KandinskySigmas:
         }
 
     def run(self, model: Any, steps: int, denoise: float) -> tuple[Tensor]:
-        config = require_kandinsky(model, "Kandinsky Sigmas", "use its own scheduler")
-        sigmas = model.get_model_object("model_sampling").sigmas.cpu()
-        return (reference_sigmas(config.network, config.scheduler, sigmas, steps, denoise),)
+        decoder = require_kandinsky(model, "Kandinsky Sigmas", "use its own scheduler")
+        return (reference_sigmas(decoder, model.get_model_object("model_sampling").sigmas.cpu(), steps, denoise),)
 
 
 class KandinskyLatentSize:
@@ -440,24 +310,19 @@ class KandinskyLatentSize:
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, int, int]:
         width, height = round_size(width, height)
         latent = {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
-        sized = torch.zeros(1, height, width, 3) if image is None else resized(image, width, height)
-        part = torch.zeros(1, height, width) if mask is None else resized_mask(mask, width, height)
+        sized = torch.zeros(1, height, width, 3) if image is None else fitted(image, width, height)
+        part = torch.zeros(1, height, width) if mask is None else for_keep_mask(mask, width, height)[:, 0]
         return latent, sized, part, width, height
 
 
-def with_values(conditioning: list[Any], values: dict[str, Any]) -> list[Any]:
-    """`conditioning` with `values` added to each entry; the given one stays as it is."""
-    return [[tensor, {**options, **values}] for tensor, options in conditioning]
+def round_size(*sides: int) -> list[int]:
+    return [max(SIZE_STEP, round(side / SIZE_STEP) * SIZE_STEP) for side in sides]
 
 
 NODES = {
-    "KandinskyModelLoader": (KandinskyModelLoader, "Kandinsky Model Loader"),
     "KandinskyLoraLoader": (KandinskyLoraLoader, "Kandinsky LoRA Loader"),
-    "KandinskyCLIPLoader": (KandinskyCLIPLoader, "Kandinsky CLIP Loader"),
-    "KandinskyVAELoader": (KandinskyVAELoader, "Kandinsky VAE Loader"),
     "KandinskyConditioning": (KandinskyConditioning, "Kandinsky Conditioning"),
     "KandinskyInpaintConditioning": (KandinskyInpaintConditioning, "Kandinsky Inpaint Conditioning"),
-    "Kandinsky3CLIPLoader": (Kandinsky3CLIPLoader, "Kandinsky 3 CLIP Loader"),
     "Kandinsky3Conditioning": (Kandinsky3Conditioning, "Kandinsky 3 Conditioning"),
     "Kandinsky3InpaintConditioning": (Kandinsky3InpaintConditioning, "Kandinsky 3 Inpaint Conditioning"),
     "KandinskyDepthHint": (KandinskyDepthHint, "Kandinsky Depth Hint"),

@@ -1,4 +1,4 @@
-"""The short way's recipes: prompts, pictures and embeds to embeds; embeds to latents; latents to pictures.
+"""The recipes of Kandinsky 2: prompts, pictures and embeds to embeds; embeds to latents.
 
 Each brings one network after another to the device, through the host, and runs the reference's loop from sampling/.
 """
@@ -6,85 +6,29 @@ Each brings one network after another to the device, through the host, and runs 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import host
+from .decoders import Decoder
 from .embeds import ImageEmbeds, require_width
-from .images import for_hint, for_image_encoder, for_keep_mask, for_movq, from_movq
-from .models.loader import KandinskyDecoder, KandinskyPrior, is_decoder_folder, is_prior_folder
-from .models.loader3 import Kandinsky3
-from .models.movq import decode_memory, encode_memory
-from .sampling.decoder import Inpaint, keep_mask, sample_latents
+from .images import fitted, for_image_encoder, for_keep_mask
+from .inpainting import for_inpainting
+from .keys import HINT, IMAGE_EMBEDS, KEEP, POOLED, Conditioning, with_values
+from .models.loader import KandinskyPrior
+from .models.unet2 import LATENT_CHANNELS, UNet2Config
+from .sampling.decoder import Inpaint, sample_latents
 from .sampling.mixing import mix
 from .sampling.noise import seeded_noise
-from .sampling.prior import (
-    TextStates,
-    encode_decoder_text,
-    encode_image,
-    encode_text,
-    mean_grey_embeds,
-    sample_image_embeds,
-)
+from .sampling.prior import encode_image, encode_text, mean_grey_embeds, sample_image_embeds
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_PAGE = "https://github.com/kandiflux/kandiflux/blob/main/docs/kandinsky-weights.md"
-
-UNET_MEMORY = 2.0
-"""ComfyUI's memory_usage_factor, as the MODEL has it."""
-
 SIZE_STEP = 8
 """Picture sides are multiples of it, as latents are 8 times smaller. Multiples of 64 need no padding in the UNets."""
-
-
-def folders(fits: Callable[[Path], bool]) -> dict[str, Path]:
-    """Name → model folder, for every folder under the Kandinsky model folders that `fits`, at most two levels down
-    (`kandinsky-2-2-prior`, `kandinsky-community/kandinsky-2-2-prior`)."""
-    found: dict[str, Path] = {}
-    for root in host.current().model_folders("kandinsky"):
-        for pattern in ("*", "*/*"):
-            for folder in sorted(root.glob(pattern)):
-                if folder.is_dir() and fits(folder):
-                    found.setdefault(folder.relative_to(root).as_posix(), folder)
-    return found
-
-
-def prior_folders() -> dict[str, Path]:
-    return folders(is_prior_folder)
-
-
-def decoder_folders() -> dict[str, Path]:
-    return folders(is_decoder_folder)
-
-
-def pick(found: dict[str, Path], name: str, kind: str, where: str = "models/kandinsky") -> Path:
-    """The folder or file called `name`; FileNotFoundError, as `is_there` has it, if it has gone since it was listed."""
-    if isinstance(why := is_there(found, name, kind, where), str):
-        raise FileNotFoundError(why)
-    return found[name]
-
-
-def is_there(found: dict[str, Path], name: str, kind: str, where: str = "models/kandinsky") -> bool | str:
-    """For VALIDATE_INPUTS: True if there is a folder or file called `name`; else what there is, and where to get it."""
-    if name in found:
-        return True
-    listed = f"there are: {', '.join(found)}" if found else "there is nothing there"
-    return (
-        f"Expected a {kind} called {name!r} in {where}; {listed}. What to save where, and the pages to get it from: "
-        f"{WEIGHTS_PAGE}"
-    )
-
-
-def tokenizer_folders(beside: Path) -> list[Path]:
-    """Where the tokenizer for the text encoder in the file `beside` may be: a folder of the file's name beside it,
-    the host's own, tokenizer/ of an official folder."""
-    official = sorted(folders(lambda folder: (folder / "tokenizer").is_dir()).values())
-    own = host.current().clip_tokenizer_folder()
-    return [beside.with_suffix(""), *([own] if own else []), *(folder / "tokenizer" for folder in official)]
 
 
 def require_size(width: int, height: int) -> None:
@@ -189,7 +133,7 @@ def blend(
 
 
 def embeds_to_latents(
-    decoder: KandinskyDecoder,
+    model: Any,
     image_embeds: ImageEmbeds,
     negative_image_embeds: ImageEmbeds,
     size: tuple[int, int],
@@ -203,63 +147,106 @@ def embeds_to_latents(
     hint: Tensor | None = None,
     prompt: str | None = None,
     negative_prompt: str | None = None,
-) -> Tensor:
-    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels.
+    vae: Any = None,
+    clip: Any = None,
+) -> tuple[Tensor, Any]:
+    """(latents [B · batch_size, 4, H/8, W/8], the VAE they are for), drawn by a MODEL; `size` is (width, height) in
+    pixels.
 
     With `start`, (IMAGE, strength), from that picture (img2img); with `mask` too, a MASK that is 1 where to repaint,
     into it (inpainting): an inpainting decoder begins its part anew, whatever the strength; another one begins it
     from the picture. `hint`, an IMAGE, is a depth decoder's. The prompts are for 2.1, whose decoder reads them, too:
     where `prompt` is None it is the one the image embeds were made from, and empty for those of pictures and mixes.
+    `vae` and `clip` take the place of those that the MODEL was loaded with.
     """
-    what = f"The decoder {decoder.name}"
-    require_width(image_embeds, decoder.width, what)
-    require_width(negative_image_embeds, decoder.width, what)
-    require_conditions(decoder, image=start is not None, mask=mask is not None, hint=hint is not None)
     seam = host.current()
+    decoder = seam.decoder(model, "Kandinsky Decoder")
+    network, what = decoder.network, f"The decoder {decoder.name}"
+    if not isinstance(network, UNet2Config):
+        raise TypeError(f"{what} is of Kandinsky 3 and reads text, no image embeds: use Kandinsky 3 Decoder.")
+    require_width(image_embeds, network.image_width, what)
+    require_width(negative_image_embeds, network.image_width, what)
+    require_conditions(network, what, image=start is not None, mask=mask is not None, hint=hint is not None)
+    vae = require_vae(decoder, vae)
     width, height = size
-    latent_size = (height // 8, width // 8)
     embeds = image_embeds.values.repeat_interleave(batch_size, dim=0)
     count = len(embeds)
     negative = negative_image_embeds.rows(len(image_embeds.values)).repeat_interleave(batch_size, dim=0)
-    text, negative_text = decoder_text(
-        decoder, image_embeds.origin.get("prompt", "") if prompt is None else prompt, negative_prompt or "", count
-    )
-    begin = None if start is None else picture_latents(decoder, start[0], width, height, count)
-    inpaint = None
-    if mask is not None and begin is not None:
-        keep = keep_mask(for_keep_mask(mask, width, height), latent_size)
-        if keep.min() == 1:
-            log.warning("The mask says to repaint nothing. (1, white, is repainted.)")
-        inpaint = Inpaint(begin, for_every_picture(keep, count, "masks"))
-        if decoder.unet.config.inpaints:
-            begin = None
+    prompts = (image_embeds.origin.get("prompt", "") if prompt is None else prompt, negative_prompt or "")
+    conditions = [with_text(decoder, rows, text, clip) for rows, text in zip((embeds, negative), prompts, strict=True)]
+    more: dict[str, Any] = {}
+    begin = inpaint = None
+    if start is not None:
+        begin = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "start images")
+        if mask is not None:
+            keep, more = for_inpainting(begin, for_keep_mask(mask, width, height))
+            if keep.min() == 1:
+                log.warning("The mask says to repaint nothing. (1, white, is repainted.)")
+            more[KEEP] = for_every_picture(keep, count, "masks")
+            # 2.1's reference does not put back what is kept: its network sees it.
+            if not (network.inpaints and network.reads_text):
+                inpaint = Inpaint(begin, more[KEEP])
+            if network.inpaints:
+                begin = None
     if hint is not None:
-        hint = for_every_picture(for_hint(hint, width, height), count, "hints")
-    with seam.loaded(decoder.unet, unet_memory(2 * count, latent_size, decoder.unet.conv_in.weight.itemsize)) as device:
-        latents = sample_latents(
-            decoder.unet,
+        more[HINT] = for_every_picture(fitted(hint, width, height), count, "hints").movedim(-1, 1)
+    positive, away = (with_values(one, more) for one in conditions)
+    shape = (count, LATENT_CHANNELS, height // 8, width // 8)
+    latents = seam.sample(
+        model,
+        positive,
+        away if guidance > 1 else None,
+        shape,
+        lambda predict, device, on_step: sample_latents(
+            predict,
             decoder.scheduler_called(scheduler),
-            embeds.to(device),
-            negative.to(device),
-            latent_size,
+            shape,
+            device,
             seeded_noise(row_seeds(seed, count)),
             steps,
             guidance,
-            start=begin,
-            strength=1.0 if start is None else start[1],
-            hint=hint,
-            on_step=lambda step, total, x0: seam.progress(step, total),
-            text=text,
-            negative_text=negative_text,
-            inpaint=inpaint,
+            begin,
+            1.0 if start is None else start[1],
+            inpaint,
+            network.reads_text,
+            on_step,
+        ),
+    )
+    return require_finite(latents.cpu(), f"{what}'s latents"), vae
+
+
+def with_text(decoder: Decoder, embeds: Tensor, prompt: str, clip: Any) -> Conditioning:
+    """CONDITIONING of image embeds [B, D], and for 2.1 of the prompt, too."""
+    network = decoder.network
+    assert isinstance(network, UNet2Config)
+    if not network.reads_text:
+        return [[embeds[:, None], {}]]
+    clip = decoder.clip if clip is None else clip
+    if clip is None:
+        raise ValueError(
+            f"The decoder {decoder.name} reads words, too: expected the CLIP of Kandinsky 2.1, got none. Connect one "
+            "from Kandinsky CLIP Loader, or load the whole folder with Kandinsky Decoder Loader."
         )
-    return require_finite(latents.cpu(), f"{what}'s latents")
+    states, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
+    pooled = torch.zeros(1, 0) if options.get(POOLED) is None else options[POOLED]
+    wanted, got = (network.encoder_hid_dim, network.cross_attention_dim), (states.shape[-1], pooled.shape[-1])
+    if got != wanted:
+        raise ValueError(
+            f"The decoder {decoder.name} expected a text encoder of widths {list(wanted)}, got one of {list(got)}: use "
+            "Kandinsky 2.1's, M-CLIP."
+        )
+    count = len(embeds)
+    return [[states.expand(count, -1, -1), {POOLED: pooled.expand(count, -1), IMAGE_EMBEDS: embeds}]]
 
 
-def unet_memory(rows: int, size: tuple[int, int], itemsize: int) -> int:
-    """Bytes that a UNet takes beside its weights for `rows` latents of `size` (h, w), by ComfyUI's rule for its own.
-    itemsize: of its dtype."""
-    return round(rows * size[0] * size[1] * itemsize * 0.01 * UNET_MEMORY) << 20
+def require_vae(decoder: Decoder, vae: Any) -> Any:
+    """`vae`, or the one that the decoder was loaded with; ValueError if there is none."""
+    vae = decoder.vae if vae is None else vae
+    if vae is None:
+        raise ValueError(
+            f"The decoder {decoder.name} was loaded without a VAE: connect one from Kandinsky VAE Loader to this node."
+        )
+    return vae
 
 
 def require_finite(values: Tensor, what: str) -> Tensor:
@@ -272,46 +259,24 @@ def require_finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
-def require_conditions(decoder: KandinskyDecoder, image: bool, mask: bool, hint: bool) -> None:
+def require_conditions(network: UNet2Config, what: str, image: bool, mask: bool, hint: bool) -> None:
     """Raise ValueError where the decoder cannot do with what there is."""
-    config, what = decoder.unet.config, f"The decoder {decoder.name}"
     if mask and not image:
         raise ValueError("Expected an image to repaint, beside the mask that says where; got only the mask.")
-    if config.inpaints and not mask:
+    if network.inpaints and not mask:
         raise ValueError(
             f"{what} is for inpainting: it expected an image and a mask, got {'no mask' if image else 'neither'}. "
             "Connect both, or load a decoder that draws whole pictures, such as kandinsky-2-2-decoder."
         )
-    if config.reads_hint and not hint:
+    if network.reads_hint and not hint:
         raise ValueError(
             f"{what} follows depth: it expected a hint, got none. Connect a depth map's picture, near parts bright, or "
             "load kandinsky-2-2-decoder."
         )
-    if hint and not config.reads_hint:
+    if hint and not network.reads_hint:
         raise ValueError(
             f"{what} does not follow depth: it expected no hint. Disconnect it, or load kandinsky-2-2-controlnet-depth."
         )
-
-
-def decoder_text(
-    decoder: KandinskyDecoder, prompt: str, negative_prompt: str, count: int
-) -> tuple[TextStates | None, TextStates | None]:
-    """What a 2.1 decoder reads, for `count` rows; (None, None) for one that does not read."""
-    if decoder.text_encoder is None:
-        return None, None
-    with host.current().loaded(decoder.text_encoder) as device:
-        both = encode_decoder_text(decoder.text_encoder, decoder.tokenizer, [prompt, negative_prompt], device)
-    return both.row(0).rows(count), both.row(1).rows(count)
-
-
-@torch.inference_mode()
-def picture_latents(decoder: KandinskyDecoder, image: Tensor, width: int, height: int, count: int) -> Tensor:
-    """Latents [count, 4, height/8, width/8], float32, of an IMAGE, resized."""
-    dtype = decoder.movq.quant_conv.weight.dtype
-    room = encode_memory(decoder.movq.config, height, width, dtype.itemsize)
-    with host.current().loaded(decoder.movq, room) as device:
-        pixels = for_movq(image, width, height).to(device, dtype)
-        return for_every_picture(decoder.movq.encode(pixels).float(), count, "start images")
 
 
 def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
@@ -321,16 +286,6 @@ def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
     return parts.expand(count, *parts.shape[1:])
 
 
-@torch.inference_mode()
-def latents_to_image(decoder: KandinskyDecoder | Kandinsky3, latents: Tensor) -> Tensor:
-    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
-    seam = host.current()
-    dtype = decoder.movq.quant_conv.weight.dtype
-    height, width = (8 * side for side in latents.shape[-2:])
-    with seam.loaded(decoder.movq, decode_memory(decoder.movq.config, height, width, dtype.itemsize)) as device:
-        pictures = []
-        for latent in latents.split(1):  # one at a time: MOVQ's memory is the run's peak
-            seam.throw_if_interrupted()
-            pixels = require_finite(decoder.movq.decode(latent.to(device, dtype)), f"The picture of {decoder.name}")
-            pictures.append(from_movq(pixels))
-    return torch.cat(pictures)
+def latents_to_image(vae: Any, latents: Tensor) -> Tensor:
+    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w], by a VAE."""
+    return require_finite(vae.decode(latents), "The picture")

@@ -1,12 +1,7 @@
-"""Kandinsky 3's recipes: prompts to conditioning, conditioning to latents, latents to pictures.
-
-Each brings one network after another to the device, through the host, and runs the loops of sampling/kandinsky3.py.
-"""
+"""The recipe of Kandinsky 3: the conditioning of a text to latents, with the loops of sampling/kandinsky3.py."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,45 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import host
-from .images import for_movq, middle
-from .models.loader3 import (
-    Kandinsky3,
-    Kandinsky3TextEncoder,
-    is_kandinsky3_folder,
-    is_kandinsky3_text_folder,
-)
-from .models.movq import encode_memory
-from .pipelines import folders, for_every_picture, require_finite, row_seeds, unet_memory
-from .sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
+from .decoders import Decoder
+from .images import fitted, for_soft_mask
+from .inpainting import for_inpainting3
+from .keys import KEEP, MASK, MASKED_LATENTS, Conditioning
+from .models.unet2 import LATENT_CHANNELS
+from .models.unet3 import UNet3Config
+from .pipelines import for_every_picture, require_finite, require_vae, row_seeds
+from .sampling.decoder import Predict
+from .sampling.kandinsky3 import Text3, sample, sample_flash
 from .sampling.noise import seeded_noise
-
-MASK = "attention_mask"
-"""Where ComfyUI's conditioning keeps a text encoder's mask."""
+from .sampling.steps import OnStep
 
 AUTO, REFERENCE, ORIGINAL, FLASH = "auto", "reference", "original", "flash"
 SAMPLINGS = (AUTO, REFERENCE, ORIGINAL, FLASH)
-Conditioning = list[Any]
-
-
-def kandinsky3_folders() -> dict[str, Path]:
-    return folders(is_kandinsky3_folder)
-
-
-def text_encoder_folders() -> dict[str, Path]:
-    return folders(is_kandinsky3_text_folder)
-
-
-def prompt_to_conditioning(text_encoder: Kandinsky3TextEncoder, prompt: str) -> Conditioning:
-    """CONDITIONING of one prompt: [[states [1, T, D], {"attention_mask": [1, T], 1 = a token}]]."""
-    seam = host.current()
-    if text_encoder.place == "device":
-        place = seam.loaded(text_encoder.encoder)
-    else:
-        place = nullcontext(seam.device() if text_encoder.place == "stream" else torch.device("cpu"))
-    with place as device:
-        text = encode_prompts(text_encoder.encoder, text_encoder.tokenizer, [prompt], device)
-    states = require_finite(text.states.cpu().clone(), "The text states")
-    return [[states, {MASK: text.mask.cpu().clone()}]]
 
 
 def to_text(conditioning: Conditioning, width: int, name: str) -> Text3:
@@ -72,8 +42,24 @@ def to_text(conditioning: Conditioning, width: int, name: str) -> Text3:
     return Text3(states, torch.ones(states.shape[:2], dtype=torch.long) if mask is None else mask.to(torch.long))
 
 
+def as_long(positive: Conditioning, negative: Conditioning | None) -> tuple[Conditioning, Conditioning]:
+    """(positive, negative) with as many tokens in each negative entry as in the first positive one, cut or padded, as
+    the reference has it: what the UNet says depends on that number. None becomes no text at all."""
+    states, options = positive[0]
+    if negative is None:
+        nothing = torch.zeros_like(states), torch.zeros(states.shape[:2], dtype=torch.long)
+        return positive, [[nothing[0], {**options, MASK: nothing[1]}]]
+    fitted = []
+    for tensor, extra in negative:
+        more = states.shape[1] - tensor.shape[1]
+        mask = extra.get(MASK)
+        mask = torch.ones(tensor.shape[:2], dtype=torch.long) if mask is None else mask
+        fitted.append([F.pad(tensor, (0, 0, 0, more)), {**extra, MASK: F.pad(mask, (0, more))}])
+    return positive, fitted
+
+
 def conditioning_to_latents(
-    model: Kandinsky3,
+    model: Any,
     positive: Conditioning,
     negative: Conditioning | None,
     size: tuple[int, int],
@@ -84,87 +70,77 @@ def conditioning_to_latents(
     batch_size: int = 1,
     start: tuple[Tensor, float] | None = None,
     repaint: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
-    """Latents [B · batch_size, 4, H/8, W/8]; `size` is (width, height) in pixels. With `start`, (IMAGE, strength),
-    from that picture (img2img). With `repaint`, (IMAGE, MASK), what is masked of that one anew (inpainting)."""
-    chosen = choose_sampling(model, sampling, repaint is not None)
+    vae: Any = None,
+) -> tuple[Tensor, Any]:
+    """(latents [B · batch_size, 4, H/8, W/8], the VAE they are for), drawn by a MODEL; `size` is (width, height) in
+    pixels. With `start`, (IMAGE, strength), from that picture (img2img). With `repaint`, (IMAGE, MASK), what is masked
+    of that one anew (inpainting). `vae` takes the place of the one that the MODEL was loaded with."""
     seam = host.current()
+    decoder = seam.decoder(model, "Kandinsky 3 Decoder")
+    network = decoder.network
+    if not isinstance(network, UNet3Config):
+        raise TypeError(f"The decoder {decoder.name} is of Kandinsky 2 and draws image embeds: use Kandinsky Decoder.")
+    chosen = choose_sampling(decoder, sampling, repaint is not None)
+    vae = require_vae(decoder, vae)
     width, height = size
-    text = to_text(positive, model.width, "positive")
-    without = None
-    if negative is not None:
-        without = to_text(negative, model.width, "negative").rows(len(text.states)).repeat(batch_size)
-    text = text.repeat(batch_size)
+    text = to_text(positive, network.encoder_hid_dim, "positive")
+    if negative is None:
+        without = Text3.nothing(text)
+    else:
+        without = to_text(negative, network.encoder_hid_dim, "negative").rows(len(text.states)).as_long_as(text)
+    text, without = text.repeat(batch_size), without.repeat(batch_size)
     count = len(text.states)
-    begin = None if start is None else encode_picture(model, for_movq(start[0], width, height), count)
-    inpaint = None if repaint is None else encode_inpaint(model, *repaint, width, height, count)
-    noise = seeded_noise(row_seeds(seed, count))
-    latent_size = (height // 8, width // 8)
-    strength = 1.0 if start is None else start[1]
+    begin = None
+    if start is not None:
+        begin = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "images")
+    more: dict[str, Any] = {}
+    if repaint is not None:
+        picture, mask = fitted(repaint[0], width, height), for_soft_mask(repaint[1], width, height)
+        for part, what in ((picture, "images"), (mask, "masks")):
+            for_every_picture(part, count, what)
+        more = for_inpainting3(vae, picture, mask)
+        more |= {key: for_every_picture(more[key], count, "masks") for key in (KEEP, MASKED_LATENTS)}
+    shape = (count, LATENT_CHANNELS, height // 8, width // 8)
+    noise, strength = seeded_noise(row_seeds(seed, count)), 1.0 if start is None else start[1]
 
-    def on_step(step: int, total: int, x0: Tensor | None) -> None:
-        seam.progress(step, total)
-
-    with seam.loaded(model.unet, unet_memory(2 * count, latent_size, model.unet.conv_in.weight.itemsize)) as device:
-        text = text.to(device)
+    def draw(predict: Predict, device: torch.device, on_step: OnStep) -> Tensor:
         if chosen == FLASH:
-            latents = sample_flash(model.unet, model.scheduler, text, latent_size, noise, begin, strength, on_step)
-        else:
-            latents = sample(
-                model.unet,
-                model.scheduler,
-                text,
-                None if without is None else without.to(device),
-                latent_size,
-                noise,
-                steps,
-                guidance,
-                start=begin,
-                strength=strength,
-                inpaint=inpaint,
-                original=chosen == ORIGINAL,
-                on_step=on_step,
-            )
-    return require_finite(latents.cpu(), f"The latents of {model.name}")
+            return sample_flash(predict, decoder.scheduler, shape, device, noise, begin, strength, on_step)
+        return sample(
+            predict,
+            decoder.scheduler,
+            shape,
+            device,
+            noise,
+            steps,
+            guidance,
+            begin,
+            strength,
+            inpaints=network.inpaints,
+            original=chosen == ORIGINAL,
+            on_step=on_step,
+        )
+
+    guided = guidance > 1 and chosen != FLASH
+    given, away = ([[one.states, {MASK: one.mask, **more}]] for one in (text, without))
+    latents = seam.sample(model, given, away if guided else None, shape, draw)
+    return require_finite(latents.cpu(), f"The latents of {decoder.name}"), vae
 
 
-def choose_sampling(model: Kandinsky3, sampling: str, repaints: bool) -> str:
-    """How `model` is sampled: what is asked for, or, for "auto", what it was made for. Raises ValueError where a mask
+def choose_sampling(decoder: Decoder, sampling: str, repaints: bool) -> str:
+    """How `decoder` is sampled: what is asked for, or, for "auto", what it was made for. Raises ValueError where a mask
     and the model do not go together."""
-    if model.inpaints != repaints:
+    network, name = decoder.network, decoder.name
+    assert isinstance(network, UNet3Config)
+    if network.inpaints != repaints:
         if repaints:
             raise ValueError(
-                f"{model.name} has not learned to inpaint: expected no mask, got one. Load an inpainting model, "
+                f"{name} has not learned to inpaint: expected no mask, got one. Load an inpainting model, "
                 "converted from kandinsky3_inpainting.pt, or leave the mask out."
             )
-        raise ValueError(f"{model.name} inpaints: expected an image and a mask of what to repaint; none came.")
+        raise ValueError(f"{name} inpaints: expected an image and a mask of what to repaint; none came.")
     if sampling != AUTO:
         if repaints and sampling != ORIGINAL:
             raise ValueError(f"Expected sampling {AUTO} or {ORIGINAL} with a mask, got {sampling}.")
         return sampling
-    return FLASH if model.flash else ORIGINAL if repaints else REFERENCE
-
-
-def encode_picture(model: Kandinsky3, pixels: Tensor, count: int) -> Tensor:
-    """Latents [count, 4, H/8, W/8] of pixels [1 or count, 3, H, W] in −1..1."""
-    dtype = model.movq.quant_conv.weight.dtype
-    room = encode_memory(model.movq.config, pixels.shape[2], pixels.shape[3], dtype.itemsize)
-    with host.current().loaded(model.movq, room) as device, torch.inference_mode():
-        latents = model.movq.encode(pixels.to(device, dtype)).float()
-    return for_every_picture(latents, count, "images")
-
-
-def encode_inpaint(model: Kandinsky3, image: Tensor, mask: Tensor, width: int, height: int, count: int) -> Inpaint3:
-    """What the UNet sees of IMAGE [B, H, W, 3] and MASK [B, H, W], 1 = repaint. As in the original repository, a
-    pixel that goes even partly is blanked out, before encoding; the mask keeps its soft edge."""
-    mask = mask if mask.ndim == 3 else mask.reshape(-1, *mask.shape[-2:])
-    left, top, right, bottom = middle((mask.shape[2], mask.shape[1]), width, height)
-    part = mask[:, None, top:bottom, left:right].float()
-    repaint = F.interpolate(part, size=(height, width), mode="bilinear").clamp(0, 1)
-    repaint = repaint if len(repaint) == 1 else for_every_picture(repaint, count, "masks")
-    if not repaint.any():
-        raise ValueError("Expected a mask that says what to repaint (1, white); it is 0 everywhere.")
-    pixels = for_movq(image, width, height)
-    latents = encode_picture(model, blank_out(pixels, repaint), count)
-    keep = F.interpolate(1 - repaint, size=latents.shape[-2:], mode="nearest")
-    return Inpaint3(keep.expand(count, -1, -1, -1), latents)
+    return FLASH if network.flash else ORIGINAL if repaints else REFERENCE

@@ -99,7 +99,7 @@ class Ours:
                 return torch.device(job.device)
 
             @contextmanager
-            def loaded(self, module: Any, memory: int = 0) -> Iterator[Any]:
+            def loaded(self, module: Any) -> Iterator[Any]:
                 yield self.device()
 
         import torch
@@ -109,14 +109,22 @@ class Ours:
         self.job = job
 
     def load(self, part: str) -> None:
-        from nodes.models.loader import load_decoder, load_prior
+        import torch
+
+        from nodes.decoders import read_decoder, read_movq
+        from nodes.models.loader import load_prior
+        from nodes.networks import load_model, load_vae
 
         if part == "prior":
             self.prior = load_prior(self.job.prior)
             networks: tuple[Any, ...] = (self.prior.text_encoder, self.prior.image_encoder, self.prior.prior)
         else:
-            self.decoder = load_decoder(self.job.decoder)
-            networks = (self.decoder.unet, self.decoder.movq)
+            file, decoder = read_decoder(self.job.decoder, "decoder")
+            self.vae = load_vae(*read_movq(self.job.decoder), torch.float32)
+            self.decoder = load_model(file, decoder, torch.float32)
+            network: Any = decoder.network
+            self.image_width: int = network.image_width
+            networks = (self.decoder.unet, self.vae.movq)
         for network in networks:
             network.to(self.job.device)
 
@@ -125,11 +133,12 @@ class Ours:
         return lambda: self.prior.prior(x, t, conditions)
 
     def step_unet(self, x: Any, t: Any, embeds: Any) -> Callable[[], Any]:
-        conditions = self.decoder.unet.prepare(embeds)
-        return lambda: self.decoder.unet(x, t, conditions)
+        unet: Any = self.decoder.unet
+        conditions = unet.prepare(embeds)
+        return lambda: unet(x, t, conditions)
 
     def decode_movq(self, latents: Any) -> Callable[[], Any]:
-        return lambda: self.decoder.movq.decode(latents)
+        return lambda: self.vae.movq.decode(latents)
 
     def draw(self) -> Any:
         """[1, H, W, 3] in 0..1."""
@@ -137,14 +146,15 @@ class Ours:
 
         job = self.job
         embeds, away = text_to_embeds(self.prior, PROMPT, "", SEED, job.prior_steps, job.guidance)
-        latents = embeds_to_latents(self.decoder, embeds, away, (job.size, job.size), SEED, job.steps, job.guidance)
-        return latents_to_image(self.decoder, latents).numpy()
+        size = (job.size, job.size)
+        latents, vae = embeds_to_latents(self.decoder, embeds, away, size, SEED, job.steps, job.guidance, vae=self.vae)
+        return latents_to_image(vae, latents).numpy()
 
     def size_of(self, part: str) -> tuple[int, int]:
         """(image embeds' width, text tokens)."""
         if part == "prior":
             return self.prior.width, self.prior.prior.config.num_embeddings
-        return self.decoder.width, 0
+        return self.image_width, 0
 
 
 class Theirs:

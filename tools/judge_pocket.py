@@ -102,8 +102,10 @@ def pocket_generator(arguments: argparse.Namespace) -> Generate:
     """The pocket weights as a `Generate`: prior, decoder and MOVQ, a batch at a time."""
     import torch
 
+    from nodes.decoders import read_decoder, read_movq
     from nodes.images import from_movq
-    from nodes.models.loader import is_decoder_folder, is_prior_folder, load_decoder, load_prior
+    from nodes.models.loader import is_decoder_folder, is_prior_folder, load_prior
+    from nodes.networks import load_model, load_vae, predictor
     from nodes.sampling.decoder import latent_side, sample_latents
     from nodes.sampling.noise import seeded_noise
     from nodes.sampling.prior import TextStates, encode_text, mean_grey_embeds, sample_image_embeds
@@ -111,8 +113,10 @@ def pocket_generator(arguments: argparse.Namespace) -> Generate:
     folders = sorted(path for path in arguments.weights.glob("*") if path.is_dir())
     device = torch.device(arguments.device)
     prior = load_prior(next(filter(is_prior_folder, folders)))
-    decoder = load_decoder(next(filter(is_decoder_folder, folders)))
-    for network in (prior.text_encoder, prior.image_encoder, prior.prior, decoder.unet, decoder.movq):
+    folder = next(filter(is_decoder_folder, folders))
+    model = load_model(*read_decoder(folder, folder.name), torch.float32)
+    movq = load_vae(*read_movq(folder), torch.float32).movq
+    for network in (prior.text_encoder, prior.image_encoder, prior.prior, model.unet, movq):
         network.to(device)
     side = latent_side(arguments.size)
     nothing = encode_text(prior.text_encoder, prior.tokenizer, [""], device)
@@ -131,17 +135,17 @@ def pocket_generator(arguments: argparse.Namespace) -> Generate:
             arguments.prior_steps,
             arguments.prior_guidance,
         )
+        positive, negative = [[embeds[:, None], {}]], [[grey.expand(len(prompts), -1)[:, None], {}]]
         latents = sample_latents(
-            decoder.unet,
-            decoder.scheduler,
-            embeds,
-            grey.expand(len(prompts), -1),
-            (side, side),
+            predictor(model.unet, positive, negative if arguments.guidance > 1 else None, device),
+            model.decoder.scheduler,
+            (len(prompts), 4, side, side),
+            device,
             seeded_noise(seeds),
             arguments.steps,
             arguments.guidance,
         )
-        return list(from_movq(decoder.movq.decode(latents)).numpy())
+        return list(from_movq(movq.decode(latents)).numpy())
 
     return generate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,83 +12,87 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.utils
 import torch
+from torch import Tensor, nn
 
+from .. import host
+from ..decoders import Decoder, of_unet
 from ..models.layers import Unfilled
-from ..models.loader import WeightsError
+from ..models.loader import WeightsError, check_shapes, tensor_shapes
 from ..models.lora import lora_names
 from ..models.unet2 import UNet2, UNet2Config
-from ..models.unet3 import UNet3, UNet3Config
-from ..sampling.schedulers import DecoderScheduler
-from .files import load_state
-from .model import Config
+from ..models.unet3 import UNet3
+from ..sampling.kandinsky3 import scheduler_for
+from .model import Config, Kandinsky
 from .model2 import Kandinsky2
 from .model3 import Kandinsky3
-from .sampling import restrain, start_from_noise
+from .sampling import Restrain, start_from_noise
+from .vae import show_previews
 
-
-@dataclass(frozen=True)
-class WeightDtype:
-    """How weights are kept: a dtype (None: ComfyUI chooses), and whether fp8 products are taken in fp8."""
-
-    dtype: torch.dtype | None = None
-    fast: bool = False
-
-
-WEIGHT_DTYPES = {
-    "default": WeightDtype(),
-    "fp8_e4m3fn": WeightDtype(torch.float8_e4m3fn),
-    "fp8_e4m3fn_fast": WeightDtype(torch.float8_e4m3fn, fast=True),
-    "fp8_e5m2": WeightDtype(torch.float8_e5m2),
+WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
+    "auto": None,  # ComfyUI chooses
+    **host.DTYPES,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    "fp8_e4m3fn_fast": torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
 }
 
 
-def load_model(
-    file: Path, network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, name: str, weights: WeightDtype
-) -> comfy.model_patcher.ModelPatcher:
+def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.ModelPatcher:
     """The decoder in `file` as a ComfyUI MODEL. As ComfyUI's `load_diffusion_model_state_dict`, but strict: raises
     WeightsError naming missing, extra and misshapen tensors."""
-    model = Kandinsky2 if isinstance(network, UNet2Config) else Kandinsky3
+    network, scheduler = decoder.network, decoder.scheduler
     if isinstance(network, UNet2Config):
-        bare = UNet2(network, Unfilled, device="meta")
+        kind, bare = Kandinsky2, UNet2(network, Unfilled, device="meta")
     else:
-        bare = UNet3(network, Unfilled, device="meta")
+        kind, bare = Kandinsky3, UNet3(network, Unfilled, device="meta")
+        scheduler = scheduler_for(network, scheduler)
     state = load_state(file, bare)
-    config = Config(model, network, scheduler, name)
+    config = Config(kind, decoder)
     supported, device = list(config.supported_inference_dtypes), management.get_torch_device()
-    dtype = weights.dtype or management.unet_dtype(
+    kept = WEIGHT_DTYPES[dtype] or management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(state),
         supported_dtypes=supported,
         weight_dtype=comfy.utils.weight_dtype(state),
     )
-    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
-    config.optimizations["fp8"] = weights.fast
+    config.set_inference_dtype(kept, management.unet_manual_cast(kept, device, supported))
+    config.optimizations["fp8"] = dtype.endswith("_fast")  # products are taken in fp8, too
     offload = management.unet_offload_device()
     made = config.get_model(state).to(offload)
     made.load_model_weights(state, "")
-    made.diffusion_model.to(dtype)  # newer versions make some layers as they load them, in the file's dtype
+    made.diffusion_model.to(kept)  # newer versions make some layers as they load them, in the file's dtype
     patcher = comfy.model_patcher.ModelPatcher(made, load_device=device, offload_device=offload)
     if scheduler.clip_sample or scheduler.thresholding:
-        patcher.set_model_sampler_post_cfg_function(restrain(scheduler))
+        patcher.set_model_sampler_post_cfg_function(Restrain(scheduler))
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", start_from_noise)
+    if decoder.vae is not None:
+        show_previews(patcher, decoder.vae)
     return patcher
 
 
-def require_kandinsky(model: Any, node: str, otherwise: str) -> Config:
-    """The config of a Kandinsky MODEL; TypeError for another one."""
+def load_state(file: Path, network: nn.Module | None = None) -> dict[str, Tensor]:
+    """A safetensors file's tensors, mapped, not read; exactly those of `network`, if there is one. Raises
+    WeightsError."""
+    found = of_unet(tensor_shapes(file))  # names a broken file, however this version of ComfyUI reads it
+    if network is not None:
+        check_shapes(file, {key: tuple(value.shape) for key, value in network.state_dict().items()}, found)
+    return of_unet(comfy.utils.load_torch_file(str(file), safe_load=True))
+
+
+def require_kandinsky(model: Any, node: str, otherwise: str = "use the nodes made for it") -> Decoder:
+    """What a Kandinsky MODEL is; TypeError for another one."""
     inner = getattr(model, "model", None)
-    config = getattr(inner, "model_config", None)
-    if not isinstance(config, Config):
+    if not isinstance(inner, Kandinsky):
         raise TypeError(
             f"{node} is for Kandinsky 2 and 3, and got {type(inner).__name__}: for that one, {otherwise}. (Kandinsky 5 "
             "is a model of ComfyUI's own.)"
         )
-    return config
+    return inner.decoder
 
 
 def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: float) -> comfy.model_patcher.ModelPatcher:
     """`model` with the LoRA in `file`, in any of the published styles of keys. Raises WeightsError if nothing in it, or
     something misshapen, is for this model."""
-    name, prefix = model.model.model_config.name, "diffusion_model."
+    name, prefix = model.model.decoder.name, "diffusion_model."
     shapes = {key.removeprefix(prefix): value.shape for key, value in model.model.state_dict().items()}
     names = {style: prefix + key for style, key in lora_names(shapes).items()}
     names |= {prefix + style: key for style, key in names.items()}

@@ -14,19 +14,14 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ..models.unet2 import LATENT_CHANNELS, UNet2Config
-from ..models.unet3 import UNet3Config
-from ..sampling.schedulers import DecoderScheduler
+from ..decoders import Decoder
+from ..models.unet2 import LATENT_CHANNELS
 from .sampling import Sampling
 
 PIXELS_PER_LATENT = 8
 
-# Keys of CONDITIONING, for inpainting.
-KEEP = "kandinsky_keep"
-"""[B, 1, h, w], 1 = keep."""
-MASKED_LATENTS = "kandinsky_masked_latents"
-"""[B, 4, h, w]: of a picture that was blanked out where it goes, for Kandinsky 3. (2.x masks latents itself, those of
-the whole picture, in ComfyUI's own "concat_latent_image".)"""
+VARIANCE = "kandinsky_variance"
+"""Key of transformer_options: called with the learned variance and the numbers of the conditionings in its batch."""
 
 
 class Latents(comfy.latent_formats.LatentFormat):
@@ -91,12 +86,10 @@ class Config(comfy.supported_models_base.BASE):
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]
     memory_usage_factor = 2.0
 
-    def __init__(
-        self, model: type[Kandinsky], network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, name: str
-    ) -> None:
+    def __init__(self, model: type[Kandinsky], decoder: Decoder) -> None:
         super().__init__({})
-        self.unet_config = Sizes(kandinsky=network)
-        self.model, self.network, self.scheduler, self.name = model, network, scheduler, name
+        self.unet_config = Sizes(kandinsky=decoder.network)
+        self.model, self.decoder = model, decoder
 
     def inpaint_model(self) -> bool:
         return False  # ComfyUI would set up SD's order of channels; our concat_cond knows Kandinsky's
@@ -113,4 +106,5 @@ class Kandinsky(comfy.model_base.BaseModel):
 
     def __init__(self, model_config: Config, device: Any = None) -> None:
         super().__init__(model_config, comfy.model_base.ModelType.EPS, device=device, unet_model=self.unet)
-        self.model_sampling = Sampling(model_config.scheduler)
+        self.decoder = model_config.decoder
+        self.model_sampling = Sampling(self.decoder.scheduler)

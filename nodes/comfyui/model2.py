@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import comfy.conds
@@ -10,16 +11,10 @@ import torch
 from torch import Tensor
 
 from ..embeds import describe_width
+from ..keys import HINT, IMAGE_EMBEDS, KEEP, PICTURE, POOLED
 from ..models.unet2 import LATENT_CHANNELS, UNet2, UNet2Config
 from ..sampling.decoder import keep_mask
-from .model import KEEP, PIXELS_PER_LATENT, Kandinsky, run_network, with_attention
-
-# Keys of CONDITIONING, beside the tensor that stands first in each entry: for 2.2 the image embeds [B, 1, D], so that
-# ComfyUI's own averaging blends them; for 2.1 the text's hidden states [B, T, W].
-IMAGE_EMBEDS = "kandinsky_image_embeds"
-"""[B, D], for 2.1."""
-HINT = "kandinsky_hint"
-"""[B, 3, H, W] in 0..1, for depth decoders."""
+from .model import PIXELS_PER_LATENT, VARIANCE, Kandinsky, run_network, with_attention
 
 
 class DiffusionUNet2(UNet2):
@@ -32,7 +27,9 @@ class DiffusionUNet2(UNet2):
         self.dtype = dtype
 
     def forward(self, x: Tensor, timesteps: Tensor, **given: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return run_network(self._predict, self, x, timesteps, **given)
+        options = given.get("transformer_options") or {}
+        learn, parts = options.get(VARIANCE), options.get("cond_or_uncond")
+        return run_network(partial(self._predict, learn=learn, parts=parts), self, x, timesteps, **given)
 
     def _predict(
         self,
@@ -42,9 +39,14 @@ class DiffusionUNet2(UNet2):
         context: Tensor | None = None,
         hint: Tensor | None = None,
         text_embeds: Tensor | None = None,
+        learn: Any = None,
+        parts: Any = None,
         **_: Any,
     ) -> Tensor:
-        return super().forward(x, timesteps, image_embeds, hint, text_embeds, context)[:, :LATENT_CHANNELS]
+        said = super().forward(x, timesteps, image_embeds, hint, text_embeds, context)
+        if learn is not None:
+            learn(said[:, LATENT_CHANNELS:].float(), parts)
+        return said[:, :LATENT_CHANNELS]
 
 
 class HintCond(comfy.conds.CONDRegular):
@@ -66,14 +68,14 @@ class Kandinsky2(Kandinsky):
 
     @property
     def network(self) -> UNet2Config:
-        assert isinstance(self.model_config.network, UNet2Config)
-        return self.model_config.network
+        assert isinstance(self.decoder.network, UNet2Config)
+        return self.decoder.network
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out, network = super().extra_conds(**kwargs), self.network
         embeds = kwargs.get(IMAGE_EMBEDS)
         if network.reads_text:
-            text, pooled = kwargs.get("cross_attn"), kwargs.get("pooled_output")
+            text, pooled = kwargs.get("cross_attn"), kwargs.get(POOLED)
             self.require("text", text, network.encoder_hid_dim, ndim=3)
             self.require("pooled text", pooled, network.cross_attention_dim, ndim=2)
             out["text_embeds"] = comfy.conds.CONDRegular(pooled)
@@ -91,7 +93,7 @@ class Kandinsky2(Kandinsky):
         if given is None or given.ndim != ndim or given.shape[-1] != width:
             found = "none" if given is None else f"a tensor of shape {list(given.shape)}"
             raise ValueError(
-                f"{self.model_config.name} expected conditioning from Kandinsky Conditioning, with {what} "
+                f"{self.decoder.name} expected conditioning from Kandinsky Conditioning, with {what} "
                 f"{describe_width(width)}; got {found}. Text conditioning alone does not do, nor do embeds of another "
                 "Kandinsky version; a 2.1 decoder wants both."
             )
@@ -99,7 +101,7 @@ class Kandinsky2(Kandinsky):
     def hint(self, given: Tensor | None, noise: Tensor) -> Tensor:
         if given is None:
             raise ValueError(
-                f"{self.model_config.name} is a depth decoder and expected a hint in positive and negative: put "
+                f"{self.decoder.name} is a depth decoder and expected a hint in positive and negative: put "
                 "Kandinsky Depth Hint between Kandinsky Conditioning and the sampler."
             )
         height, width = (side * PIXELS_PER_LATENT for side in noise.shape[-2:])
@@ -112,7 +114,7 @@ class Kandinsky2(Kandinsky):
             return None
         noise, device = kwargs["noise"], kwargs["device"]
         height, width = noise.shape[-2:]
-        latents, keep = kwargs.get("concat_latent_image"), kwargs.get(KEEP)
+        latents, keep = kwargs.get(PICTURE), kwargs.get(KEEP)
         latents = kwargs.get("latent_image") if latents is None else self.process_latent_in(latents)
         if keep is None:
             mask = kwargs.get("concat_mask", kwargs.get("denoise_mask"))
@@ -120,7 +122,7 @@ class Kandinsky2(Kandinsky):
                 keep = keep_mask(mask.reshape(-1, 1, *mask.shape[-2:]).float().cpu(), (height, width))
         if keep is None or latents is None:
             raise ValueError(
-                f"{self.model_config.name} is for inpainting and expected a picture and a mask: put Kandinsky Inpaint "
+                f"{self.decoder.name} is for inpainting and expected a picture and a mask: put Kandinsky Inpaint "
                 "Conditioning before the sampler, or load a decoder that draws whole pictures."
             )
         if latents.shape[-2:] != noise.shape[-2:]:

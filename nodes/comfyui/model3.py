@@ -10,13 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.unet2 import LATENT_CHANNELS
+from ..keys import KEEP, MASK, MASKED_LATENTS
 from ..models.unet3 import UNet3, UNet3Config
-from .model import KEEP, MASKED_LATENTS, Kandinsky, run_network, with_attention
-
-# Keys of CONDITIONING, beside the text states [B, T, 4096] that stand first in each entry.
-MASK = "attention_mask"
-"""[B, T], 1 = a token, as ComfyUI's own T5 encoders give it. A row of zeros stands for no text at all."""
+from .model import Kandinsky, run_network, with_attention
 
 
 class DiffusionUNet3(UNet3):
@@ -42,8 +38,8 @@ class Kandinsky3(Kandinsky):
 
     @property
     def network(self) -> UNet3Config:
-        assert isinstance(self.model_config.network, UNet3Config)
-        return self.model_config.network
+        assert isinstance(self.decoder.network, UNet3Config)
+        return self.decoder.network
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         out, wanted = super().extra_conds(**kwargs), self.network.encoder_hid_dim
@@ -52,7 +48,7 @@ class Kandinsky3(Kandinsky):
         if states is None or states.ndim != 3 or states.shape[-1] != wanted:
             found = "none" if states is None else f"a tensor of shape {list(states.shape)}"
             raise ValueError(
-                f"{self.model_config.name} expected conditioning with text states [batch, tokens, {wanted}], from CLIP "
+                f"{self.decoder.name} expected conditioning with text states [batch, tokens, {wanted}], from CLIP "
                 f"Text Encode with the CLIP from Kandinsky 3 CLIP Loader; got {found}, of another model's encoder."
             )
         if mask is None:
@@ -64,31 +60,15 @@ class Kandinsky3(Kandinsky):
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
         """Keep mask and masked latents [B, 5, h, w] for an inpainting model. (Kandinsky 2.x has the mask last.)"""
-        if self.network.in_channels == LATENT_CHANNELS:
+        if not self.network.inpaints:
             return None
         noise, device = kwargs["noise"], kwargs["device"]
         keep, latents = kwargs.get(KEEP), kwargs.get(MASKED_LATENTS)
         if keep is None or latents is None:
             raise ValueError(
-                f"{self.model_config.name} is for inpainting and expected a picture and a mask: put Kandinsky 3 "
+                f"{self.decoder.name} is for inpainting and expected a picture and a mask: put Kandinsky 3 "
                 "Inpaint Conditioning before the sampler, or load a model that draws whole pictures."
             )
         size = noise.shape[-2:]
         seen = [F.interpolate(t.to(device).float(), size, mode="nearest") for t in (keep, latents)]
         return torch.cat([comfy.utils.resize_to_batch_size(t, len(noise)) for t in seen], dim=1)
-
-
-def as_long(positive: list[Any], negative: list[Any] | None) -> tuple[list[Any], list[Any]]:
-    """(positive, negative) with as many tokens in each negative entry as in the first positive one, cut or padded, as
-    the reference has it: what the UNet says depends on that number. None becomes no text at all."""
-    states, options = positive[0]
-    if negative is None:
-        nothing = torch.zeros_like(states), torch.zeros(states.shape[:2], dtype=torch.long)
-        return positive, [[nothing[0], {**options, MASK: nothing[1]}]]
-    fitted = []
-    for tensor, extra in negative:
-        more = states.shape[1] - tensor.shape[1]
-        mask = extra.get(MASK)
-        mask = torch.ones(tensor.shape[:2], dtype=torch.long) if mask is None else mask
-        fitted.append([F.pad(tensor, (0, 0, 0, more)), {**extra, MASK: F.pad(mask, (0, more))}])
-    return positive, fitted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,12 @@ import comfy.model_sampling
 import torch
 from torch import Tensor, nn
 
-from ..models.unet2 import UNet2Config
+from ..decoders import Decoder
+from ..keys import INPAINTS
 from ..models.unet3 import UNet3Config
 from ..sampling.kandinsky3 import FLASH_TIMESTEPS, original_timesteps
 from ..sampling.schedulers import TRAIN_STEPS, DecoderScheduler
 from ..sampling.steps import steps_for_strength
-
-INPAINTS = "kandinsky_inpaints"
-"""Key of CONDITIONING: a run at full denoise begins from pure noise, whatever the latents it is given."""
 
 LARGEST_SIGMA = 33.0
 """What schedules begin from at most. A cosine schedule ends at sigma 20291, and schedules that are even in sigma, as
@@ -79,16 +77,16 @@ def start_from_noise(
     # Another node may have put its own sampling in the place of ours. Without noise, a run goes on with what came.
     if not inpaints or not isinstance(inner.model_sampling, Sampling) or not noise.any():
         return executor(*run)
-    if not is_full_denoise(inner.model_config, inner.model_sampling.sigmas, sigmas):
+    if not is_full_denoise(inner.decoder, inner.model_sampling.sigmas, sigmas):
         return executor(*run)
     with inner.model_sampling.from_noise(float(sigmas[0])):
         return executor(*run)
 
 
-def is_full_denoise(config: Any, schedule: Tensor, sigmas: Tensor) -> bool:
+def is_full_denoise(decoder: Decoder, schedule: Tensor, sigmas: Tensor) -> bool:
     """Whether a run of these SIGMAS is to make everything anew, and not only a part of the way.
 
-    config: the model's, with `network` and `scheduler`. schedule: its sigmas [1000]. The reference's own timesteps for
+    schedule: the sigmas [1000] of the model. The reference's own timesteps for
     few steps begin far from the end of the schedule, so they are recognised as a whole.
     """
     steps = len(sigmas) - 1
@@ -97,33 +95,33 @@ def is_full_denoise(config: Any, schedule: Tensor, sigmas: Tensor) -> bool:
     if steps >= TRAIN_STEPS:
         return False
     begins, schedule = sigmas[:-1].cpu().float(), schedule.cpu()
-    reference = reference_sigmas(config.network, config.scheduler, schedule, steps, 1.0)[:-1]
+    reference = reference_sigmas(decoder, schedule, steps, 1.0)[:-1]
     # ComfyUI's ddim_uniform is spaced as diffusers' "leading".
-    whole = [reference, schedule[config.scheduler.timesteps(steps)]]
+    whole = [reference, schedule[decoder.scheduler.timesteps(steps)]]
     return any(len(one) == steps and torch.allclose(begins, one.float(), rtol=1e-4) for one in whole)
 
 
-def restrain(scheduler: DecoderScheduler) -> Callable[[Mapping[str, Any]], Tensor]:
+class Restrain:
     """What the reference does to each step's predicted picture, after guidance."""
 
-    def post_cfg(args: Mapping[str, Any]) -> Tensor:
-        return scheduler.restrained(args["denoised"])
+    def __init__(self, scheduler: DecoderScheduler) -> None:
+        self.scheduler = scheduler
 
-    return post_cfg
+    def __call__(self, args: Mapping[str, Any]) -> Tensor:
+        return self.scheduler.restrained(args["denoised"])
 
 
-def reference_sigmas(
-    network: UNet2Config | UNet3Config, scheduler: DecoderScheduler, sigmas: Tensor, steps: int, denoise: float
-) -> Tensor:
+def reference_sigmas(decoder: Decoder, sigmas: Tensor, steps: int, denoise: float) -> Tensor:
     """The reference's own timesteps as SIGMAS [steps + 1]; with denoise < 1 the last int(steps · denoise) of them.
 
     `sigmas` [1000] are those of the model's schedule. Kandinsky 3 flash has four timesteps, whatever is asked; its
     inpainting has the original repository's.
     """
+    network, scheduler = decoder.network, decoder.scheduler
     timesteps = scheduler.timesteps(steps)
-    if isinstance(network, UNet3Config) and network.variant == "flash":
+    if isinstance(network, UNet3Config) and network.flash:
         timesteps = list(FLASH_TIMESTEPS)
-    elif isinstance(network, UNet3Config) and network.in_channels > network.out_channels:
+    elif isinstance(network, UNet3Config) and network.inpaints:
         timesteps = original_timesteps(steps)
     timesteps = steps_for_strength(timesteps, denoise)
     # DDIM without set_alpha_to_one ends at the schedule's first step, not at clean.

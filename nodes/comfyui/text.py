@@ -14,17 +14,16 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from ..host import DTYPES
+from ..keys import MASK
 from ..models.loader import load_decoder_text
 from ..models.loader3 import load_text_encoder
 from ..models.single import load_mclip_file
 from ..models.t5 import FP8, CastLinear, T5Encoder
-from ..pipelines import tokenizer_folders
 from ..sampling.kandinsky3 import encode_prompts
 from ..sampling.prior import encode_decoder_text
-from .model3 import MASK
 
-TEXT_DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp8_e4m3fn": FP8}
-"""How FLAN-UL2's weights may be kept."""
+UL2_DTYPES = {**DTYPES, "fp8_e4m3fn": FP8}
 
 
 class Prompt:
@@ -74,10 +73,14 @@ class MCLIPEncoder(TextEncoder):
 class UL2Encoder(TextEncoder):
     """FLAN-UL2, for Kandinsky 3: text states [1, T, 4096] and, as the third, their mask."""
 
+    def __init__(self, model: nn.Module, tokenizer: Any, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(model, tokenizer, dtype)
+        self.runs_on = device
+
     @torch.inference_mode()
     def encode_token_weights(self, tokens: dict[str, list[str]]) -> tuple[Tensor, None, dict[str, Tensor]]:
         assert isinstance(self.model, T5Encoder)
-        text = encode_prompts(self.model, self.tokenizer, tokens["prompt"], management.text_encoder_device())
+        text = encode_prompts(self.model, self.tokenizer, tokens["prompt"], self.runs_on)
         out = management.intermediate_device()
         return text.states.to(out), None, {MASK: text.mask.to(out)}
 
@@ -109,36 +112,39 @@ class StreamedOperations:
     Embedding = StreamedEmbedding
 
 
-def as_clip(encoder: TextEncoder) -> comfy.sd.CLIP:
+def as_clip(encoder: TextEncoder, on_cpu: bool = False) -> comfy.sd.CLIP:
     """`encoder` as a ComfyUI CLIP, for CLIP Text Encode."""
     target = SimpleNamespace(params={}, clip=lambda **_: encoder, tokenizer=lambda **_: Prompt())
     parameters = sum(p.numel() for p in encoder.parameters())
     (dtype,) = encoder.dtypes
     options: dict[str, Any] = {"parameters": parameters, "model_options": {"dtype": dtype}}
+    if on_cpu:
+        options["model_options"] |= dict.fromkeys(("load_device", "offload_device"), torch.device("cpu"))
     if "disable_dynamic" in inspect.signature(comfy.sd.CLIP.__init__).parameters:
         options["disable_dynamic"] = True  # newer versions' streaming knows only weights that were loaded in their way
     return comfy.sd.CLIP(target, **options)
 
 
-def load_mclip(source: Path) -> comfy.sd.CLIP:
+def load_mclip(source: Path, tokenizers: list[Path]) -> comfy.sd.CLIP:
     """M-CLIP of the official 2.1 decoder folder, or in a single file, as a ComfyUI CLIP. Raises WeightsError."""
     device = management.text_encoder_device()
     # transformers' layers compute in the dtype they are kept in, and fp16, ComfyUI's choice, is slow on a CPU.
     dtype = torch.float32 if management.is_device_cpu(device) else management.text_encoder_dtype(device)
     if source.is_dir():
         return as_clip(MCLIPEncoder(*load_decoder_text(source, dtype), dtype))
-    return as_clip(MCLIPEncoder(*load_mclip_file(source, tokenizer_folders(source), dtype), dtype))
+    return as_clip(MCLIPEncoder(*load_mclip_file(source, tokenizers, dtype), dtype))
 
 
-def load_ul2(folder: Path, dtype: torch.dtype | None) -> comfy.sd.CLIP:
-    """FLAN-UL2 of an official Kandinsky 3 folder as a ComfyUI CLIP; `dtype` None: half precision. Raises
+def load_ul2(folder: Path, dtype: str, on_cpu: bool) -> comfy.sd.CLIP:
+    """FLAN-UL2 of an official Kandinsky 3 folder as a ComfyUI CLIP; `dtype` "auto": half precision. Raises
     WeightsError."""
-    device = management.text_encoder_device()
+    device = torch.device("cpu") if on_cpu else management.text_encoder_device()
     half = torch.bfloat16 if management.should_use_bf16(device) else torch.float16
-    kept = dtype or (torch.bfloat16 if management.is_device_cpu(device) else half)
+    on_cpu = management.is_device_cpu(device)
+    kept = UL2_DTYPES.get(dtype) or (torch.bfloat16 if on_cpu else half)
     # A CPU is slow in half precision, which then only saves memory; and fp8's rows would overflow fp16 before they are
     # scaled.
-    exact = management.is_device_cpu(device) or kept == torch.float32 or (kept == FP8 and half == torch.float16)
+    exact = on_cpu or kept == torch.float32 or (kept == FP8 and half == torch.float16)
     compute = torch.float32 if exact else half if kept == FP8 else kept
     loaded = load_text_encoder(folder, kept, compute, StreamedOperations)
-    return as_clip(UL2Encoder(loaded.encoder, loaded.tokenizer, kept))
+    return as_clip(UL2Encoder(loaded.encoder, loaded.tokenizer, kept, device), on_cpu)

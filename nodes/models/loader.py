@@ -19,13 +19,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..sampling.schedulers import DecoderScheduler, UnCLIPScheduler
+from ..sampling.schedulers import UnCLIPScheduler
 from .clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
 from .detect import NAMES, Shapes, Sizes, config_from_tensors
 from .layers import Operations, Unfilled
-from .movq import MOVQ, MOVQConfig
+from .movq import MOVQConfig
 from .prior import PriorConfig, PriorTransformer
-from .unet2 import UNet2, UNet2Config
+from .unet2 import UNet2Config
 
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config", UNet2Config, MOVQConfig, PriorConfig, CLIPTextConfig, CLIPVisionConfig)
@@ -56,30 +56,6 @@ class KandinskyPrior:
     def width(self) -> int:
         """Width D of its image embeds."""
         return self.prior.config.embedding_dim
-
-
-@dataclass(frozen=True)
-class KandinskyDecoder:
-    """What turns image embeds into pictures; 2.1's reads the prompt, too, and has `text_encoder` and `tokenizer`."""
-
-    name: str
-    unet: UNet2
-    movq: MOVQ
-    scheduler: DecoderScheduler
-    text_encoder: Any = None
-    tokenizer: Any = None
-    ddpm_scheduler: DecoderScheduler | None = None
-
-    @property
-    def width(self) -> int:
-        """Width D of the image embeds it takes."""
-        return self.unet.config.image_width
-
-    def scheduler_called(self, name: str) -> DecoderScheduler:
-        """The scheduler a user calls "reference" (the one it came with), "DDPM" or "DDIM"."""
-        if name == "DDPM" and self.ddpm_scheduler is not None:
-            return self.ddpm_scheduler
-        return self.scheduler if name == "reference" else self.scheduler.of_kind("DDIM" if name == "DDIM" else "DDPM")
 
 
 @dataclass(frozen=True)
@@ -143,27 +119,6 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Ope
         tokenizer=CLIPTokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True),
         image_processor=ImageProcessorConfig.from_json(processor),
         scheduler=read_config(UnCLIPScheduler, folder / "scheduler" / "scheduler_config.json"),
-    )
-
-
-def load_decoder(
-    folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled
-) -> KandinskyDecoder:
-    """Read a decoder folder, its networks on the CPU in `dtype`. Raises WeightsError."""
-    unet_config = network_config(UNet2Config, folder / "unet")
-    movq_config = network_config(MOVQConfig, folder / "movq")
-    text_encoder = tokenizer = None
-    if unet_config.reads_text:
-        text_encoder, tokenizer = load_decoder_text(folder, dtype)
-    learned = folder / "ddpm_scheduler" / "scheduler_config.json"
-    return KandinskyDecoder(
-        name=folder.name,
-        unet=load_network(UNet2(unet_config, operations, dtype, "meta"), weights_file(folder / "unet"), dtype),
-        movq=load_network(MOVQ(movq_config, operations, dtype, "meta"), weights_file(folder / "movq"), dtype),
-        scheduler=read_config(DecoderScheduler, folder / "scheduler" / "scheduler_config.json"),
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        ddpm_scheduler=read_config(DecoderScheduler, learned) if learned.is_file() else None,
     )
 
 

@@ -13,19 +13,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..sampling.schedulers import DecoderScheduler
-from .layers import Operations, Unfilled
-from .loader import WeightsError, load_network, read_config, tensor_shapes, weights_file
-from .movq import MOVQ, MOVQConfig
+from .layers import Operations
+from .loader import WeightsError, read_config, tensor_shapes, weights_file
 from .spiece import tokenizer_json
 from .t5 import FP8, CastLinear, CastOperations, T5Config, T5Encoder, to_fp8
-from .unet3 import UNet3, UNet3Config
 
 MAX_TOKENS = 128
 """Tokens of a prompt that Kandinsky 3 reads."""
@@ -33,35 +31,8 @@ MAX_TOKENS = 128
 TIED = "encoder.embed_tokens.weight"
 """A second name of `shared.weight`, which some files hold too."""
 
-Place = Literal["device", "stream", "cpu"]
-
 SCHEDULER = DecoderScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=True, steps_offset=1)
 """Kandinsky 3's, where a folder has none: DDPM, clip ±1, fixed_small, leading."""
-
-
-@dataclass(frozen=True)
-class Kandinsky3:
-    """What turns the states of a text into pictures."""
-
-    name: str
-    unet: UNet3
-    movq: MOVQ
-    scheduler: DecoderScheduler
-
-    @property
-    def flash(self) -> bool:
-        """Whether it was distilled to draw in four steps, without guidance."""
-        return self.unet.config.variant == "flash"
-
-    @property
-    def inpaints(self) -> bool:
-        """Whether its UNet sees a masked picture beside the latents."""
-        return self.unet.config.in_channels > self.unet.config.out_channels
-
-    @property
-    def width(self) -> int:
-        """Width D of the text states it takes."""
-        return self.unet.config.encoder_hid_dim
 
 
 @dataclass(frozen=True)
@@ -71,8 +42,6 @@ class Kandinsky3TextEncoder:
     name: str
     encoder: T5Encoder
     tokenizer: Any
-    place: Place = "device"
-    """Where it runs: on the device, whole; on the device, its layers coming one after another; or on the CPU."""
 
 
 def is_kandinsky3_folder(folder: Path) -> bool:
@@ -91,25 +60,11 @@ def _says(folder: Path, key: str, value: str) -> bool:
         return False
 
 
-def load_kandinsky3(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled) -> Kandinsky3:
-    """Read the networks of a Kandinsky 3 folder, on the CPU in `dtype`. Raises WeightsError."""
-    unet = UNet3(read_config(UNet3Config, folder / "unet" / "config.json"), operations, dtype, "meta")
-    movq = MOVQ(read_config(MOVQConfig, folder / "movq" / "config.json"), operations, dtype, "meta")
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    return Kandinsky3(
-        name=folder.name,
-        unet=load_network(unet, weights_file(folder / "unet"), dtype),
-        movq=load_network(movq, weights_file(folder / "movq"), dtype),
-        scheduler=read_config(DecoderScheduler, scheduler) if scheduler.is_file() else SCHEDULER,
-    )
-
-
 def load_text_encoder(
     folder: Path,
     dtype: torch.dtype = torch.float32,
     compute: torch.dtype | None = None,
     operations: Operations = CastOperations,
-    place: Place = "device",
 ) -> Kandinsky3TextEncoder:
     """Read text_encoder/ and tokenizer/ of a Kandinsky 3 folder, the encoder's weights on the CPU in `dtype`
     (torch.float8_e4m3fn too), its layers computing in `compute` (default: dtype). Raises WeightsError."""
@@ -118,7 +73,7 @@ def load_text_encoder(
         compute = torch.float32
     encoder = T5Encoder(read_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
     fill(encoder, shards(weights))
-    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"), place)
+    return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"))
 
 
 def shards(folder: Path) -> list[Path]:

@@ -19,16 +19,14 @@ from .detect import CLIP_L_WIDTH, MCLIPSizes
 from .layers import Unfilled
 from .loader import (
     ImageProcessorConfig,
-    KandinskyDecoder,
     KandinskyPrior,
     WeightsError,
     load_network,
     load_transformers_file,
     sizes,
 )
-from .movq import MOVQ, MOVQConfig
 from .prior import PriorConfig, PriorTransformer
-from .unet2 import UNet2, UNet2Config
+from .unet2 import UNet2Config
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """OpenAI's, by which all published image processors normalise."""
@@ -89,46 +87,6 @@ def load_prior_files(
         tokenizer=tokenizer,
         image_processor=ImageProcessorConfig(vision.image_size, CLIP_MEAN, CLIP_STD),
         scheduler=UnCLIPScheduler(),
-    )
-
-
-def load_decoder_files(
-    unet: Path,
-    movq: Path,
-    text_encoder: Path | None = None,
-    tokenizers: Sequence[Path] = (),
-    dtype: torch.dtype = torch.float32,
-) -> KandinskyDecoder:
-    """Read a decoder's two files, its networks on the CPU in `dtype`; 2.1's reads words, and has a third, M-CLIP, whose
-    tokenizer is the first of the folders `tokenizers` that fits it. Raises WeightsError."""
-    network, autoencoder = sizes(UNet2Config, unet), sizes(MOVQConfig, movq)
-    if network.reads_text and text_encoder is None:
-        raise WeightsError(
-            f"{unet} is a 2.1 decoder, which reads words: expected its text encoder too, got none. Choose M-CLIP, "
-            "text_encoder/model.safetensors of kandinsky-2-1, in models/text_encoders."
-        )
-    if text_encoder is not None and not network.reads_text:
-        raise WeightsError(
-            f"{unet} is a 2.2 decoder, which reads no words: expected no text encoder, got {text_encoder}. Choose none."
-        )
-    encoder, tokenizer = None, None
-    if text_encoder is not None:
-        text = sizes(MCLIPSizes, text_encoder)
-        given, wanted = (text.hidden_size, text.numDims), (network.encoder_hid_dim, network.cross_attention_dim)
-        if given != wanted:
-            raise WeightsError(
-                f"{unet} expected a text encoder of widths {list(wanted)}, {text_encoder} is one of {list(given)}."
-            )
-        encoder, tokenizer = load_mclip_file(text_encoder, tokenizers, dtype)
-    learned = network.reads_text and not network.inpaints
-    return KandinskyDecoder(
-        name=unet.stem,
-        unet=load_network(UNet2(network, Unfilled, dtype, "meta"), unet, dtype),
-        movq=load_network(MOVQ(autoencoder, Unfilled, dtype, "meta"), movq, dtype),
-        scheduler=published_scheduler(network),
-        text_encoder=encoder,
-        tokenizer=tokenizer,
-        ddpm_scheduler=DDPM_21 if learned else None,
     )
 
 

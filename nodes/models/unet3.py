@@ -48,6 +48,16 @@ class UNet3Config:
     def init_width(self) -> int:
         return self.block_out_channels[0] // 2
 
+    @property
+    def flash(self) -> bool:
+        """Whether it was distilled to draw in four steps, without guidance."""
+        return self.variant == "flash"
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether it takes a masked picture beside the latents."""
+        return self.in_channels > self.out_channels
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> UNet3Config:
         config = read_config(cls, values, expected={"_class_name": "Kandinsky3UNet"})

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.t5 import T5Encoder
-from ..models.unet3 import UNet3, UNet3Config
+from ..models.unet3 import UNet3Config
+from .decoder import Predict
 from .noise import Noise
 from .schedulers import TRAIN_STEPS, DecoderScheduler
 from .steps import OnStep, quiet, steps_for_strength
 
 log = logging.getLogger(__name__)
 
-LATENT_CHANNELS = 4
 FLASH_TIMESTEPS: tuple[int, ...] = (979, 729, 479, 229)
 ORIGINAL_PERCENTILE, INPAINT_PERCENTILE = 0.99, 0.95
 """Of the original repository's thresholding of x0."""
@@ -37,9 +37,9 @@ def thresholding(scheduler: DecoderScheduler, percentile: float) -> DecoderSched
 
 def scheduler_for(config: UNet3Config, scheduler: DecoderScheduler) -> DecoderScheduler:
     """How x0 is kept in its range in `config`'s variant: flash leaves it alone, inpainting is the original's."""
-    if config.variant == "flash":
+    if config.flash:
         return replace(scheduler, clip_sample=False, thresholding=False)
-    return thresholding(scheduler, INPAINT_PERCENTILE) if config.in_channels > config.out_channels else scheduler
+    return thresholding(scheduler, INPAINT_PERCENTILE) if config.inpaints else scheduler
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,6 @@ def encode_prompts(encoder: T5Encoder, tokenizer: Any, prompts: Sequence[str], d
     return Text3(states[:, :length], mask[:, :length])
 
 
-@dataclass(frozen=True)
-class Inpaint3:
-    """What an inpainting UNet sees beside the latents: keep [B, 1, h, w], 1 = keep, and the latents [B, 4, h, w] of
-    the picture with what goes blanked out."""
-
-    keep: Tensor
-    masked_latents: Tensor
-
-    def beside(self, x: Tensor) -> Tensor:
-        """[B, 9, h, w]: latents, keep mask, masked latents. (Kandinsky 2.x has the mask last.)"""
-        seen = torch.cat([self.keep, self.masked_latents], dim=1).to(x)
-        return torch.cat([x, seen.expand(len(x), -1, -1, -1)], dim=1)
-
-
 def blank_out(pixels: Tensor, repaint: Tensor) -> Tensor:
     """Pixels [B, 3, H, W] in −1..1 with 0, mean grey, wherever `repaint` [B, 1, H, W] is above 0."""
     return pixels.masked_fill(repaint > 0, 0.0)
@@ -117,52 +103,41 @@ def blank_out(pixels: Tensor, repaint: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def sample(
-    unet: UNet3,
+    predict: Predict,
     scheduler: DecoderScheduler,
-    text: Text3,
-    negative: Text3 | None,
-    size: tuple[int, int],
+    shape: tuple[int, int, int, int],
+    device: torch.device,
     noise: Noise,
     steps: int,
     guidance: float,
     start: Tensor | None = None,
     strength: float = 1.0,
-    inpaint: Inpaint3 | None = None,
+    inpaints: bool = False,
     original: bool = False,
     on_step: OnStep = quiet,
 ) -> Tensor:
-    """Latents [B, 4, h, w] for B texts; `size` is (h, w) of the latents, multiples of 8.
+    """Latents of `shape`, [B, 4, h, w], float32, from what `predict` says of them.
 
-    With guidance g > 1 each step also predicts for `negative`, or for no text, and takes (g + 1)·with − g·without:
-    g is the reference's, and g + 1 what ComfyUI calls cfg. With `start`, latents like the result, the run begins from
-    them with noise (img2img), `strength` of the way back. `original` takes the timesteps and the thresholding of the
-    original repository, which `inpaint` always does.
+    With guidance g > 1 each step takes (g + 1)·with − g·without the text: g is the reference's, and g + 1 what ComfyUI
+    calls cfg. With `start`, latents like the result, the run begins from them with noise (img2img), `strength` of the
+    way back. `original` takes the timesteps and the thresholding of the original repository, and so does `inpaints`.
     """
-    original = original or inpaint is not None
+    original = original or inpaints
     if original:
-        percentile = ORIGINAL_PERCENTILE if inpaint is None else INPAINT_PERCENTILE
-        scheduler = thresholding(scheduler, percentile)
+        scheduler = thresholding(scheduler, INPAINT_PERCENTILE if inpaints else ORIGINAL_PERCENTILE)
         timesteps = original_timesteps(steps)
     else:
         timesteps = scheduler.timesteps(steps)
     spacing = TRAIN_STEPS // steps
-    shape = (len(text.states), LATENT_CHANNELS, *size)
-    guided = guidance > 1
-    both = text
-    if guided:
-        without = Text3.nothing(text) if negative is None else negative.rows(shape[0]).as_long_as(text)
-        both = Text3(torch.cat([without.states, text.states]), torch.cat([without.mask, text.mask]))
-    x = noise(shape).to(unet.conv_in.weight.device)
+    x = noise(shape).to(device)
     if start is not None:
         timesteps = steps_for_strength(timesteps, strength)
         x = scheduler.add_noise(start.to(x).expand(shape), x, timesteps[0])
 
     for i, t in enumerate(timesteps):
-        seen = x if inpaint is None else inpaint.beside(x)
-        eps = predict(unet, torch.cat([seen, seen]) if guided else seen, t, both)
-        if guided:
-            without_text, with_text = eps.chunk(2)
-            eps = (guidance + 1) * with_text - guidance * without_text
+        eps, without, _ = predict(x, t)
+        if without is not None:
+            eps = (guidance + 1) * eps - guidance * without
         if original:  # it ends at timestep 0, without noise, not past the end
             before = timesteps[i + 1] if i + 1 < len(timesteps) else 0
             noisy = before > 0
@@ -175,35 +150,27 @@ def sample(
 
 @torch.inference_mode()
 def sample_flash(
-    unet: UNet3,
+    predict: Predict,
     scheduler: DecoderScheduler,
-    text: Text3,
-    size: tuple[int, int],
+    shape: tuple[int, int, int, int],
+    device: torch.device,
     noise: Noise,
     start: Tensor | None = None,
     strength: float = 1.0,
     on_step: OnStep = quiet,
 ) -> Tensor:
-    """Latents [B, 4, h, w] in four steps without guidance: each adds noise to the x0 of the step before, the first to
+    """Latents of `shape` in four steps without guidance: each adds noise to the x0 of the step before, the first to
     noise, and predicts x0 anew. With `start` the last steps only, from there: the original's refiner."""
-    shape = (len(text.states), LATENT_CHANNELS, *size)
     timesteps = list(FLASH_TIMESTEPS)
     if start is not None:
         timesteps = steps_for_strength(timesteps, strength)
     scheduler = replace(scheduler, clip_sample=False, thresholding=False)
-    x0 = (noise(shape) if start is None else start.expand(shape)).to(unet.conv_in.weight.device, torch.float32)
+    x0 = (noise(shape) if start is None else start.expand(shape)).to(device, torch.float32)
     for i, t in enumerate(timesteps):
         x = scheduler.add_noise(x0, noise(shape).to(x0), t)
-        x0 = scheduler.predict_x0(predict(unet, x, t, text), t, x)
+        x0 = scheduler.predict_x0(predict(x, t).noise, t, x)
         on_step(i + 1, len(timesteps), x0)
     return x0
-
-
-def predict(unet: UNet3, x: Tensor, t: int, text: Text3) -> Tensor:
-    """The noise [B, 4, h, w] float32 that the UNet sees in x at timestep t."""
-    like = unet.conv_in.weight
-    t_rows = torch.full((len(x),), t, device=like.device)
-    return unet(x.to(like.dtype), t_rows, text.states.to(like), text.mask.to(like.device)).float()
 
 
 def original_timesteps(steps: int) -> list[int]:

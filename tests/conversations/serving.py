@@ -185,7 +185,7 @@ CORE += [f"Primitive{kind}" for kind in ("Int", "Float", "String", "StringMultil
 def nodes_are_described_alike(client: Recorder) -> None:
     every = client.quietly("GET", "/object_info").json()
     packed = [name for name, info in every.items() if info["python_module"].startswith("custom_nodes.")]
-    native = "Kandinsky/native"  # only where the models are ComfyUI's
+    native = "kandiflux/kandinsky/native"  # only where the models are ComfyUI's
     packed = [n for n in packed if n.startswith(("Probe", "Kand")) and every[n]["category"] != native]
     assert len([name for name in packed if name.startswith("Probe")]) == 15
     assert any(name.startswith("Kandinsky") for name in packed)

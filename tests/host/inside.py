@@ -89,14 +89,14 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "full" in case:
         from pack.nodes.comfyui.sampling import is_full_denoise  # pyright: ignore[reportMissingImports]
 
-        sampling, config = model.get_model_object("model_sampling"), model.model.model_config
+        sampling, decoder = model.get_model_object("model_sampling"), model.model.decoder
         found = []
         for scheduler, steps, begin in case["full"]:
             if scheduler == "reference":
                 (sigmas,) = run("KandinskySigmas", model=model, steps=steps, denoise=1.0)
             else:
                 sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
-            found.append(float(is_full_denoise(config, sampling.sigmas, sigmas[begin:])))
+            found.append(float(is_full_denoise(decoder, sampling.sigmas, sigmas[begin:])))
         return torch.tensor(found)
     if case.get("saved"):
         (model,) = run("KandinskyModelLoader", unet=saved(model), weight_dtype="default")
@@ -104,6 +104,8 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         model = patched(model, case["patch"])
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
+    if "node" in case:
+        return all_in_one(run, model, case, given)
     if "prompt" in case:
         positive, negative = conditioning3(run, core, case)
     else:
@@ -154,6 +156,36 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     return picture()
 
 
+def all_in_one(run: Any, model: Any, case: dict[str, Any], given: dict[str, Any]) -> Any:
+    """IMAGE of Kandinsky Decoder or Kandinsky 3 Decoder, whose inputs are case["node"]: names of tensors stand for the
+    tensors, and "vae", "clip" and prompts are what the nodes make of them."""
+    from pack.nodes.embeds import ImageEmbeds  # pyright: ignore[reportMissingImports]
+
+    inputs = {"width": 128, "height": 64, "seed": case["seed"], "steps": 4, "batch_size": 1, **case["node"]}
+    inputs["vae"] = run("KandinskyVAELoader", movq=case.get("movq", case["model"]))[0]
+    for name in ("image", "mask", "hint"):
+        if name in inputs:
+            inputs[name] = given[inputs[name]]
+    if "sampling" in inputs:
+        (clip,) = run("KandinskyCLIPLoader", text_encoder=case["model"], dtype="fp32")
+        for name in ("positive", "negative"):
+            if name in inputs:
+                (inputs[name],) = run("Kandinsky3TextEncode", text_encoder=clip, prompt=inputs[name])
+        draw = lambda: run("Kandinsky3Decoder", kandinsky3=model, **inputs)[0]  # noqa: E731
+    else:
+        embeds = {"image_embeds": "positive", "negative_image_embeds": "negative"}
+        inputs |= {key: ImageEmbeds(given[case[name]], {}) for key, name in embeds.items()}
+        if "prompt" in inputs:
+            (inputs["clip"],) = run("KandinskyCLIPLoader", text_encoder=case["model"])
+        draw = lambda: run("KandinskyDecoder", decoder=model, **inputs)[0]  # noqa: E731
+    if case.get("stream"):
+        with streaming():
+            picture = draw()
+        assert model.model.model_lowvram, "ComfyUI loaded the model whole"
+        return picture
+    return draw()
+
+
 def patched(model: Any, kind: str) -> Any:
     """`model` as other packs' nodes change one: "attention" replaces one inside; "sizes" reads those of Stable
     Diffusion's UNet; "wrapper" halves what the network gives, from around it."""
@@ -164,6 +196,8 @@ def patched(model: Any, kind: str) -> Any:
         model.set_model_attn1_replace(lambda q, k, v, options: q, "middle", 0)
     elif kind == "sizes":
         model.model.model_config.unet_config["model_channels"]
+    elif kind == "cfg":
+        model.set_model_sampler_cfg_function(lambda args: args["cond"])
     else:
         assert kind == "wrapper"
 

@@ -16,12 +16,12 @@ from diffusers import Kandinsky3Img2ImgPipeline, Kandinsky3Pipeline, Kandinsky3U
 from transformers import T5Config as ReferenceT5Config
 from transformers import T5EncoderModel
 
-from nodes.images import for_movq
-from nodes.models.loader3 import Kandinsky3, Kandinsky3TextEncoder, load_kandinsky3, load_text_encoder, load_tokenizer
+from nodes.models.loader3 import Kandinsky3TextEncoder, load_text_encoder, load_tokenizer
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.t5 import FP8, T5Config, T5Encoder, to_fp8
 from nodes.models.unet3 import UNet3, UNet3Config
-from nodes.sampling.kandinsky3 import Inpaint3, Text3, blank_out, encode_prompts, sample, sample_flash
+from nodes.sampling.kandinsky3 import Text3, blank_out, encode_prompts
+from tests.parity.bare import Bare, Inpaint3, for_movq, load_decoder, sample, sample_flash
 from tests.parity.test_pipelines import as_image, generator, one_stream, picture, silent
 from tests.parity.tiny3 import CONTEXT, STATES, save_kandinsky3_folder, tiny_t5, tiny_unet3
 
@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Kandinsky3:
-    return load_kandinsky3(folder)
+def model(folder: Path) -> Bare:
+    return load_decoder(folder)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_prompts_become_the_references_states(text_encoder: Kandinsky3TextEncode
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("negative", [None, "blue", "a red star on blue with much more to it"])
 def test_text_to_image(
-    model: Kandinsky3,
+    model: Bare,
     text_encoder: Kandinsky3TextEncoder,
     parts: dict[str, Any],
     guidance: float,
@@ -202,7 +202,7 @@ def test_text_to_image(
 
 @pytest.mark.parametrize("strength", [0.4, 1.0])
 def test_image_to_image(
-    model: Kandinsky3, text_encoder: Kandinsky3TextEncoder, parts: dict[str, Any], strength: float
+    model: Bare, text_encoder: Kandinsky3TextEncoder, parts: dict[str, Any], strength: float
 ) -> None:
     source = picture()
     pipeline = silent(Kandinsky3Img2ImgPipeline(**parts))
@@ -311,7 +311,7 @@ def original_run(
 
 
 @torch.no_grad()
-def test_original_sampling(text_encoder: Kandinsky3TextEncoder, model: Kandinsky3) -> None:
+def test_original_sampling(text_encoder: Kandinsky3TextEncoder, model: Bare) -> None:
     unet, text = original_unet(4), encoded(text_encoder, "a red star")
     wanted = original_run(unet, text, (8, 8), 7, 3.0, 0.99)
     got = sample(unet, model.scheduler, text, None, (8, 8), one_stream(), 7, 3.0, original=True)
@@ -319,7 +319,7 @@ def test_original_sampling(text_encoder: Kandinsky3TextEncoder, model: Kandinsky
 
 
 @torch.no_grad()
-def test_inpainting(text_encoder: Kandinsky3TextEncoder, model: Kandinsky3) -> None:
+def test_inpainting(text_encoder: Kandinsky3TextEncoder, model: Bare) -> None:
     unet, text = original_unet(9), encoded(text_encoder, "a red star")
     pixels = for_movq(as_image(picture()), 64, 64)
     repaint = torch.zeros(1, 1, 64, 64)
@@ -334,7 +334,7 @@ def test_inpainting(text_encoder: Kandinsky3TextEncoder, model: Kandinsky3) -> N
 
 
 @torch.no_grad()
-def test_flash(text_encoder: Kandinsky3TextEncoder, model: Kandinsky3) -> None:
+def test_flash(text_encoder: Kandinsky3TextEncoder, model: Bare) -> None:
     unet, text = original_unet(4), encoded(text_encoder, "a red star")
     context, mask = original_context(unet, text)
     noise = one_stream()

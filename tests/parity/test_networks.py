@@ -22,7 +22,6 @@ from transformers import CLIPVisionConfig as ReferenceVisionConfig
 from nodes.models.clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
 from nodes.models.loader import (
     WeightsError,
-    load_decoder,
     load_network,
     load_prior,
     load_transformers,
@@ -33,6 +32,7 @@ from nodes.models.mclip import MCLIP, MCLIPConfig
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.prior import PriorConfig, PriorTransformer
 from nodes.models.unet2 import UNet2, UNet2Config
+from tests.parity.bare import load_decoder
 from tests.parity.tiny import (
     MCLIP_TOKENS,
     MCLIP_WIDTH,
@@ -317,10 +317,10 @@ def test_layers_come_from_the_injected_operations(
 
     for name in ("Linear", "Conv2d", "GroupNorm", "LayerNorm", "Embedding"):
         setattr(Operations, name, type(name, (getattr(torch.nn, name),), {"own": True}))
-    decoder = load_decoder(decoder_folder, operations=Operations)
     prior = load_prior(prior_folder, operations=Operations)
-    unet21 = load_decoder(decoder21_folder, operations=Operations).unet
-    for network in (decoder.unet, unet21, decoder.movq, prior.prior):
+    unets = [UNet2(load_decoder(folder).unet.config, Operations) for folder in (decoder_folder, decoder21_folder)]
+    movq = MOVQ(load_decoder(decoder_folder).movq.config, Operations)
+    for network in (*unets, movq, prior.prior):
         own = [module for module in network.modules() if getattr(module, "own", False)]
         held = sum(parameter.numel() for module in own for parameter in module.parameters(recurse=False))
         raw = sum(parameter.numel() for parameter in network.parameters()) - held
@@ -334,7 +334,8 @@ def test_loading_casts_and_maps(
 ) -> None:
     decoder, prior = load_decoder(decoder_folder, dtype), load_prior(prior_folder, dtype)
     decoder21 = load_decoder(decoder21_folder, dtype)
-    read = (decoder21.unet, decoder21.text_encoder, prior.text_encoder, prior.image_encoder)
+    assert decoder21.clip is not None
+    read = (decoder21.unet, decoder21.clip.encoder, prior.text_encoder, prior.image_encoder)
     for network in (decoder.unet, decoder.movq, prior.prior, *read):
         assert {parameter.dtype for parameter in network.parameters()} == {dtype}
         assert not any(parameter.requires_grad or parameter.is_meta for parameter in network.parameters())

@@ -42,16 +42,17 @@ from transformers import (
 )
 
 from nodes.embeds import ImageEmbeds
-from nodes.images import for_image_encoder, for_movq, from_movq
-from nodes.models.loader import KandinskyDecoder, KandinskyPrior, load_decoder, load_prior
+from nodes.images import for_image_encoder, from_movq
+from nodes.models.loader import KandinskyPrior, load_prior
 from nodes.models.mclip import Tokenizer as XLMRTokenizer
-from nodes.pipelines import blend, embeds_to_latents, image_to_embeds, latents_to_image, text_to_embeds
-from nodes.sampling.decoder import keep_mask, sample_latents
+from nodes.pipelines import blend, image_to_embeds, text_to_embeds
+from nodes.sampling.decoder import keep_mask
 from nodes.sampling.mixing import mix
 from nodes.sampling.noise import Noise, seeded_noise
 from nodes.sampling.prior import TextStates, encode_decoder_text, encode_text, sample_image_embeds
 from nodes.sampling.schedulers import DecoderScheduler, UnCLIPScheduler
 from nodes.sampling.steps import steps_for_strength
+from tests.parity.bare import Bare, for_movq, load_decoder, sample_latents
 from tests.parity.tiny import ddim, ddpm, learned_ddpm
 
 CLOSE = 1e-4
@@ -80,12 +81,12 @@ def as_image(source: Image.Image) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def decoder(decoder_folder: Path) -> KandinskyDecoder:
+def decoder(decoder_folder: Path) -> Bare:
     return load_decoder(decoder_folder)
 
 
 @pytest.fixture(scope="module")
-def decoder21(decoder21_folder: Path) -> KandinskyDecoder:
+def decoder21(decoder21_folder: Path) -> Bare:
     return load_decoder(decoder21_folder)
 
 
@@ -280,7 +281,7 @@ GENTLE = 2.0
 
 @pytest.mark.parametrize("kind", ["DDPM", "DDIM"])
 @pytest.mark.parametrize("steps", [4, 7])
-def test_decode(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair, kind: str, steps: int) -> None:
+def test_decode(decoder: Bare, decoder_folder: Path, embeds: Pair, kind: str, steps: int) -> None:
     scheduler = ReferenceDDPM if kind == "DDPM" else DDIMScheduler
     pipeline = silent(KandinskyV22Pipeline(**decoder_parts(decoder_folder, scheduler)))
     positive, negative = embeds
@@ -302,7 +303,7 @@ def test_decode(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair, k
     assert np.abs(got - wanted).max() <= CLOSE
 
 
-def test_decode_without_guidance(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair) -> None:
+def test_decode_without_guidance(decoder: Bare, decoder_folder: Path, embeds: Pair) -> None:
     pipeline = silent(KandinskyV22Pipeline(**decoder_parts(decoder_folder)))
     positive, negative = embeds
     options = {"height": 64, "width": 64, "num_inference_steps": 3, "guidance_scale": 1.0}
@@ -311,7 +312,7 @@ def test_decode_without_guidance(decoder: KandinskyDecoder, decoder_folder: Path
     assert (got - wanted).abs().max() <= CLOSE
 
 
-def test_img2img(decoder: KandinskyDecoder, decoder_folder: Path, embeds: Pair) -> None:
+def test_img2img(decoder: Bare, decoder_folder: Path, embeds: Pair) -> None:
     pipeline = silent(KandinskyV22Img2ImgPipeline(**decoder_parts(decoder_folder)))
     positive, negative = embeds[0][:1], embeds[1][:1]
     source = picture(100)
@@ -377,9 +378,9 @@ def as_embeds(pair: Pair, rows: int = 2, **origin: str) -> tuple[ImageEmbeds, Im
     return ImageEmbeds(pair[0][:rows], origin), ImageEmbeds(pair[1][:rows], {})
 
 
-def draw(decoder: KandinskyDecoder, *args: Any, **options: Any) -> np.ndarray:
+def draw(decoder: Bare, *args: Any, **options: Any) -> np.ndarray:
     """Through the whole recipe, as the node does: [B, H, W, 3]."""
-    image = latents_to_image(decoder, embeds_to_latents(decoder, *args, **options)).numpy()
+    image = decoder.draw(*args, **options).numpy()
     assert image.std() > 0.01
     return image
 
@@ -389,9 +390,7 @@ SQUARE: dict[str, Any] = {"height": 64, "width": 64}
 
 @pytest.mark.parametrize("scheduler", ["reference", "DDPM"])
 @pytest.mark.parametrize("guidance", [1.0, GENTLE])
-def test_decode_21(
-    decoder21: KandinskyDecoder, decoder21_folder: Path, embeds: Pair, scheduler: str, guidance: float
-) -> None:
+def test_decode_21(decoder21: Bare, decoder21_folder: Path, embeds: Pair, scheduler: str, guidance: float) -> None:
     """DDIM, and the learned_range DDPM that comes beside it."""
     folder = "scheduler" if scheduler == "reference" else "ddpm_scheduler"
     pipeline = silent(KandinskyPipeline(**decoder21_parts(decoder21_folder, folder)))
@@ -411,9 +410,9 @@ def test_decode_21(
     assert np.abs(got - wanted).max() <= CLOSE
 
 
-def test_21_reads_the_prompt_the_embeds_were_made_from(decoder21: KandinskyDecoder, embeds: Pair) -> None:
+def test_21_reads_the_prompt_the_embeds_were_made_from(decoder21: Bare, embeds: Pair) -> None:
     def latents(origin: dict[str, str], **options: Any) -> torch.Tensor:
-        return embeds_to_latents(decoder21, *as_embeds(embeds, 1, **origin), (64, 64), 7, 2, GENTLE, **options)
+        return decoder21.latents(*as_embeds(embeds, 1, **origin), (64, 64), 7, 2, GENTLE, **options)
 
     made_from = latents({"prompt": "a red star"})
     assert torch.equal(made_from, latents({}, prompt="a red star"))
@@ -421,17 +420,16 @@ def test_21_reads_the_prompt_the_embeds_were_made_from(decoder21: KandinskyDecod
     assert (made_from - latents({})).abs().max() > 0.01
 
 
-def test_a_long_prompt_is_cut_to_77_tokens_for_21(
-    decoder21: KandinskyDecoder, caplog: pytest.LogCaptureFixture
-) -> None:
-    text = encode_decoder_text(decoder21.text_encoder, decoder21.tokenizer, ["red " * 40, "red"], CPU)
+def test_a_long_prompt_is_cut_to_77_tokens_for_21(decoder21: Bare, caplog: pytest.LogCaptureFixture) -> None:
+    assert decoder21.clip is not None
+    text = encode_decoder_text(decoder21.clip.encoder, decoder21.clip.tokenizer, ["red " * 40, "red"], CPU)
     assert text.states.shape[1] == 77
     assert text.mask.sum(1).tolist() == [77, 6]  # a word's beginning is a token, too
     assert "reads 77 tokens" in caplog.text
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_img2img_21(decoder21: KandinskyDecoder, decoder21_folder: Path, embeds: Pair, strength: float) -> None:
+def test_img2img_21(decoder21: Bare, decoder21_folder: Path, embeds: Pair, strength: float) -> None:
     pipeline = silent(KandinskyImg2ImgPipeline(**decoder21_parts(decoder21_folder)))
     source = picture(100)
     wanted = pipeline(
@@ -451,12 +449,12 @@ def test_img2img_21(decoder21: KandinskyDecoder, decoder21_folder: Path, embeds:
     assert np.abs(got - wanted).max() <= CLOSE
 
 
-def test_img2img_of_any_shape(decoder: KandinskyDecoder, decoder21: KandinskyDecoder, embeds: Pair) -> None:
+def test_img2img_of_any_shape(decoder: Bare, decoder21: Bare, embeds: Pair) -> None:
     """diffusers' img2img pipelines hand width and height to the image processor the wrong way round: only square
     pictures come out as asked."""
     start = (as_image(picture(64)), 0.5)
     for either in (decoder, decoder21):
-        latents = embeds_to_latents(either, *as_embeds(embeds, 1), (128, 64), 7, 4, GENTLE, start=start)
+        latents = either.latents(*as_embeds(embeds, 1), (128, 64), 7, 4, GENTLE, start=start)
         assert latents.shape == (1, 4, 8, 16)
 
 
@@ -539,9 +537,7 @@ def test_a_batch_is_inpainted_each_into_its_own_picture(
 
 
 @pytest.mark.parametrize("which", ["2.1", "2.2"])
-def test_any_decoder_paints_into_a_picture(
-    decoder: KandinskyDecoder, decoder21: KandinskyDecoder, embeds: Pair, which: str
-) -> None:
+def test_any_decoder_paints_into_a_picture(decoder: Bare, decoder21: Bare, embeds: Pair, which: str) -> None:
     """Not in the reference: what is kept comes out as MOVQ gives it back, however little or much the rest changes."""
     either = decoder21 if which == "2.1" else decoder
     source = as_image(picture(64))
@@ -550,7 +546,7 @@ def test_any_decoder_paints_into_a_picture(
     pixels = for_movq(source, 64, 64)
     for strength in (0.5, 1.0):
         given = {"start": (source, strength), "mask": mask}
-        latents = embeds_to_latents(either, *as_embeds(embeds, 1), (64, 64), 7, 4, GENTLE, **given)
+        latents = either.latents(*as_embeds(embeds, 1), (64, 64), 7, 4, GENTLE, **given)
         change = (latents - either.movq.encode(pixels)).abs().amax((0, 1, 2))
         assert change[:4].max() <= CLOSE
         assert change[5:].min() > 0.01
@@ -584,11 +580,11 @@ def test_depth_img2img(depth_folder: Path, embeds: Pair) -> None:
     assert np.abs(got - wanted).max() <= CLOSE
 
 
-def test_rows_of_a_batch_are_their_own_seeds(decoder: KandinskyDecoder) -> None:
+def test_rows_of_a_batch_are_their_own_seeds(decoder: Bare) -> None:
     positive = ImageEmbeds(torch.randn(1, 24, generator=generator(1)), {})
     negative = ImageEmbeds(torch.zeros(1, 24), {})
-    both = embeds_to_latents(decoder, positive, negative, (64, 64), 5, 3, 4.0, batch_size=2)
-    second = embeds_to_latents(decoder, positive, negative, (64, 64), 6, 3, 4.0)
+    both = decoder.latents(positive, negative, (64, 64), 5, 3, 4.0, batch_size=2)
+    second = decoder.latents(positive, negative, (64, 64), 6, 3, 4.0)
     assert (both[1:] - second).abs().max() <= CLOSE
     assert (both[0] - both[1]).abs().max() > 0.1
 

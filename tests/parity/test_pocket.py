@@ -9,8 +9,9 @@ import pytest
 import torch
 from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
 
-from nodes.models.loader import load_decoder, load_prior
-from nodes.pipelines import embeds_to_latents, latents_to_image, text_to_embeds
+from nodes.models.loader import load_prior
+from nodes.pipelines import text_to_embeds
+from tests.parity.bare import load_decoder
 from tests.support.places import ROOT
 
 POCKET = ROOT / "weights" / "pocket"
@@ -45,7 +46,7 @@ def test_diffusers_draws_the_same_picture(reference: tuple[Any, Any], prompt: st
     prior = load_prior(POCKET / "kandinsky-2-2-pocket-prior")
     decoder = load_decoder(POCKET / "kandinsky-2-2-pocket-decoder")
     positive, negative = text_to_embeds(prior, prompt, "", 3, 25, 4.0)
-    ours = latents_to_image(decoder, embeds_to_latents(decoder, positive, negative, (128, 128), 3, 30, 4.0)).numpy()
+    ours = decoder.draw(positive, negative, (128, 128), 3, 30, 4.0).numpy()
 
     prior_run, decoder_run = reference
     embeds = prior_run(prompt, num_inference_steps=25, generator=torch.Generator().manual_seed(3))

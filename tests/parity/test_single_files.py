@@ -12,14 +12,18 @@ from safetensors.torch import load_file, save_file
 
 from nodes import host
 from nodes.embeds import ImageEmbeds
-from nodes.kandinsky import (
+from nodes.kandinsky import KandinskyDecoderNode, KandinskyImageEncode, KandinskyPriorNode
+from nodes.loaders import (
+    KandinskyCLIPLoader,
     KandinskyDecoderFilesLoader,
-    KandinskyDecoderNode,
-    KandinskyImageEncode,
+    KandinskyDecoderLoader,
+    KandinskyModelLoader,
     KandinskyPriorFilesLoader,
-    KandinskyPriorNode,
+    KandinskyPriorLoader,
+    KandinskyVAELoader,
 )
-from nodes.models.loader import KandinskyDecoder, KandinskyPrior, WeightsError, load_decoder, load_prior
+from nodes.models.loader import KandinskyPrior, WeightsError, load_prior
+from nodes.networks import Model
 
 from .cut import WIDTH21, WIDTH22, cut, save_decoder, save_decoder21, save_prior
 from .tiny import ddpm
@@ -64,7 +68,7 @@ def prior_of(name: str, **changes: str) -> KandinskyPrior:
     return KandinskyPriorFilesLoader().run(**(files | {"dtype": "fp32"} | changes))[0]
 
 
-def decoder_of(name: str, **changes: str) -> KandinskyDecoder:
+def decoder_of(name: str, **changes: str) -> Model:
     files = {"unet": f"{name}-unet.safetensors", "movq": f"{name}-movq.safetensors", "dtype": "fp32"}
     return KandinskyDecoderFilesLoader().run(**(files | changes))[0]
 
@@ -92,11 +96,12 @@ def test_a_prior(models: Path, version: str) -> None:
 
 @pytest.mark.parametrize("name", ["new", "inpaint", "depth", "old"])
 def test_a_decoder(models: Path, name: str) -> None:
-    whole = load_decoder(models / "kandinsky" / name)
+    whole = KandinskyDecoderLoader().run(name, "fp32")[0]
     single = decoder_of(name, **({"text_encoder": "old-text-encoder.safetensors"} if name == "old" else {}))
-    assert (single.scheduler, single.ddpm_scheduler) == (whole.scheduler, whole.ddpm_scheduler)
+    for read in (single.decoder, whole.decoder):
+        assert (read.scheduler, read.ddpm_scheduler) == (whole.decoder.scheduler, whole.decoder.ddpm_scheduler)
     generator = torch.Generator().manual_seed(1)
-    positive, negative = torch.randn(2, 1, whole.width, generator=generator)
+    positive, negative = torch.randn(2, 1, whole.decoder.network.image_width, generator=generator)
     picture = torch.rand(1, 64, 64, 3, generator=generator)
     more: dict[str, dict[str, Any]] = {
         "inpaint": {"image": picture, "mask": torch.ones(1, 64, 64).tril()},
@@ -104,7 +109,7 @@ def test_a_decoder(models: Path, name: str) -> None:
         "old": {"prompt": "a red fox", "negative_prompt": "a dog"},
     }
 
-    def results(decoder: KandinskyDecoder) -> list[torch.Tensor]:
+    def results(decoder: Model) -> list[torch.Tensor]:
         made = []
         for scheduler in ("reference", "DDPM", "DDIM"):
             embeds = ImageEmbeds(positive, {}), ImageEmbeds(negative, {})
@@ -116,6 +121,43 @@ def test_a_decoder(models: Path, name: str) -> None:
         return made
 
     same(results(whole), results(single))
+
+
+def test_a_decoder_of_three_loaders(models: Path) -> None:
+    """MODEL, VAE and CLIP by themselves draw what the folder's draw; a MODEL alone says what it lacks."""
+    whole = KandinskyDecoderLoader().run("old", "fp32")
+    (alone,) = KandinskyModelLoader().run("old-unet.safetensors", "fp32")
+    parts = {
+        "vae": KandinskyVAELoader().run("old-movq.safetensors")[0],
+        "clip": KandinskyCLIPLoader().run("old-text-encoder.safetensors", "fp32")[0],
+    }
+    embeds = [ImageEmbeds(torch.randn(1, whole[0].decoder.network.image_width), {"prompt": "a fox"}) for _ in "ab"]
+
+    def drawn(model: Model, **given: Any) -> torch.Tensor:
+        settings = (64, 64, 5, 3, 4.0, "reference", 1)
+        return KandinskyDecoderNode().run(model, *embeds, *settings, **given)[0]  # pyright: ignore
+
+    same(drawn(whole[0]), drawn(alone, **parts))
+    with pytest.raises(ValueError, match="was loaded without a VAE: connect one from Kandinsky VAE Loader"):
+        drawn(alone, clip=parts["clip"])
+    with pytest.raises(ValueError, match=r"reads words, too: expected the CLIP of Kandinsky 2\.1, got none"):
+        drawn(alone, vae=parts["vae"])
+
+
+def test_a_prior_of_three_files(models: Path) -> None:
+    names = {
+        "text_encoder": "new-prior-text-encoder.safetensors",
+        "image_encoder": "new-prior-image-encoder.safetensors",
+    }
+    (prior,) = KandinskyPriorLoader().run("new-prior-prior.safetensors", "fp32", **names)
+    same(
+        *(
+            [e.values for e in KandinskyPriorNode().run(p, "a red fox", "", 3, 4, 4.0)]
+            for p in (prior, prior_of("new-prior"))
+        )
+    )
+    with pytest.raises(ValueError, match="is the prior alone: expected its text encoder and its image encoder, too"):
+        KandinskyPriorLoader().run("new-prior-prior.safetensors", "fp32", names["text_encoder"])
 
 
 def test_the_tokenizer_may_lie_beside_the_text_encoder(
@@ -139,7 +181,7 @@ def test_the_tokenizer_may_lie_beside_the_text_encoder(
         decoder_of("old", text_encoder="old-text-encoder.safetensors")
     beside = models / "text_encoders" / "old-text-encoder"
     shutil.copytree(made / "kandinsky" / "old" / "tokenizer", beside)
-    assert len(decoder_of("old", text_encoder="old-text-encoder.safetensors").tokenizer) == 33
+    assert len(decoder_of("old", text_encoder="old-text-encoder.safetensors").decoder.clip.tokenizer) == 33
 
 
 def test_a_file_in_another_s_place(models: Path) -> None:
@@ -169,8 +211,6 @@ def test_a_file_in_another_s_place(models: Path) -> None:
             prior_of("new-prior", **changes)
     for name, changes, message in (
         ("new", {"unet": "new-prior-prior.safetensors"}, r"expected the tensors of a UNet2, got those of a prior"),
-        ("old", {}, r"old-unet.* is a 2\.1 decoder, which reads words: expected its text encoder too, got none"),
-        ("new", {"text_encoder": "old-text-encoder.safetensors"}, r"2\.2 decoder.* expected no text encoder, got"),
         (
             "old",
             {"text_encoder": "new-prior-text-encoder.safetensors"},
@@ -179,7 +219,7 @@ def test_a_file_in_another_s_place(models: Path) -> None:
     ):
         with pytest.raises(WeightsError, match=message):
             decoder_of(name, **changes)
-    with pytest.raises(FileNotFoundError, match=r"a safetensors file called 'x' in models/vae; there are: depth-movq"):
+    with pytest.raises(FileNotFoundError, match=r"a MOVQ called 'x' in .*models/vae; there are: .*depth-movq"):
         decoder_of("new", movq="x")
 
 
@@ -214,11 +254,35 @@ def test_tensors_that_do_not_fit_are_named(models: Path, network: str, kind: str
         save_file(whole, file)
 
 
-def test_files_are_listed_by_kind(models: Path) -> None:
-    inputs = KandinskyDecoderFilesLoader.INPUT_TYPES()
-    assert inputs["required"]["movq"][0] == [f"{name}-movq.safetensors" for name in ("depth", "inpaint", "new", "old")]
-    assert inputs["optional"]["text_encoder"][0] == [
-        "none",
-        *(f"{name}-text-encoder.safetensors" for name in ("new-prior", "old-prior", "old")),
-    ]
-    assert "new-prior-prior.safetensors" in KandinskyPriorFilesLoader.INPUT_TYPES()["required"]["prior"][0]
+def test_only_what_can_be_loaded_is_listed(models: Path) -> None:
+    kinds = ("depth", "inpaint", "new", "old")
+    folders = ["kandinsky-2-2-pocket-decoder", *kinds]
+    save_file({"img_in.weight": torch.zeros(2, 2)}, models / "diffusion_models" / "flux.safetensors")
+    (models / "vae" / "torn.safetensors").write_bytes(b"\xff" * 20)
+    try:
+        listed = KandinskyModelLoader.INPUT_TYPES()["required"]["unet"][0]
+        assert listed == [*folders, *(f"{kind}-unet.safetensors" for kind in kinds)]
+        listed = KandinskyVAELoader.INPUT_TYPES()["required"]["movq"][0]
+        assert listed == [*folders, *(f"{kind}-movq.safetensors" for kind in kinds)]
+        assert KandinskyCLIPLoader.INPUT_TYPES()["required"]["text_encoder"][0] == [
+            "old",
+            "old-text-encoder.safetensors",
+        ]
+        listed = KandinskyPriorLoader.INPUT_TYPES()
+        assert [n for n in listed["required"]["model"][0] if n.endswith(".safetensors")] == [
+            "new-prior-prior.safetensors",
+            "old-prior-prior.safetensors",
+        ]
+        assert listed["optional"]["text_encoder"][0] == [
+            "none",
+            "new-prior-text-encoder.safetensors",
+            "old-prior-text-encoder.safetensors",
+        ]
+        assert KandinskyModelLoader.VALIDATE_INPUTS("flux.safetensors") is True, "loading it says what is wrong"
+        with pytest.raises(WeightsError, match=r"expected the tensors of a Kandinsky 2\.x UNet, prior or MOVQ"):
+            KandinskyModelLoader().run("flux.safetensors", "default")
+        with pytest.raises(WeightsError, match=r"torn.safetensors is not a whole safetensors file"):
+            KandinskyVAELoader().run("torn.safetensors")
+    finally:
+        (models / "diffusion_models" / "flux.safetensors").unlink()
+        (models / "vae" / "torn.safetensors").unlink()

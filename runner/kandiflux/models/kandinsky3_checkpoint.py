@@ -362,7 +362,7 @@ def _renamed(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str:
 
 
 def _unet_config(tensors: Tensors, conversion: CheckpointConversion) -> dict[str, Any]:
-    pack = _pack()
+    pack = pack_module("models.unet3")
 
     def size(name: str, axis: int = 0) -> int:
         return int(tensors[name].shape[axis])
@@ -391,7 +391,7 @@ def _unet_config(tensors: Tensors, conversion: CheckpointConversion) -> dict[str
 
 
 def _movq_config(tensors: Tensors, source: Path) -> dict[str, Any]:
-    pack = _pack()
+    pack = pack_module("models.movq")
     names = [name for name in tensors if re.fullmatch(r"encoder\.down_blocks\.\d+\.resnets\.0\.conv1\.bias", name)]
     widths = tuple(int(tensors[name].shape[0]) for name in sorted(names))
     try:
@@ -449,11 +449,6 @@ def _torch() -> Any:
     except ImportError as error:
         raise UsageError("Converting weights needs torch.", hint="pip install 'kandiflux[lite]'") from error
     return torch
-
-
-def _pack() -> Any:
-    """Returns the pack's module with the Kandinsky 3 networks."""
-    return pack_module("models.loader3")
 
 
 # Writing

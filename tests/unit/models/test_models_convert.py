@@ -23,9 +23,10 @@ from kandiflux.errors import OutputError, UsageError
 from kandiflux.models import kandinsky3_checkpoint as models
 from safetensors import safe_open
 
-from nodes.models.loader3 import is_kandinsky3_folder, load_kandinsky3
+from nodes.models.loader3 import is_kandinsky3_folder
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.unet3 import UNet3, UNet3Config
+from tests.parity.bare import load_decoder
 from tests.parity.tiny import randomise
 from tests.support.commands import RUNNER
 from tests.support.places import ROOT
@@ -175,11 +176,11 @@ def test_a_folder_becomes_models_with_the_same_networks(weights: Path, unet: UNe
     assert sorted(shown.stdout.split()) == sorted(str(out / name) for name in everything_in(out))
     assert everything_in(out) == [f"{name}/{file}" for name in ("kandinsky-3-flash", "kandinsky-3") for file in FILES]
     assert "weights_only=True, mmap=True" in shown.stderr
-    loaded = load_kandinsky3(out / "kandinsky-3")
+    loaded = load_decoder(out / "kandinsky-3")
     assert is_kandinsky3_folder(out / "kandinsky-3")
     assert loaded.unet.config == UNET
-    assert not loaded.flash
-    assert load_kandinsky3(out / "kandinsky-3-flash").flash
+    assert not loaded.unet.config.flash
+    assert load_decoder(out / "kandinsky-3-flash").unet.config.flash
     x, states, mask = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 12), torch.tensor([[1, 1, 0], [0, 0, 0]])
     times = torch.tensor([3, 977])
     assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.unet.state_dict().items())
@@ -219,7 +220,7 @@ def test_inpainting_weights_are_told_by_their_channels(weights: Path) -> None:
     save(saved, weights / "kandinsky3_inpainting.pt")
     save(torch.load(weights / "flan_ul2_encoder" / "projection.pt"), weights / "projection_inpainting.pt")
     assert run(weights / "kandinsky3_inpainting.pt", "--out", weights.parent).exit_code == 0
-    assert load_kandinsky3(weights.parent / "kandinsky-3-inpainting").inpaints
+    assert load_decoder(weights.parent / "kandinsky-3-inpainting").unet.config.inpaints
 
 
 def test_a_missing_projection_is_asked_for(weights: Path) -> None:
@@ -245,7 +246,7 @@ def test_nothing_is_overwritten_unasked(weights: Path) -> None:
     assert "--force" in shown.stderr
     assert everything_in(out) == ["kandinsky-3/unet/config.json"]
     assert run(weights / "kandinsky3.pt", "--out", out, "--force").exit_code == 0
-    assert load_kandinsky3(out / "kandinsky-3").unet.config == UNET
+    assert load_decoder(out / "kandinsky-3").unet.config == UNET
 
 
 class Evil:

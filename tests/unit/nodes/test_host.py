@@ -205,9 +205,9 @@ def test_comfyui_brings_networks_to_its_device_each_with_one_patcher(comfy: Comf
     here = host.ComfyHost()
     networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
     for network in (*networks, networks[0]):
-        with here.loaded(network, 5 << 30) as device:
+        with here.loaded(network) as device:
             assert device == torch.device("cpu", 0)
-    assert comfy.options == [{"memory_required": 5 << 30, "force_full_load": True}] * 3
+    assert comfy.options == [{"force_full_load": True}] * 3
     assert [list(holder) for holder, _, _ in comfy.patched] == [[network] for network in networks]
     assert {given[1:] for given in comfy.patched} == {(torch.device("cpu", 0), torch.device("meta"))}
     assert [next(iter(patcher.model)) for (patcher,) in comfy.loaded] == [*networks, networks[0]]

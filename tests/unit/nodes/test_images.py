@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodes.images import for_hint, for_image_encoder, for_keep_mask, for_movq, from_movq, pad_for_outpaint, to_pil
+from nodes.images import fitted, for_image_encoder, for_keep_mask, for_soft_mask, from_movq, pad_for_outpaint, to_pil
 from nodes.models.loader import ImageProcessorConfig
 
 PLAIN = ImageProcessorConfig(4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -44,13 +44,11 @@ def test_the_image_encoder_gets_normalised_channels() -> None:
     torch.testing.assert_close(seen, torch.tensor([0.0, 0.4, 2.0]))
 
 
-def test_movq_takes_minus_1_to_1_and_a_hint_0_to_1() -> None:
+def test_a_picture_is_resized_and_what_movq_gives_is_a_picture() -> None:
     image = torch.tensor([0.0, 1.0, 0.2]).expand(1, 8, 8, 3)
-    pixels = for_movq(image, 4, 2)
-    assert pixels.shape == (1, 3, 2, 4)
-    torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([-1.0, 1.0, -0.6]))
-    torch.testing.assert_close(for_hint(image, 4, 2)[0, :, 0, 0], torch.tensor([0.0, 1.0, 0.2]))
-    torch.testing.assert_close(from_movq(for_movq(image, 8, 8)), image)
+    assert fitted(image, 4, 2).shape == (1, 2, 4, 3)
+    torch.testing.assert_close(fitted(image, 4, 2)[0, 0, 0], torch.tensor([0.0, 1.0, 0.2]))
+    torch.testing.assert_close(from_movq(image.movedim(-1, 1) * 2 - 1), image)
     assert from_movq(torch.tensor([-3.0, 3.0, 0.0])[None, :, None, None]).flatten().tolist() == [0.0, 1.0, 0.5]
 
 
@@ -61,12 +59,11 @@ def test_what_has_other_proportions_is_cut_in_the_middle_and_not_squeezed(size: 
     top, left = ((side - short) // 2 for side in size)
     image, mask = torch.zeros(1, *size, 3), torch.zeros(1, *size)
     image[:, top : top + short, left : left + short] = mask[:, top : top + short, left : left + short] = 1
-    assert for_movq(image, 8, 8).min() == 1
-    assert for_hint(image, 8, 8).min() == 1
+    assert fitted(image, 8, 8).min() == 1
     assert for_keep_mask(mask, 8, 8).min() == 1
-    wide = for_movq(torch.rand(1, 100, 60, 3), 48, 16)
-    assert wide.shape == (1, 3, 16, 48)
-    assert for_movq(torch.rand(1, 1, 300, 3), 8, 64).shape == (1, 3, 64, 8)
+    assert for_soft_mask(mask, 8, 8).min() == 1
+    assert fitted(torch.rand(1, 100, 60, 3), 48, 16).shape == (1, 16, 48, 3)
+    assert fitted(torch.rand(1, 1, 300, 3), 8, 64).shape == (1, 64, 8, 3)
 
 
 def test_a_mask_may_come_without_a_batch_and_is_resized() -> None:

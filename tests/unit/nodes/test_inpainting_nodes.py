@@ -12,19 +12,20 @@ from nodes import host
 from nodes.embeds import ImageEmbeds
 from nodes.images import pad_for_outpaint
 from nodes.kandinsky import KandinskyDecoderNode, KandinskyPadForOutpaint
-from nodes.models.loader import KandinskyDecoder, load_decoder
 from nodes.models.unet2 import UNet2, UNet2Config
+from nodes.networks import Model
+from tests.parity.bare import load_decoder
 
 WIDTH = 128
 
 
 @pytest.fixture(scope="module")
-def decoder() -> KandinskyDecoder:
-    return load_decoder(host.PACK / "weights" / "pocket" / "kandinsky-2-2-pocket-decoder")
+def decoder() -> Model:
+    return load_decoder(host.PACK / "weights" / "pocket" / "kandinsky-2-2-pocket-decoder").model
 
 
 @pytest.fixture(scope="module")
-def picture(decoder: KandinskyDecoder) -> torch.Tensor:
+def picture(decoder: Model) -> torch.Tensor:
     across = torch.linspace(0.2, 0.8, 128)
     return torch.stack([across.expand(128, -1), across[:, None].expand(-1, 128), torch.full((128, 128), 0.4)], -1)[None]
 
@@ -33,14 +34,14 @@ def embeds(rows: int = 1) -> ImageEmbeds:
     return ImageEmbeds(torch.zeros(rows, WIDTH), {})
 
 
-def decode(decoder: KandinskyDecoder, **given: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def decode(decoder: Model, **given: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     size: dict[str, Any] = {"width": 128, "height": 128}
     settings: dict[str, Any] = {"seed": 1, "steps": 4, "guidance_scale": 2.0, "scheduler": "reference", "batch_size": 1}
     parts: dict[str, Any] = {"image_embeds": embeds(), "negative_image_embeds": embeds()}
     return KandinskyDecoderNode().run(decoder, **(parts | size | settings | given))
 
 
-def test_only_what_is_white_is_repainted(decoder: KandinskyDecoder, picture: torch.Tensor) -> None:
+def test_only_what_is_white_is_repainted(decoder: Model, picture: torch.Tensor) -> None:
     mask = torch.zeros(1, 128, 128)
     mask[:, :, 96:] = 1
     _, as_it_was = decode(decoder, image=picture, mask=torch.zeros(1, 128, 128), strength=1.0)
@@ -53,7 +54,7 @@ def test_only_what_is_white_is_repainted(decoder: KandinskyDecoder, picture: tor
     assert (image - picture)[:, :, :80].abs().mean() < 0.1
 
 
-def test_a_mask_is_resized_with_its_picture(decoder: KandinskyDecoder, picture: torch.Tensor) -> None:
+def test_a_mask_is_resized_with_its_picture(decoder: Model, picture: torch.Tensor) -> None:
     mask = torch.zeros(1, 128, 128)
     mask[:, 64:] = 1
     small = torch.nn.functional.interpolate(mask[None], (32, 32))[0]
@@ -62,9 +63,7 @@ def test_a_mask_is_resized_with_its_picture(decoder: KandinskyDecoder, picture: 
     assert (one - two).abs().max() < 1e-4
 
 
-def test_an_empty_mask_is_said_to_be(
-    decoder: KandinskyDecoder, picture: torch.Tensor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_empty_mask_is_said_to_be(decoder: Model, picture: torch.Tensor, caplog: pytest.LogCaptureFixture) -> None:
     decode(decoder, image=picture, mask=torch.zeros(1, 64, 64), strength=1.0)  # LoadImage's, of a picture without one
     assert "repaint nothing" in caplog.text
 
@@ -105,7 +104,7 @@ def test_padding_less_than_nothing_is_refused() -> None:
         pad_for_outpaint(torch.rand(1, 64, 64, 3), (-8, 0, 0, 0), 0, 64)
 
 
-def test_outpainting_keeps_the_picture(decoder: KandinskyDecoder, picture: torch.Tensor) -> None:
+def test_outpainting_keeps_the_picture(decoder: Model, picture: torch.Tensor) -> None:
     image, mask, width, height = KandinskyPadForOutpaint().run(picture, 0, 0, 64, 0, 16)
     given = {"image": image, "strength": 1.0, "width": width, "height": height}
     drawn, latent = decode(decoder, mask=mask, **given)
@@ -116,10 +115,11 @@ def test_outpainting_keeps_the_picture(decoder: KandinskyDecoder, picture: torch
     assert change[14:].min() > 0.05
 
 
-def with_unet(decoder: KandinskyDecoder, **changes: Any) -> KandinskyDecoder:
+def with_unet(decoder: Model, **changes: Any) -> Model:
     """The decoder as another kind of it; the UNet is small and empty."""
     small: dict[str, Any] = {"block_out_channels": (32, 64), "layers_per_block": 1, "attention_head_dim": 32}
-    return replace(decoder, unet=UNet2(UNet2Config(encoder_hid_dim=WIDTH, **(small | changes))).requires_grad_(False))
+    network = UNet2Config(encoder_hid_dim=WIDTH, **(small | changes))
+    return Model(UNet2(network).requires_grad_(False), replace(decoder.decoder, network=network))
 
 
 IMAGE, MASK = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
@@ -147,13 +147,13 @@ IMAGE, MASK = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
     ],
 )
 def test_wrong_combinations_say_what_to_do(
-    decoder: KandinskyDecoder, kind: dict[str, Any], given: dict[str, Any], message: str
+    decoder: Model, kind: dict[str, Any], given: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decode(with_unet(decoder, **kind) if kind else decoder, **given)
 
 
-def test_22_takes_a_prompt_and_does_without(decoder: KandinskyDecoder) -> None:
+def test_22_takes_a_prompt_and_does_without(decoder: Model) -> None:
     one, _ = decode(decoder)
     two, _ = decode(decoder, prompt="a red circle", negative_prompt="blue")
     assert torch.equal(one, two)
@@ -167,4 +167,6 @@ def test_existing_widgets_keep_their_places() -> None:
     optional = inputs["optional"]
     assert list(optional)[:2] == ["image", "strength"]
     # What came later are sockets: a file made before them has no value for them.
-    assert all(kind in ("IMAGE", "MASK") or rest["forceInput"] for kind, rest in list(optional.values())[2:])
+    assert all(
+        kind in ("IMAGE", "MASK", "VAE", "CLIP") or rest["forceInput"] for kind, rest in list(optional.values())[2:]
+    )

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from nodes import host, kandinsky3, pipelines3
+from nodes import host, networks
 from nodes.conditioning import load_conditioning, save_conditioning
-from nodes.kandinsky3 import (
-    NODES,
-    Kandinsky3Decoder,
-    Kandinsky3Loader,
-    Kandinsky3TextEncode,
-    Kandinsky3TextEncoderLoader,
-)
-from nodes.models.loader3 import Kandinsky3, Kandinsky3TextEncoder, load_kandinsky3, load_text_encoder
+from nodes.decoders import Decoder
+from nodes.inpainting import for_inpainting3
+from nodes.kandinsky3 import Kandinsky3Decoder, Kandinsky3TextEncode
+from nodes.keys import KEEP, MASKED_LATENTS
+from nodes.loaders import KandinskyCLIPLoader, KandinskyDecoderLoader
 from nodes.models.t5 import FP8
-from nodes.models.unet3 import UNet3
-from nodes.pipelines3 import choose_sampling, encode_inpaint, to_text
+from nodes.models.unet3 import UNet3, UNet3Config
+from nodes.networks import CLIP, Model
+from nodes.pipelines3 import choose_sampling, to_text
 from nodes.sampling.kandinsky3 import Text3
+from nodes.sampling.schedulers import DecoderScheduler
+from tests.parity.bare import load_decoder
 from tests.parity.tiny3 import STATES, save_kandinsky3_folder
 
 
@@ -54,29 +53,36 @@ def here(models: Path, monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 
 @pytest.fixture(scope="module")
-def model(models: Path) -> Kandinsky3:
-    return load_kandinsky3(models / "kandinsky-3")
+def model(models: Path) -> Model:
+    return load_decoder(models / "kandinsky-3").model
 
 
 @pytest.fixture(scope="module")
-def text_encoder(models: Path) -> Kandinsky3TextEncoder:
-    return load_text_encoder(models / "kandinsky-3")
+def text_encoder(models: Path) -> CLIP:
+    return networks.load_ul2(models / "kandinsky-3", torch.float32, torch.float32, "device")
 
 
 @pytest.fixture(scope="module")
-def inpainting(model: Kandinsky3) -> Kandinsky3:
-    unet = UNet3(replace(model.unet.config, in_channels=9))
+def inpainting(model: Model) -> Model:
     weights = model.unet.state_dict()
     weights["conv_in.weight"] = weights["conv_in.weight"].repeat(1, 3, 1, 1)[:, :9]
-    unet.load_state_dict(weights)
-    return replace(model, unet=unet, name="kandinsky-3-inpaint")
+    return changed(model, weights, in_channels=9)
+
+
+def changed(model: Model, weights: dict[str, torch.Tensor] | None = None, **sizes: Any) -> Model:
+    """The model with another network."""
+    assert isinstance(model.decoder.network, UNet3Config)
+    network = replace(model.decoder.network, **sizes)
+    unet = UNet3(network).requires_grad_(False)
+    unet.load_state_dict(model.unet.state_dict() if weights is None else weights)
+    return Model(unet, replace(model.decoder, network=network))
 
 
 def text(tokens: int = 4, width: int = STATES, rows: int = 1) -> list[Any]:
     return [[torch.randn(rows, tokens, width), {"attention_mask": torch.ones(rows, tokens, dtype=torch.long)}]]
 
 
-def decode(model: Kandinsky3, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def decode(model: Model, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)  # of the text
     options: dict[str, Any] = {
         "positive": text(),
@@ -92,31 +98,20 @@ def decode(model: Kandinsky3, **changes: Any) -> tuple[torch.Tensor, torch.Tenso
     return image, latent["samples"]
 
 
-@pytest.mark.parametrize("name", NODES)
-def test_every_node_explains_itself(here: Recording, name: str) -> None:
-    node, title = NODES[name]
-    assert name.startswith("Kandinsky3")
-    assert title.startswith("Kandinsky 3 ")
-    assert len(node.DESCRIPTION) > 30
-    assert node.SEARCH_ALIASES
-    for group in node.INPUT_TYPES().values():
-        for input_name, spec in group.items():
-            assert spec[1].get("tooltip"), f"{name}.{input_name} has no tooltip"
-
-
 def test_loaders_find_the_folder_and_load_it(here: Recording) -> None:
-    assert Kandinsky3Loader.INPUT_TYPES()["required"]["model"][0] == ["kandinsky-3"]
-    assert Kandinsky3TextEncoderLoader.INPUT_TYPES()["required"]["model"][0] == ["kandinsky-3"]
-    (loaded,) = Kandinsky3Loader().run("kandinsky-3", "bf16")
+    assert KandinskyDecoderLoader.INPUT_TYPES()["required"]["model"][0] == ["kandinsky-3"]
+    assert KandinskyCLIPLoader.INPUT_TYPES()["required"]["text_encoder"][0] == ["kandinsky-3"]
+    loaded, vae, clip = KandinskyDecoderLoader().run("kandinsky-3", "bf16")
     assert loaded.unet.conv_in.weight.dtype == torch.bfloat16
-    (encoder,) = Kandinsky3TextEncoderLoader().run("kandinsky-3", "fp8_e4m3fn", "cpu")
+    assert (loaded.decoder.vae, clip) == (vae, None)
+    (encoder,) = KandinskyCLIPLoader().run("kandinsky-3", "fp8_e4m3fn", "cpu")
     assert encoder.encoder.get_parameter("encoder.block.0.layer.1.DenseReluDense.wo.weight").dtype == FP8
     assert encoder.encoder.compute == torch.float32
     with pytest.raises(FileNotFoundError, match="there are: kandinsky-3"):
-        Kandinsky3Loader().run("kandinsky-3-flash", "auto")
+        KandinskyDecoderLoader().run("kandinsky-3-flash", "auto")
 
 
-def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: Kandinsky3TextEncoder) -> None:
+def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: CLIP) -> None:
     (conditioning,) = Kandinsky3TextEncode().run(text_encoder, "a red star")
     ((states, extra),) = conditioning
     assert states.shape == (1, *extra["attention_mask"].shape[1:], STATES)
@@ -126,17 +121,17 @@ def test_text_encode_gives_comfyui_conditioning(here: Recording, text_encoder: K
 
 @pytest.mark.parametrize("device", ["default", "stream", "cpu"])
 def test_the_text_encoder_runs_where_it_is_told(here: Recording, device: str) -> None:
-    (encoder,) = Kandinsky3TextEncoderLoader().run("kandinsky-3", "fp16", device)
+    (encoder,) = KandinskyCLIPLoader().run("kandinsky-3", "fp16", device)
     brought: list[object] = []
     loaded = here.loaded
-    here.loaded = lambda module, memory=0: brought.append(module) or loaded(module, memory)
+    here.loaded = lambda module: brought.append(module) or loaded(module)
     ((states, _),) = Kandinsky3TextEncode().run(encoder, "a red star")[0]
     assert torch.isfinite(states).all()
     assert brought == ([encoder.encoder] if device == "default" else [])
 
 
 def test_a_long_prompt_is_cut_and_said_so(
-    here: Recording, text_encoder: Kandinsky3TextEncoder, caplog: pytest.LogCaptureFixture
+    here: Recording, text_encoder: CLIP, caplog: pytest.LogCaptureFixture
 ) -> None:
     ((states, _),) = Kandinsky3TextEncode().run(text_encoder, "red star " * 90)[0]
     assert states.shape[1] == 128
@@ -145,7 +140,7 @@ def test_a_long_prompt_is_cut_and_said_so(
 
 
 def test_decoder_draws_from_saved_conditioning(
-    here: Recording, model: Kandinsky3, text_encoder: Kandinsky3TextEncoder, tmp_path: Path
+    here: Recording, model: Model, text_encoder: CLIP, tmp_path: Path
 ) -> None:
     (conditioning,) = Kandinsky3TextEncode().run(text_encoder, "a red star")
     again = load_conditioning(save_conditioning(tmp_path, "star", conditioning))
@@ -157,7 +152,7 @@ def test_decoder_draws_from_saved_conditioning(
     assert torch.equal(latents, decode(model, positive=conditioning, width=128)[1])
 
 
-def test_a_row_of_a_batch_is_the_picture_of_its_seed(here: Recording, model: Kandinsky3) -> None:
+def test_a_row_of_a_batch_is_the_picture_of_its_seed(here: Recording, model: Model) -> None:
     _, both = decode(model, batch_size=2, seed=7)
     _, second = decode(model, seed=8)
     # Sums of a batch are taken in another order: a few roundings of float32, grown by two steps.
@@ -165,7 +160,7 @@ def test_a_row_of_a_batch_is_the_picture_of_its_seed(here: Recording, model: Kan
     assert decode(model, positive=text(rows=2), batch_size=2)[0].shape == (4, 64, 64, 3)
 
 
-def test_a_negative_of_any_length(here: Recording, model: Kandinsky3) -> None:
+def test_a_negative_of_any_length(here: Recording, model: Model) -> None:
     _, without = decode(model)
     for tokens in (1, 4, 9):
         assert not torch.equal(decode(model, negative=text(tokens))[1], without)
@@ -174,7 +169,7 @@ def test_a_negative_of_any_length(here: Recording, model: Kandinsky3) -> None:
     assert torch.equal(decode(model, guidance_scale=1.0)[1], decode(model, guidance_scale=0.0, negative=nothing)[1])
 
 
-def test_an_image_is_a_start(here: Recording, model: Kandinsky3) -> None:
+def test_an_image_is_a_start(here: Recording, model: Model) -> None:
     picture = torch.rand(1, 70, 90, 3)
     near, _ = decode(model, image=picture, strength=0.2, steps=10)
     assert len(here.reports) == 2
@@ -182,9 +177,8 @@ def test_an_image_is_a_start(here: Recording, model: Kandinsky3) -> None:
     assert not torch.equal(near, far)
 
 
-def test_flash_takes_four_steps(here: Recording, model: Kandinsky3) -> None:
-    flash = replace(model, unet=UNet3(replace(model.unet.config, variant="flash")))
-    flash.unet.load_state_dict(model.unet.state_dict())
+def test_flash_takes_four_steps(here: Recording, model: Model) -> None:
+    flash = changed(model, variant="flash")
     _, latents = decode(flash)
     assert here.reports == [(i, 4) for i in (1, 2, 3, 4)]
     assert torch.equal(latents, decode(model, sampling="flash", negative=text(), steps=30)[1])
@@ -193,7 +187,7 @@ def test_flash_takes_four_steps(here: Recording, model: Kandinsky3) -> None:
     assert not torch.equal(latents, decode(flash, sampling="reference")[1])
 
 
-def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: Kandinsky3) -> None:
+def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: Model) -> None:
     picture, mask = torch.rand(1, 64, 64, 3), torch.zeros(1, 64, 64)
     mask[:, 16:40] = 1
     _, one = decode(inpainting, image=picture, mask=mask)
@@ -224,7 +218,7 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: K
     ],
 )
 def test_wrong_combinations_say_what_to_do(
-    here: Recording, model: Kandinsky3, changes: dict[str, Any], message: str
+    here: Recording, model: Model, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decode(model, **changes)
@@ -241,17 +235,16 @@ def test_wrong_combinations_say_what_to_do(
     ],
 )
 def test_an_inpainting_model_says_what_it_needs(
-    here: Recording, inpainting: Kandinsky3, changes: dict[str, Any], message: str
+    here: Recording, inpainting: Model, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decode(inpainting, **changes)
 
 
-def test_latents_that_overflow_are_not_drawn(here: Recording, model: Kandinsky3) -> None:
-    broken = UNet3(model.unet.config)
-    broken.load_state_dict({key: value * float("nan") for key, value in model.unet.state_dict().items()})
+def test_latents_that_overflow_are_not_drawn(here: Recording, model: Model) -> None:
+    broken = changed(model, {key: value * float("nan") for key, value in model.unet.state_dict().items()})
     with pytest.raises(ValueError, match=r"became NaN or infinite.*dtype bf16 or fp32"):
-        decode(replace(model, unet=broken))
+        decode(broken)
 
 
 @pytest.mark.parametrize(
@@ -276,10 +269,8 @@ def test_in_which_precision_the_text_encoder_is_kept_and_works(
     place: str,
 ) -> None:
     here.device = lambda: torch.device(gpu)
-    monkeypatch.setattr(kandinsky3, "load_text_encoder", lambda folder, *given, place: (folder.name, *given, place))
-    assert Kandinsky3TextEncoderLoader().run("kandinsky-3", dtype, device) == (
-        ("kandinsky-3", storage, compute, place),
-    )
+    monkeypatch.setattr(networks, "load_ul2", lambda folder, *given: (folder.name, *given))
+    assert KandinskyCLIPLoader().run("kandinsky-3", dtype, device) == (("kandinsky-3", storage, compute, place),)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +286,8 @@ def test_in_which_precision_the_text_encoder_is_kept_and_works(
     ],
 )
 def test_how_a_model_is_sampled(inpaints: bool, flash: bool, asked: str, chosen: str) -> None:
-    model: Any = SimpleNamespace(name="m", inpaints=inpaints, flash=flash)
+    network = UNet3Config(in_channels=9 if inpaints else 4, variant="flash" if flash else "")
+    model = Decoder("m", network, DecoderScheduler())
     assert choose_sampling(model, asked, inpaints) == chosen
     with pytest.raises(ValueError, match="has not learned to inpaint" if not inpaints else "none came"):
         choose_sampling(model, asked, not inpaints)
@@ -305,7 +297,7 @@ def test_how_a_model_is_sampled(inpaints: bool, flash: bool, asked: str, chosen:
 
 
 def test_text_states_without_a_mask_are_all_read_and_overflow_is_said(
-    here: Recording, text_encoder: Kandinsky3TextEncoder, monkeypatch: pytest.MonkeyPatch
+    here: Recording, text_encoder: CLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = to_text([[torch.zeros(1, 4, STATES), {}]], STATES, "positive")
     assert read.mask.tolist() == [[1, 1, 1, 1]]
@@ -317,29 +309,26 @@ def test_text_states_without_a_mask_are_all_read_and_overflow_is_said(
     with pytest.raises(ValueError, match=r"got \[4, 12\]: another"):
         to_text([[torch.zeros(4, STATES), {}]], STATES, "positive")
     broken = Text3(torch.full((1, 2, STATES), float("inf")), torch.ones(1, 2))
-    monkeypatch.setattr(pipelines3, "encode_prompts", lambda *given: broken)
+    monkeypatch.setattr(networks, "encode_prompts", lambda *given: broken)
     with pytest.raises(ValueError, match="text states became NaN or infinite"):
         Kandinsky3TextEncode().run(text_encoder, "a red star")
 
 
-def test_a_pixel_that_goes_in_part_is_blanked_and_the_mask_keeps_its_edge(
-    here: Recording, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pixel_that_goes_in_part_is_blanked_and_the_mask_keeps_its_edge() -> None:
     seen: list[torch.Tensor] = []
 
-    def encode(model: Any, pixels: torch.Tensor, count: int) -> torch.Tensor:
-        seen.append(pixels)
-        return torch.zeros(count, 4, 8, 8)
+    class Vae:
+        def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(pixels)
+            return torch.zeros(len(pixels), 4, 8, 8)
 
-    monkeypatch.setattr(pipelines3, "encode_picture", encode)
-    model: Any = None
-    mask = torch.zeros(1, 64, 64)
+    mask = torch.zeros(1, 1, 64, 64)
     mask[..., :32] = 0.25
-    made = encode_inpaint(model, torch.ones(1, 64, 64, 3), mask, 64, 64, 2)
-    assert made.keep.shape == (2, 1, 8, 8)
-    assert made.keep[0, 0, 0].tolist() == [0.75] * 4 + [1] * 4
-    assert made.masked_latents.shape == (2, 4, 8, 8)
-    assert seen[0][0, 0, 0].tolist() == [0] * 32 + [1] * 32
-    several = torch.stack([mask[0], 1 - mask[0]])
-    made = encode_inpaint(model, torch.ones(1, 64, 64, 3), several, 64, 64, 2)
-    assert made.keep[:, 0, 0, 0].tolist() == [0.75, 0.25]
+    made = for_inpainting3(Vae(), torch.ones(1, 64, 64, 3), mask)
+    assert made[KEEP].shape == (1, 1, 8, 8)
+    assert made[KEEP][0, 0, 0].tolist() == [0.75] * 4 + [1] * 4
+    assert made[MASKED_LATENTS].shape == (1, 4, 8, 8)
+    assert seen[0][0, 0, :, 0].tolist() == [0.5] * 32 + [1] * 32, "mean grey where it goes"
+    made = for_inpainting3(Vae(), torch.ones(1, 64, 64, 3), torch.cat([mask, 1 - mask]))
+    assert made[KEEP][:, 0, 0, 0].tolist() == [0.75, 0.25]
+    assert made[MASKED_LATENTS].shape == (2, 4, 8, 8)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from nodes import host, kandinsky
+from nodes import host
 from nodes.embeds import ImageEmbeds
 from nodes.kandinsky import (
     KandinskyBlend,
-    KandinskyDecoderLoader,
     KandinskyDecoderNode,
     KandinskyEmb2Emb,
     KandinskyImageEncode,
-    KandinskyPriorLoader,
     KandinskyPriorNode,
 )
-from nodes.models.loader import KandinskyDecoder, KandinskyPrior
+from nodes.loaders import KandinskyDecoderLoader, KandinskyPriorLoader
+from nodes.models.loader import KandinskyPrior, load_prior
+from nodes.models.unet2 import UNet2
+from nodes.networks import Model
+from tests.parity.bare import load_decoder
 
 PRIOR, DECODER = "kandinsky-2-2-pocket-prior", "kandinsky-2-2-pocket-decoder"
 WIDTH = 128
@@ -53,19 +56,19 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 @pytest.fixture(scope="module")
 def prior() -> KandinskyPrior:
-    return kandinsky.load_prior(host.PACK / "weights" / "pocket" / PRIOR)
+    return load_prior(host.PACK / "weights" / "pocket" / PRIOR)
 
 
 @pytest.fixture(scope="module")
-def decoder() -> KandinskyDecoder:
-    return kandinsky.load_decoder(host.PACK / "weights" / "pocket" / DECODER)
+def decoder() -> Model:
+    return load_decoder(host.PACK / "weights" / "pocket" / DECODER).model
 
 
 def embeds(rows: int = 1, width: int = WIDTH) -> ImageEmbeds:
     return ImageEmbeds(torch.zeros(rows, width), {})
 
 
-def decode(decoder: KandinskyDecoder, **changes: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def decode(decoder: Model, **changes: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     options: dict[str, object] = {
         "image_embeds": embeds(),
         "negative_image_embeds": embeds(),
@@ -83,8 +86,9 @@ def decode(decoder: KandinskyDecoder, **changes: object) -> tuple[torch.Tensor, 
 def test_loaders_list_the_pocket_weights_and_load_them(here: Recording) -> None:
     assert KandinskyPriorLoader.INPUT_TYPES()["required"]["model"][0] == [PRIOR]
     assert KandinskyDecoderLoader.INPUT_TYPES()["required"]["model"][0] == [DECODER]
-    (loaded,) = KandinskyDecoderLoader().run(DECODER, "bf16")
-    assert loaded.unet.conv_in.weight.dtype == torch.bfloat16
+    model, vae, clip = KandinskyDecoderLoader().run(DECODER, "bf16")
+    assert model.unet.conv_in.weight.dtype == vae.movq.quant_conv.weight.dtype == torch.bfloat16
+    assert clip is None
     with pytest.raises(FileNotFoundError, match=f"there are: {PRIOR}"):
         KandinskyPriorLoader().run("kandinsky-2-2-prior", "auto")
 
@@ -111,7 +115,7 @@ def test_prior_reports_every_step_and_makes_a_batch(here: Recording, prior: Kand
             torch.testing.assert_close(batch.values[i : i + 1], one.values, atol=1e-4, rtol=1e-4)
 
 
-def test_decoder_gives_pictures_and_latents(here: Recording, decoder: KandinskyDecoder) -> None:
+def test_decoder_gives_pictures_and_latents(here: Recording, decoder: Model) -> None:
     image, latent = decode(decoder, image_embeds=embeds(2), batch_size=2, width=128)
     assert image.shape == (4, 64, 128, 3)
     assert 0 <= image.min() < image.max() <= 1
@@ -120,16 +124,14 @@ def test_decoder_gives_pictures_and_latents(here: Recording, decoder: KandinskyD
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
-def test_decoder_without_guidance_ignores_the_negative(
-    here: Recording, decoder: KandinskyDecoder, guidance: float
-) -> None:
+def test_decoder_without_guidance_ignores_the_negative(here: Recording, decoder: Model, guidance: float) -> None:
     other = ImageEmbeds(torch.ones(1, WIDTH), {})
     one, _ = decode(decoder, guidance_scale=guidance)
     two, _ = decode(decoder, guidance_scale=guidance, negative_image_embeds=other)
     assert torch.equal(one, two)
 
 
-def test_interrupting_stops_between_steps(here: Recording, prior: KandinskyPrior, decoder: KandinskyDecoder) -> None:
+def test_interrupting_stops_between_steps(here: Recording, prior: KandinskyPrior, decoder: Model) -> None:
     here.stop_at = 2
     with pytest.raises(Stopped):
         KandinskyPriorNode().run(prior, "a red circle", "", 7, 9, 4.0)
@@ -172,7 +174,7 @@ def test_blend_of_words_and_a_picture(here: Recording, prior: KandinskyPrior) ->
     ],
 )
 def test_wrong_combinations_say_what_to_do(
-    here: Recording, decoder: KandinskyDecoder, changes: dict[str, object], message: str
+    here: Recording, decoder: Model, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decode(decoder, **changes)
@@ -187,16 +189,18 @@ def test_an_empty_prompt_and_one_step_are_refused(here: Recording, prior: Kandin
         KandinskyEmb2Emb().run(prior, embeds(width=768), "a red circle", "", 1, 25, 4.0, 0.3)
 
 
-def test_latents_that_overflow_are_not_drawn(here: Recording, decoder: KandinskyDecoder) -> None:
-    class Overflowing(torch.nn.Module):
+def test_latents_that_overflow_are_not_drawn(here: Recording, decoder: Model) -> None:
+    class Overflowing(UNet2):
         """A UNet whose half precision gave out."""
 
-        config, conv_in = decoder.unet.config, decoder.unet.conv_in
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+            self.config, self.conv_in = decoder.unet.config, decoder.unet.conv_in
 
-        def prepare(self, *conditions: object, **more: object) -> None:
+        def prepare(self, *conditions: object, **more: object) -> Any:  # pyright: ignore
             """Nothing to prepare."""
 
-        def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:  # pyright: ignore
             return torch.full((len(x), 8, *x.shape[2:]), float("nan"))
 
     with pytest.raises(ValueError, match=r"became NaN or infinite: half precision overflowed.*dtype bf16 or fp32"):

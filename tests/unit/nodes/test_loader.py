@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from nodes.decoders import Decoder
 from nodes.models.loader import (
     ImageProcessorConfig,
-    KandinskyDecoder,
     WeightsError,
     check_shapes,
     is_decoder_folder,
@@ -100,7 +100,7 @@ def test_a_config_that_cannot_be_read_is_named(text: str, message: str, tmp_path
 def test_schedulers_by_the_names_that_users_choose() -> None:
     ddim, ddpm, learned = DecoderScheduler("DDIM"), DecoderScheduler("DDPM"), DecoderScheduler(steps_offset=0)
     network: Any = SimpleNamespace()
-    decoder = KandinskyDecoder("d", network, network, ddim)
+    decoder = Decoder("d", network, ddim)
     assert [decoder.scheduler_called(name) for name in ("reference", "DDIM", "DDPM")] == [ddim, ddim, ddpm]
     second = replace(decoder, ddpm_scheduler=learned)
     assert [second.scheduler_called(name) for name in ("reference", "DDIM", "DDPM")] == [ddim, ddim, learned]

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nodes.models.loader import WeightsError, is_decoder_folder, load_decoder, load_transformers, network_config
+from nodes.models.loader import WeightsError, is_decoder_folder, load_transformers, network_config
 from nodes.models.mclip import MCLIP, MCLIPConfig
 from nodes.models.movq import MOVQ, MOVQConfig
 from nodes.models.prior import PriorConfig
 from nodes.models.unet2 import UNet2, UNet2Config
+from tests.parity.bare import load_decoder
 
 UNET = UNet2Config(block_out_channels=(64, 64), layers_per_block=1, cross_attention_dim=32, encoder_hid_dim=16)
 UNET21 = replace(UNET, encoder_hid_dim=48, encoder_hid_dim_type="text_image_proj", addition_embed_type="text_image")
@@ -43,7 +44,7 @@ def test_sizes_come_from_the_tensors_where_there_is_no_config(tmp_path: Path) ->
     assert is_decoder_folder(folder)
     decoder = load_decoder(folder)
     assert (decoder.unet.config, decoder.movq.config) == (UNET, SMALL_MOVQ)
-    assert (decoder.width, decoder.text_encoder) == (16, None)
+    assert (decoder.unet.config.image_width, decoder.clip) == (16, None)
 
 
 def test_a_kandinsky_3_folder_is_no_decoder_of_2(tmp_path: Path) -> None:

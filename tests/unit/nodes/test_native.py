@@ -13,21 +13,9 @@ import torch
 
 from nodes import host
 from nodes.embeds import ImageEmbeds
+from nodes.keys import HINT, IMAGE_EMBEDS, INPAINTS, KEEP, MASKED_LATENTS, PICTURE
 
-NAMES = {
-    "files": ("decoder_unet", "files", "find_movq", "mclip_sources", "movq_sources", "unet_sources"),
-    "latents": ("for_inpainting", "for_inpainting3", "resized", "resized_mask", "round_size"),
-    "loading": ("load_model", "require_kandinsky", "with_lora"),
-    "model3": ("as_long",),
-    "sampling": ("reference_sigmas",),
-    "text": ("load_mclip", "load_ul2"),
-    "vae": ("load_vae", "show_previews"),
-}
-CONSTANTS = {
-    "loading": {"WEIGHT_DTYPES": {"default": None, "fp8": "FP8"}},
-    "model2": {"HINT": "hint", "IMAGE_EMBEDS": "image_embeds"},
-    "text": {"TEXT_DTYPES": {"auto": "BF16", "fp8": "FP8"}},
-}
+NAMES = {"loading": ("require_kandinsky", "with_lora"), "sampling": ("reference_sigmas",)}
 THERE = {"a": Path("a"), "b": Path("b")}
 
 
@@ -37,16 +25,7 @@ class Comfy:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.answers: dict[str, Any] = {
-            "decoder_unet": ("weights", "sizes", "schedule"),
-            "find_movq": ("weights", "sizes"),
-            "files": THERE,
-            "mclip_sources": THERE,
-            "movq_sources": THERE,
-            "unet_sources": THERE,
-            "round_size": [128, 64],
-            "for_inpainting": ({"keep": 1}, {"samples": 2}),
-            "for_inpainting3": ({"keep": 3}, {"samples": 4}),
-            "require_kandinsky": SimpleNamespace(network="network", scheduler="scheduler"),
+            "require_kandinsky": "decoder",
         }
 
     def function(self, name: str) -> Any:
@@ -68,22 +47,21 @@ def comfy() -> Comfy:
 @pytest.fixture
 def native(comfy: Comfy, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module nodes/native.py, loaded anew, on the stand-in."""
-    for name in ("", *dict.fromkeys((*NAMES, *CONSTANTS))):
+    for name in ("", *NAMES):
         module = ModuleType(f"nodes.comfyui.{name}".rstrip("."))
         for function in NAMES.get(name, ()):
             setattr(module, function, comfy.function(function))
-        vars(module).update(CONSTANTS.get(name, {}))
         monkeypatch.setitem(sys.modules, module.__name__, module)
     spec = importlib.util.spec_from_file_location("nodes.native", host.PACK / "nodes" / "native.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
+    monkeypatch.setattr(made, "files", lambda kind: THERE if kind == "loras" else {})
     return made
 
 
-def test_the_inputs_are_those_of_saved_workflows(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
+def test_the_inputs_are_those_of_saved_workflows(native: Any) -> None:
     shown: dict[str, dict[str, Any]] = {}
     for name, (node, _) in native.NODES.items():
         for inputs in node.INPUT_TYPES().values():
@@ -93,60 +71,19 @@ def test_the_inputs_are_those_of_saved_workflows(native: Any, monkeypatch: pytes
                     shown.setdefault(name, {})[key] = (kind, *values.values())
     side = ("INT", 768, 16, 16384, 1)
     assert shown == {
-        "KandinskyModelLoader": {"unet": (["a", "b"],), "weight_dtype": (["default", "fp8"], "default")},
         "KandinskyLoraLoader": {"lora": (["a", "b"],), "strength": ("FLOAT", 1.0, -20.0, 20.0, 0.01)},
-        "KandinskyCLIPLoader": {"text_encoder": (["a", "b"],)},
-        "KandinskyVAELoader": {"movq": (["a", "b"],)},
         "KandinskyInpaintConditioning": {"from_noise": ("BOOLEAN", True, True), "keep_rest": ("BOOLEAN", True)},
-        "Kandinsky3CLIPLoader": {"text_encoder": (["a", "b"],), "dtype": (["auto", "fp8"], "auto")},
         "KandinskySigmas": {"steps": ("INT", 50, 1, 1000), "denoise": ("FLOAT", 1.0, 0.01, 1.0, 0.01)},
         "KandinskyLatentSize": {"width": side, "height": side, "batch_size": ("INT", 1, 1, 4096)},
     }
 
 
-def test_everything_is_explained(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
+def test_everything_is_explained(native: Any) -> None:
     for name, (node, _) in native.NODES.items():
         assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES), name
         for inputs in node.INPUT_TYPES().values():
             for key, (_, options) in inputs.items():
                 assert options.get("tooltip"), f"{name}.{key} has no tooltip"
-
-
-def test_a_model_is_loaded_and_shows_previews_with_a_vae(native: Any, comfy: Comfy) -> None:
-    assert native.KandinskyModelLoader().run("a", "fp8") == ("load_model's",)
-    assert comfy.calls == [("decoder_unet", "a"), ("load_model", "weights", "sizes", "schedule", "a", "FP8")]
-    native.KandinskyModelLoader().run("a", "default", "vae")
-    assert comfy.calls[-1] == ("show_previews", "load_model's", "vae")
-    assert native.KandinskyVAELoader().run("b") == ("load_vae's",)
-    assert comfy.called("load_vae") == [["weights", "sizes"]]
-
-
-def test_text_encoders_are_picked_by_name(native: Any, comfy: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
-    assert native.KandinskyCLIPLoader().run("b") == ("load_mclip's",)
-    assert native.Kandinsky3CLIPLoader().run("a", "fp8") == ("load_ul2's",)
-    assert comfy.called("load_mclip") == [[Path("b")]]
-    assert comfy.called("load_ul2") == [[Path("a"), "FP8"]]
-    with pytest.raises(FileNotFoundError, match="'c' in models/kandinsky or models/text_encoders; there are: a, b"):
-        native.KandinskyCLIPLoader().run("c")
-    with pytest.raises(FileNotFoundError, match="a Kandinsky 3 called 'c' in models/kandinsky;"):
-        native.Kandinsky3CLIPLoader().run("c", "auto")
-
-
-def test_a_loader_without_the_file_says_what_to_put_where(native: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ComfyUI's own check would say that the value is not in an empty list."""
-    monkeypatch.setattr(native, "text_encoder_folders", lambda: THERE)
-    asked = {
-        "KandinskyModelLoader": "Kandinsky decoder called 'c' in models/kandinsky or models/diffusion_models",
-        "KandinskyVAELoader": "MOVQ called 'c' in models/kandinsky or models/vae",
-        "KandinskyCLIPLoader": "Kandinsky 2.1 text encoder called 'c' in models/kandinsky or models/text_encoders",
-        "Kandinsky3CLIPLoader": "Kandinsky 3 text encoder called 'c' in models/kandinsky",
-    }
-    for name, wanted in asked.items():
-        check = native.NODES[name][0].VALIDATE_INPUTS
-        assert check("a") is True
-        assert check("c").startswith(f"Expected a {wanted}; there are: a, b. What to save where, and the pages")
 
 
 def test_a_lora_of_strength_0_is_not_read(native: Any, comfy: Comfy) -> None:
@@ -169,30 +106,56 @@ def test_embeds_become_conditioning_with_words_or_without(native: Any) -> None:
     text, none = [["a fox", {"x": 1}], ["and more", {}]], [["", {}]]
     positive, negative = run(wanted, unwanted, text, none)
     assert positive == [
-        ["a fox", {"x": 1, "image_embeds": wanted.values}],
-        ["and more", {"image_embeds": wanted.values}],
+        ["a fox", {"x": 1, IMAGE_EMBEDS: wanted.values}],
+        ["and more", {IMAGE_EMBEDS: wanted.values}],
     ]
-    assert negative == [["", {"image_embeds": unwanted.values}]]
+    assert negative == [["", {IMAGE_EMBEDS: unwanted.values}]]
     assert text == [["a fox", {"x": 1}], ["and more", {}]]
     for one in ((text, None), (None, none)):
         with pytest.raises(ValueError, match="expected text and negative_text both, or neither"):
             run(wanted, unwanted, *one)
 
 
-def test_inpainting_and_depth_are_in_both_conditionings(native: Any, comfy: Comfy) -> None:
-    positive, negative = [["p", {"keep": 0, "more": 5}]], [["n", {}]]
-    done = native.KandinskyInpaintConditioning().run(positive, negative, "vae", "pixels", "mask", False, True)
-    assert done == ([["p", {"keep": 1, "more": 5}]], [["n", {"keep": 1}]], {"samples": 2})
-    assert comfy.calls == [("for_inpainting", "vae", "pixels", "mask", True)]
-    done = native.Kandinsky3InpaintConditioning().run(positive, negative, "vae", "pixels", "mask")
-    assert done == ([["p", {"keep": 3, "more": 5}]], [["n", {"keep": 3}]], {"samples": 4})
-    assert comfy.calls[-1] == ("for_inpainting3", "vae", "pixels", "mask")
+class Vae:
+    """Gives latents of a picture's size, each value the mean of what it was given."""
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.mean().expand(len(pixels), 4, pixels.shape[1] // 8, pixels.shape[2] // 8)
+
+
+def test_inpainting_and_depth_are_in_both_conditionings(native: Any) -> None:
+    positive, negative = [["p", {KEEP: 0, "more": 5}]], [["n", {}]]
+    pixels, mask = torch.ones(1, 66, 64, 3), torch.zeros(1, 66, 64)
+    mask[..., :32] = 1
+    run = native.KandinskyInpaintConditioning().run
+    ((p, wanted),), ((n, unwanted),), latent = run(positive, negative, Vae(), pixels, mask, False, True)
+    assert (p, n, wanted["more"]) == ("p", "n", 5)
+    for options in (wanted, unwanted):
+        assert options[KEEP].shape == (1, 1, 8, 8), "two rows are cut"
+        assert options[KEEP][0, 0, 3].tolist() == [0] * 5 + [1] * 3
+        assert options[PICTURE].eq(1).all()
+        assert options[INPAINTS] is True
+    assert torch.equal(latent["noise_mask"], 1 - wanted[KEEP][:, 0])
+    assert latent["samples"].shape == (1, 4, 8, 8)
+    *_, latent = run(positive, negative, Vae(), pixels, mask[:, ::2, ::2], False, False)
+    assert "noise_mask" not in latent
+    mask[..., 32:40] = 0.25
+    ((_, wanted),), _, latent = native.Kandinsky3InpaintConditioning().run(positive, negative, Vae(), pixels, mask)
+    assert wanted[KEEP][0, 0, 0].tolist() == [0] * 4 + [0.75, 1, 1, 1]
+    torch.testing.assert_close(wanted[MASKED_LATENTS][0, 0, 0, 0].item(), 1 - 0.5 * 40 / 64)
+    assert latent["samples"].eq(1).all()
     depth = torch.rand(1, 2, 5, 4)
     for ((_, options),) in native.KandinskyDepthHint().run(positive, negative, depth):
-        assert torch.equal(options["hint"], depth[..., :3].permute(0, 3, 1, 2))
-    native.Kandinsky3Conditioning().run("p")
-    native.Kandinsky3Conditioning().run("p", "n")
-    assert comfy.called("as_long") == [["p", None], ["p", "n"]]
+        assert torch.equal(options[HINT], depth[..., :3].permute(0, 3, 1, 2))
+
+
+def test_the_negative_of_kandinsky_3_is_as_long_as_the_positive(native: Any) -> None:
+    states = torch.rand(1, 5, 3)
+    run = native.Kandinsky3Conditioning().run
+    assert run([[states, {"x": 1}]])[1][0][1]["attention_mask"].tolist() == [[0] * 5]
+    ((tensor, options),) = run([[states, {}]], [[torch.rand(1, 3, 3), {}]])[1]
+    assert tensor.shape == (1, 5, 3)
+    assert options["attention_mask"].tolist() == [[1, 1, 1, 0, 0]]
 
 
 def test_sigmas_are_those_of_the_model_s_network(native: Any, comfy: Comfy) -> None:
@@ -200,18 +163,19 @@ def test_sigmas_are_those_of_the_model_s_network(native: Any, comfy: Comfy) -> N
     parts = {"model_sampling": SimpleNamespace(sigmas=sigmas)}
     model = SimpleNamespace(get_model_object=parts.__getitem__)
     assert native.KandinskySigmas().run(model, 20, 0.5) == ("reference_sigmas's",)
-    assert comfy.called("reference_sigmas") == [["network", "scheduler", sigmas, 20, 0.5]]
+    assert comfy.called("reference_sigmas") == [["decoder", sigmas, 20, 0.5]]
     assert comfy.called("require_kandinsky")[0][0] is model
 
 
-def test_a_latent_and_a_picture_of_a_size_that_can_be_drawn(native: Any, comfy: Comfy) -> None:
+def test_a_latent_and_a_picture_of_a_size_that_can_be_drawn(native: Any) -> None:
     latent, image, mask, *sides = native.KandinskyLatentSize().run(130, 60, 2)
     assert sides == [128, 64]
     assert latent["samples"].shape == (2, 4, 8, 16)
     assert (image.shape, mask.shape) == ((1, 64, 128, 3), (1, 64, 128))
     assert [bool(each.any()) for each in (latent["samples"], image, mask)] == [False] * 3
-    assert comfy.calls == [("round_size", 130, 60)]
-    _, image, mask, *_ = native.KandinskyLatentSize().run(130, 60, 1, "image", "mask")
-    assert (image, mask) == ("resized's", "resized_mask's")
-    assert comfy.called("resized") == [["image", 128, 64]]
-    assert comfy.called("resized_mask") == [["mask", 128, 64]]
+    given, part = torch.zeros(1, 200, 100, 3), torch.zeros(200, 100)
+    given[:, 80:120] = part[80:120] = 1
+    _, image, mask, *_ = native.KandinskyLatentSize().run(130, 60, 1, given, part)
+    assert (image.shape, mask.shape) == ((1, 64, 128, 3), (1, 64, 128))
+    torch.testing.assert_close(image[0, :, 64, 0].gt(0.5), mask[0, :, 64].gt(0.5))
+    assert image[0, 32].eq(1).all()

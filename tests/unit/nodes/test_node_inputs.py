@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from nodes import conditioning, embeds, flux, host, kandinsky, kandinsky3, prompt
+from nodes import conditioning, embeds, flux, host, kandinsky, kandinsky3, loaders, prompt
 from tests.support.places import DATA
 
 FILE = DATA / "node_inputs.json"
 NODES: dict[str, tuple[Any, str]] = {
     name: node
-    for module in (conditioning, embeds, flux, kandinsky, kandinsky3, prompt)
+    for module in (loaders, conditioning, embeds, flux, kandinsky, kandinsky3, prompt)
     for name, node in module.NODES.items()
 }
 

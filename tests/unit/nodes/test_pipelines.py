@@ -11,16 +11,9 @@ import torch
 
 from nodes import host, pipelines
 from nodes.embeds import ImageEmbeds
-from nodes.models.movq import MOVQConfig
-from nodes.pipelines import (
-    folders,
-    for_every_picture,
-    latents_to_image,
-    pick,
-    require_conditions,
-    require_size,
-    tokenizer_folders,
-)
+from nodes.networks import VAE
+from nodes.pipelines import for_every_picture, latents_to_image, require_conditions, require_size
+from nodes.sources import folders, pick, tokenizer_folders
 
 
 @pytest.fixture
@@ -110,13 +103,12 @@ def test_one_condition_serves_every_picture() -> None:
 def test_a_decoder_says_which_conditions_it_needs(
     inpaints: bool, reads_hint: bool, image: bool, mask: bool, hint: bool, message: str
 ) -> None:
-    config = SimpleNamespace(inpaints=inpaints, reads_hint=reads_hint)
-    decoder: Any = SimpleNamespace(name="d", unet=SimpleNamespace(config=config))
+    network: Any = SimpleNamespace(inpaints=inpaints, reads_hint=reads_hint)
     if not message:
-        require_conditions(decoder, image=image, mask=mask, hint=hint)
+        require_conditions(network, "The decoder d", image=image, mask=mask, hint=hint)
         return
     with pytest.raises(ValueError, match=message):
-        require_conditions(decoder, image=image, mask=mask, hint=hint)
+        require_conditions(network, "The decoder d", image=image, mask=mask, hint=hint)
 
 
 def blended(monkeypatch: pytest.MonkeyPatch, negative: str, **changes: Any) -> tuple[Any, Any, list[Any]]:
@@ -181,16 +173,16 @@ def test_pictures_are_decoded_one_at_a_time_and_can_be_interrupted(monkeypatch: 
             raise Interrupted
 
     monkeypatch.setattr(host, "current", lambda: here)
-    movq = SimpleNamespace(config=MOVQConfig(), quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
-    decoder: Any = SimpleNamespace(movq=movq, name="a")
+    movq: Any = SimpleNamespace(quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
+    vae = VAE(movq)
     here.device = lambda: torch.device("cpu")
     latents = torch.rand(2, 4, 1, 1)
-    image = latents_to_image(decoder, latents)
+    image = latents_to_image(vae, latents)
     torch.testing.assert_close(image, latents[:, :3].permute(0, 2, 3, 1))
     assert seen == [(1, 4, 1, 1)] * 2
-    with pytest.raises(ValueError, match="The picture of a became NaN or infinite"):
-        latents_to_image(decoder, torch.tensor([1.0, float("nan"), 1.0, 1.0]).reshape(1, 4, 1, 1))
+    with pytest.raises(ValueError, match="The picture became NaN or infinite"):
+        latents_to_image(vae, torch.tensor([1.0, float("nan"), 1.0, 1.0]).reshape(1, 4, 1, 1))
     here.throw_if_interrupted = throw
     seen.clear()
     with pytest.raises(Interrupted):
-        latents_to_image(decoder, torch.rand(3, 4, 1, 1))
+        latents_to_image(vae, torch.rand(3, 4, 1, 1))

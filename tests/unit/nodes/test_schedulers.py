@@ -10,7 +10,6 @@ import torch
 
 from nodes.models.unet3 import UNet3Config
 from nodes.sampling.kandinsky3 import (
-    Inpaint3,
     Text3,
     blank_out,
     original_timesteps,
@@ -214,12 +213,9 @@ def test_rows_of_encoded_prompts() -> None:
     assert torch.equal(both.mask, mask[[1, 0, 1, 2]])
 
 
-def test_what_is_repainted_is_blanked_and_what_is_kept_is_seen() -> None:
+def test_what_is_repainted_is_blanked() -> None:
     pixels, repaint = torch.ones(1, 3, 1, 3), torch.tensor([0.0, 0.01, 1.0]).reshape(1, 1, 1, 3)
     assert blank_out(pixels, repaint)[0, 0, 0].tolist() == [1, 0, 0]
-    x = torch.zeros(2, 4, 1, 1)
-    seen = Inpaint3(torch.full((1, 1, 1, 1), 5.0), torch.full((1, 4, 1, 1), 7.0)).beside(x)
-    assert seen.flatten(1).tolist() == [[0, 0, 0, 0, 5, 7, 7, 7, 7]] * 2
 
 
 def test_a_prior_s_step_is_the_posterior_and_its_noise() -> None:

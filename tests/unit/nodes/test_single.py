@@ -10,11 +10,9 @@ import pytest
 
 from nodes.models import single
 from nodes.models.clip import CLIPTextConfig, CLIPVisionConfig
-from nodes.models.detect import MCLIPSizes
 from nodes.models.loader import WeightsError
-from nodes.models.movq import MOVQConfig
 from nodes.models.prior import PriorConfig
-from nodes.models.single import CLIP, DDPM_21, XLM, fitting_tokenizer, load_decoder_files, load_prior_files
+from nodes.models.single import CLIP, XLM, fitting_tokenizer, load_prior_files
 from nodes.models.unet2 import UNet2Config
 from nodes.sampling.schedulers import DecoderScheduler
 
@@ -90,8 +88,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """File → the sizes that are read off it; networks and tokenizers are not loaded."""
     files: dict[str, Any] = {}
     monkeypatch.setattr(single, "sizes", lambda kind, file: files[file.name])
-    monkeypatch.setattr(single, "load_network", lambda network, file, dtype: (type(network).__name__, file.name, dtype))
-    monkeypatch.setattr(single, "load_mclip_file", lambda file, tokenizers, dtype: (file.name, tokenizers))
     return files
 
 
@@ -115,46 +111,3 @@ def test_a_prior_s_files_must_belong_together(told: dict[str, Any], changes: dic
     } | changes
     with pytest.raises(WeightsError, match=message):
         load_prior_files(Path("prior"), Path("text"), Path("image"), [])
-
-
-SMALL_MOVQ = MOVQConfig(block_out_channels=(32, 32), layers_per_block=1)
-SMALL: dict[str, Any] = {"block_out_channels": (32, 32), "layers_per_block": 1, "cross_attention_dim": 768}
-
-
-def mclip(states: int, embeds: int) -> MCLIPSizes:
-    return MCLIPSizes(9, states, 8, 1, 1, 12, 1, states, embeds)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (mclip(1024, 768), ""),
-        (mclip(512, 768), r"expected a text encoder of widths \[1024, 768\], text is one of \[512, 768\]"),
-        (mclip(1024, 512), r"widths \[1024, 768\], text is one of \[1024, 512\]"),
-        (None, "is a 2.1 decoder, which reads words: expected its text encoder too"),
-    ],
-)
-@pytest.mark.parametrize("channels", [4, 9])
-def test_a_decoder_that_reads_needs_a_text_encoder_that_fits(
-    told: dict[str, Any], text: MCLIPSizes | None, message: str, channels: int
-) -> None:
-    told |= {"unet": UNet2Config(in_channels=channels, encoder_hid_dim=1024, **READS, **SMALL)}
-    told |= {"movq": SMALL_MOVQ, "text": text}
-    file = None if text is None else Path("text")
-    if message:
-        with pytest.raises(WeightsError, match=message):
-            load_decoder_files(Path("unet"), Path("movq"), file)
-        return
-    made = load_decoder_files(Path("unet"), Path("movq"), file, [Path("words")])
-    assert (made.name, made.text_encoder, made.tokenizer) == ("unet", "text", [Path("words")])
-    # The second schedule was published with the decoder that draws whole pictures.
-    assert made.ddpm_scheduler == (DDPM_21 if channels == 4 else None)
-    assert (made.unet[:2], made.movq[:2]) == (("UNet2", "unet"), ("MOVQ", "movq"))  # pyright: ignore[reportIndexIssue]
-
-
-def test_a_decoder_that_does_not_read_takes_no_text_encoder(told: dict[str, Any]) -> None:
-    told |= {"unet": UNet2Config(**SMALL), "movq": SMALL_MOVQ}
-    with pytest.raises(WeightsError, match="which reads no words: expected no text encoder, got text"):
-        load_decoder_files(Path("unet"), Path("movq"), Path("text"))
-    made = load_decoder_files(Path("unet"), Path("movq"))
-    assert (made.text_encoder, made.tokenizer, made.ddpm_scheduler) == (None, None, None)

@@ -1,0 +1,79 @@
+"""What the files of a decoder say of it, beside its weights: which network it is, and which schedule it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .models.detect import is_unet3, unet3_config
+from .models.loader import network_config, read_config, sizes, tensor_shapes, weights_file
+from .models.loader3 import SCHEDULER, is_kandinsky3_folder
+from .models.movq import MOVQConfig
+from .models.single import DDPM_21, published_scheduler
+from .models.unet2 import UNet2Config
+from .models.unet3 import UNet3Config
+from .sampling.schedulers import DecoderScheduler
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder: what a Kandinsky MODEL is, beside its weights."""
+
+    name: str
+    network: UNet2Config | UNet3Config
+    scheduler: DecoderScheduler
+    ddpm_scheduler: DecoderScheduler | None = None
+    """The second one published with 2.1."""
+    vae: Any = None
+    clip: Any = None
+    """VAE and CLIP that were loaded with it, for nodes that are given only the MODEL."""
+
+    def scheduler_called(self, name: str) -> DecoderScheduler:
+        """The scheduler a user calls "reference" (the one it came with), "DDPM" or "DDIM"."""
+        if name == "DDPM" and self.ddpm_scheduler is not None:
+            return self.ddpm_scheduler
+        return self.scheduler if name == "reference" else self.scheduler.of_kind("DDIM" if name == "DDIM" else "DDPM")
+
+
+def read_decoder(path: Path, name: str) -> tuple[Path, Decoder]:
+    """(weights, what they are) of the UNet in the folder or safetensors file `path`. Raises WeightsError."""
+    if is_kandinsky3_folder(path):
+        network3 = read_config(UNet3Config, path / "unet" / "config.json")
+        config = path / "scheduler" / "scheduler_config.json"
+        scheduler = read_config(DecoderScheduler, config) if config.is_file() else SCHEDULER
+        return weights_file(path / "unet"), Decoder(name, network3, scheduler)
+    if path.is_dir():
+        network = network_config(UNet2Config, path / "unet")
+        scheduler = read_config(DecoderScheduler, path / "scheduler" / "scheduler_config.json")
+        learned = path / "ddpm_scheduler" / "scheduler_config.json"
+        second = read_config(DecoderScheduler, learned) if learned.is_file() else None
+        return weights_file(path / "unet"), Decoder(name, network, scheduler, second)
+    shapes = of_unet(tensor_shapes(path))
+    if is_unet3(shapes):
+        network3 = replace(unet3_config(shapes), variant="flash" if "flash" in path.stem.lower() else "")
+        return path, Decoder(name, network3, SCHEDULER)
+    network = sizes(UNet2Config, path, shapes)
+    second = DDPM_21 if network.reads_text and not network.inpaints else None
+    return path, Decoder(name, network, published_scheduler(network), second)
+
+
+def read_movq(path: Path) -> tuple[Path, MOVQConfig]:
+    """(weights, sizes) of the MOVQ in the folder or safetensors file `path`. Raises WeightsError."""
+    if path.is_dir():
+        return weights_file(path / "movq"), network_config(MOVQConfig, path / "movq")
+    return path, sizes(MOVQConfig, path)
+
+
+SAVED_AS = ("model.diffusion_model.", "diffusion_model.")
+"""What ComfyUI's nodes for saving put before the names of a model's tensors."""
+
+
+def of_unet(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a UNet, or their shapes, by the names in official folders; a file that ComfyUI saved has a prefix
+    before them, and perhaps a VAE's and text encoders' beside them."""
+    for prefix in SAVED_AS:
+        if any(key.startswith(prefix) for key in tensors):
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return dict(tensors)
