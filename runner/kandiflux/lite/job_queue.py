@@ -139,12 +139,13 @@ class JobQueue:
             return len(self._pending) + (self._running is not None)
 
     def snapshot(self) -> dict[str, Any]:
-        """Returns the response to GET /queue."""
+        """Returns the response to GET /queue, with the pending jobs in the order in which they will run."""
         with self._condition:
-            running, pending = self._running, [job for _, _, job in self._pending]
+            running, pending = self._running, self._pending[:]
+        pending.sort()  # a heap does not hold its entries in the order in which they are taken
         return {
             "queue_running": [running.json()] if running else [],
-            "queue_pending": [job.json() for job in pending],
+            "queue_pending": [job.json() for _, _, job in pending],
         }
 
     def clear(self) -> None:

@@ -59,6 +59,16 @@ def test_jobs_run_by_number_and_then_as_they_came(queue: Queue) -> None:
     assert ran == ["d", "b", "e", "a", "c"]
 
 
+def test_the_queue_is_shown_in_the_order_in_which_it_will_run(queue: Queue) -> None:
+    for name, number in (("a", 0), ("b", 1), ("c", 2), ("d", 3), ("e", 1), ("f", -2)):
+        queue.put(job(name, number))
+    while queue.remaining():
+        shown = [entry[1] for entry in queue.snapshot()["queue_pending"]]
+        assert take(queue) == shown[0]
+        assert [entry[1] for entry in queue.snapshot()["queue_pending"]] == shown[1:]
+        queue.finish(Outcome(True))
+
+
 def test_what_is_shown_of_the_queue(queue: Queue) -> None:
     secrets = {"auth_token_comfy_org": "x", "api_key_comfy_org": "x", "client_id": "me", "kept": 1}
     for name in ("a", "b"):
