@@ -80,9 +80,11 @@ def _first_line(process: subprocess.Popen[str], log: Path) -> str:
 
 def _pass_on(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
     # An empty line means the end of the output. The rest is read so that the host never blocks on a full pipe.
-    lines.put(stdout.readline())
-    for _ in stdout:
-        pass
+    # Only this thread closes the pipe: `close` in another thread would wait for the read, or make it fail.
+    with stdout:
+        lines.put(stdout.readline())
+        for _ in stdout:
+            pass
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -95,5 +97,3 @@ def _stop(process: subprocess.Popen[str]) -> None:
         _log.warning("the lite host did not stop within %.0f s; killing it", _STOP_SECONDS)
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()

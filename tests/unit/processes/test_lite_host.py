@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def test_what_it_prints_later_never_blocks_it(tmp_path: Path, monkeypatch: pytes
     said = script(tmp_path, monkeypatch, "echo http://here; seq 100000; echo done > $HERE/said; exec cat")
     with running_lite_host():
         until(said.exists)
+
+
+def test_a_child_of_it_that_keeps_its_output_open_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = script(tmp_path, monkeypatch, "sleep 1000 & echo $! > $HERE/said; echo http://here; exec cat")
+    with running_lite_host():
+        pass
+    os.kill(int(said.read_text()), signal.SIGKILL)
 
 
 def test_a_lite_host_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
