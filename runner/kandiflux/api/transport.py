@@ -149,7 +149,8 @@ class Download:
                     since = 0
                     self._limit.extend(min(self._window, self._until - time.monotonic()))
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            if self._limit.expired:
+            # At the deadline the socket's own timeout may end the call before the time limit does.
+            if self._limit.expired or _is_timeout(error):
                 raise AnswerLost(f"{self._what} failed: it was too slow.") from error
             raise AnswerLost(f"{self._what} was cut off: {error}.") from error
         if self._limit.expired:  # an answer of unknown length ends without an error if its socket is shut down
@@ -380,7 +381,17 @@ class Transport:
             )
 
     def _failure(self, path: str, error: Exception, limit: TimeLimit) -> ServerUnreachable:
-        if limit.expired:
+        if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
+            # There was no connection, so the server cannot have processed the request.
+            return ServerUnreachable(
+                f"Nothing answers at {self.url}.",
+                refused=True,
+                hint="Start the server, or name another.",
+                parameter="server",
+            )
+        slow = _is_timeout(error)
+        # At the deadline the socket's own timeout may end the call before the time limit does.
+        if limit.expired or (slow and time.monotonic() >= limit.when):
             return AnswerLost(f"{self.url}{path} was not answered in time.", still_coming=True)
         if isinstance(error, SSLError):
             hint = "Check the certificate, or name its CA bundle."
@@ -394,15 +405,6 @@ class Transport:
                 refused=True,
                 hint="Check $HTTP_PROXY and $HTTPS_PROXY, or add the host to $NO_PROXY.",
             )
-        if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
-            # There was no connection, so the server cannot have processed the request.
-            return ServerUnreachable(
-                f"Nothing answers at {self.url}.",
-                refused=True,
-                hint="Start the server, or name another.",
-                parameter="server",
-            )
-        slow = isinstance(error, (ReadTimeoutError, TimeoutError))
         return AnswerLost(f"No answer from {self.url}{path}: {str(error)[:300]}.", still_coming=slow)
 
     def _tls(self, cert: str | tuple[str, str] | None) -> ssl.SSLContext:
@@ -413,6 +415,10 @@ class Transport:
                 f"The certificates for {self.url} cannot be read: {error}.",
                 expected="PEM files for the CA bundle, and for the client certificate with its key",
             ) from error
+
+
+def _is_timeout(error: Exception) -> bool:
+    return isinstance(error, (ReadTimeoutError, TimeoutError))
 
 
 def _origin(parts: SplitResult) -> tuple[str, str, int]:

@@ -64,7 +64,6 @@ def without_length(content: bytes) -> Any:
 
     def write(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
-        handler.send_header("Connection", "close")
         handler.end_headers()
         handler.wfile.write(content)
 
@@ -442,6 +441,52 @@ def test_a_download_without_length_that_is_cut_short_by_time_is_not_whole(stub: 
     stub.reactions["GET /x"] = begin
     with pytest.raises(AnswerLost, match="too slow"):
         fetched(stub, timeout=60.0, within=0.3)
+
+
+class Unnoticed(TimeLimit):
+    """A deadline that passes without the thread that watches for it."""
+
+    def expire(self) -> None:
+        pass
+
+
+def test_the_deadline_is_said_to_have_passed_if_a_read_timeout_comes_first(
+    stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kandiflux.api.transport.TimeLimit", Unnoticed)
+
+    def begin(handler: BaseHTTPRequestHandler) -> None:
+        without_length(b"abc")(handler)
+        hang(handler)
+
+    stub.reactions |= {"GET /x": begin, "GET /hang": hang}
+    with pytest.raises(AnswerLost, match="It failed: it was too slow"):
+        fetched(stub, timeout=60.0, within=0.3)
+    with talking(stub, (5.0, 60.0)) as talk:
+        for path in ("/x", "/hang"):
+            with pytest.raises(AnswerLost, match=f"{path} was not answered in time") as caught:
+                talk.send("GET", path, within=0.2)
+            assert caught.value.still_coming
+
+
+def test_without_a_connection_nothing_was_sent_even_if_the_deadline_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[TimeLimit] = []
+
+    class Noted(TimeLimit):
+        def __init__(self, seconds: float) -> None:
+            super().__init__(seconds)
+            limits.append(self)
+
+    def request(*_arguments: Any, **_options: Any) -> None:
+        until(lambda: limits[-1].expired)
+        raise urllib3.exceptions.ConnectTimeoutError("slow")
+
+    monkeypatch.setattr("kandiflux.api.transport.TimeLimit", Noted)
+    monkeypatch.setattr(urllib3.PoolManager, "request", request)
+    with contextlib.closing(transport("http://localhost")) as talk, pytest.raises(ServerUnreachable) as caught:
+        talk.send("POST", "/x", within=0.05)
+    assert type(caught.value) is ServerUnreachable
+    assert caught.value.refused
 
 
 def steady(handler: BaseHTTPRequestHandler) -> None:
