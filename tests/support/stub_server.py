@@ -130,6 +130,7 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         # Else the second piece of an answer waits for the client to confirm the first: 40 ms on Linux.
         disable_nagle_algorithm = True
+        last_answer = False
 
         def react(self) -> None:
             path = self.path.partition("?")[0]
@@ -144,11 +145,20 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
                 reaction = stub.usual(self.command, path, json.loads(raw) if raw[:1] == b"{" else None)
             with contextlib.suppress(ConnectionError):
                 if callable(reaction):
+                    # If it answers by itself, the connection ends after that. A client that is not told so may send its
+                    # next request just before the connection is closed, and that request would be lost.
+                    self.last_answer = True
                     reaction = reaction(self)
+                    self.last_answer = False
                 if reaction is None:
                     self.close_connection = True
                 else:
                     self.answer(reaction if isinstance(reaction, Answer) else Answer(reaction))
+
+        def end_headers(self) -> None:
+            if self.last_answer:
+                self.send_header("Connection", "close")
+            super().end_headers()
 
         def answer(self, answer: Answer) -> None:
             content = answer.content
