@@ -47,6 +47,11 @@ def browse_templates(page: Any) -> Any:
     page.evaluate(f"{APP}.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = page.locator(DIALOG)
     dialog.first.wait_for(timeout=60_000)
+    # When its opening animation ends, the dialog moves the focus to one of its buttons. Text that is typed before that
+    # may go to the button and be lost.
+    page.wait_for_function(
+        "(dialog) => dialog.contains(document.activeElement)", arg=dialog.first.element_handle(), timeout=60_000
+    )
     return dialog.first
 
 
