@@ -10,7 +10,7 @@ import torch
 from . import flux_guidance, redux
 from .flux_guidance import ADVICE, SCHEDULES, Conditioning, Schedule
 from .flux_resolution import ASPECT_RATIOS, resolution
-from .redux import COMBINE, CROPS, STRENGTH_TYPES, Picture
+from .redux import COMBINE, CROPS, DOWNSAMPLINGS, MASK_EDGES, STRENGTH_TYPES, Picture
 
 CATEGORY = "kandiflux/flux"
 PICTURES = 8
@@ -143,6 +143,18 @@ class KandifluxReduxMix:
             optional[f"weight_{i}"] = ("FLOAT", weight | {"tooltip": f"How much of image_{i}. 0 leaves it out."})
         for i in range(1, PICTURES + 1):
             optional[f"mask_{i}"] = ("MASK", {"tooltip": f"The part of image_{i} that counts. If empty, all of it."})
+        # Behind the rest: saved workflows have values for the widgets before them by position.
+        optional["mask_edge"] = (
+            list(MASK_EDGES),
+            {
+                "tooltip": "hard: a token counts if half of its cell lies in the mask. soft: it counts by as much as "
+                "lies in it."
+            },
+        )
+        optional["downsampling_method"] = (
+            list(DOWNSAMPLINGS),
+            {"tooltip": "How the grid of tokens is resized. area: means. bicubic: sharper. nearest: some of them."},
+        )
         return {
             "required": {
                 "conditioning": ("CONDITIONING", {"tooltip": "The encoded prompt; its text may be empty."}),
@@ -179,7 +191,8 @@ class KandifluxReduxMix:
                     list(CROPS),
                     {
                         "tooltip": "center: the square in the middle of each picture. none: the whole picture, "
-                        "squeezed to a square. mask: the square around its mask."
+                        "squeezed to a square. mask: the square around its mask. letterbox: the whole picture in "
+                        "its proportions; the room around it counts for nothing."
                     },
                 ),
                 "combine": (
@@ -203,6 +216,8 @@ class KandifluxReduxMix:
         downsampling: int,
         crop: str,
         combine: str,
+        mask_edge: str = MASK_EDGES[0],
+        downsampling_method: str = DOWNSAMPLINGS[0],
         **inputs: Any,
     ) -> tuple[Conditioning]:
         pictures: list[Picture] = []
@@ -222,6 +237,8 @@ class KandifluxReduxMix:
             downsampling=downsampling,
             crop=crop,
             combine=combine,
+            mask_edge=mask_edge,
+            downsampling_method=downsampling_method,
         )
         return (mixed,)
 

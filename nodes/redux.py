@@ -18,9 +18,13 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pa
 Conditioning = list[Any]
 STRENGTH_TYPES = ("multiply", "attn_bias")
 COMBINE = ("append", "average")
-CROPS = ("center", "none", "mask")
+CROPS = ("center", "none", "mask", "letterbox")
+MASK_EDGES = ("hard", "soft")
+DOWNSAMPLINGS = ("area", "bicubic", "nearest")
 _KEPT = 0.5
-"""A token stays if its cell lies in the mask by this share or more."""
+"""With a hard edge, a token stays if its cell lies in the mask by this share or more."""
+_LEAST = 0.02
+"""With a soft edge, tokens of a smaller share are left out."""
 
 _GREY = 0.5
 """What is put around a picture: SigLIP's mean."""
@@ -53,11 +57,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tokens:
-    """One picture as Redux gives it: values [N, width], of which those `kept` [N] (bool) are for the prompt."""
+    """One picture as Redux gives it: values [N, width], and the share [N], 0 to 1, by which each counts."""
 
     values: Tensor
-    kept: Tensor
+    share: Tensor
     weight: float
+
+    @property
+    def kept(self) -> Tensor:
+        """[N], bool: the tokens that go into the prompt."""
+        return self.share > 0
 
 
 def mix(
@@ -71,6 +80,8 @@ def mix(
     downsampling: int = 1,
     crop: str = "center",
     combine: str = "append",
+    mask_edge: str = "hard",
+    downsampling_method: str = "area",
 ) -> Conditioning:
     """`conditioning` with the tokens of `pictures` behind its text, in every entry.
 
@@ -79,14 +90,18 @@ def mix(
     them out, as weight 0 does one of them. strength_type, and what a weight means with "append":
     "multiply": tokens are multiplied by strength × weight. "attn_bias": attention to them is, so that a picture of
     weight 2 is the same as that picture twice (Redux tokens among themselves know the weights, not the strength).
-    downsampling: the grid is averaged over areas to 27 // downsampling tokens a side. crop: of each picture the square
-    in its middle, all of it squeezed to a square, or the square around its mask (without a mask, its middle).
-    Raises ValueError for what does not fit together.
+    downsampling: the grid is resized to 27 // downsampling tokens a side, by downsampling_method. crop: of each picture
+    the square in its middle ("center"), all of it squeezed to a square ("none"), the square around its mask (without a
+    mask, its middle), or all of it with room around it that makes it a square and counts for nothing ("letterbox").
+    mask_edge: whether a token at a mask's edge counts wholly or not at all ("hard"), or by its share in the mask
+    ("soft"), which acts as a weight of the token does. Raises ValueError for what does not fit together.
     """
     for name, value, known in (
         ("strength_type", strength_type, STRENGTH_TYPES),
         ("combine", combine, COMBINE),
         ("crop", crop, CROPS),
+        ("mask_edge", mask_edge, MASK_EDGES),
+        ("downsampling_method", downsampling_method, DOWNSAMPLINGS),
     ):
         if value not in known:
             raise ValueError(f"Expected a {name} of {', '.join(known)}, got {value!r}.")
@@ -98,21 +113,33 @@ def mix(
     pictures = [picture for picture in pictures if picture.weight]
     if not pictures or not strength:
         return list(conditioning)
-    tokens = [t for p in pictures for t in redux_tokens(p, style_model, clip_vision, downsampling, crop)]
+    tokens = [
+        token
+        for picture in pictures
+        for token in redux_tokens(picture, style_model, clip_vision, downsampling, crop, mask_edge, downsampling_method)
+    ]
     if combine == "average":
         tokens = [average(tokens)]
     return append(conditioning, tokens, strength, strength_type)
 
 
 def redux_tokens(
-    picture: Picture, style_model: StyleModel, clip_vision: ClipVision, downsampling: int, crop: str
+    picture: Picture,
+    style_model: StyleModel,
+    clip_vision: ClipVision,
+    downsampling: int,
+    crop: str,
+    mask_edge: str = "hard",
+    downsampling_method: str = "area",
 ) -> list[Tokens]:
     """The tokens of each picture of a batch."""
     image, mask = picture.image, None
-    if picture.mask is not None:
+    if picture.mask is not None or crop == "letterbox":
         mask = _fit_mask(picture)
         if crop == "mask":
             image, mask = _cut_to_mask(image, mask)
+        elif crop == "letterbox":
+            image, mask = _squared(image, mask)
     seen = clip_vision.encode_image(image, crop=crop != "none")
     _require_width(style_model, seen.last_hidden_state)
     values = style_model.get_cond(seen)  # [B, N, width]
@@ -121,31 +148,38 @@ def redux_tokens(
     if mask is not None:
         covered = _cells(mask, clip_vision.image_size, side, crop != "none")
     if downsampling > 1:
-        values, covered = (_over_areas(tokens, side, downsampling) for tokens in (values, covered))
-    kept = covered[..., 0] >= _KEPT
-    if not kept.any(dim=1).all():
+        values = _downsampled(values, side, downsampling, downsampling_method)
+        covered = _downsampled(covered, side, downsampling, "area")
+    share = covered[..., 0]
+    share = (share >= _KEPT).float() if mask_edge == "hard" else share * (share >= _LEAST)
+    if not share.any(dim=1).all():
         raise ValueError(
             f"The mask of {picture.name} leaves nothing of it: expected a mask that fills at least one of "
-            f"{kept.shape[1]} cells of the picture by half. Draw a larger one, choose less downsampling, or crop to "
+            f"{share.shape[1]} cells of the picture by half. Draw a larger one, choose less downsampling, or crop to "
             "the mask."
         )
-    return [Tokens(v, k.to(v.device), picture.weight) for v, k in zip(values, kept, strict=True)]
+    return [Tokens(v, s.to(v.device), picture.weight) for v, s in zip(values, share, strict=True)]
 
 
 def average(tokens: list[Tokens]) -> Tokens:
     """One grid: in each place the mean, by weight, of the tokens kept there."""
-    weights = torch.stack([t.weight * t.kept for t in tokens])  # [pictures, N]
+    weights = torch.stack([t.weight * t.share for t in tokens])  # [pictures, N]
     total = weights.sum(0)
     values = sum(t.values * w[:, None] for t, w in zip(tokens, weights, strict=True)) / total.clamp_min(1e-9)[:, None]
-    return replace(tokens[0], values=values, kept=total > 0, weight=1.0)
+    return replace(tokens[0], values=values, share=torch.stack([t.share for t in tokens]).amax(0), weight=1.0)
 
 
 def append(conditioning: Conditioning, tokens: list[Tokens], strength: float, strength_type: str) -> Conditioning:
     """`conditioning` with `tokens` behind the text of each entry; see `mix`."""
     multiply = strength_type == "multiply"
     scales = [strength * t.weight if multiply else 1.0 for t in tokens]
-    added = torch.cat([t.values[t.kept] * scale for t, scale in zip(tokens, scales, strict=True)])  # [n, width]
-    weights = torch.cat([torch.full([int(t.kept.sum())], 1.0 if multiply else t.weight) for t in tokens])
+    shares = [t.share[t.kept].to(t.values)[:, None] if multiply else 1.0 for t in tokens]
+    added = torch.cat(
+        [t.values[t.kept] * scale * share for t, scale, share in zip(tokens, scales, shares, strict=True)]
+    )
+    weights = torch.cat(
+        [torch.ones(int(t.kept.sum())) if multiply else t.weight * t.share[t.kept].cpu() for t in tokens]
+    )
     among, from_rest = torch.log(weights), torch.log(weights * (1.0 if multiply else strength))
     result: Conditioning = []
     for text, keys in conditioning:
@@ -204,10 +238,16 @@ def _side(values: Tensor, name: str) -> int:
     return side
 
 
-def _over_areas(tokens: Tensor, side: int, downsampling: int) -> Tensor:
-    """Tokens [B, side², width] averaged to a grid of side // downsampling."""
-    grid = tokens.unflatten(1, (side, side)).movedim(-1, 1)
-    return adaptive_avg_pool2d(grid, max(1, side // downsampling)).flatten(2).movedim(1, -1)
+def _downsampled(tokens: Tensor, side: int, downsampling: int, method: str) -> Tensor:
+    """Tokens [B, side², width] resized to a grid of side // downsampling."""
+    grid, smaller = tokens.unflatten(1, (side, side)).movedim(-1, 1), max(1, side // downsampling)
+    if method == "area":
+        grid = adaptive_avg_pool2d(grid, smaller)
+    elif method == "bicubic":
+        grid = interpolate(grid.float(), (smaller, smaller), mode="bicubic", antialias=True).to(grid)
+    else:
+        grid = interpolate(grid, (smaller, smaller), mode="nearest-exact")
+    return grid.flatten(2).movedim(1, -1)
 
 
 def _fit_mask(picture: Picture) -> Tensor:
@@ -239,6 +279,14 @@ def _cut_to_mask(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     (top, bottom), (left, right) = margins
     image = pad(image[:, cuts[0], cuts[1]], (0, 0, left, right, top, bottom), value=_GREY)
     return image, pad(mask[..., cuts[0], cuts[1]], (left, right, top, bottom))
+
+
+def _squared(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Image [B,H,W,C] and mask [B,1,H,W] with room around them that makes them squares: grey, and not in the mask."""
+    height, width = image.shape[1:3]
+    across, down = max(height - width, 0), max(width - height, 0)
+    margins = (across // 2, across - across // 2, down // 2, down - down // 2)  # left, right, top, bottom
+    return pad(image, (0, 0, *margins), value=_GREY), pad(mask, margins)
 
 
 def _cells(mask: Tensor, size: int, side: int, crop: bool) -> Tensor:

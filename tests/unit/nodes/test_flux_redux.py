@@ -344,6 +344,52 @@ def test_a_cell_of_which_exactly_half_is_masked_stays() -> None:
             redux(picture, clip_vision=Eye(side=2))
 
 
+def test_letterbox_shows_the_whole_picture_in_its_proportions_and_drops_the_room_around_it() -> None:
+    wide = torch.cat([plain(RED), plain(BLUE)], dim=2)
+    eye = Recorder()
+    tokens, _ = redux(Picture("image_1", wide), clip_vision=eye, crop="letterbox")
+    assert eye.shown.shape == (1, 2 * SIZE, 2 * SIZE, 3)
+    assert eye.shown[:, : SIZE // 2].eq(0.5).all()
+    assert torch.equal(eye.shown[:, SIZE // 2 : -SIZE // 2], wide)
+    torch.testing.assert_close(tokens, torch.cat([RED.expand(2, 3), BLUE.expand(2, 3)]).repeat(2, 1))
+    square = Picture("image_1", plain(GREEN))
+    assert torch.equal(redux(square, crop="letterbox")[0], redux(square, crop="none")[0])
+    half = torch.zeros(1, SIZE, 2 * SIZE)
+    half[..., :SIZE] = 1
+    tokens, _ = redux(Picture("image_1", wide, 1.0, half), crop="letterbox", clip_vision=eye)
+    torch.testing.assert_close(tokens, RED.expand(4, 3))
+
+
+def test_with_a_soft_edge_a_token_counts_by_its_share_in_the_mask() -> None:
+    mask = torch.zeros(1, SIZE, SIZE)
+    mask[..., : SIZE // SIDE] = 1
+    mask[..., SIZE // SIDE : SIZE // SIDE + 5] = 1  # a third of the second column
+    pictures = [Picture("image_1", plain(RED), 2.0, mask)]
+    tokens, _ = redux(*pictures)
+    torch.testing.assert_close(tokens, 2 * RED.expand(SIDE, 3))
+    tokens, _ = redux(*pictures, mask_edge="soft")
+    torch.testing.assert_close(tokens, 2 * torch.stack([RED, RED / 3]).repeat(SIDE, 1))
+    _, keys = redux(*pictures, mask_edge="soft", strength_type="attn_bias")
+    bias = keys["attention_mask"][0, 0, WORDS : WORDS + 2 * SIDE]
+    torch.testing.assert_close(bias.exp().float(), torch.tensor([2, 2 / 3]).repeat(SIDE), atol=1e-3, rtol=1e-3)
+    blend = [Picture("image_1", plain(RED), 1.0, mask), Picture("image_2", plain(BLUE))]
+    tokens, _ = redux(*blend, mask_edge="soft", combine="average")
+    torch.testing.assert_close(tokens[:3], torch.tensor([[0.5, 0, 0.5], [0.25, 0, 0.75], [0, 0, 1]]))
+
+
+@pytest.mark.parametrize(("method", "first"), [("area", 0.5), ("nearest", 1.0), ("bicubic", None)])
+def test_how_the_grid_is_made_smaller(method: str, first: float | None) -> None:
+    stripes = torch.zeros(1, SIZE, SIZE, 3)
+    stripes[:, :, SIZE // SIDE : 2 * SIZE // SIDE, 0] = 1
+    tokens, _ = redux(Picture("image_1", stripes), downsampling=2, downsampling_method=method)
+    assert tokens.shape == (4, 3)
+    if first is not None:
+        torch.testing.assert_close(tokens[:, 0], torch.tensor([first, 0.0]).repeat(2))
+    else:
+        assert 0.4 < tokens[0, 0] < 0.7
+        assert tokens[1, 0] != 0
+
+
 def test_crop_to_the_mask_without_one_is_the_middle() -> None:
     wide = torch.cat([plain(GREEN), plain(RED), plain(BLUE)], dim=2)
     tokens, _ = redux(Picture("image_1", wide), crop="mask")
@@ -386,7 +432,7 @@ def test_a_boolean_attention_mask_becomes_a_bias() -> None:
         ([Picture("image_2", plain(RED), -1.0)], {}, "weight for image_2 of 0 or more, got -1"),
         ([Picture("image_1", plain(RED))], {"strength": float("nan")}, "strength of 0 or more, got nan"),
         ([Picture("image_1", plain(RED))], {"combine": "add"}, "combine of append, average, got 'add'"),
-        ([Picture("image_1", plain(RED))], {"crop": "left"}, "crop of center, none, mask, got 'left'"),
+        ([Picture("image_1", plain(RED))], {"crop": "left"}, "crop of center, none, mask, letterbox, got 'left'"),
         ([Picture("image_1", plain(RED))], {"strength_type": "x"}, "strength_type of multiply, attn_bias, got 'x'"),
         ([Picture("image_3", plain(RED), mask=left_half() * 0)], {}, "mask of image_3 leaves nothing"),
         ([Picture("image_3", plain(RED), mask=left_half() * 0)], {"crop": "mask"}, "mask of image_3 leaves nothing"),
