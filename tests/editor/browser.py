@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -17,19 +20,44 @@ APP = "(window.app ?? window.comfyAPI?.app?.app)"
 DIALOG = ".p-dialog, [role=dialog][data-state=open]"  # of older and newer editors
 _PATIENCE = 120_000
 
+RECORD_PATHS = """
+for (const method of ['moveTo', 'lineTo', 'bezierCurveTo']) {
+    const original = Path2D.prototype[method]
+    Path2D.prototype[method] = function (...numbers) {
+        (this.recorded ??= []).push(numbers)
+        return original.apply(this, numbers)
+    }
+}
+"""
+"""Lets `DRAWING` read the curves back: a Path2D itself does not tell its points."""
+
 
 @contextlib.contextmanager
-def editor_at(url: str, **settings: Any) -> Iterator[Any]:
-    """A page with the editor of the host at `url`, loaded, with these settings; skips where there is no browser."""
+def editor_at(url: str, package: Path | None = None, settings: Mapping[str, Any] | None = None) -> Iterator[Any]:
+    """A page with the editor of the host at `url`, loaded, with these settings; skips where there is no browser.
+
+    `package`: the folder of another comfyui_frontend_package, whose files stand in for the host's own.
+    """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium to open the editor in")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=OPTIONS)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
-        open_editor(page, url, settings)
+        page.add_init_script(RECORD_PATHS)
+        if package is not None:
+            page.route("**/*", lambda route: _answer_from(package / "static", route))
+        open_editor(page, url, settings or {})
         yield page
         browser.close()
+
+
+def _answer_from(static: Path, route: Any) -> None:
+    file = static / (urlsplit(route.request.url).path.lstrip("/") or "index.html")
+    if file.is_file():
+        route.fulfill(path=file, content_type=mimetypes.guess_type(file.name)[0])
+    else:
+        route.continue_()
 
 
 def open_editor(page: Any, url: str, settings: Mapping[str, Any]) -> None:

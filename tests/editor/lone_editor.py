@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,9 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 _OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
 _PATIENCE = 120_000
+EDITORS = "KANDIFLUX_EDITORS"
+LAYOUT_EDITORS = ("1.49.", "1.58.1")
+"""Versions in which the shipped workflows are laid out well: ComfyUI 0.33's, and the newest known."""
 _PROMPT = """async (workflow) => {
     const app = window.app ?? window.comfyAPI.app.app
     await app.loadGraphData(workflow, true, false, null, {
@@ -117,11 +121,22 @@ def _served(static: Path, answers: Mapping[str, Any]) -> Iterator[str]:
 
 
 def editor_packages() -> list[Path]:
-    """The installed comfyui-frontend-package and ComfyUI's, if there are such; one of each version."""
+    """The installed comfyui-frontend-package, ComfyUI's, and those in the folders that $KANDIFLUX_EDITORS names, as
+    `pip install --no-deps --target FOLDER` makes them; one of each version."""
     spec = importlib.util.find_spec("comfyui_frontend_package")
     installed = [Path(spec.origin).parent] if spec is not None and spec.origin else []
     beside = comfyui_python().parents[1].glob("lib/python3*/site-packages/comfyui_frontend_package")
-    return list({version_of(package): package for package in (*installed, *beside)}.values())
+    named = [Path(folder) for folder in os.environ.get(EDITORS, "").split(os.pathsep) if folder]
+    others = [folder.expanduser() / "comfyui_frontend_package" for folder in named]
+    return list({version_of(package): package for package in (*installed, *beside, *others)}.values())
+
+
+def editor_package(version: str) -> Path:
+    """The comfyui-frontend-package whose version begins with `version`; skips where it is not at hand."""
+    found = [package for package in editor_packages() if version_of(package).startswith(version)]
+    if not found:
+        pytest.skip(f"no comfyui-frontend-package {version} (name a folder that contains it in {EDITORS})")
+    return found[0]
 
 
 def version_of(package: Path) -> str:

@@ -36,7 +36,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 @pytest.fixture(scope="module")
 def page(host: RunningHost) -> Iterator[Any]:
     # The graph that the editor begins with takes nodes that only a ComfyUI has.
-    with editor_at(host.url, **{"Comfy.Workflow.ShowMissingNodesWarning": False}) as page:
+    with editor_at(host.url, settings={"Comfy.Workflow.ShowMissingNodesWarning": False}) as page:
         page.problems = watch(page)
         page.reload()
         page.wait_for_function(f"{APP}?.graph?.nodes !== undefined", timeout=120_000)
