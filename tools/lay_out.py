@@ -63,7 +63,7 @@ WIDTHS = {
     "KandinskyBlend": 400, "SaveImage": 380, "VAEDecode": 240, "VAEEncode": 240, "ConditioningZeroOut": 260,
     "GetImageSize": 240, "ReferenceLatent": 240, "JoinImageWithAlpha": 260, "SplitImageWithAlpha": 260,
     "KandinskyPriorFilesLoader": 420, "KandinskyDecoderFilesLoader": 420, "KandinskyVAELoader": 420,
-    "KandinskyModelLoader": 420, "CLIPVisionLoader": 400, "StyleModelLoader": 400,
+    "KandinskyModelLoader": 420, "KandinskyCLIPLoader": 400, "CLIPVisionLoader": 400, "StyleModelLoader": 400,
 }  # fmt: skip
 WIDTH = 310
 TEXTS_AND_PICTURES = {

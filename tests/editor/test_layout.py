@@ -18,8 +18,6 @@ from tests.support.hosts import RunningHost
 from tests.support.placeholders import WORKFLOWS
 from tests.support.places import ROOT
 
-PAGE = "https://github.com/kandiflux/kandiflux/blob/main/docs/workflows.md"
-
 OPEN_AS_APP = f"""async (workflow) => {{
     workflow.extra.linearMode = true
     await {APP}.loadGraphData(workflow, true, false, null, {{

@@ -10,6 +10,7 @@ import pytest
 from tests.support.placeholders import FLUX_AND_SD15, ROOT, WORKFLOWS, models_of
 
 PAGE = (ROOT / "docs" / "workflows.md").read_text("utf-8")
+ADDRESS = "https://github.com/kandiflux/kandiflux/blob/main/docs/workflows.md"
 ROWS = {row.split("`")[1]: row for row in re.findall(r"^\| `\w+` \|.*$", PAGE, re.M)}
 FLUX_TEXT = {"clip_l.safetensors", "t5xxl_fp16.safetensors", "ae.safetensors"}
 """What the page calls F."""
@@ -17,6 +18,19 @@ FLUX_TEXT = {"clip_l.safetensors", "t5xxl_fp16.safetensors", "ae.safetensors"}
 
 def test_it_has_all_of_them() -> None:
     assert sorted(ROWS) == sorted(WORKFLOWS)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_their_notes_link_to_their_section(name: str) -> None:
+    (note,) = (
+        node for node in json.loads(WORKFLOWS[name].read_text("utf-8"))["nodes"] if node["type"] == "MarkdownNote"
+    )
+    anchor = re.search(rf"\]\({re.escape(ADDRESS)}#([\w-]+)\)$", note["widgets_values"][0])
+    assert anchor, "the note does not end with a link to docs/workflows.md"
+    sections = {
+        re.sub(r"[^\w -]", "", part.split("\n")[0].lower()).replace(" ", "-"): part for part in PAGE.split("\n## ")
+    }
+    assert ROWS[name] in sections[anchor[1]]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
