@@ -34,7 +34,7 @@ class Decoder:
         """The scheduler a user calls "reference" (the one it came with), "DDPM" or "DDIM"."""
         if name == "DDPM" and self.ddpm_scheduler is not None:
             return self.ddpm_scheduler
-        return self.scheduler if name == "reference" else self.scheduler.of_kind("DDIM" if name == "DDIM" else "DDPM")
+        return self.scheduler if name == "reference" else replace(self.scheduler, kind=name)
 
 
 def read_decoder(path: Path, name: str) -> tuple[Path, Decoder]:

@@ -85,9 +85,9 @@ def conditioning_to_latents(
     width, height = size
     text = to_text(positive, network.encoder_hid_dim, "positive")
     if negative is None:
-        without = Text3.nothing(text)
+        without = Text3.no_text(text)
     else:
-        without = to_text(negative, network.encoder_hid_dim, "negative").rows(len(text.states)).as_long_as(text)
+        without = to_text(negative, network.encoder_hid_dim, "negative").rows(len(text.states)).match_token_length(text)
     text, without = text.repeat(batch_size), without.repeat(batch_size)
     count = len(text.states)
     begin = None

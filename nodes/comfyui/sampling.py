@@ -35,9 +35,15 @@ class Sampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.
 
     def __init__(self, scheduler: DecoderScheduler) -> None:
         nn.Module.__init__(self)
-        self.set_sigmas(((1 - scheduler.kept) / scheduler.kept) ** 0.5)
+        alphas_cumprod = scheduler.alphas_cumprod
+        self.set_sigmas(((1 - alphas_cumprod) / alphas_cumprod) ** 0.5)
         # As ComfyUI's own schedules have; linear_start and linear_end say nothing here.
-        self.num_timesteps, self.linear_start, self.linear_end, self.zsnr = len(scheduler.kept), 0.0, 0.0, False
+        self.num_timesteps, self.linear_start, self.linear_end, self.zsnr = (
+            len(scheduler.alphas_cumprod),
+            0.0,
+            0.0,
+            False,
+        )
         self.sigma_data = 1.0
         self.pure_noise_at: float | None = None
 
@@ -108,7 +114,7 @@ class Restrain:
         self.scheduler = scheduler
 
     def __call__(self, args: Mapping[str, Any]) -> Tensor:
-        return self.scheduler.restrained(args["denoised"])
+        return self.scheduler.clip_x0(args["denoised"])
 
 
 def reference_sigmas(decoder: Decoder, sigmas: Tensor, steps: int, denoise: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Running Kandinsky 3: prompts to text states, text states to latents.
+"""Kandinsky 3: encodes prompts, and the sampling loops of its decoder.
 
 References: diffusers `Kandinsky3Pipeline` and `Kandinsky3Img2ImgPipeline`; ai-forever/Kandinsky-3 for inpainting, the
 original repository's own sampling, and flash.
@@ -6,7 +6,6 @@ original repository's own sampling, and flash.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,31 +19,30 @@ from ..models.t5 import T5Encoder
 from ..models.unet3 import UNet3Config
 from .decoder import Predict
 from .noise import Noise
+from .prior import tokenize
 from .schedulers import TRAIN_STEPS, DecoderScheduler
-from .steps import OnStep, quiet, steps_for_strength
-
-log = logging.getLogger(__name__)
+from .steps import OnStep, no_callback, steps_for_strength
 
 FLASH_TIMESTEPS: tuple[int, ...] = (979, 729, 479, 229)
 ORIGINAL_PERCENTILE, INPAINT_PERCENTILE = 0.99, 0.95
-"""Of the original repository's thresholding of x0."""
+"""Dynamic thresholding ratios of the original repository."""
 
 
-def thresholding(scheduler: DecoderScheduler, percentile: float) -> DecoderScheduler:
-    """`scheduler` with the original repository's way of keeping x0 in its range."""
+def with_thresholding(scheduler: DecoderScheduler, percentile: float) -> DecoderScheduler:
+    """`scheduler` with the dynamic thresholding of the original repository, which does not limit the range."""
     return replace(scheduler, thresholding=True, dynamic_thresholding_ratio=percentile, sample_max_value=math.inf)
 
 
 def scheduler_for(config: UNet3Config, scheduler: DecoderScheduler) -> DecoderScheduler:
-    """How x0 is kept in its range in `config`'s variant: flash leaves it alone, inpainting is the original's."""
+    """`scheduler` for the variant of `config`: flash does not clip x0, inpainting uses the original thresholding."""
     if config.flash:
         return replace(scheduler, clip_sample=False, thresholding=False)
-    return thresholding(scheduler, INPAINT_PERCENTILE) if config.inpaints else scheduler
+    return with_thresholding(scheduler, INPAINT_PERCENTILE) if config.inpaints else scheduler
 
 
 @dataclass(frozen=True)
 class Text3:
-    """States [B, T, D] of encoded prompts, zero where there is no token, and mask [B, T] (1 = a token)."""
+    """Encoded prompts: states [B, T, D], zero at padding, and mask [B, T] (1 = token, 0 = padding)."""
 
     states: Tensor
     mask: Tensor
@@ -57,47 +55,41 @@ class Text3:
             )
 
     def rows(self, count: int) -> Text3:
-        """The same for `count` pictures: one text serves all. Raises ValueError if there are others."""
+        """Expand a batch of one text to `count` rows. Raises ValueError if the batch is neither 1 nor `count`."""
         if len(self.states) not in (1, count):
             raise ValueError(f"Expected 1 or {count} texts, got {len(self.states)}.")
         return Text3(self.states.expand(count, -1, -1), self.mask.expand(count, -1))
 
     def repeat(self, times: int) -> Text3:
-        """Each text `times` times, one behind the other."""
+        """Repeat each text `times` times: a, a, b, b."""
         return Text3(self.states.repeat_interleave(times, 0), self.mask.repeat_interleave(times, 0))
 
     def to(self, device: torch.device) -> Text3:
         return Text3(self.states.to(device), self.mask.to(device))
 
-    def as_long_as(self, other: Text3) -> Text3:
-        """The same with as many tokens as `other`, cut or padded: what the UNet says depends on that number, and one
-        batch has one."""
+    def match_token_length(self, other: Text3) -> Text3:
+        """Truncate or pad to the number of tokens of `other`, on which the UNet's output depends."""
         more = other.states.shape[1] - self.states.shape[1]
         return Text3(F.pad(self.states, (0, 0, 0, more)), F.pad(self.mask, (0, more)))
 
     @staticmethod
-    def nothing(like: Text3) -> Text3:
-        """No text at all: what the reference takes where there is no negative prompt."""
+    def no_text(like: Text3) -> Text3:
+        """Zero states and mask: what the reference uses if there is no negative prompt."""
         return Text3(torch.zeros_like(like.states), torch.zeros_like(like.mask))
 
 
 @torch.inference_mode()
 def encode_prompts(encoder: T5Encoder, tokenizer: Any, prompts: Sequence[str], device: torch.device) -> Text3:
-    """Text states of `prompts`, as long as the longest of them and one more; what does not fit is cut, and logged."""
-    longest = tokenizer.model_max_length
-    got = tokenizer(list(prompts), padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
-    for prompt, ids in zip(prompts, tokenizer(list(prompts)).input_ids, strict=True):
-        if len(ids) > longest:
-            lost = tokenizer.decode(ids[longest - 1 : -1], skip_special_tokens=True)
-            log.warning("The text encoder reads %d tokens; the end of %r was cut: %r", longest, prompt, lost)
-    mask = got.attention_mask.to(device)
-    states = encoder(got.input_ids.to(device), mask) * mask[..., None]
-    length = int(mask.sum(dim=1).max()) + 1  # the reference keeps one place of padding
+    """Encode `prompts`, cut to the longest one plus one token of padding, as the reference does. Prompts that are too
+    long are truncated, with a warning in the log."""
+    ids, mask = (tensor.to(device) for tensor in tokenize(tokenizer, prompts, tokenizer.model_max_length))
+    states = encoder(ids, mask) * mask[..., None]
+    length = int(mask.sum(dim=1).max()) + 1
     return Text3(states[:, :length], mask[:, :length])
 
 
 def blank_out(pixels: Tensor, repaint: Tensor) -> Tensor:
-    """Pixels [B, 3, H, W] in −1..1 with 0, mean grey, wherever `repaint` [B, 1, H, W] is above 0."""
+    """Set pixels [B, 3, H, W] in −1..1 to 0 (mean grey) wherever `repaint` [B, 1, H, W] is above 0."""
     return pixels.masked_fill(repaint > 0, 0.0)
 
 
@@ -114,17 +106,17 @@ def sample(
     strength: float = 1.0,
     inpaints: bool = False,
     original: bool = False,
-    on_step: OnStep = quiet,
+    on_step: OnStep = no_callback,
 ) -> Tensor:
-    """Latents of `shape`, [B, 4, h, w], float32, from what `predict` says of them.
+    """Sample latents of `shape` [B, 4, h, w], float32.
 
-    With guidance g > 1 each step takes (g + 1)·with − g·without the text: g is the reference's, and g + 1 what ComfyUI
-    calls cfg. With `start`, latents like the result, the run begins from them with noise (img2img), `strength` of the
-    way back. `original` takes the timesteps and the thresholding of the original repository, and so does `inpaints`.
+    guidance: the reference's scale g, in (g + 1)·positive − g·negative; ComfyUI's cfg is g + 1.
+    start: latents to start from (img2img), noised to `strength` of the schedule.
+    original: use the timesteps and thresholding of the original repository; `inpaints` implies it.
     """
     original = original or inpaints
     if original:
-        scheduler = thresholding(scheduler, INPAINT_PERCENTILE if inpaints else ORIGINAL_PERCENTILE)
+        scheduler = with_thresholding(scheduler, INPAINT_PERCENTILE if inpaints else ORIGINAL_PERCENTILE)
         timesteps = original_timesteps(steps)
     else:
         timesteps = scheduler.timesteps(steps)
@@ -135,15 +127,15 @@ def sample(
         x = scheduler.add_noise(start.to(x).expand(shape), x, timesteps[0])
 
     for i, t in enumerate(timesteps):
-        eps, without, _ = predict(x, t)
-        if without is not None:
-            eps = (guidance + 1) * eps - guidance * without
-        if original:  # it ends at timestep 0, without noise, not past the end
-            before = timesteps[i + 1] if i + 1 < len(timesteps) else 0
-            noisy = before > 0
+        eps, negative, _ = predict(x, t)
+        if negative is not None:
+            eps = (guidance + 1) * eps - guidance * negative
+        if original:  # ends at timestep 0, and adds no noise there
+            prev_timestep = timesteps[i + 1] if i + 1 < len(timesteps) else 0
+            needs_noise = prev_timestep > 0
         else:
-            before, noisy = t - spacing, t > 0
-        x, x0 = scheduler.step(eps, t, before, x, noise(shape).to(x) if noisy else None)
+            prev_timestep, needs_noise = t - spacing, t > 0
+        x, x0 = scheduler.step(eps, t, prev_timestep, x, noise(shape).to(x) if needs_noise else None)
         on_step(i + 1, len(timesteps), x0)
     return x
 
@@ -157,10 +149,10 @@ def sample_flash(
     noise: Noise,
     start: Tensor | None = None,
     strength: float = 1.0,
-    on_step: OnStep = quiet,
+    on_step: OnStep = no_callback,
 ) -> Tensor:
-    """Latents of `shape` in four steps without guidance: each adds noise to the x0 of the step before, the first to
-    noise, and predicts x0 anew. With `start` the last steps only, from there: the original's refiner."""
+    """Sample latents of `shape` [B, 4, h, w] in four steps without guidance. Each step adds noise to the previous x0
+    (the first to noise) and predicts x0. With `start`, only the last steps run (the original repository's refiner)."""
     timesteps = list(FLASH_TIMESTEPS)
     if start is not None:
         timesteps = steps_for_strength(timesteps, strength)
@@ -174,7 +166,7 @@ def sample_flash(
 
 
 def original_timesteps(steps: int) -> list[int]:
-    """The original repository's, descending from 999, about as many as `steps`."""
+    """Timesteps of the original repository, descending from 999; their number is about `steps`."""
     if not 1 <= steps < TRAIN_STEPS:
         raise ValueError(f"Kandinsky 3 expected 1 to {TRAIN_STEPS - 1} steps, got {steps}: 50 is usual.")
     return list(range(TRAIN_STEPS - 1, 0, -TRAIN_STEPS // steps))

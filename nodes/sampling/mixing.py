@@ -1,4 +1,4 @@
-"""Blending image embeds."""
+"""Mixing and interpolating image embeds."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ METHODS = ("sum", "normalised", "slerp")
 
 
 def mix(embeds: Sequence[Tensor], weights: Sequence[float], method: str = "sum") -> Tensor:
-    """One blend of `embeds`, each [B, D] or [1, D] → [B, D].
+    """Mix `embeds`, each [B, D] or [1, D], into one [B, D].
 
-    "sum": Σ wᵢ·eᵢ, weights as given, as in the reference's `interpolate`. "normalised": the weights made to sum to 1,
-    and the result given the weighted mean length of its parts, which a plain sum shortens. "slerp": along the great
-    circle, one after another by the weights' share, lengths interpolated.
+    "sum": Σ wᵢ·eᵢ, as diffusers' `interpolate`. "normalised": weights divided by their sum, result scaled to the
+    weighted mean norm of the embeds. "slerp": spherical interpolation from one embed to the next, norms interpolated.
+    Raises ValueError.
     """
     if not embeds or len(embeds) != len(weights):
         raise ValueError(f"Expected as many weights as embeds, at least one; got {len(embeds)} and {len(weights)}.")
@@ -23,7 +23,7 @@ def mix(embeds: Sequence[Tensor], weights: Sequence[float], method: str = "sum")
     if len(widths) > 1:
         raise ValueError(
             f"Expected image embeds of one width, got {sorted(widths)}: they come from different Kandinsky versions "
-            "(768 is 2.1, 1280 is 2.2). Make all of them with one prior."
+            "(768 is 2.1, 1280 is 2.2). Make all of them with the same prior."
         )
     rows = max(len(embed) for embed in embeds)
     if any(len(embed) not in (1, rows) for embed in embeds):
@@ -35,32 +35,32 @@ def mix(embeds: Sequence[Tensor], weights: Sequence[float], method: str = "sum")
         raise ValueError(f"Method {method!r} expects weights of 0 or more, not all 0; got {list(weights)}. Use 'sum'.")
     shares = [weight / total for weight in weights]
     if method == "normalised":
-        blend = mix(embeds, shares)
-        length = sum(w * e.norm(dim=-1, keepdim=True) for e, w in zip(embeds, shares, strict=True))
-        return blend / blend.norm(dim=-1, keepdim=True).clamp(min=1e-12) * length
+        mixed = mix(embeds, shares)
+        norm = sum(w * e.norm(dim=-1, keepdim=True) for e, w in zip(embeds, shares, strict=True))
+        return mixed / mixed.norm(dim=-1, keepdim=True).clamp(min=1e-12) * norm
     if method == "slerp":
-        blend, so_far = embeds[0].expand(rows, -1), shares[0]
+        mixed, so_far = embeds[0].expand(rows, -1), shares[0]
         for embed, share in zip(embeds[1:], shares[1:], strict=True):
             if share > 0:
                 so_far += share
-                blend = slerp(blend, embed.expand(rows, -1), share / so_far)
-        return blend
+                mixed = slerp(mixed, embed.expand(rows, -1), share / so_far)
+        return mixed
     raise ValueError(f"Expected a method of {', '.join(METHODS)}; got {method!r}.")
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation of the directions of a and b [B, D], linear of their lengths (Shoemake, 1985)."""
-    length_a, length_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
-    unit_a, unit_b = a / length_a.clamp(min=1e-12), b / length_b.clamp(min=1e-12)
+    """Interpolate the directions of a and b [B, D] spherically and their norms linearly (Shoemake, 1985)."""
+    norm_a, norm_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    unit_a, unit_b = a / norm_a.clamp(min=1e-12), b / norm_b.clamp(min=1e-12)
     angle = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1, 1).acos()
     sine = angle.sin()
-    plain = torch.lerp(unit_a, unit_b, t)  # parallel vectors have no great circle; the difference is then tiny
+    linear = torch.lerp(unit_a, unit_b, t)  # for parallel vectors, where the formula divides by 0
     arc = (torch.sin((1 - t) * angle) * unit_a + torch.sin(t * angle) * unit_b) / sine.clamp(min=1e-6)
-    return torch.where(sine < 1e-4, plain, arc) * torch.lerp(length_a, length_b, t)
+    return torch.where(sine < 1e-4, linear, arc) * torch.lerp(norm_a, norm_b, t)
 
 
 def interpolate(a: Tensor, b: Tensor, frames: int, method: str = "slerp") -> Tensor:
-    """`frames` embeds from a to b, both [1, D], ends included → [frames, D]."""
+    """Interpolate from a to b, both [1, D], ends included → [frames, D]. Raises ValueError."""
     if frames < 2:
         raise ValueError(f"Expected at least 2 frames, the two ends; got {frames}.")
     if len(a) != 1 or len(b) != 1:

@@ -1,4 +1,4 @@
-"""Where the random numbers come from: always float32 on the CPU, so that a seed means the same on every device."""
+"""Seeded noise, always float32 on the CPU, so that a seed gives the same noise on every device."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 Noise = Callable[[Sequence[int]], Tensor]
-"""Gives the next standard normal tensor of a shape [B, …], float32, on the CPU."""
+"""Returns the next standard normal tensor of a shape [B, …], float32, on the CPU."""
 
 
 def seeded_noise(seeds: Sequence[int]) -> Noise:
-    """A generator for each row: row i of a batch is the same picture as a batch of one with its seed."""
+    """Return a Noise with one generator per row, so that row i equals a batch of one with seeds[i]."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def draw(shape: Sequence[int]) -> Tensor:

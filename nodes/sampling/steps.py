@@ -1,4 +1,4 @@
-"""What every sampling loop has: a report after each step, and a start part of the way."""
+"""Shared by the sampling loops: the callback after each step, and the timesteps that remain for a strength."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from torch import Tensor
 
 
 class OnStep(Protocol):
-    """Called after each step: `step` of `total` are done; `x0` is the predicted latents [B, 4, h, w], if there are
-    any. May raise, to stop the loop."""
+    """Called after each step, `step` counting from 1; `x0` is the predicted clean latents [B, 4, h, w], None in the
+    prior. May raise to stop the loop."""
 
     def __call__(self, step: int, total: int, x0: Tensor | None, /) -> None: ...
 
 
-def quiet(step: int, total: int, x0: Tensor | None, /) -> None:
-    """Report nothing."""
+def no_callback(step: int, total: int, x0: Tensor | None, /) -> None:
+    """Do nothing."""
 
 
 def steps_for_strength(timesteps: list[int], strength: float) -> list[int]:
-    """The last int(steps · strength) of `timesteps`: where a run that starts from something begins.
-
-    Raises ValueError where that is none.
-    """
+    """Return the last int(steps · strength) of `timesteps`. Raises ValueError if there are none."""
     if not 0 < strength <= 1:
         raise ValueError(f"Expected a strength above 0 and up to 1, got {strength}.")
     count = min(int(len(timesteps) * strength), len(timesteps))

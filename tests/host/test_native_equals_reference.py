@@ -45,7 +45,7 @@ from nodes.models.loader3 import load_tokenizer
 from nodes.models.t5 import to_fp8
 from nodes.networks import load_ul2
 from nodes.pipelines3 import to_text
-from nodes.sampling.decoder import noised_21
+from nodes.sampling.decoder import add_noise_21
 from nodes.sampling.kandinsky3 import FLASH_TIMESTEPS
 from nodes.sampling.noise import Noise
 from nodes.sampling.schedulers import DecoderScheduler
@@ -297,9 +297,9 @@ def all_of_21(inside: Inside, size: dict[str, Any]) -> None:
     again = {"num_inference_steps": 6, "strength": 0.5, "generator": generator(SEED)}
     wanted = pipeline(said["text"], pixels, positive, negative, **again, **run, **size | {"width": 64}).images
     scheduler = DecoderScheduler.from_json(dict(pipeline.scheduler.config))
-    kept = scheduler.kept[steps_for_strength(scheduler.timesteps(6), 0.5)[0]]
-    noised = noised_21(inside.tensors["start"], inside.tensors["streamed noise"], 0.5)
-    inside.tensors["noised"], inside.tensors["no noise"] = noised / kept.sqrt(), torch.zeros_like(noised)
+    alpha_prod = scheduler.alphas_cumprod[steps_for_strength(scheduler.timesteps(6), 0.5)[0]]
+    noised = add_noise_21(inside.tensors["start"], inside.tensors["streamed noise"], 0.5)
+    inside.tensors["noised"], inside.tensors["no noise"] = noised / alpha_prod.sqrt(), torch.zeros_like(noised)
     inside.add(
         torch.from_numpy(wanted),
         name="2.1 img2img",
@@ -420,8 +420,8 @@ def all_of_3(inside: Inside, size: dict[str, Any]) -> None:
                 case |= {"sampler": "ddpm", "image": "image", "mask3": "mask"}
             else:
                 # lcm begins with one noise of variance 1 where the original adds two.
-                kept = model.scheduler.kept[FLASH_TIMESTEPS[0]]
-                first = [torch.zeros_like(noise), noise / (1 - kept).sqrt()]
+                alpha_prod = model.scheduler.alphas_cumprod[FLASH_TIMESTEPS[0]]
+                first = [torch.zeros_like(noise), noise / (1 - alpha_prod).sqrt()]
                 drawn = sample_flash(
                     model.unet,
                     model.scheduler,

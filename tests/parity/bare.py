@@ -92,7 +92,7 @@ def sample_latents(
     count, config = len(image_embeds), unet.config
     more: dict[str, Any] = {} if hint is None else {HINT: hint}
     if inpaint is not None:
-        more |= {KEEP: inpaint.keep, PICTURE: inpaint.picture}
+        more |= {KEEP: inpaint.keep, PICTURE: inpaint.latents}
 
     def conditioning(embeds: Tensor, text: TextStates | None) -> Conditioning:
         if text is None:
@@ -129,7 +129,7 @@ def sample(
 ) -> Tensor:
     more = {} if inpaint is None else {KEEP: inpaint.keep, MASKED_LATENTS: inpaint.masked_latents}
     count = len(text.states)
-    without = Text3.nothing(text) if negative is None else negative.rows(count).as_long_as(text)
+    without = Text3.no_text(text) if negative is None else negative.rows(count).match_token_length(text)
     positive, away = ([[one.states, {MASK: one.mask, **more}]] for one in (text, without))
     predict = predictor(unet, positive, away if guidance > 1 else None, CPU)
     shape = (count, 4, *size)

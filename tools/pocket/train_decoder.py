@@ -76,7 +76,7 @@ def fit(
     recoloured: float = 0.0,
     told: float = 0.0,
 ) -> None:
-    stage, kept = recipe.STAGES[name], DecoderScheduler().kept.to(device)
+    stage, alphas_cumprod = recipe.STAGES[name], DecoderScheduler().alphas_cumprod.to(device)
     unet.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     bank = make_bank(load_encoders(folder).to(device), movq.to(device), recipe.BANK, seed, device, recoloured)
     assert bank.latents is not None
@@ -98,7 +98,7 @@ def fit(
         condition = condition + amount * spread * blur
         dropped = torch.rand(stage.batch, 1, generator=generator).to(device) < NO_IMAGE
         condition = torch.where(dropped, bank.grey, condition)
-        x = add_noise(kept, latents[rows], noise, t).to(memory_format=torch.channels_last)
+        x = add_noise(alphas_cumprod, latents[rows], noise, t).to(memory_format=torch.channels_last)
         error = (unet(x, t, condition)[:, :channels] - noise).square().mean()
         return error, {"error": error.item()}
 

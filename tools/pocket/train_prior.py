@@ -70,7 +70,7 @@ def fit(name: str, prior: PriorTransformer, estranged: float, folder: Path, seed
         prior.clip_std.data.copy_(bank.embeds.std(0, keepdim=True))
     prior.clip_mean.requires_grad_(False)
     prior.clip_std.requires_grad_(False)
-    kept = UnCLIPScheduler().kept.to(device)
+    alphas_cumprod = UnCLIPScheduler().alphas_cumprod.to(device)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
@@ -82,7 +82,7 @@ def fit(name: str, prior: PriorTransformer, estranged: float, folder: Path, seed
         x0 = (bank.embeds[rows.to(device)] - prior.clip_mean) / prior.clip_std
         t = torch.randint(TRAIN_STEPS, (stage.batch,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
-        x = add_noise(kept, x0, noise, t)
+        x = add_noise(alphas_cumprod, x0, noise, t)
         error = (prior(x, t, text.text_embeds, text.last_hidden_state, mask) - x0).square().mean()
         return error, {"error": error.item()}
 

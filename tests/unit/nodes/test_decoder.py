@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodes.sampling.decoder import keep_mask, latent_side, noised_21
+from nodes.sampling.decoder import add_noise_21, keep_mask, latent_side
 
 
 @pytest.mark.parametrize(("pixels", "side"), [(1, 8), (64, 8), (65, 16), (512, 64), (513, 72)])
@@ -42,5 +42,5 @@ def test_21_starts_with_the_noise_of_its_strength(strength: float, timestep: int
     alphas_cumprod = torch.cumprod(1 - torch.linspace(0.0001, 0.02, 1000), 0)
     share = alphas_cumprod[timestep]
     ones = torch.ones(1, 4, 2, 2)
-    torch.testing.assert_close(noised_21(ones, 0 * ones, strength), share.sqrt() * ones)
-    torch.testing.assert_close(noised_21(0 * ones, ones, strength), (1 - share).sqrt() * ones)
+    torch.testing.assert_close(add_noise_21(ones, 0 * ones, strength), share.sqrt() * ones)
+    torch.testing.assert_close(add_noise_21(0 * ones, ones, strength), (1 - share).sqrt() * ones)

@@ -14,7 +14,7 @@ from nodes.sampling.kandinsky3 import (
     blank_out,
     original_timesteps,
     scheduler_for,
-    thresholding,
+    with_thresholding,
 )
 from nodes.sampling.prior import TextStates
 from nodes.sampling.schedulers import (
@@ -91,7 +91,6 @@ def test_what_a_decoder_s_config_leaves_out_is_as_in_the_reference() -> None:
     )
     made = DecoderScheduler.from_json({"_class_name": "DDIMScheduler", "variance_type": "learned_range"})
     assert (made.kind, made.variance_type) == ("DDIM", "learned_range")
-    assert made.of_kind("DDPM") == replace(made, kind="DDPM")
 
 
 @pytest.mark.parametrize(
@@ -112,23 +111,25 @@ def test_a_prior_s_config_is_of_one_kind(key: str, value: object) -> None:
 
 def test_x0_is_kept_in_its_range() -> None:
     x0 = torch.tensor([[-4.0, -0.5, 0.5, 2.0]])
-    assert DecoderScheduler(clip_sample_range=2.0).restrained(x0).tolist() == [[-2, -0.5, 0.5, 2]]
-    assert DecoderScheduler(clip_sample=False).restrained(x0) is x0
+    assert DecoderScheduler(clip_sample_range=2.0).clip_x0(x0).tolist() == [[-2, -0.5, 0.5, 2]]
+    assert DecoderScheduler(clip_sample=False).clip_x0(x0) is x0
     strict = DecoderScheduler(thresholding=True, dynamic_thresholding_ratio=1.0, sample_max_value=2.0)
-    assert strict.restrained(x0).tolist() == [[-1, -0.25, 0.25, 1]]
+    assert strict.clip_x0(x0).tolist() == [[-1, -0.25, 0.25, 1]]
     # Each of a batch by its own limit, which is 1 at least.
     both = torch.tensor([[-4.0, 2.0], [0.5, 0.25]])[:, :, None, None]
     assert dynamic_threshold(both, 1.0, 10.0).flatten(1).tolist() == [[-1, 0.5], [0.5, 0.25]]
 
 
 def test_noise_at_one_timestep_or_at_one_for_each_row() -> None:
-    kept = torch.tensor([0.64, 0.36])
+    alphas_cumprod = torch.tensor([0.64, 0.36])
     x0, noise = torch.ones(2, 1, 1, 1), 10 * torch.ones(2, 1, 1, 1)
-    torch.testing.assert_close(add_noise(kept, x0, noise, 0), torch.full((2, 1, 1, 1), 6.8))
-    at_each = add_noise(kept, x0, noise, torch.tensor([0, 1]))
+    torch.testing.assert_close(add_noise(alphas_cumprod, x0, noise, 0), torch.full((2, 1, 1, 1), 6.8))
+    at_each = add_noise(alphas_cumprod, x0, noise, torch.tensor([0, 1]))
     torch.testing.assert_close(at_each.flatten(), torch.tensor([6.8, 8.6]))
-    assert add_noise(kept, x0.half(), noise.half(), 1).dtype == torch.float16
-    torch.testing.assert_close(UnCLIPScheduler().add_noise(x0, 0 * x0, 999), UnCLIPScheduler().kept[999].sqrt() * x0)
+    assert add_noise(alphas_cumprod, x0.half(), noise.half(), 1).dtype == torch.float16
+    torch.testing.assert_close(
+        UnCLIPScheduler().add_noise(x0, 0 * x0, 999), UnCLIPScheduler().alphas_cumprod[999].sqrt() * x0
+    )
 
 
 def test_the_last_step_is_the_mean_and_ddim_ends_where_its_config_says() -> None:
@@ -157,7 +158,9 @@ def test_the_network_s_variance_counts_where_the_schedule_learned_it() -> None:
     torch.testing.assert_close(learned.step(eps, 500, 480, x, noise, -noise)[0], plain)
     mean = fixed.step(eps, 500, 480, x, None)[0]
     most = learned.step(eps, 500, 480, x, noise, noise)[0] - mean
-    torch.testing.assert_close(most, (1 - fixed.kept[500] / fixed.kept[480]).sqrt().expand_as(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        most, (1 - fixed.alphas_cumprod[500] / fixed.alphas_cumprod[480]).sqrt().expand_as(x), rtol=1e-4, atol=1e-5
+    )
     assert (most > plain - mean).all()
 
 
@@ -167,7 +170,7 @@ def test_kandinsky_3_s_variants_keep_x0_in_their_own_ways() -> None:
     flash = scheduler_for(UNet3Config(variant="flash"), replace(given, thresholding=True))
     assert (flash.clip_sample, flash.thresholding) == (False, False)
     inpaint = scheduler_for(UNet3Config(in_channels=9), given)
-    assert inpaint == thresholding(given, 0.95)
+    assert inpaint == with_thresholding(given, 0.95)
     assert (inpaint.thresholding, inpaint.dynamic_thresholding_ratio, inpaint.sample_max_value) == (
         True,
         0.95,
@@ -187,13 +190,13 @@ def test_texts_are_made_as_many_and_as_long_as_they_are_needed() -> None:
         text.rows(3)
     for tokens in (1, 3, 5):
         other = Text3(torch.zeros(1, tokens, 2), torch.ones(1, tokens))
-        fitted = text.as_long_as(other)
+        fitted = text.match_token_length(other)
         kept = min(tokens, 3)
         assert fitted.states.shape == (2, tokens, 2)
         assert torch.equal(fitted.states[:, :kept], states[:, :kept])
         assert torch.equal(fitted.mask[:, :kept], mask[:, :kept])
         assert not fitted.mask[:, kept:].any()
-    nothing = Text3.nothing(text)
+    nothing = Text3.no_text(text)
     assert (nothing.states.any(), nothing.mask.any()) == (False, False)
     for wrong in (states[0], states[:, :2], states[:1]):
         with pytest.raises(ValueError, match="Expected text states"):
@@ -222,10 +225,13 @@ def test_a_prior_s_step_is_the_posterior_and_its_noise() -> None:
     scheduler = UnCLIPScheduler(10.0)
     x, x0, noise = torch.randn(2, 3), torch.randn(2, 3), torch.ones(2, 3)
     # A beta worked out from two products of betas is not to the last digit the beta itself.
-    for t, before in ((999, 959), (500, 499), (41, 0)):
-        kept, kept_before = scheduler.kept[t], scheduler.kept[before]
-        alpha = kept / kept_before
-        mean = kept_before.sqrt() * (1 - alpha) / (1 - kept) * x0 + alpha.sqrt() * (1 - kept_before) / (1 - kept) * x
-        spread = ((1 - kept_before) / (1 - kept) * (1 - alpha)).sqrt()
-        torch.testing.assert_close(scheduler.step(x0, t, before, x, None), mean, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(scheduler.step(x0, t, before, x, noise), mean + spread, rtol=1e-3, atol=1e-3)
+    for t, prev_timestep in ((999, 959), (500, 499), (41, 0)):
+        alpha_prod, alpha_prod_prev = scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[prev_timestep]
+        alpha = alpha_prod / alpha_prod_prev
+        mean = (
+            alpha_prod_prev.sqrt() * (1 - alpha) / (1 - alpha_prod) * x0
+            + alpha.sqrt() * (1 - alpha_prod_prev) / (1 - alpha_prod) * x
+        )
+        spread = ((1 - alpha_prod_prev) / (1 - alpha_prod) * (1 - alpha)).sqrt()
+        torch.testing.assert_close(scheduler.step(x0, t, prev_timestep, x, None), mean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(scheduler.step(x0, t, prev_timestep, x, noise), mean + spread, rtol=1e-3, atol=1e-3)
