@@ -16,14 +16,14 @@ from tests.support.waiting import until
 def test_a_socket_is_shut_down_at_the_deadline_and_not_before() -> None:
     ours, theirs = socket.socketpair()
     told: list[float] = []
-    with ours, theirs, TimeLimit(0.2, lambda: told.append(time.monotonic())) as limit:
-        begun = time.monotonic()
+    before = time.monotonic()
+    with ours, theirs, TimeLimit(1.0, lambda: told.append(time.monotonic())) as limit:
+        assert before + 1.0 <= limit.when <= time.monotonic() + 1.0
         limit.watch(ours)
         assert not limit.expired
         assert ours.recv(1) == b""
         assert limit.expired
-        assert told[0] - begun >= 0.15
-        assert abs(limit.when - begun - 0.2) < 0.1
+        assert told[0] >= limit.when
     until(lambda: len(told) == 1)
 
 
@@ -38,9 +38,9 @@ def test_a_socket_that_comes_after_the_deadline_is_shut_down_at_once() -> None:
 def test_a_request_that_is_over_is_not_cut_off() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        with TimeLimit(0.05) as limit:
+        with TimeLimit(0.5) as limit:
             limit.watch(ours)
-        with TimeLimit(0.1) as later:
+        with TimeLimit(0.6) as later:
             until(lambda: later.expired)
         assert not limit.expired
         theirs.sendall(b"x")
@@ -50,12 +50,12 @@ def test_a_request_that_is_over_is_not_cut_off() -> None:
 def test_a_deadline_may_be_put_off_or_brought_forward() -> None:
     expired: list[str] = []
     with (
-        TimeLimit(0.05, lambda: expired.append("put off")) as late,
+        TimeLimit(1.0, lambda: expired.append("put off")) as late,
         TimeLimit(1000.0, lambda: expired.append("brought forward")) as soon,
-        TimeLimit(0.2, lambda: expired.append("as it was")),
+        TimeLimit(2.0, lambda: expired.append("as it was")),
     ):
-        late.extend(0.4)
-        soon.extend(0.1)
+        late.extend(3.0)
+        soon.extend(0.5)
         until(lambda: len(expired) == 3)
     assert expired == ["brought forward", "as it was", "put off"]
 
@@ -64,7 +64,7 @@ def test_an_earlier_deadline_wakes_the_thread_that_waits_for_a_later_one() -> No
     with TimeLimit(1000.0) as long:
         for seconds in (0.05, 0.0):
             with TimeLimit(seconds) as short:
-                until(lambda: short.expired, 10)
+                until(lambda: short.expired)
         assert not long.expired
 
 
@@ -78,11 +78,12 @@ def test_it_holds_for_the_next_request_of_its_thread_only() -> None:
         def elsewhere() -> None:
             ended.append(None if pool.request("GET", f"{stub.url}/queue").status == 200 else AssertionError())
 
-        with TimeLimit(0.3) as limit:
+        with TimeLimit(1000.0) as limit:
             thread = threading.Thread(target=elsewhere)
             thread.start()
             thread.join()
             response = pool.request("GET", f"{stub.url}/slow", preload_content=False)
+            limit.extend(0.1)
             until(lambda: limit.expired)
             response.close()
         with TimeLimit(1000.0), TimeLimit(1000.0):

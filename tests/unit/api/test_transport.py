@@ -240,23 +240,23 @@ def test_where_nobody_listens_nothing_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reaction", "still_coming"),
+    ("reaction", "timeout", "still_coming"),
     [
-        (lambda handler: None, False),
-        (Answer("{}", headers={"Content-Length": "1000"}), False),
-        (hang, True),
+        (lambda handler: None, 60.0, False),
+        (Answer("{}", headers={"Content-Length": "1000"}), 60.0, False),
+        (hang, 0.5, True),
     ],
 )
-def test_an_answer_that_does_not_come(stub: StubServer, reaction: Any, still_coming: bool) -> None:
+def test_an_answer_that_does_not_come(stub: StubServer, reaction: Any, timeout: float, still_coming: bool) -> None:
     """One that is only slow may still be acted upon."""
     stub.reactions["POST /x"] = reaction
-    with talking(stub, (5.0, 0.2)) as talk, pytest.raises(AnswerLost, match=r"No answer from http://.*/x: .") as caught:
+    with talking(stub, (5.0, timeout)) as talk, pytest.raises(AnswerLost, match=r"No answer from http://.*/x: .") as caught:
         talk.send("POST", "/x", json_body={})
     assert (caught.value.still_coming, caught.value.refused) == (still_coming, False)
     assert len(stub.asked) == 1
 
 
-@pytest.mark.parametrize(("within", "timeout"), [(0.2, 60.0), (None, 0.15)])
+@pytest.mark.parametrize(("within", "timeout"), [(0.2, 60.0), (None, 1.0)])
 def test_a_whole_answer_is_bounded_in_time(stub: StubServer, within: float | None, timeout: float) -> None:
     """Three read timeouts, or what the caller says: a byte now and then keeps no read timeout from starting again."""
     stub.reactions["GET /x"] = drip
@@ -292,7 +292,7 @@ def test_no_request_is_begun_after_the_deadline(stub: StubServer) -> None:
             talk.send("GET", "/queue", within=0.0)
         assert stub.asked == []
         stub.reactions["GET /x"] = drip
-        talk.deadline = time.monotonic() + 0.2
+        talk.deadline = time.monotonic() + 1.0
         with pytest.raises(AnswerLost, match="in time"):
             talk.send("GET", "/x", within=60.0)
         talk.deadline = time.monotonic() + 60.0
@@ -425,7 +425,7 @@ def test_a_download_that_breaks_off(stub: StubServer) -> None:
         fetched(stub)
 
 
-@pytest.mark.parametrize(("timeout", "within"), [(0.3, None), (60.0, 0.3), (0.3, 60.0)])
+@pytest.mark.parametrize(("timeout", "within"), [(1.5, None), (60.0, 1.5), (1.5, 60.0)])
 def test_a_download_that_is_too_slow(stub: StubServer, timeout: float, within: float | None) -> None:
     stub.reactions["GET /x"] = drip
     with pytest.raises(AnswerLost, match="It failed: it was too slow"):
@@ -440,7 +440,7 @@ def test_a_download_without_length_that_is_cut_short_by_time_is_not_whole(stub: 
 
     stub.reactions["GET /x"] = begin
     with pytest.raises(AnswerLost, match="too slow"):
-        fetched(stub, timeout=60.0, within=0.3)
+        fetched(stub, timeout=60.0, within=1.5)
 
 
 class Unnoticed(TimeLimit):
@@ -461,7 +461,7 @@ def test_the_deadline_is_said_to_have_passed_if_a_read_timeout_comes_first(
 
     stub.reactions |= {"GET /x": begin, "GET /hang": hang}
     with pytest.raises(AnswerLost, match="It failed: it was too slow"):
-        fetched(stub, timeout=60.0, within=0.3)
+        fetched(stub, timeout=60.0, within=1.5)
     with talking(stub, (5.0, 60.0)) as talk:
         for path in ("/x", "/hang"):
             with pytest.raises(AnswerLost, match=f"{path} was not answered in time") as caught:
@@ -490,26 +490,26 @@ def test_without_a_connection_nothing_was_sent_even_if_the_deadline_has_passed(m
 
 
 def steady(handler: BaseHTTPRequestHandler) -> None:
-    """64 KiB every 0.1 s, eight times."""
+    """64 KiB every 0.25 s, eight times."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(8 << 16))
     handler.end_headers()
     for _ in range(8):
-        time.sleep(0.1)
+        time.sleep(0.25)
         handler.wfile.write(b"x" * (1 << 16))
 
 
 def test_a_download_may_take_as_long_as_it_makes_progress(stub: StubServer) -> None:
     stub.reactions["GET /x"] = steady
-    assert len(fetched(stub, timeout=0.5)) == 8 << 16
+    assert len(fetched(stub, timeout=1.6)) == 8 << 16
     with pytest.raises(AnswerLost, match="too slow"):
-        fetched(stub, timeout=0.5, within=0.6)
+        fetched(stub, timeout=1.5, within=1.6)
 
 
 def test_a_deadline_holds_for_a_download_too(stub: StubServer) -> None:
     stub.reactions["GET /x"] = steady
     with talking(stub, (5.0, 5.0)) as talk:
-        talk.deadline = time.monotonic() + 0.5
+        talk.deadline = time.monotonic() + 1.5
         with (
             contextlib.closing(talk.download("/x", {}, "It", max_bytes=1 << 30)) as download,
             pytest.raises(AnswerLost, match="too slow"),

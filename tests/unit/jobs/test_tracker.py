@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -336,7 +337,7 @@ def test_an_entry_that_is_there_and_cannot_be_read_ends_its_job_after_six_looks(
 
 
 def test_a_history_without_access_is_given_up_soon(told: Told, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kandiflux.jobs.tracker._ACCESS_SECONDS", 0.1)
+    monkeypatch.setattr("kandiflux.jobs.tracker._ACCESS_SECONDS", 0.5)
     told.histories = {"j": [DENIED]}
     job = a_job()
     watch(job, poll=0.02, patience=SELDOM).sweep_now()
@@ -378,7 +379,7 @@ def test_a_queue_that_stays_unreadable_ends_all_jobs(
 ) -> None:
     told.queues = [error]
     jobs = [a_job("j"), a_job("k")]
-    watch(*jobs, poll=0.02, patience=0.2)
+    watch(*jobs, poll=0.02, patience=1.0)
     for job in jobs:
         with pytest.raises(kind, match=said) as caught:
             job.result(WAIT)
@@ -401,14 +402,14 @@ def test_access_that_is_denied_is_given_up_before_the_patience_ends(
 def test_silence_and_denial_count_only_without_an_answer_between(
     told: Told, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kandiflux.jobs.tracker._ACCESS_SECONDS", 0.5)
+    monkeypatch.setattr("kandiflux.jobs.tracker._ACCESS_SECONDS", 2.0)
     there = (["j"], [])
     told.queues = [
         *[error for _ in range(20) for error in (SILENT, there, DENIED, SILENT, DENIED, there)], ([], [])
     ]  # fmt: skip
     told.histories = {"j": [SUCCESS]}
     job = a_job()
-    watch(job, poll=0.01, patience=0.5)
+    watch(job, poll=0.02, patience=2.0)
     assert job.result(WAIT).images
     assert told.asked.count("queue") == 121
 
@@ -432,7 +433,8 @@ def test_no_request_may_take_longer_than_the_patience(told: Told, watch: Watch) 
     with pytest.raises(ServerUnreachable):
         job.result(WAIT)
     assert told.within[0] == 0.4
-    assert all(0.05 <= later < before for before, later in zip(told.within, told.within[1:], strict=False))
+    # The shortest time is 0.05 s, and may come twice.
+    assert all(later == 0.05 or 0.05 < later < before for before, later in itertools.pairwise(told.within))
 
 
 @pytest.mark.parametrize(("patience", "within"), [(0.1, 1.0), (7.0, 7.0), (60.0, 15.0)])
