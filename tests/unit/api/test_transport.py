@@ -250,7 +250,8 @@ def test_where_nobody_listens_nothing_was_sent() -> None:
 def test_an_answer_that_does_not_come(stub: StubServer, reaction: Any, timeout: float, still_coming: bool) -> None:
     """One that is only slow may still be acted upon."""
     stub.reactions["POST /x"] = reaction
-    with talking(stub, (5.0, timeout)) as talk, pytest.raises(AnswerLost, match=r"No answer from http://.*/x: .") as caught:
+    lost = pytest.raises(AnswerLost, match=r"No answer from http://.*/x: .")
+    with talking(stub, (5.0, timeout)) as talk, lost as caught:
         talk.send("POST", "/x", json_body={})
     assert (caught.value.still_coming, caught.value.refused) == (still_coming, False)
     assert len(stub.asked) == 1
