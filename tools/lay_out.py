@@ -49,11 +49,11 @@ SECTIONS = {
 
 TITLE, GROUP_TITLE, PAD = 30, 40, 20
 BETWEEN_NODES, BETWEEN_COLUMNS, BETWEEN_GROUPS = 30, 80, 50
-LANE, FIRST_TURN, STEP, CLEARANCE = 14, 34, 24, 6
-"""Between two lanes of links; from a node to the first turn beside it; between a turn's two reroutes; around nodes."""
+LANE, TURN, CLEARANCE = 14, 40, 6
+"""Between two lanes of links; from a node to the first turn beside it; from a link to a node."""
 
-SHARP = 100
-"""A way up or down that takes two reroutes to turn into a lane."""
+REROUTE_REACH = 20.0
+"""The editor's default setting of how far a reroute bends the curves that meet in it."""
 
 OUTSIDE = 400
 """How much longer a way may be if it stays within the groups."""
@@ -276,11 +276,11 @@ class Router:
     def lead(self, links: Sequence[Link]) -> int:
         """Adds reroutes for links of one output. Returns how many nodes they still run behind: 0 if there is a way."""
         right, lefts = self.boxes[links[0].source][2], [self.boxes[link.target][0] for link in links]
-        first = right + FIRST_TURN + LANE * self.turns[right]
-        lasts = [left - FIRST_TURN - LANE * self.turns[left] for left in lefts]
+        first = right + TURN + LANE * self.turns[right]
+        lasts = [left - TURN - LANE * self.turns[left] for left in lefts]
         best: tuple[int, int, list[list[Point]]] | None = None
         for y in self._heights(links, first, max(lasts)):
-            paths = [corners(first, last, y, *link.ends[0]) for link, last in zip(links, lasts, strict=True)]
+            paths: list[list[Point]] = [[(first, y), (last, y)] for last in lasts]
             wrong = sum(
                 self.behind(rerouted(start, path, end), link, self.titles)
                 for link, path in zip(links, paths, strict=True)
@@ -327,14 +327,6 @@ class Router:
         self.last_reroutes.append({"id": link.id, "parentId": parent or 0})
 
 
-def corners(first: float, last: float, y: float, start: Point, end: Point) -> list[Point]:
-    """Returns reroutes along the lane at `y`: two at a sharp turn, so that the lane is straight."""
-    points = [(first, y)] if abs(y - start[1]) > SHARP else []
-    points += [(first + STEP, y), (last - STEP, y)]
-    points += [(last, y)] if abs(y - end[1]) > SHARP else []
-    return [(round(x), round(y)) for x, y in points]
-
-
 def spline(start: Point, end: Point, out: Point | None = None, into: Point | None = None) -> list[float]:
     """Returns a link as the editor draws it (pathRenderer.ts): a Bézier curve of eight numbers."""
     reach = max(30.0, math.dist(start, end) * 0.25)
@@ -348,9 +340,9 @@ def rerouted(start: Point, points: Sequence[Point], end: Point) -> list[list[flo
     curves, out = [], None
     for before, here, after in zip(way[:-2], way[1:-1], way[2:], strict=True):
         angle = (_direction(before, here) + _direction(here, after)) / 2
-        reach = min(80.0, math.dist(before, here) * 0.25)
+        reach = min(REROUTE_REACH, math.dist(before, here) * 0.25)
         curves.append(spline(before, here, out, (-reach * math.cos(angle), -reach * math.sin(angle))))
-        reach = min(80.0, math.dist(here, after) * 0.25)
+        reach = min(REROUTE_REACH, math.dist(here, after) * 0.25)
         out = (reach * math.cos(angle), reach * math.sin(angle))
     return [*curves, spline(way[-2], end, out)]
 
