@@ -118,7 +118,7 @@ def load_conditioning(path: Path) -> Conditioning:
             # Copies: the file may be written anew while what was in it is still in use.
             tensors = {key: stored.get_tensor(key).clone() for key in stored.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}). Save it again.") from error
+        raise ValueError(f"{path.name} is not a complete safetensors file ({error}). Save it again.") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path.name}: expected conditioning saved by Save Conditioning, got a file with the tensors "

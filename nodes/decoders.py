@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .models.detect import is_unet3, unet3_config
-from .models.loader import network_config, read_config, sizes, tensor_shapes, weights_file
+from .models.loader import detect_config, network_config, read_config, tensor_shapes, weights_file
 from .models.loader3 import SCHEDULER, is_kandinsky3_folder
 from .models.movq import MOVQConfig
 from .models.single import DDPM_21, published_scheduler
@@ -54,7 +54,7 @@ def read_decoder(path: Path, name: str) -> tuple[Path, Decoder]:
     if is_unet3(shapes):
         network3 = replace(unet3_config(shapes), variant="flash" if "flash" in path.stem.lower() else "")
         return path, Decoder(name, network3, SCHEDULER)
-    network = sizes(UNet2Config, path, shapes)
+    network = detect_config(UNet2Config, path, shapes)
     second = DDPM_21 if network.reads_text and not network.inpaints else None
     return path, Decoder(name, network, published_scheduler(network), second)
 
@@ -63,7 +63,7 @@ def read_movq(path: Path) -> tuple[Path, MOVQConfig]:
     """(weights, sizes) of the MOVQ in the folder or safetensors file `path`. Raises WeightsError."""
     if path.is_dir():
         return weights_file(path / "movq"), network_config(MOVQConfig, path / "movq")
-    return path, sizes(MOVQConfig, path)
+    return path, detect_config(MOVQConfig, path)
 
 
 SAVED_AS = ("model.diffusion_model.", "diffusion_model.")

@@ -244,7 +244,7 @@ def load_embeds(path: Path) -> tuple[ImageEmbeds, ImageEmbeds]:
             metadata = stored.metadata() or {}
             tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a whole safetensors file ({error}). Save the embeds again.") from error
+        raise ValueError(f"{path.name} is not a complete safetensors file ({error}). Save the embeds again.") from error
     if metadata.get("format") != FORMAT or "image_embeds" not in tensors:
         raise ValueError(
             f"{path.name}: expected image embeds saved by Kandinsky Save Embeds, got a file with the tensors "

@@ -15,7 +15,7 @@ from . import host
 from .decoders import Decoder
 from .images import from_movq
 from .keys import HINT, IMAGE_EMBEDS, KEEP, MASK, MASKED_LATENTS, PICTURE, POOLED, Conditioning
-from .models.layers import Unfilled
+from .models.layers import SkipInit
 from .models.loader import load_decoder_text, load_network
 from .models.loader3 import load_text_encoder
 from .models.movq import MOVQ, MOVQConfig
@@ -99,11 +99,11 @@ def load_model(file: Path, decoder: Decoder, dtype: torch.dtype) -> Model:
     """Raises WeightsError, as the other loaders here."""
     network = decoder.network
     make: Any = UNet2 if isinstance(network, UNet2Config) else UNet3
-    return Model(load_network(make(network, Unfilled, dtype, "meta"), file, dtype), decoder)
+    return Model(load_network(make(network, SkipInit, dtype, "meta"), file, dtype), decoder)
 
 
 def load_vae(file: Path, config: MOVQConfig, dtype: torch.dtype) -> VAE:
-    return VAE(load_network(MOVQ(config, Unfilled, dtype, "meta"), file, dtype))
+    return VAE(load_network(MOVQ(config, SkipInit, dtype, "meta"), file, dtype))
 
 
 def load_mclip(source: Path, tokenizers: list[Path], dtype: torch.dtype) -> CLIP:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .. import host
 from ..decoders import Decoder, of_unet
-from ..models.layers import Unfilled
+from ..models.layers import SkipInit
 from ..models.loader import WeightsError, check_shapes, tensor_shapes
 from ..models.lora import lora_names
 from ..models.unet2 import UNet2, UNet2Config
@@ -39,12 +39,12 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 
 def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.ModelPatcher:
     """The decoder in `file` as a ComfyUI MODEL. As ComfyUI's `load_diffusion_model_state_dict`, but strict: raises
-    WeightsError naming missing, extra and misshapen tensors."""
+    WeightsError naming missing, unexpected and mismatched tensors."""
     network, scheduler = decoder.network, decoder.scheduler
     if isinstance(network, UNet2Config):
-        kind, bare = Kandinsky2, UNet2(network, Unfilled, device="meta")
+        kind, bare = Kandinsky2, UNet2(network, SkipInit, device="meta")
     else:
-        kind, bare = Kandinsky3, UNet3(network, Unfilled, device="meta")
+        kind, bare = Kandinsky3, UNet3(network, SkipInit, device="meta")
         scheduler = scheduler_for(network, scheduler)
     state = load_state(file, bare)
     config = Config(kind, decoder)

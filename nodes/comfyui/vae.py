@@ -13,7 +13,7 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
-from ..models.layers import Unfilled
+from ..models.layers import SkipInit
 from ..models.loader import load_network
 from ..models.movq import MOVQ, MOVQConfig, decode_memory, encode_memory
 from ..models.unet2 import LATENT_CHANNELS
@@ -72,8 +72,8 @@ def to_image(pixels: Tensor) -> Tensor:
 
 
 def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
-    """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, extra and misshapen tensors."""
-    return MOVQVAE(load_network(MOVQ(config, Unfilled, device="meta"), file, torch.float32).state_dict(), config)
+    """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, unexpected and mismatched tensors."""
+    return MOVQVAE(load_network(MOVQ(config, SkipInit, device="meta"), file, torch.float32).state_dict(), config)
 
 
 def preview_factors(vae: MOVQVAE) -> tuple[list[list[float]], list[float]]:

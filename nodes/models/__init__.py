@@ -1,4 +1,4 @@
-"""The Kandinsky networks: pure torch, one file a network, no import of any host.
+"""The Kandinsky networks in pure torch, one file per network.
 
-Parameter names are those of the published weights, so a state dict loads strictly and unchanged.
+Parameter names are those of the published weights, so state dicts load strictly.
 """

@@ -1,7 +1,7 @@
-"""CLIP's text and image encoders, each with its projection into the space that both share.
+"""CLIP text and image encoders with projection.
 
-References: transformers `CLIPTextModelWithProjection` and `CLIPVisionModelWithProjection`, whose tensors' names the
-published files have; Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
+References: transformers `CLIPTextModelWithProjection` and `CLIPVisionModelWithProjection`, with the same parameter
+names; Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .config import read_config
 from .layers import Factory, Operations, attend
 
 LEGACY_EOS = 2
-"""The end mark that old files name, wrongly: in their vocabulary it is the last token, so the largest id."""
+"""Wrong eos_token_id in old config files. There the EOS token has the largest id in the vocabulary."""
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
-    """Sizes of a text encoder, in transformers' words; the defaults are ViT-L/14's, 2.1's."""
+    """Sizes of a text encoder, named as in transformers; the defaults are those of ViT-L/14 (Kandinsky 2.1)."""
 
     vocab_size: int = 49408
     hidden_size: int = 768
@@ -49,7 +49,7 @@ class CLIPTextConfig:
 
 @dataclass(frozen=True)
 class CLIPVisionConfig:
-    """Sizes of an image encoder, likewise."""
+    """Sizes of an image encoder, named as in transformers; the defaults are those of ViT-L/14 (Kandinsky 2.1)."""
 
     image_size: int = 224
     patch_size: int = 14
@@ -74,7 +74,7 @@ def _checked(config: Any) -> Any:
 
 
 class CLIPTextEncoder(nn.Module):
-    """Reads a prompt: causally, so that what stands at its end mark has seen all of it."""
+    """CLIP text encoder with projection."""
 
     def __init__(
         self,
@@ -90,19 +90,19 @@ class CLIPTextEncoder(nn.Module):
         self.text_projection = operations.Linear(config.hidden_size, config.projection_dim, bias=False, **factory)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens [B, T] ids → pooled text embeds [B, D], last hidden states [B, T, W]; those of padding, too."""
+        """Token ids [B, T] → pooled text embeds [B, D], last hidden states [B, T, W] including padding."""
         states = self.text_model(tokens)
-        at_end = states[torch.arange(len(tokens), device=tokens.device), self._ends(tokens)]
-        return self.text_projection(at_end), states
+        pooled = states[torch.arange(len(tokens), device=tokens.device), self._eos_positions(tokens)]
+        return self.text_projection(pooled), states
 
-    def _ends(self, tokens: Tensor) -> Tensor:
-        """[B]: the place of each prompt's first end mark."""
-        end = self.config.eos_token_id
-        return (tokens if end == LEGACY_EOS else (tokens == end).int()).argmax(dim=1)
+    def _eos_positions(self, tokens: Tensor) -> Tensor:
+        """[B]: position of the first EOS token of each prompt."""
+        eos = self.config.eos_token_id
+        return (tokens if eos == LEGACY_EOS else (tokens == eos).int()).argmax(dim=1)
 
 
 class CLIPImageEncoder(nn.Module):
-    """Sees a picture as patches, and reads its embed off a token of their own class."""
+    """CLIP image encoder with projection."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class CLIPImageEncoder(nn.Module):
         self.visual_projection = operations.Linear(config.hidden_size, config.projection_dim, bias=False, **factory)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [B, 3, S, S], normalised by the image processor → image embeds [B, D], as they come."""
+        """Pixels [B, 3, S, S] from the image processor → image embeds [B, D], not normalised."""
         return self.visual_projection(self.vision_model(pixels))
 
 
@@ -140,15 +140,15 @@ class TextEmbeddings(nn.Module):
         self.position_embedding = ops.Embedding(config.max_position_embeddings, config.hidden_size, **factory)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.token_embedding(tokens) + self.position_embedding(places)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.token_embedding(tokens) + self.position_embedding(positions)
 
 
 class VisionTransformer(nn.Module):
     def __init__(self, config: CLIPVisionConfig, ops: Operations, factory: Factory) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(config, ops, factory)
-        self.pre_layrnorm = ops.LayerNorm(config.hidden_size, **factory)  # the published files spell it so
+        self.pre_layrnorm = ops.LayerNorm(config.hidden_size, **factory)  # spelled like this in published weights
         self.encoder = Layers(config, ops, factory)
         self.post_layernorm = ops.LayerNorm(config.hidden_size, **factory)
 
@@ -167,8 +167,8 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
-        own = self.class_embedding.to(patches).expand(len(patches), 1, -1)
-        tokens = torch.cat([own, patches], dim=1)
+        class_token = self.class_embedding.to(patches).expand(len(patches), 1, -1)
+        tokens = torch.cat([class_token, patches], dim=1)
         return tokens + self.position_embedding(torch.arange(tokens.shape[1], device=tokens.device))
 
 

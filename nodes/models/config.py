@@ -1,4 +1,4 @@
-"""Reading a network's sizes from the config.json beside its weights."""
+"""Reads a network's config.json into a dataclass."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ Config = TypeVar("Config")
 
 
 def read_config(kind: type[Config], values: Mapping[str, Any], expected: Mapping[str, Any]) -> Config:
-    """Make the dataclass `kind` from a config.json's `values`.
+    """Make the dataclass `kind` from the `values` of a config.json.
 
-    A key named in `expected` that is present must hold that value: it stands for a choice of architecture the
-    network does not vary. Keys that neither name a field nor stand in `expected` are the reference's bookkeeping.
-    Raises ValueError, naming the key.
+    expected: options that this implementation does not vary; if present in `values`, they must be equal. Other unknown
+    keys are ignored. Raises ValueError naming the key.
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in expected.items():

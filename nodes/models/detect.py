@@ -1,4 +1,4 @@
-"""Reading a network's sizes off its tensors' shapes, for weights that come without a config.json."""
+"""Detects a network and its sizes from tensor names and shapes, for weights without a config.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class MCLIPSizes:
-    """M-CLIP, in transformers' words: XLM-RoBERTa's sizes, and the widths on both sides of the projection."""
+    """Sizes of M-CLIP, named as in its config.json: XLM-RoBERTa's, and the input and output width of the projection."""
 
     vocab_size: int
     hidden_size: int
@@ -45,17 +45,17 @@ NAMES: dict[type, str] = {
 }
 
 CLIP_L_WIDTH = 768
-"""Of the embeds of OpenAI's ViT-L/14, 2.1's, whose activation is an approximate GELU. (bigG's: 1280, and exact.)"""
+"""Embed width of OpenAI's ViT-L/14 (Kandinsky 2.1), which uses quick_gelu; bigG (2.2) has 1280 and gelu."""
 BIG_G_VISION_WIDTH, BIG_G_VISION_HEADS = 1664, 16
-"""The only encoder here whose heads are not 64 wide."""
+"""bigG's image encoder is the only one here with a head width other than 64."""
 HEAD_WIDTH = 64
 
 
 def config_from_tensors(shapes: Shapes) -> Sizes:
-    """The sizes of the Kandinsky 2.x network whose tensors have these names and shapes.
+    """Config of the Kandinsky 2.x network with these tensors.
 
-    What no shape shows (attention heads, norm groups, activations) is as published. Raises ValueError where the names
-    are those of no such network; whether every tensor is there, and fits, is for the loader to see.
+    What shapes don't show (attention heads, norm groups, activations) is as in the published models. Raises ValueError
+    for other networks; does not check that the tensors are complete (the loader does).
     """
     kinds = {
         "encoder_hid_proj.image_embeds.weight": unet2_config,
@@ -70,12 +70,12 @@ def config_from_tensors(shapes: Shapes) -> Sizes:
             try:
                 return read(shapes)
             except KeyError as error:
-                raise ValueError(f"expected a tensor called {error.args[0]}, for there is {key}; got none.") from error
+                raise ValueError(f"expected a tensor called {error.args[0]} beside {key}, got none.") from error
     first = ", ".join(list(shapes)[:3]) or "none"
     raise ValueError(
         "expected the tensors of a Kandinsky 2.x UNet, prior or MOVQ, or of one of its encoders, named as in the "
         f"official folders; got {len(shapes)} tensors: {first}, …. Use a file from an official repository, or put its "
-        "config.json beside. (Kandinsky 5 is a model of ComfyUI's own: Load Diffusion Model.)"
+        "config.json beside it. (For Kandinsky 5, use ComfyUI's Load Diffusion Model.)"
     )
 
 
@@ -97,12 +97,12 @@ def unet2_config(shapes: Shapes) -> UNet2Config:
 
 
 def is_unet3(shapes: Shapes) -> bool:
-    """Whether these are tensors of a Kandinsky 3 UNet."""
+    """Return True for the tensors of a Kandinsky 3 UNet."""
     return "encoder_hid_proj.projection_linear.weight" in shapes
 
 
 def unet3_config(shapes: Shapes) -> UNet3Config:
-    """Sizes of a Kandinsky 3 UNet. Its variant is not in its tensors."""
+    """Config of a Kandinsky 3 UNet, without its variant, which the tensors don't show."""
     cross, encoder = shapes["encoder_hid_proj.projection_linear.weight"]
     return UNet3Config(
         in_channels=shapes["conv_in.weight"][1],
@@ -159,10 +159,10 @@ def clip_text_config(shapes: Shapes) -> CLIPTextConfig:
 
 def clip_vision_config(shapes: Shapes) -> CLIPVisionConfig:
     width, _, patch, _ = shapes["vision_model.embeddings.patch_embedding.weight"]
-    places = shapes["vision_model.embeddings.position_embedding.weight"][0] - 1  # the first is the class token's
+    patches = shapes["vision_model.embeddings.position_embedding.weight"][0] - 1  # one position is the class token's
     embeds = shapes["visual_projection.weight"][0]
     return CLIPVisionConfig(
-        image_size=isqrt(places) * patch,
+        image_size=isqrt(patches) * patch,
         patch_size=patch,
         hidden_size=width,
         intermediate_size=shapes["vision_model.encoder.layers.0.mlp.fc1.weight"][0],
@@ -194,11 +194,11 @@ def mclip_sizes(shapes: Shapes) -> MCLIPSizes:
 
 
 def count(shapes: Shapes, prefix: str) -> int:
-    """How many numbered parts stand under `prefix`."""
+    """Number of submodules `prefix`.0, `prefix`.1, …"""
     start = len(prefix) + 1
     return len({key[start:].split(".", 1)[0] for key in shapes if key.startswith(f"{prefix}.")})
 
 
 def level_widths(shapes: Shapes, prefix: str) -> tuple[int, ...]:
-    """Channels of each level, from the top."""
+    """Channels of each level, highest resolution first."""
     return tuple(shapes[f"{prefix}.{i}.resnets.0.conv1.weight"][0] for i in range(count(shapes, prefix)))

@@ -1,4 +1,4 @@
-"""What the networks share: injected layer classes, the timestep embedding, attention."""
+"""Shared by the networks: layer classes, timestep embedding, attention, padding."""
 
 from __future__ import annotations
 
@@ -11,50 +11,52 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Operations = Any
-"""A namespace with Linear, Conv2d, ConvTranspose2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, or a host's own
-classes (ComfyUI's cast, stream and quantise weights). Only these are used, always through this seam; a host's
-may have an `attend`, too, in the place of the function below."""
+"""A namespace with Linear, Conv2d, ConvTranspose2d, GroupNorm, LayerNorm and Embedding: `torch.nn`, SkipInit, or
+`comfy.ops` classes, which cast and stream weights. It may also have an `attend`, used instead of the function below."""
 
 Factory = dict[str, Any]
-"""The `dtype` and `device` keywords every layer of a network is made with."""
+"""The `dtype` and `device` arguments of every layer."""
 
 
-def _unfilled(kind: type[nn.Module]) -> Any:
+def _skip_init(kind: type[nn.Module]) -> Any:
     return type(kind.__name__, (kind,), {"reset_parameters": lambda self: None})
 
 
-class Unfilled:
-    """`torch.nn`'s layers without the random numbers they begin with, for networks whose weights come from a file: on
-    the meta device those are slow to not make."""
+class SkipInit:
+    """torch.nn layers with reset_parameters() skipped, for networks whose weights are loaded from a file. It is slow
+    even on the meta device."""
 
-    Linear = _unfilled(nn.Linear)
-    Conv2d = _unfilled(nn.Conv2d)
-    ConvTranspose2d = _unfilled(nn.ConvTranspose2d)
-    GroupNorm = _unfilled(nn.GroupNorm)
-    LayerNorm = _unfilled(nn.LayerNorm)
-    Embedding = _unfilled(nn.Embedding)
+    Linear = _skip_init(nn.Linear)
+    Conv2d = _skip_init(nn.Conv2d)
+    ConvTranspose2d = _skip_init(nn.ConvTranspose2d)
+    GroupNorm = _skip_init(nn.GroupNorm)
+    LayerNorm = _skip_init(nn.LayerNorm)
+    Embedding = _skip_init(nn.Embedding)
 
 
-def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding, cosines first (diffusers: flip_sin_to_cos=True, downscale_freq_shift=0).
+def timestep_embedding(
+    timesteps: Tensor, width: int, flip_sin_to_cos: bool = True, downscale_freq_shift: int = 0
+) -> Tensor:
+    """Sinusoidal embedding, as diffusers' `get_timestep_embedding`.
 
-    timesteps [B], any dtype, may be fractional → [B, width] float32; width is even.
+    timesteps [B], any dtype, may be fractional → [B, width] float32; width must be even.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / half)
-    angles = timesteps[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    angles = timesteps[:, None].float() * (exponents / (half - downscale_freq_shift)).exp()
+    parts = [angles.cos(), angles.sin()] if flip_sin_to_cos else [angles.sin(), angles.cos()]
+    return torch.cat(parts, dim=-1)
 
 
-def fast_layout(x: Tensor) -> Tensor:
-    """x [B, C, H, W] as the device is fastest with it: on the CPU channels last, in which group norms, nearest resizes
-    and what is broadcast over places run along memory. Layers keep the layout they are given."""
+def channels_last_on_cpu(x: Tensor) -> Tensor:
+    """x [B, C, H, W] in channels_last memory format on the CPU, where norms, resizes and broadcasts are then faster;
+    unchanged on other devices."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
-def padded(x: Tensor, multiple: int) -> Tensor:
-    """x [B, C, h, w] with sides that are multiples of `multiple`: at the right and the bottom it begins anew, as
-    ComfyUI pads what it gives to a network that takes patches. x itself if it fits."""
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad the sides of x [B, C, h, w] to multiples of `multiple`, right and bottom, circular (as ComfyUI's
+    `pad_to_patch_size`)."""
     for dim in (2, 3):
         side = x.shape[dim]
         if side % multiple:
@@ -64,17 +66,16 @@ def padded(x: Tensor, multiple: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, bias: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """Multi-head attention on [B, tokens, heads·d] projections, scale 1/√d → [B, query tokens, heads·d].
+    """Multi-head attention of q, k, v [B, tokens, heads·d], scale 1/√d → [B, query tokens, heads·d].
 
-    `bias` is added to the scores: broadcastable to [B, heads, query tokens, key tokens]. `causal`, in its place: none
-    sees what comes after it.
+    bias: added to the scores, broadcastable to [B, heads, query tokens, key tokens]; not together with `causal`.
     """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal).transpose(1, 2).flatten(2)
 
 
 def attention_of(operations: Operations) -> Callable[..., Tensor]:
-    """How networks made of these operations attend: by their own `attend`, or else the one here."""
+    """The `attend` of these operations, or the one above."""
     return getattr(operations, "attend", attend)
 
 
@@ -91,7 +92,7 @@ class TimestepMLP(nn.Module):
 
 
 class ToOut(nn.ModuleList):
-    """An output projection under the key `0`: the reference keeps a dropout beside it, under `1`."""
+    """Output projection with the key `0`, as in the reference, where a dropout has the key `1`."""
 
     def __init__(self, width_in: int, width: int, ops: Operations, factory: Factory) -> None:
         super().__init__([ops.Linear(width_in, width, **factory)])

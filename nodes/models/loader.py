@@ -1,11 +1,10 @@
-"""Loading Kandinsky from the official diffusers folder layout: strictly, memory-mapped, each tensor held once.
+"""Loads Kandinsky 2.x from official diffusers folders.
 
     prior folder:    prior/ text_encoder/ image_encoder/ tokenizer/ image_processor/ scheduler/
     decoder folder:  unet/ movq/ scheduler/, and in 2.1 text_encoder/ tokenizer/ (ddpm_scheduler/)
 
-Single files, one a network, are loaded by single.py, with what is here. Where a network's folder has no config.json,
-its sizes are read off its tensors.
-Nothing is unpickled: only safetensors files are read.
+Loading is strict and memory-mapped. Without a config.json, sizes are detected from the tensors. Only safetensors files
+are read, nothing is unpickled. Single files are loaded by single.py.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from ..sampling.schedulers import UnCLIPScheduler
 from .clip import CLIPImageEncoder, CLIPTextConfig, CLIPTextEncoder, CLIPVisionConfig
 from .detect import NAMES, Shapes, Sizes, config_from_tensors
-from .layers import Operations, Unfilled
+from .layers import Operations, SkipInit
 from .movq import MOVQConfig
 from .prior import PriorConfig, PriorTransformer
 from .unet2 import UNet2Config
@@ -32,17 +31,17 @@ Config = TypeVar("Config", UNet2Config, MOVQConfig, PriorConfig, CLIPTextConfig,
 AnySizes = TypeVar("AnySizes", bound=Sizes)
 
 
-COUNTING = "position_ids"
-"""How a tensor ends that older text and image encoders' files hold: it is only 0, 1, 2, …."""
+POSITION_IDS = "position_ids"
+"""End of the name of a buffer in old files of text and image encoders, which is ignored."""
 
 
 class WeightsError(Exception):
-    """A model folder or file is not what it should be; the message says what was expected and what to do."""
+    """A model folder or file is missing, damaged, or of another model. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class KandinskyPrior:
-    """What turns prompts and pictures into image embeds."""
+    """A loaded prior with its encoders, tokenizer and scheduler."""
 
     name: str
     prior: PriorTransformer
@@ -54,13 +53,13 @@ class KandinskyPrior:
 
     @property
     def width(self) -> int:
-        """Width D of its image embeds."""
+        """Width D of the image embeds."""
         return self.prior.config.embedding_dim
 
 
 @dataclass(frozen=True)
 class ImageProcessorConfig:
-    """How a picture is made ready for the CLIP image encoder: shortest side to `size`, centre crop, normalised."""
+    """Preprocessing for the CLIP image encoder: shortest side resized to `size`, centre crop, normalised."""
 
     size: int
     mean: tuple[float, float, float]
@@ -88,7 +87,7 @@ def is_prior_folder(folder: Path) -> bool:
 
 
 def is_decoder_folder(folder: Path) -> bool:
-    """Whether it is a Kandinsky 2.x decoder's; Kandinsky 3's have a unet and a movq, too."""
+    """Return True for a Kandinsky 2.x decoder folder; Kandinsky 3's have unet/ and movq/ too."""
     if not (_holds_network(folder / "unet") and _holds_network(folder / "movq")):
         return False
     config = folder / "unet" / "config.json"
@@ -99,8 +98,8 @@ def _holds_network(folder: Path) -> bool:
     return (folder / "config.json").is_file() or _weights_in(folder) is not None
 
 
-def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = Unfilled) -> KandinskyPrior:
-    """Read a prior folder, its networks on the CPU in `dtype`. Raises WeightsError."""
+def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Operations = SkipInit) -> KandinskyPrior:
+    """Load a prior folder to the CPU in `dtype`. Raises WeightsError."""
     from transformers import CLIPTokenizer
 
     config = network_config(PriorConfig, folder / "prior")
@@ -116,26 +115,26 @@ def load_prior(folder: Path, dtype: torch.dtype = torch.float32, operations: Ope
         image_encoder=load_network(
             CLIPImageEncoder(vision, operations, dtype, "meta"), weights_file(folder / "image_encoder"), dtype
         ),
-        tokenizer=CLIPTokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True),
+        tokenizer=CLIPTokenizer.from_pretrained(_require_exists(folder / "tokenizer"), local_files_only=True),
         image_processor=ImageProcessorConfig.from_json(processor),
         scheduler=read_config(UnCLIPScheduler, folder / "scheduler" / "scheduler_config.json"),
     )
 
 
 def load_decoder_text(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """(M-CLIP, its tokenizer) of a 2.1 decoder folder. Raises WeightsError."""
+    """Load (M-CLIP, tokenizer) from a 2.1 decoder folder. Raises WeightsError."""
     from .mclip import MCLIP, Tokenizer
 
     text_encoder = load_transformers(MCLIP, folder / "text_encoder", dtype)
-    return text_encoder, Tokenizer.from_pretrained(_existing(folder / "tokenizer"), local_files_only=True)
+    return text_encoder, Tokenizer.from_pretrained(_require_exists(folder / "tokenizer"), local_files_only=True)
 
 
 def weights_file(folder: Path) -> Path:
-    """The safetensors file of one network, the full one before a half-precision variant."""
-    if (path := _weights_in(_existing(folder))) is not None:
+    """Safetensors file of one network; the full-precision one is preferred over fp16. Raises WeightsError."""
+    if (path := _weights_in(_require_exists(folder))) is not None:
         return path
     others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt"))
-    found = f" It holds {', '.join(others)}, which is not read: unpickling can run code." if others else ""
+    found = f" It holds {', '.join(others)}, which is not read: unpickling can run any code." if others else ""
     raise WeightsError(
         f"Expected diffusion_pytorch_model.safetensors in {folder}.{found} Download the safetensors file."
     )
@@ -149,15 +148,14 @@ def _weights_in(folder: Path) -> Path | None:
 
 
 def network_config(kind: type[Config], folder: Path) -> Config:
-    """The sizes of the network in `folder`: from its config.json, or else its tensors. Raises WeightsError."""
+    """Config of the network in `folder`: its config.json, or detected from its tensors. Raises WeightsError."""
     if (file := folder / "config.json").is_file():
         return read_config(kind, file)
-    return sizes(kind, weights_file(folder))
+    return detect_config(kind, weights_file(folder))
 
 
-def sizes(kind: type[AnySizes], file: Path, shapes: Shapes | None = None) -> AnySizes:
-    """A network's sizes, read off the tensors of `file`, or off `shapes` where those are only a part of it. Raises
-    WeightsError if they are another one's."""
+def detect_config(kind: type[AnySizes], file: Path, shapes: Shapes | None = None) -> AnySizes:
+    """Config detected from the tensors of `file`, or from `shapes`. Raises WeightsError for another network."""
     try:
         found = config_from_tensors(tensor_shapes(file) if shapes is None else shapes)
     except ValueError as error:
@@ -168,100 +166,100 @@ def sizes(kind: type[AnySizes], file: Path, shapes: Shapes | None = None) -> Any
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a safetensors file, read from its header. Raises WeightsError."""
+    """Shapes of the tensors in a safetensors file, from its header. Raises WeightsError."""
     try:
         with safe_open(file, framework="pt", device="cpu") as stored:
             return _shapes(stored)
     except SafetensorError as error:
-        raise _broken(file, error) from error
+        raise _invalid_file(file, error) from error
 
 
 def _shapes(stored: Any) -> dict[str, tuple[int, ...]]:
     return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118
 
 
-def _broken(file: Path, error: SafetensorError) -> WeightsError:
-    return WeightsError(f"{file} is not a whole safetensors file ({error}). Download it again.")
+def _invalid_file(file: Path, error: SafetensorError) -> WeightsError:
+    return WeightsError(f"{file} is not a complete safetensors file ({error}). Download it again.")
 
 
 def load_network(network: Network, file: Path, dtype: torch.dtype) -> Network:
-    """Fill `network`, made on the meta device, with `file`'s tensors, cast to `dtype`.
+    """Load `file` into `network`, created on the meta device, and cast it to `dtype`.
 
-    The file is mapped, not read: a tensor already in `dtype` is used where it lies, another is cast one at a time.
-    Raises WeightsError naming missing, extra and misshapen tensors.
+    The file is memory-mapped: tensors already in `dtype` are not copied, others are cast one at a time. Raises
+    WeightsError naming missing, unexpected and mismatched tensors.
     """
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     try:
         with safe_open(file, framework="pt", device="cpu") as stored:
-            got = {key: shape for key, shape in _shapes(stored).items() if not key.endswith(COUNTING)}
+            got = {key: shape for key, shape in _shapes(stored).items() if not key.endswith(POSITION_IDS)}
             check_shapes(file, wanted, got)
             tensors: dict[str, Tensor] = {key: stored.get_tensor(key).to(dtype) for key in wanted}
     except SafetensorError as error:
-        raise _broken(file, error) from error
+        raise _invalid_file(file, error) from error
     network.load_state_dict(tensors, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def check_shapes(file: Path, wanted: dict[str, tuple[int, ...]], got: dict[str, tuple[int, ...]]) -> None:
-    """Raise WeightsError unless `got` has exactly the tensors `wanted` has, in the same shapes."""
+    """Raise WeightsError unless the names and shapes in `got` are those in `wanted`."""
     missing = [f"missing {key}" for key in sorted(wanted.keys() - got.keys())]
     unexpected = [f"unexpected {key}" for key in sorted(got.keys() - wanted.keys())]
-    misshapen = [
+    mismatched = [
         f"{key}: expected {list(wanted[key])}, got {list(got[key])}"
         for key in sorted(wanted.keys() & got.keys())
         if wanted[key] != got[key]
     ]
-    # A few of each kind: together they tell a torn file from another network's.
-    problems = [problem for kind in (misshapen, unexpected, missing) for problem in kind[:3]]
+    # A few of each kind, to tell an incomplete file from one of another network.
+    problems = [problem for kind in (mismatched, unexpected, missing) for problem in kind[:3]]
     if problems:
-        others = len(missing) + len(unexpected) + len(misshapen) - len(problems)
+        others = len(missing) + len(unexpected) + len(mismatched) - len(problems)
         more = f"; and {others} more" if others else ""
         raise WeightsError(
-            f"{file} does not fit the network that its config.json, or, without one, its other tensors describe: "
+            f"{file} does not match its config.json (or, without one, the network detected from its tensors): "
             f"{'; '.join(problems)}{more}. Check that the files belong together."
         )
 
 
 def load_transformers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """A transformers model from its folder, strictly. Raises WeightsError."""
+    """Load a transformers model from its folder. Raises WeightsError."""
     file = weights_file(folder)
-    _existing(folder / "config.json")
+    _require_exists(folder / "config.json")
     variant = "fp16" if ".fp16." in file.name else None
-    return _strictly(kind, file, dtype, folder, use_safetensors=True, local_files_only=True, variant=variant)
+    return _from_pretrained(kind, file, dtype, folder, use_safetensors=True, local_files_only=True, variant=variant)
 
 
 def load_transformers_file(kind: Any, config: Any, file: Path, dtype: torch.dtype) -> Any:
-    """The same from a single file, mapped, with the transformers config `config`. Raises WeightsError."""
+    """Load a transformers model from a single file, memory-mapped, with its config. Raises WeightsError."""
     try:
         with safe_open(file, framework="pt", device="cpu") as stored:
             state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise _broken(file, error) from error
-    return _strictly(kind, file, dtype, None, config=config, state_dict=state)
+        raise _invalid_file(file, error) from error
+    return _from_pretrained(kind, file, dtype, None, config=config, state_dict=state)
 
 
-def _strictly(kind: Any, file: Path, dtype: torch.dtype, source: Path | None, **options: Any) -> Any:
-    """transformers' `from_pretrained`, which only warns of missing tensors. WeightsError names them."""
+def _from_pretrained(kind: Any, file: Path, dtype: torch.dtype, source: Path | None, **options: Any) -> Any:
+    """transformers' `from_pretrained`, but raises WeightsError for missing tensors, of which it only warns."""
     keyword = "dtype" if _transformers_version() >= (4, 56) else "torch_dtype"
     try:
         model, report = kind.from_pretrained(
             source,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # or it raises before it reports
+            ignore_mismatched_sizes=True,  # so that it reports them instead of raising
             **{keyword: dtype, **options},
         )
     except SafetensorError as error:
-        raise _broken(file, error) from error
-    extra = [key for key in report["unexpected_keys"] if not key.endswith(COUNTING)]
+        raise _invalid_file(file, error) from error
+    extra = [key for key in report["unexpected_keys"] if not key.endswith(POSITION_IDS)]
     problems = [f"missing {key}" for key in report["missing_keys"]] + [f"unexpected {key}" for key in extra]
-    # Names, or in some versions names and shapes. Where the library renames tensors, the file has another name.
-    misshapen = [item if isinstance(item, str) else item[0] for item in report["mismatched_keys"]]
-    if misshapen:
+    # Names, or (name, shape, shape), depending on the version. transformers may rename tensors of the file.
+    mismatched = [item if isinstance(item, str) else item[0] for item in report["mismatched_keys"]]
+    if mismatched:
         wanted, got = model.state_dict(), tensor_shapes(file)
-        problems += [f"{k}: expected {list(wanted[k].shape)}, got {list(got.get(k, ())) or '?'}" for k in misshapen]
+        problems += [f"{k}: expected {list(wanted[k].shape)}, got {list(got.get(k, ())) or '?'}" for k in mismatched]
     if problems:
-        described = "its config.json" if source else "the network that its other tensors describe"
-        raise WeightsError(f"{file} does not fit {described}: {'; '.join(sorted(problems)[:6])}.")
+        described = "its config.json" if source else "the network detected from its tensors"
+        raise WeightsError(f"{file} does not match {described}: {'; '.join(sorted(problems)[:6])}.")
     return model.eval().requires_grad_(False)
 
 
@@ -273,7 +271,7 @@ def _transformers_version() -> tuple[int, int]:
 
 
 def read_config(kind: Any, file: Path) -> Any:
-    """`kind`, a config or a scheduler, from its JSON file. Raises WeightsError."""
+    """Read `kind`, a config or scheduler, from its JSON file. Raises WeightsError."""
     values = _read_json(file)
     try:
         return kind.from_json(values)
@@ -283,7 +281,7 @@ def read_config(kind: Any, file: Path) -> Any:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        values = json.loads(_existing(file).read_text(encoding="utf-8"))
+        values = json.loads(_require_exists(file).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise WeightsError(f"{file} is not valid JSON ({error}). Download it again.") from error
     if not isinstance(values, dict):
@@ -291,7 +289,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _existing(path: Path) -> Path:
+def _require_exists(path: Path) -> Path:
     if not path.exists():
-        raise WeightsError(f"Expected {path}, which is not there: copy the whole official repository folder.")
+        raise WeightsError(f"Expected {path}, which does not exist: copy the whole official repository folder.")
     return path

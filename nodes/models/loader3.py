@@ -1,9 +1,9 @@
-"""Loading Kandinsky 3 from the official diffusers folder layout, or what `kandiflux models convert` made.
+"""Loads Kandinsky 3's text encoder from official diffusers folders, or from the output of `kandiflux models convert`.
 
-    unet/ movq/ scheduler/          the networks that draw
-    text_encoder/ tokenizer/        FLAN-UL2's encoder, in shards, and its vocabulary
+    unet/ movq/ scheduler/          decoder
+    text_encoder/ tokenizer/        encoder of FLAN-UL2, sharded, and its vocabulary
 
-Strictly, memory-mapped, each tensor held once, as loader.py; the text encoder's shards one after another.
+Loading is strict and memory-mapped, one shard after another.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .spiece import tokenizer_json
 from .t5 import FP8, CastLinear, CastOperations, T5Config, T5Encoder, to_fp8
 
 MAX_TOKENS = 128
-"""Tokens of a prompt that Kandinsky 3 reads."""
+"""Maximum number of tokens of a Kandinsky 3 prompt."""
 
 TIED = "encoder.embed_tokens.weight"
-"""A second name of `shared.weight`, which some files hold too."""
+"""Weight tied to `shared.weight`; some files have both."""
 
 SCHEDULER = DecoderScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=True, steps_offset=1)
-"""Kandinsky 3's, where a folder has none: DDPM, clip ±1, fixed_small, leading."""
+"""Scheduler of Kandinsky 3, for folders without scheduler/."""
 
 
 @dataclass(frozen=True)
 class Kandinsky3TextEncoder:
-    """What turns prompts into text states."""
+    """A loaded text encoder with its tokenizer."""
 
     name: str
     encoder: T5Encoder
@@ -45,15 +45,15 @@ class Kandinsky3TextEncoder:
 
 
 def is_kandinsky3_folder(folder: Path) -> bool:
-    return _says(folder / "unet", "_class_name", "Kandinsky3UNet") and (folder / "movq" / "config.json").is_file()
+    return _config_has(folder / "unet", "_class_name", "Kandinsky3UNet") and (folder / "movq/config.json").is_file()
 
 
 def is_kandinsky3_text_folder(folder: Path) -> bool:
-    return _says(folder / "text_encoder", "model_type", "t5") and (folder / "tokenizer").is_dir()
+    return _config_has(folder / "text_encoder", "model_type", "t5") and (folder / "tokenizer").is_dir()
 
 
-def _says(folder: Path, key: str, value: str) -> bool:
-    """Whether the folder's config.json can be read and has that value."""
+def _config_has(folder: Path, key: str, value: str) -> bool:
+    """Return True if the folder has a valid config.json with this value."""
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key) == value
     except (OSError, ValueError, AttributeError):
@@ -66,44 +66,44 @@ def load_text_encoder(
     compute: torch.dtype | None = None,
     operations: Operations = CastOperations,
 ) -> Kandinsky3TextEncoder:
-    """Read text_encoder/ and tokenizer/ of a Kandinsky 3 folder, the encoder's weights on the CPU in `dtype`
-    (torch.float8_e4m3fn too), its layers computing in `compute` (default: dtype). Raises WeightsError."""
+    """Load text_encoder/ and tokenizer/ of a Kandinsky 3 folder to the CPU, weights stored in `dtype`, which may be
+    torch.float8_e4m3fn, layers computing in `compute` (default: dtype, float32 for fp8). Raises WeightsError."""
     weights = folder / "text_encoder"
     if dtype == FP8 and compute is None:
         compute = torch.float32
     encoder = T5Encoder(read_config(T5Config, weights / "config.json"), operations, dtype, "meta", compute)
-    fill(encoder, shards(weights))
+    load_shards(encoder, shards(weights))
     return Kandinsky3TextEncoder(folder.name, encoder, load_tokenizer(folder / "tokenizer"))
 
 
 def shards(folder: Path) -> list[Path]:
-    """The safetensors files of one network: those its index names, the full ones before a half-precision variant; or
-    its only one. Raises WeightsError naming each that is missing."""
+    """Safetensors files of one network, from its index, full precision preferred over fp16; or its single file. Raises
+    WeightsError naming missing files."""
     for name in ("model.safetensors.index.json", "model.safetensors.index.fp16.json"):
         if not (index := folder / name).is_file():
             continue
         try:
-            places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(places.values()))
+            weight_map: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            names = sorted(set(weight_map.values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{index}: expected JSON with a weight_map ({error!r}). Download it again.") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            lost = sum(place in missing for place in places.values())
+            lost = sum(name in missing for name in weight_map.values())
             raise WeightsError(
-                f"{index} names {len(names)} files; of these {', '.join(missing)} is not in {folder}, and with it "
-                f"{lost} of {len(places)} tensors. Download what is missing."
+                f"{index} names {len(names)} files, but {', '.join(missing)} is missing in {folder}, with "
+                f"{lost} of {len(weight_map)} tensors. Download the missing files."
             )
         return [folder / name for name in names]
     return [weights_file(folder)]
 
 
 @torch.no_grad()
-def fill(network: nn.Module, files: Sequence[Path]) -> None:
-    """Put the tensors of `files` into `network`, made on the meta device, each cast to the dtype that has there.
+def load_shards(network: nn.Module, files: Sequence[Path]) -> None:
+    """Load `files` into `network`, created on the meta device, cast to the dtypes of its parameters.
 
-    The files are mapped, and read one tensor at a time: nothing is held twice, and what needs no cast is used where
-    it lies. Raises WeightsError naming the file and tensor, with the shapes expected and found.
+    The files are memory-mapped: tensors of the right dtype are not copied, others are cast one at a time. Raises
+    WeightsError naming file, tensor and shapes.
     """
     wanted = dict(network.named_parameters())
     _check(wanted, {file: tensor_shapes(file) for file in files})
@@ -111,7 +111,7 @@ def fill(network: nn.Module, files: Sequence[Path]) -> None:
         with safe_open(file, framework="pt", device="cpu") as stored:
             for name in stored.keys():  # noqa: SIM118
                 if name in wanted:
-                    _put(network, name, stored.get_tensor(name), wanted[name].dtype)
+                    _set_parameter(network, name, stored.get_tensor(name), wanted[name].dtype)
     network.eval().requires_grad_(False)
 
 
@@ -136,21 +136,22 @@ def _check(wanted: dict[str, Any], found: dict[Path, dict[str, tuple[int, ...]]]
     if problems:
         more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise WeightsError(
-            f"{next(iter(found)).parent} does not hold the network its config.json describes: "
-            f"{'; '.join(problems[:6])}{more}. Check that its files belong together."
+            f"{next(iter(found)).parent} does not match its config.json: "
+            f"{'; '.join(problems[:6])}{more}. Check that the files belong together."
         )
 
 
-def _put(network: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
-    place, _, last = name.rpartition(".")
-    module = network.get_submodule(place)
+def _set_parameter(network: nn.Module, name: str, value: Tensor, dtype: torch.dtype) -> None:
+    path, _, last = name.rpartition(".")
+    module = network.get_submodule(path)
     if dtype == FP8 and isinstance(module, CastLinear):
         value, module.scale = to_fp8(value)
     setattr(module, last, nn.Parameter(value.to(dtype), requires_grad=False))
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The T5 tokenizer in `folder`: from tokenizer.json, or spiece.model, which is all the official one has."""
+    """Load the T5 tokenizer in `folder`, from tokenizer.json or spiece.model. The official folder has only the latter.
+    Raises WeightsError."""
     from transformers import PreTrainedTokenizerFast
 
     if (file := folder / "tokenizer.json").is_file():
@@ -160,13 +161,13 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         values = tokenizer_json(file.read_bytes())
     except (ValueError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{file} is not a whole SentencePiece vocabulary ({error}). Download it again.") from error
-    with tempfile.TemporaryDirectory() as made:
-        written = Path(made) / "tokenizer.json"
-        written.write_text(json.dumps(values), encoding="utf-8")
-        return _tokenizer(PreTrainedTokenizerFast, written)
+        raise WeightsError(f"{file} is not a valid SentencePiece vocabulary ({error}). Download it again.") from error
+    with tempfile.TemporaryDirectory() as temporary:
+        converted = Path(temporary) / "tokenizer.json"
+        converted.write_text(json.dumps(values), encoding="utf-8")
+        return _tokenizer(PreTrainedTokenizerFast, converted)
 
 
 def _tokenizer(kind: Any, file: Path) -> Any:
-    marks = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    return kind(tokenizer_file=str(file), model_max_length=MAX_TOKENS, **marks)
+    special_tokens = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    return kind(tokenizer_file=str(file), model_max_length=MAX_TOKENS, **special_tokens)

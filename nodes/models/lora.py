@@ -1,4 +1,4 @@
-"""The names LoRA files use for the layers of a Kandinsky network. Needs nothing but Python."""
+"""Key names of LoRA files for Kandinsky networks. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import re
 from collections.abc import Iterable
 
 PREFIXES = ("", "unet.", "base_model.model.", "base_model.model.unet.", "transformer.")
-"""What published files put before a layer's name: nothing, diffusers' pipelines, PEFT with and without them."""
+"""Prefixes of layer names in published files: none, diffusers, PEFT, PEFT with diffusers, transformer."""
 
 PROCESSED = re.compile(r"\.(to_q|to_k|to_v|add_k_proj|add_v_proj|to_out)(?:\.0)?$")
 
 
 def lora_names(weights: Iterable[str]) -> dict[str, str]:
-    """Name in a LoRA file, without its `.lora_up.weight` or the like → the weight it changes.
+    """Map names in LoRA files, without suffixes such as `.lora_up.weight`, to the `weights` (state dict keys) they
+    patch.
 
-    `weights` are the keys of a network's state dict. Before PEFT, diffusers named a LoRA after its attention's
-    processor: `….attentions.0.processor.to_q` (then `_lora.up.weight`), for the output projection too, which lacks the
-    `.0` of its own key. (diffusers' 2023 training script for Kandinsky 2.2 saves these.) Trainers of the kohya family
-    write `lora_unet_` and underscores.
+    Styles: the layer name with one of PREFIXES; diffusers before PEFT, `….attentions.0.processor.to_q` (for to_out
+    without `.0`), as its 2023 training script for Kandinsky 2.2 saves; kohya, `lora_unet_` and underscores.
     """
     names: dict[str, str] = {}
     for key in weights:

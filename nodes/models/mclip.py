@@ -1,4 +1,4 @@
-"""M-CLIP, which reads the prompt for Kandinsky 2.1's decoder: XLM-RoBERTa and a projection to CLIP's text space.
+"""M-CLIP, the text encoder of Kandinsky 2.1's decoder: XLM-RoBERTa and a projection to CLIP's text space.
 
 Reference: `MultilingualCLIP` of Kandinsky 2.1; Carlsson et al., "Cross-lingual and Multilingual CLIP", 2022.
 """
@@ -11,12 +11,12 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel, XLMRobertaConfig, XLMRobertaModel
 
-# transformers 5 makes this name when it is asked for, out of pyright's sight.
+# transformers 5 creates this name on access; pyright doesn't see it.
 Tokenizer: Any = transformers.XLMRobertaTokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class MCLIPConfig(XLMRobertaConfig):
-    """XLM-RoBERTa's, with the widths on both sides of the projection, called as in the published config.json."""
+    """XLM-RoBERTa's config plus the projection's input and output width, named as in the published config.json."""
 
     model_type = "M-CLIP"
 
@@ -27,19 +27,19 @@ class MCLIPConfig(XLMRobertaConfig):
 
 
 class MCLIP(PreTrainedModel):
-    """Tokens to (pooled text embeds, hidden states). Loads by transformers' own means, for its buffers' sake."""
+    """M-CLIP. A PreTrainedModel, because transformers' from_pretrained also restores non-persistent buffers."""
 
     config_class = MCLIPConfig
 
     def __init__(self, config: MCLIPConfig) -> None:
         super().__init__(config)
-        self.transformer = XLMRobertaModel(config)  # its pooler is among the weights; nothing reads it
+        self.transformer = XLMRobertaModel(config)  # its pooler is in the published weights, but not used
         self.LinearTransformation = nn.Linear(config.transformerDimensions, config.numDims)
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """input_ids and attention_mask [B, T] (1 = a token) → pooled [B, D], hidden states [B, T, W]; those of
-        padding, too."""
+        """input_ids and attention_mask [B, T] (1 = token) → pooled [B, D], last hidden states [B, T, W] including
+        padding."""
         states = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        seen = attention_mask[..., None].to(states.dtype)
-        return self.LinearTransformation((states * seen).sum(1) / seen.sum(1)), states
+        mask = attention_mask[..., None].to(states.dtype)
+        return self.LinearTransformation((states * mask).sum(1) / mask.sum(1)), states

@@ -1,7 +1,7 @@
-"""MOVQ, the Kandinsky image autoencoder: pictures to latents and back, 8 times smaller on a side.
+"""MOVQ, the image autoencoder of Kandinsky. Latents are 8 times smaller on each side.
 
-Reference: diffusers `VQModel` with norm_type "spatial"; MoVQ (Zheng et al., 2022). Kandinsky uses it without
-quantisation: the latents are the encoder's own, and the decoder's norms are modulated by them.
+Reference: diffusers `VQModel` with norm_type "spatial"; MoVQ (Zheng et al., 2022). Kandinsky does not quantise the
+latents; they also modulate the decoder's norms.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, ToOut, attend, fast_layout
+from .layers import Factory, Operations, ToOut, attend, channels_last_on_cpu
 
 EPS = 1e-6
 SPATIAL_GROUPS = 32
-"""Fixed in the reference, whatever norm_num_groups says."""
+"""Groups of the spatial norms; the reference ignores norm_num_groups here."""
 
 
 @dataclass(frozen=True)
 class MOVQConfig:
-    """Sizes of a MOVQ; the defaults are Kandinsky 2.x's."""
+    """Sizes of a MOVQ; the defaults are those of Kandinsky 2.x."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -63,7 +63,7 @@ def decode_memory(config: MOVQConfig, height: int, width: int, itemsize: int) ->
 
 
 class MOVQ(nn.Module):
-    """The autoencoder. Pixels are in −1..1; a side of a picture is a multiple of 8."""
+    """MOVQ autoencoder. Pixels are in −1..1; height and width must be multiples of 8."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class MOVQ(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] in −1..1 → latents [B, 4, H/8, W/8], not quantised."""
-        return self.quant_conv(self.encoder(fast_layout(pixels)))
+        return self.quant_conv(self.encoder(channels_last_on_cpu(pixels)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, 4, h, w] → [B, 3, 8h, 8w], about −1..1, not clamped."""
-        latents = fast_layout(latents)
+        latents = channels_last_on_cpu(latents)
         return self.decoder(self.post_quant_conv(latents), latents)
 
 
 class Codebook(nn.Module):
-    """Part of the published weights; Kandinsky does not look anything up in it."""
+    """Part of the published weights, but not used."""
 
     def __init__(self, config: MOVQConfig, ops: Operations, factory: Factory) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Decoder(nn.Module):
 
 
 class _Builder:
-    """Makes the repeated parts: group norms for the encoder, spatial norms for the decoder."""
+    """Makes convolutions, and norms: group norms in the encoder, spatial norms in the decoder."""
 
     def __init__(self, ops: Operations, factory: Factory, groups: int, latent_channels: int | None) -> None:
         self.ops, self.factory, self.groups, self.latent_channels = ops, factory, groups, latent_channels
@@ -176,12 +176,12 @@ class _Builder:
 
 
 def normalise(norm: nn.Module, x: Tensor, zq: Tensor | None) -> Tensor:
-    """A spatial norm reads the latents; the encoder's group norms have none."""
+    """Apply a group norm, or a spatial norm with the latents zq."""
     return norm(x, zq) if isinstance(norm, SpatialNorm) else norm(x)
 
 
 class SpatialNorm(nn.Module):
-    """A group norm whose scale and shift are read off the latents, place by place."""
+    """Group norm whose scale and shift are computed from the latents at each position."""
 
     def __init__(self, width: int, latent_channels: int, ops: Operations, factory: Factory) -> None:
         super().__init__()
@@ -190,18 +190,18 @@ class SpatialNorm(nn.Module):
         self.conv_b = ops.Conv2d(latent_channels, width, 1, **factory)
 
     def forward(self, x: Tensor, zq: Tensor) -> Tensor:
-        """x [B, C, k·h, l·w], zq [B, 4, h, w]. The reference resizes zq to x's places, the nearest; here each scale and
-        shift is broadcast over the k × l places it is for, and nothing of their size is made."""
+        """x [B, C, k·h, l·w], zq [B, 4, h, w]. The reference resizes zq to the size of x (nearest). Broadcasting scale
+        and shift over k × l blocks gives the same and allocates nothing of that size."""
         h = self.norm_layer(x)
-        (high, wide), (rows, columns) = h.shape[2:], zq.shape[2:]
-        places = h.unflatten(3, (columns, wide // columns)).unflatten(2, (rows, high // rows))  # [B, C, h, k, w, l]
+        (height, width), (rows, columns) = h.shape[2:], zq.shape[2:]
+        blocks = h.unflatten(3, (columns, width // columns)).unflatten(2, (rows, height // rows))  # [B, C, h, k, w, l]
         scale, shift = (conv(zq)[:, :, :, None, :, None] for conv in (self.conv_y, self.conv_b))
-        places.mul_(scale).add_(shift)
+        blocks.mul_(scale).add_(shift)
         return h
 
 
 class Level(nn.Module):
-    """Resnets of one resolution, each followed by attention at the lowest one, then a change of resolution."""
+    """Resnets of one resolution, each followed by attention if `attention`, then down- or upsampling."""
 
     def __init__(
         self, build: _Builder, width_in: int, width: int, layers: int, attention: bool, change: str | None
@@ -236,7 +236,7 @@ class Mid(nn.Module):
 
 
 class Resample(nn.Module):
-    """Half or double the resolution with a convolution, under the key `conv`."""
+    """Halve or double the resolution with a convolution."""
 
     def __init__(self, build: _Builder, width: int, change: str) -> None:
         super().__init__()
@@ -260,14 +260,14 @@ class Resnet(nn.Module):
         self.conv_shortcut = build.conv(width_in, width, kernel=1, padding=0) if width_in != width else None
 
     def forward(self, x: Tensor, zq: Tensor | None) -> Tensor:
-        # In place where a tensor is its layer's own: at these sizes fresh memory costs more than the sums.
+        # In place: at these sizes, allocating memory takes longer than the arithmetic.
         h = self.conv1(F.silu(normalise(self.norm1, x, zq), inplace=True))
         h = self.conv2(F.silu(normalise(self.norm2, h, zq), inplace=True))
         return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Attention(nn.Module):
-    """Single-head attention over all places."""
+    """Single-head self-attention over all positions."""
 
     def __init__(self, build: _Builder, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The Kandinsky 2.x prior: a causal transformer that predicts a CLIP image embed from a prompt.
+"""Prior of Kandinsky 2.x, a causal transformer that predicts a CLIP image embed from a prompt.
 
 Reference: diffusers `PriorTransformer`; unCLIP (Ramesh et al., 2022).
 """
@@ -17,16 +17,15 @@ from .config import read_config
 from .layers import Factory, Operations, TimestepMLP, ToOut, attend, timestep_embedding
 
 MASKED = -10000.0
-"""Added to the score of a token that may not be seen. Finite, as in the reference: a row whose tokens are all
-masked stays a number."""
+"""Added to the scores of masked tokens. Finite, as in the reference, so that a fully masked row does not become NaN."""
 
-OWN_TOKENS = 3
-"""The last ones, which change from step to step: time, the noisy embed, the learned query."""
+STEP_TOKENS = 3
+"""The last tokens, which change at each step: time, noisy embed, learned query."""
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Sizes of a prior; the defaults are Kandinsky 2.2's."""
+    """Sizes of a prior; the defaults are those of Kandinsky 2.2."""
 
     num_attention_heads: int = 32
     attention_head_dim: int = 64
@@ -58,24 +57,24 @@ class PriorConfig:
 
 
 KeysValues = tuple[Tensor, Tensor]
-"""[B, tokens, width] each: what one layer's attention makes of tokens."""
+"""Keys and values of one attention layer, [B, tokens, width] each."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the prior makes of a text, the same at every step of a run: see `PriorTransformer.prepare`."""
+    """The text's part of a run, computed once by `PriorTransformer.prepare`."""
 
-    text: tuple[KeysValues, ...]
-    """Each layer's, of the text's T hidden states and its pooled embed."""
+    cache: tuple[KeysValues, ...]
+    """KV cache of each layer for the T hidden states and the pooled embed."""
     bias: Tensor
-    """[B, 1, OWN_TOKENS, T + 1 + OWN_TOKENS] on the scores of the tokens after them."""
+    """[B, 1, STEP_TOKENS, T + 1 + STEP_TOKENS], added to the scores of the step tokens."""
 
 
 class PriorTransformer(nn.Module):
-    """Predicts the noise-free image embed.
+    """Predicts the clean image embed.
 
-    Tokens: the projected text hidden states, the projected pooled text embed, time, the noisy embed, and a
-    learned query, at whose place the answer is read.
+    Tokens: text hidden states, pooled text embed, time, noisy embed, and a learned query, whose output is the
+    prediction.
     """
 
     def __init__(
@@ -100,25 +99,25 @@ class PriorTransformer(nn.Module):
         )
         self.norm_out = operations.LayerNorm(width, **factory)
         self.proj_to_clip_embeddings = operations.Linear(width, config.embedding_dim, **factory)
-        # Used outside forward, by to_image_embeds: whoever offloads this module must bring these two along.
+        # Used by to_image_embeds, outside forward.
         self.clip_mean = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
         self.clip_std = nn.Parameter(torch.zeros(1, config.embedding_dim, **factory))
 
     def prepare(self, text_embeds: Tensor, text_states: Tensor, mask: Tensor) -> Conditions:
-        """What forward takes in the place of these, so that a run computes it once.
+        """Compute the KV cache of the text once per run. Attention is causal and the text comes first, so it does not
+        depend on the timestep or the noisy embed.
 
-        text_embeds [B, D] pooled, text_states [B, T, D], mask [B, T] (1 = a token of the prompt). Attention is causal
-        and the text stands first, so no layer's text tokens see the time or the noisy embed: they never change.
+        text_embeds [B, D] pooled, text_states [B, T, D], mask [B, T] (1 = token, 0 = padding).
         """
         hidden = torch.cat([self.encoder_hidden_states_proj(text_states), self.embedding_proj(text_embeds)[:, None]], 1)
-        hidden = hidden + self.positional_embedding[:, :-OWN_TOKENS].to(hidden)
+        hidden = hidden + self.positional_embedding[:, :-STEP_TOKENS].to(hidden)
         count = hidden.shape[1]
-        bias = attention_bias(mask, count + OWN_TOKENS, hidden.dtype)
-        seen = []
+        bias = attention_bias(mask, count + STEP_TOKENS, hidden.dtype)
+        cache = []
         for block in self.transformer_blocks:
             hidden, keys_values = block(hidden, bias[..., :count, :count])
-            seen.append(keys_values)
-        return Conditions(tuple(seen), bias[..., count:, :])
+            cache.append(keys_values)
+        return Conditions(tuple(cache), bias[..., count:, :])
 
     def forward(
         self,
@@ -128,32 +127,32 @@ class PriorTransformer(nn.Module):
         text_states: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """x [B, D] noisy embed, timesteps [B]; then what `prepare` takes, or, alone, what it gives
-        → [B, D] predicted noise-free embed, normalised by clip_mean and clip_std."""
-        given = text_embeds
-        if not isinstance(given, Conditions):
+        """Noisy embed x [B, D] and timesteps [B] → predicted clean embed [B, D], normalised by clip_mean and clip_std.
+
+        The text is the result of `prepare`, or its three arguments."""
+        conditions = text_embeds
+        if not isinstance(conditions, Conditions):
             if text_states is None or mask is None:
                 raise ValueError("The prior expects text_states and a mask beside the text embeds.")
-            given = self.prepare(given, text_states, mask)
+            conditions = self.prepare(conditions, text_states, mask)
         time = timestep_embedding(timesteps, self.config.width).to(x.dtype)
         query = self.prd_embedding.to(x).expand(len(x), -1, -1)
         hidden = torch.cat([self.time_embedding(time)[:, None], self.proj_in(x)[:, None], query], dim=1)
-        hidden = hidden + self.positional_embedding[:, -OWN_TOKENS:].to(x)
-        for block, text in zip(self.transformer_blocks, given.text, strict=True):
-            hidden, _ = block(hidden, given.bias, text)
+        hidden = hidden + self.positional_embedding[:, -STEP_TOKENS:].to(x)
+        for block, cache in zip(self.transformer_blocks, conditions.cache, strict=True):
+            hidden, _ = block(hidden, conditions.bias, cache)
         return self.proj_to_clip_embeddings(self.norm_out(hidden[:, -1]))
 
     def to_image_embeds(self, x: Tensor) -> Tensor:
-        """Undo the normalisation the diffusion runs in: [B, D] → CLIP image embeds [B, D]."""
+        """Undo the normalisation by clip_mean and clip_std: [B, D] → CLIP image embeds [B, D]."""
         return x * self.clip_std.to(x) + self.clip_mean.to(x)
 
 
 def attention_bias(mask: Tensor, tokens: int, dtype: torch.dtype) -> Tensor:
-    """Text mask [B, T] (1 = seen) and causality as a score bias [B, 1, tokens, tokens]; the tokens after the
-    text are always seen."""
-    hidden = F.pad((1 - mask.to(dtype)) * MASKED, (0, tokens - mask.shape[1]))
+    """Padding mask [B, T] (1 = token) of the text, and the causal mask of all tokens → bias [B, 1, tokens, tokens]."""
+    padding = F.pad((1 - mask.to(dtype)) * MASKED, (0, tokens - mask.shape[1]))
     causal = torch.full((tokens, tokens), MASKED, dtype=dtype, device=mask.device).triu(1)
-    return hidden[:, None, None, :] + causal
+    return padding[:, None, None, :] + causal
 
 
 class Block(nn.Module):
@@ -166,10 +165,10 @@ class Block(nn.Module):
         self.norm3 = ops.LayerNorm(width, **factory)
         self.ff = FeedForward(width, ops, factory)
 
-    def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """x [B, tokens, width], which also see the tokens `before` them → (the same shape, keys and values of all)."""
-        seen, keys_values = self.attn1(self.norm1(x), bias, before)
-        x = x + seen
+    def forward(self, x: Tensor, bias: Tensor, cache: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """x [B, tokens, width] → (output of the same shape, keys and values of the tokens in `cache` and x)."""
+        h, keys_values = self.attn1(self.norm1(x), bias, cache)
+        x = x + h
         return x + self.ff(self.norm3(x)), keys_values
 
 
@@ -182,17 +181,17 @@ class SelfAttention(nn.Module):
         self.to_v = ops.Linear(width, width, **factory)
         self.to_out = ToOut(width, width, ops, factory)
 
-    def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, bias: Tensor, cache: KeysValues | None) -> tuple[Tensor, KeysValues]:
         k, v = self.to_k(x), self.to_v(x)
-        if before is not None:
-            k, v = torch.cat([before[0], k], dim=1), torch.cat([before[1], v], dim=1)
+        if cache is not None:
+            k, v = torch.cat([cache[0], k], dim=1), torch.cat([cache[1], v], dim=1)
         return self.to_out(attend(self.to_q(x), k, v, self.heads, bias)), (k, v)
 
 
 class FeedForward(nn.Module):
     def __init__(self, width: int, ops: Operations, factory: Factory) -> None:
         super().__init__()
-        # The reference's list: an activation holding the first projection, a dropout, the second projection.
+        # Indices as in the reference: projection with activation, dropout, projection.
         self.net = nn.ModuleList(
             [Projection(width, ops, factory), nn.Identity(), ops.Linear(4 * width, width, **factory)]
         )

@@ -1,6 +1,6 @@
-"""Reading spiece.model, a SentencePiece unigram vocabulary, as the tokenizer.json that transformers reads by itself.
+"""Converts spiece.model, a SentencePiece unigram vocabulary, to a tokenizer.json.
 
-Kandinsky 3's official repository has the one and not the other, and so would need the package sentencepiece.
+Kandinsky 3's official repository has only spiece.model, which transformers reads with the package sentencepiece.
 Format: sentencepiece_model.proto of google/sentencepiece.
 """
 
@@ -19,8 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def tokenizer_json(model: bytes, end: str = "</s>", pad: str = "<pad>") -> dict[str, Any]:
-    """The tokenizer.json of T5, made from the bytes of a spiece.model: texts are normalised as SentencePiece does by
-    default, and `end` is appended. Raises ValueError if `model` is not a SentencePiece model."""
+    """Return T5's tokenizer.json for the bytes of a spiece.model, with SentencePiece's default normalisation and the
+    token `end` appended. Raises ValueError if `model` is not a SentencePiece model."""
     pieces: list[tuple[str, float]] = []
     unknown: int | None = None
     charsmap = b""
@@ -72,8 +72,8 @@ def tokenizer_json(model: bytes, end: str = "</s>", pad: str = "<pad>") -> dict[
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message in their order: (number, value), numbers as int, all else as bytes. Raises
-    ValueError where it ends in the middle of one or is no protobuf."""
+    """Yield (field number, value) of a protobuf message, varints as int, others as bytes. Raises ValueError if it is
+    truncated or not protobuf."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -87,7 +87,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (FIXED32, FIXED64):
             size = 4 if kind == FIXED32 else 8
         else:
-            raise ValueError(f"no protobuf: a field of kind {kind} at byte {at}")
+            raise ValueError(f"not protobuf: a field of wire type {kind} at byte {at}")
         if at + size > len(message):
             raise ValueError(f"cut off: a field of {size} bytes at byte {at} of {len(message)}")
         yield number, message[at : at + size]
@@ -95,7 +95,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """(the number that begins at `at`, where it ends)."""
+    """Decode the varint at `at`; returns (value, offset after it)."""
     value = shift = 0
     while at < len(message) and shift < 64:
         byte = message[at]

@@ -1,7 +1,7 @@
-"""The T5 text encoder, in the gated-SiLU form of FLAN-UL2, which Kandinsky 3 reads prompts with.
+"""T5 text encoder with gated SiLU (FLAN-UL2), the text encoder of Kandinsky 3.
 
-Reference: transformers `T5EncoderModel`. Its weights are kept in one dtype and cast to the activations' as each layer
-computes, so they may be stored in fp8; the stream between the layers is float32, which half precision would overflow.
+Reference: transformers `T5EncoderModel`. Weights are cast to the dtype of the activations in each layer, so they may be
+stored in fp8. The residual stream is float32; it would overflow fp16.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FP8_MAX = torch.finfo(FP8).max
 
 @dataclass(frozen=True)
 class T5Config:
-    """Sizes of a T5 encoder; the defaults are FLAN-UL2's."""
+    """Sizes of a T5 encoder; the defaults are those of FLAN-UL2."""
 
     d_model: int = 4096
     d_kv: int = 256
@@ -42,9 +42,8 @@ class T5Config:
 
 
 class CastLinear(nn.Linear):
-    """A linear layer whose weight is brought to the input's device and dtype as it is used: it may be kept in fewer
-    bits, and in a GPU's host memory. An fp8 weight has a scale for each of its rows, for T5's projections are too small
-    for fp8 as they are."""
+    """Linear layer whose weight is moved to the input's device and cast to its dtype on each call. An fp8 weight has a
+    scale per row: T5's projections are too small for fp8 without one."""
 
     scale: Tensor | None
 
@@ -53,13 +52,13 @@ class CastLinear(nn.Linear):
         self.register_buffer("scale", None, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        # Cast there and not here, where it would be slower and more to send.
+        # Move, then cast: fewer bytes to transfer, and the GPU casts faster.
         weight = self.weight.to(input.device).to(input.dtype)
         return F.linear(input, weight if self.scale is None else weight * self.scale.to(input), self.bias)
 
 
 class CastOperations:
-    """The layers a T5 encoder is made of where no host gives its own."""
+    """Default layers of a T5 encoder."""
 
     Linear = CastLinear
     Embedding = nn.Embedding
@@ -69,15 +68,15 @@ def to_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(fp8 weight [out, in], scale [out, 1] float32): weight ≈ fp8 · scale."""
     stored, scale = torch.empty(weight.shape, dtype=FP8), torch.empty(len(weight), 1)
     rows = max(1, 2**14 // weight.shape[1])
-    for i in range(0, len(weight), rows):  # in pieces: a float32 copy of the whole would not be small
-        piece = weight[i : i + rows].float()
-        scale[i : i + rows] = piece.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FP8_MAX
-        stored[i : i + rows] = (piece / scale[i : i + rows]).to(FP8)
+    for i in range(0, len(weight), rows):  # in chunks, to avoid a float32 copy of the whole weight
+        chunk = weight[i : i + rows].float()
+        scale[i : i + rows] = chunk.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FP8_MAX
+        stored[i : i + rows] = (chunk / scale[i : i + rows]).to(FP8)
     return stored, scale
 
 
 class T5Encoder(nn.Module):
-    """The encoder half of T5. `compute` is the dtype its layers work in, whatever they are stored in."""
+    """T5 encoder with weights stored in `dtype` and layers computing in `compute`."""
 
     def __init__(
         self,
@@ -91,14 +90,14 @@ class T5Encoder(nn.Module):
         self.config = config
         self.compute = compute or dtype or torch.float32
         factory: Factory = {"dtype": dtype, "device": device}
-        # No sums of products are taken over these few; they stay as precise as the layers work.
+        # Embeddings and norms are small and stay in the compute dtype.
         exact: Factory = {"dtype": self.compute, "device": device}
         self.shared = operations.Embedding(config.vocab_size, config.d_model, **exact)
         self.encoder = Stack(config, operations, factory, exact)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """tokens [B, T] ids, mask [B, T] (1 = a token) → last hidden states [B, T, d_model] float32, after the last
-        norm. Where there is no token they mean nothing."""
+        """Token ids [B, T], mask [B, T] (1 = token) → last hidden states [B, T, d_model] float32, after the final norm.
+        At padding they are undefined."""
         x = self.shared(tokens.to(self.shared.weight.device)).to(tokens.device)
         return self.encoder(x.float(), mask, self.compute)
 
@@ -113,8 +112,8 @@ class Stack(nn.Module):
         self.final_layer_norm = Norm(config, exact)
 
     def forward(self, x: Tensor, mask: Tensor, compute: torch.dtype) -> Tensor:
-        first: Any = self.block[0]  # its table of relative positions serves all of them
-        bias = first.layer[0].SelfAttention.positions(x.shape[1], self.config)
+        first: Any = self.block[0]  # all blocks use its position bias
+        bias = first.layer[0].SelfAttention.position_bias(x.shape[1], self.config)
         bias = bias.to(x.device, compute).masked_fill(mask[:, None, None, :] == 0, torch.finfo(compute).min)
         for block in self.block:
             x = block(x, bias, compute)
@@ -122,7 +121,7 @@ class Stack(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward network, under the reference's keys `layer.0` and `layer.1`."""
+    """Attention, then a feed-forward network."""
 
     def __init__(
         self, config: T5Config, ops: Operations, factory: Factory, exact: Factory, with_positions: bool
@@ -159,7 +158,7 @@ class FeedForwardLayer(nn.Module):
 
 
 class Norm(nn.Module):
-    """x over its root mean square, in float32."""
+    """RMS norm."""
 
     def __init__(self, config: T5Config, exact: Factory) -> None:
         super().__init__()
@@ -171,7 +170,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention without a scale; where a token stands is in the bias only."""
+    """Multi-head attention with scale 1; positions enter only through the bias."""
 
     def __init__(
         self, config: T5Config, ops: Operations, factory: Factory, exact: Factory, with_positions: bool
@@ -191,26 +190,26 @@ class Attention(nn.Module):
         q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.q(x), self.k(x), self.v(x)))
         return self.o(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2).flatten(2))
 
-    def positions(self, length: int, config: T5Config) -> Tensor:
-        """[1, heads, length, length]: what a query (row) adds to its score of a key (column) for their distance."""
-        places = torch.arange(length, device=self.relative_attention_bias.weight.device)
-        buckets = distance_buckets(
-            places[None, :] - places[:, None],
+    def position_bias(self, length: int, config: T5Config) -> Tensor:
+        """Relative position bias [1, heads, queries, keys], with `length` queries and keys."""
+        positions = torch.arange(length, device=self.relative_attention_bias.weight.device)
+        buckets = relative_position_bucket(
+            positions[None, :] - positions[:, None],
             config.relative_attention_num_buckets,
             config.relative_attention_max_distance,
         )
         return self.relative_attention_bias(buckets).permute(2, 0, 1)[None]
 
 
-def distance_buckets(distances: Tensor, buckets: int, farthest: int) -> Tensor:
-    """The bucket of each distance, key − query: half of them for keys that come after; in each half, half for single
-    distances and the others for ever wider ranges, up to `farthest`."""
-    half = buckets // 2
-    exact = half // 2
-    away = distances.abs()
-    wide = (away.float().clamp(min=1) / exact).log() / math.log(farthest / exact) * (half - exact)
-    wide = (exact + wide.long()).clamp(max=half - 1)
-    return (distances > 0).long() * half + torch.where(away < exact, away, wide)
+def relative_position_bucket(relative_position: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Bucket of each relative position (key − query), as transformers' `_relative_position_bucket`, bidirectional: one
+    bucket per small distance, then logarithmically larger ranges up to max_distance."""
+    half = num_buckets // 2
+    max_exact = half // 2
+    distance = relative_position.abs()
+    large = (distance.float().clamp(min=1) / max_exact).log() / math.log(max_distance / max_exact) * (half - max_exact)
+    large = (max_exact + large.long()).clamp(max=half - 1)
+    return (relative_position > 0).long() * half + torch.where(distance < max_exact, distance, large)
 
 
 class GatedFeedForward(nn.Module):
@@ -222,6 +221,6 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.wi_0(x), self.wi_1(x)
-        if x.dtype == torch.float16:  # their product, and what wo makes of it, go beyond 65504
+        if x.dtype == torch.float16:  # their product and the output of wo exceed 65504
             gate, value = gate.float(), value.float()
         return self.wo(F.silu(gate) * value)

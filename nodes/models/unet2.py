@@ -1,4 +1,4 @@
-"""The Kandinsky 2.x decoder UNet: predicts noise in MOVQ latents from image embeds, and in 2.1 from a text, too.
+"""Decoder UNet of Kandinsky 2.x: predicts noise in MOVQ latents from image embeds and, in 2.1, text.
 
 Reference: diffusers `UNet2DConditionModel` with ResnetDownsample, SimpleCrossAttn and ResnetUpsample blocks.
 """
@@ -14,28 +14,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, TimestepMLP, ToOut, attention_of, padded, timestep_embedding
+from .layers import Factory, Operations, TimestepMLP, ToOut, attention_of, pad_to_multiple, timestep_embedding
 
 LATENT_CHANNELS = 4
 INPAINT_CHANNELS = 9
-"""Latents 4, masked latents 4, mask 1."""
+"""4 latents, 4 masked latents, 1 mask."""
 
 IMAGE_TOKENS = {"image_proj": 32, "text_image_proj": 10}
-"""Context tokens an image embed is projected to, by encoder_hid_dim_type: in 2.2, in 2.1."""
+"""Number of context tokens from an image embed, by encoder_hid_dim_type (2.2, 2.1)."""
 
 ADDITIONS = {"image_proj": ("image", "image_hint"), "text_image_proj": ("text_image",)}
-"""The values of addition_embed_type that go with each encoder_hid_dim_type."""
+"""Valid addition_embed_type for each encoder_hid_dim_type."""
 
 
 @dataclass(frozen=True)
 class UNet2Config:
-    """Sizes of a 2.x UNet; the defaults are the published 2.2 text-to-image decoder's.
+    """Sizes of a 2.x UNet, named as in diffusers; the defaults are those of the 2.2 text-to-image decoder.
 
-    in_channels is 4, 9 (inpainting: latents, masked latents, mask) or 8 (depth: latents, hint).
-    2.2: encoder_hid_dim_type is "image_proj", addition_embed_type "image", or "image_hint" for depth;
-    encoder_hid_dim is the image embeds' width.
-    2.1: "text_image_proj" and "text_image"; encoder_hid_dim is the width of the text's hidden states (1024), and
-    cross_attention_dim (768) is the image embeds' width and the pooled text embed's, too.
+    in_channels: 4, 9 (inpainting: latents, masked latents, mask) or 8 (depth: latents, hint).
+    2.2: encoder_hid_dim_type "image_proj", addition_embed_type "image" or "image_hint" (depth); encoder_hid_dim is the
+    width of the image embeds.
+    2.1: "text_image_proj" and "text_image"; encoder_hid_dim (1024) is the width of the text states, cross_attention_dim
+    (768) also the width of the image embeds and the pooled text embeds.
     """
 
     in_channels: int = 4
@@ -56,22 +56,22 @@ class UNet2Config:
 
     @property
     def reads_text(self) -> bool:
-        """Whether this is a 2.1 UNet, which reads a text beside the image embed."""
+        """True for 2.1, which takes text beside the image embed."""
         return self.encoder_hid_dim_type == "text_image_proj"
 
     @property
     def image_width(self) -> int:
-        """Width D of the image embeds it takes."""
+        """Width D of the image embeds."""
         return self.cross_attention_dim if self.reads_text else self.encoder_hid_dim
 
     @property
     def inpaints(self) -> bool:
-        """Whether masked latents and a mask are part of its input."""
+        """True if masked latents and a mask are part of the input."""
         return self.in_channels == INPAINT_CHANNELS
 
     @property
     def reads_hint(self) -> bool:
-        """Whether this is a depth UNet."""
+        """True for depth UNets."""
         return self.addition_embed_type == "image_hint"
 
     @property
@@ -104,23 +104,23 @@ class UNet2Config:
 
 
 KeysValues = tuple[Tensor, Tensor]
-"""[B, context tokens, width] each: what one attention makes of the context."""
+"""Keys and values of the context in one attention, [B, context tokens, width] each."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a UNet makes of its conditions, the same at every step of a run: see `UNet2.prepare`."""
+    """The part of the UNet that does not depend on latents and timestep, computed once by `UNet2.prepare`."""
 
     addition: Tensor
-    """[B, time width], beside the time embedding."""
+    """[B, time width], added to the time embedding."""
     context: tuple[KeysValues, ...]
-    """One for each attention, in the order they run."""
+    """For each attention, in execution order."""
     hint: Tensor | None
-    """[B, 4, h, w], for a depth UNet."""
+    """[B, 4, h, w] for depth UNets."""
 
 
 class UNet2(nn.Module):
-    """A 2.1 or 2.2 decoder UNet."""
+    """Decoder UNet of Kandinsky 2.1 or 2.2."""
 
     def __init__(
         self,
@@ -150,8 +150,8 @@ class UNet2(nn.Module):
         self.up_blocks = nn.ModuleList()
         width = widths[-1]
         for level in reversed(range(len(widths))):
-            came, width = width, widths[level]
-            ins = [(came if i == 0 else width) + skips.pop() for i in range(layers + 1)]
+            previous, width = width, widths[level]
+            ins = [(previous if i == 0 else width) + skips.pop() for i in range(layers + 1)]
             self.up_blocks.append(
                 Level(build, ins, width, layers + 1, attention=level > 0, change="up" if level else None)
             )
@@ -165,15 +165,15 @@ class UNet2(nn.Module):
         text_embeds: Tensor | None = None,
         text_states: Tensor | None = None,
     ) -> Conditions:
-        """What forward takes in the place of these, so that a run computes it once.
+        """Compute what does not depend on latents and timestep, once per run.
 
-        image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for a depth UNet; for a 2.1 UNet text_embeds [B, D] pooled and
-        text_states [B, T, W], both of M-CLIP, padding included. Raises ValueError if one of them is missing.
+        image_embeds [B, D]; hint [B, 3, 8h, 8w] in 0..1 for depth UNets; M-CLIP's text_embeds [B, D] and text_states
+        [B, T, W], padding included, for 2.1. Raises ValueError if one is missing.
         """
         if self.config.reads_text and (text_embeds is None or text_states is None):
             raise ValueError("A Kandinsky 2.1 UNet expects text_embeds and text_states beside the image embeds.")
         if self.config.reads_hint and hint is None:
-            raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents; none came.")
+            raise ValueError("A depth UNet expects a hint [B, 3, H, W] in 0..1 beside the latents, got none.")
         tokens = self.encoder_hid_proj(image_embeds, text_states)
         attentions = (module for module in self.modules() if isinstance(module, Attention))
         return Conditions(
@@ -191,32 +191,33 @@ class UNet2(nn.Module):
         text_embeds: Tensor | None = None,
         text_states: Tensor | None = None,
     ) -> Tensor:
-        """x [B, C, h, w] latents, C − 4 of its channels an inpainting condition; timesteps [B]; then what `prepare`
-        takes, or, alone, what it gives → [B, 8, h, w]: predicted noise, then the learned variance.
+        """x [B, C, h, w], 4 latent channels and C − 4 for inpainting; timesteps [B] → [B, 8, h, w], predicted noise and
+        variance, 4 channels each.
 
-        Sides that are not multiples of 2^(levels − 1) are padded to such, and the result is cut."""
-        given = image_embeds
-        if not isinstance(given, Conditions):
-            given = self.prepare(given, hint, text_embeds, text_states)
+        The conditioning is the result of `prepare`, or its arguments. Sides that are not multiples of 2^(levels − 1)
+        are padded, and the output is cropped."""
+        conditions = image_embeds
+        if not isinstance(conditions, Conditions):
+            conditions = self.prepare(conditions, hint, text_embeds, text_states)
         time = timestep_embedding(timesteps, self.config.block_out_channels[0]).to(x.dtype)
-        emb = F.silu(self.time_embedding(time) + given.addition)  # every resnet's first step on it
-        context = iter(given.context)
-        if given.hint is not None:
-            x = torch.cat([x, given.hint], dim=1)
+        emb = F.silu(self.time_embedding(time) + conditions.addition)  # once, for all resnets
+        context = iter(conditions.context)
+        if conditions.hint is not None:
+            x = torch.cat([x, conditions.hint], dim=1)
         height, width = x.shape[-2:]
 
-        h = self.conv_in(padded(x, 2 ** (len(self.config.block_out_channels) - 1)))
+        h = self.conv_in(pad_to_multiple(x, 2 ** (len(self.config.block_out_channels) - 1)))
         skips = [h]
         for block in self.down_blocks:
-            h = block(h, emb, context, keep=skips)
+            h = block(h, emb, context, push=skips)
         h = self.mid_block(h, emb, context)
         for block in self.up_blocks:
-            h = block(h, emb, context, take=skips)
+            h = block(h, emb, context, pop=skips)
         return self.conv_out(F.silu(self.conv_norm_out(h), inplace=True))[..., :height, :width]
 
 
 class _Builder:
-    """Makes the repeated parts with one config's sizes."""
+    """Makes norms, resnets and attentions."""
 
     def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
         self.config, self.ops, self.factory = config, ops, factory
@@ -232,8 +233,7 @@ class _Builder:
 
 
 class Level(nn.Module):
-    """Resnets of one resolution, each followed by attention where the level has it, then a change of
-    resolution ("down" keeps its output as a skip too)."""
+    """Resnets of one resolution, each followed by attention if `attention`, then down- or upsampling."""
 
     def __init__(
         self, build: _Builder, width_in: int | list[int], width: int, layers: int, attention: bool, change: str | None
@@ -252,19 +252,20 @@ class Level(nn.Module):
         h: Tensor,
         emb: Tensor,
         context: Iterator[KeysValues],
-        keep: list[Tensor] | None = None,
-        take: list[Tensor] | None = None,
+        push: list[Tensor] | None = None,
+        pop: list[Tensor] | None = None,
     ) -> Tensor:
+        """push: list to append skip connections to. pop: list to take them from."""
         for i, resnet in enumerate(self.resnets):
-            h = resnet(h if take is None else torch.cat([h, take.pop()], dim=1), emb)
+            h = resnet(h if pop is None else torch.cat([h, pop.pop()], dim=1), emb)
             if self.has_attention:
                 h = self.attentions[i](h, next(context))
-            if keep is not None:
-                keep.append(h)
+            if push is not None:
+                push.append(h)
         if self.change:
             h = self.get_submodule(f"{self.change}samplers")[0](h, emb)  # pyright: ignore[reportIndexIssue]
-            if keep is not None:
-                keep.append(h)
+            if push is not None:
+                push.append(h)
         return h
 
 
@@ -280,7 +281,7 @@ class Mid(nn.Module):
 
 
 class Resnet(nn.Module):
-    """norm → SiLU → (resize both ways) → conv → scale and shift by the embedding → SiLU → conv, plus a shortcut."""
+    """norm → SiLU → (resize) → conv → norm, scale and shift by the embedding → SiLU → conv, plus a shortcut."""
 
     def __init__(self, build: _Builder, width_in: int, width: int, change: str | None) -> None:
         super().__init__()
@@ -294,7 +295,7 @@ class Resnet(nn.Module):
         self.change = change
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [B, C, h, w]; emb [B, time width], SiLU already applied."""
+        """x [B, C, h, w]; emb [B, time width], after SiLU."""
         h = F.silu(self.norm1(x), inplace=True)
         if self.change == "up":
             x, h = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (x, h))
@@ -307,7 +308,7 @@ class Resnet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of each place to the context and to all places, in one softmax: context keys stand first."""
+    """Self- and cross-attention in one softmax, over context tokens, then positions."""
 
     def __init__(self, build: _Builder, width: int) -> None:
         super().__init__()
@@ -323,11 +324,11 @@ class Attention(nn.Module):
         self.to_out = ToOut(width, width, build.ops, factory)
 
     def keys_values(self, context: Tensor) -> KeysValues:
-        """Of context [B, tokens, cross_attention_dim]."""
+        """Keys and values of context [B, tokens, cross_attention_dim]."""
         return self.add_k_proj(context), self.add_v_proj(context)
 
     def forward(self, x: Tensor, context: KeysValues) -> Tensor:
-        # [B, h·w, C]; laid out so once, or each of the three projections does it for itself.
+        # [B, h·w, C]; contiguous, or each of the three projections makes a copy.
         h = self.group_norm(x).flatten(2).transpose(1, 2).contiguous()
         k = torch.cat([context[0], self.to_k(h)], dim=1)
         v = torch.cat([context[1], self.to_v(h)], dim=1)
@@ -336,10 +337,8 @@ class Attention(nn.Module):
 
 
 class Context(nn.Module):
-    """What attention looks at beside the picture: the image embed as tokens, then in 2.1 the text's.
-
-    Only 2.2 normalises its tokens. Padding of the text is looked at, too, as in the reference.
-    """
+    """Context tokens: projected image embed, then in 2.1 the text. Only 2.2 normalises them. Text padding is not
+    masked, as in the reference."""
 
     def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
         super().__init__()
@@ -358,8 +357,8 @@ class Context(nn.Module):
 
 
 class Addition(nn.Module):
-    """The image embed, and in 2.1 the pooled text embed, beside the time embedding; for depth UNets also the hint's
-    way into the latents. 2.2 normalises the image's part, 2.1 the text's."""
+    """Projects the image embed, and in 2.1 the pooled text embed, to be added to the time embedding. 2.2 normalises the
+    image's part, 2.1 the text's. Also encodes the hint of depth UNets."""
 
     def __init__(self, config: UNet2Config, ops: Operations, factory: Factory) -> None:
         super().__init__()

@@ -1,11 +1,10 @@
-"""The Kandinsky 3 UNet: predicts noise in MOVQ latents from the states of a text encoder.
+"""UNet of Kandinsky 3: predicts noise in MOVQ latents from text states.
 
 References: diffusers `Kandinsky3UNet`; ai-forever/Kandinsky-3, whose weights `kandiflux models convert` renames.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import read_config
-from .layers import Factory, Operations, TimestepMLP, attention_of, padded
+from .layers import Factory, Operations, TimestepMLP, attention_of, pad_to_multiple, timestep_embedding
 
 ATTENTION = (False, True, True, True)
-"""Which levels attend, to themselves and to the text: none at the full resolution, where it would cost too much."""
+"""Levels with self- and cross-attention, highest resolution first."""
 
 KERNELS = (1, 3, 3, 1)
 EXPANSION, COMPRESSION = 4, 2
@@ -26,10 +25,10 @@ EXPANSION, COMPRESSION = 4, 2
 
 @dataclass(frozen=True)
 class UNet3Config:
-    """Sizes of a Kandinsky 3 UNet; the defaults are the published text-to-image one's.
+    """Sizes of a Kandinsky 3 UNet; the defaults are those of the text-to-image model.
 
-    in_channels is 4, or 9 for inpainting (latents, keep mask, masked latents). null_embedding says that the weights
-    are the original repository's, with a learned context for "no text"; variant is "flash" for the four-step one.
+    in_channels: 4, or 9 for inpainting (latents, keep mask, masked latents). null_embedding: the weights have a learned
+    context for "no text", as in the original repository. variant: "flash" for the distilled four-step model.
     """
 
     in_channels: int = 4
@@ -50,12 +49,12 @@ class UNet3Config:
 
     @property
     def flash(self) -> bool:
-        """Whether it was distilled to draw in four steps, without guidance."""
+        """True for the distilled model, which takes four steps without guidance."""
         return self.variant == "flash"
 
     @property
     def inpaints(self) -> bool:
-        """Whether it takes a masked picture beside the latents."""
+        """True if masked latents and a mask are part of the input."""
         return self.in_channels > self.out_channels
 
     @classmethod
@@ -70,7 +69,7 @@ class UNet3Config:
 
 
 class UNet3(nn.Module):
-    """A Kandinsky 3 UNet."""
+    """UNet of Kandinsky 3."""
 
     def __init__(
         self,
@@ -93,45 +92,46 @@ class UNet3(nn.Module):
         last, layers = len(ATTENTION) - 1, config.layers_per_block
         self.down_blocks = nn.ModuleList()
         for level, attention in enumerate(ATTENTION):
-            came, width = widths[level], widths[level + 1]
-            triples = [(came, width, width)] + [(width, width, width)] * (layers - 1)
-            self.down_blocks.append(Level(build, triples, came, attention, "down", change=level != last))
+            n_in, width = widths[level], widths[level + 1]
+            triples = [(n_in, width, width)] + [(width, width, width)] * (layers - 1)
+            self.down_blocks.append(Level(build, triples, n_in, attention, "down", change=level != last))
         self.up_blocks = nn.ModuleList()
         for level, attention in reversed(list(enumerate(ATTENTION))):
-            width, leaves = widths[level + 1], widths[level]
-            first = width if level == last else 2 * width  # above the lowest level the skip comes beside
-            triples = [(first, first, width)] + [(width, width, width)] * (layers - 2) + [(width, width, leaves)]
-            self.up_blocks.append(Level(build, triples, leaves, attention, "up", change=level != last))
+            width, n_out = widths[level + 1], widths[level]
+            n_in = width if level == last else 2 * width  # with the skip connection, except at the lowest level
+            triples = [(n_in, n_in, width)] + [(width, width, width)] * (layers - 2) + [(width, width, n_out)]
+            self.up_blocks.append(Level(build, triples, n_out, attention, "up", change=level != last))
         self.conv_norm_out = operations.GroupNorm(config.groups, widths[0], **build.factory)
         self.conv_out = build.conv(widths[0], config.out_channels, 3)
 
     def forward(self, x: Tensor, timesteps: Tensor, text_states: Tensor, mask: Tensor) -> Tensor:
-        """x [B, C, h, w] latents, C − 4 of its channels an inpainting condition; timesteps [B]; text_states [B, T, D]
-        of the text encoder, zero where there is no token; mask [B, T] (1 = a token; a row of zeros stands for no text
-        at all) → predicted noise [B, 4, h, w]. Sides that are not multiples of 8 are padded to such, and the result is
-        cut."""
-        emb = self.time_embedding(timestep_embedding(timesteps, self.config.init_width).to(x.dtype))
+        """x [B, C, h, w], 4 latent channels and C − 4 for inpainting; timesteps [B]; text_states [B, T, D], zero at
+        padding; mask [B, T], 1 = token, all 0 = no text → predicted noise [B, 4, h, w]. Sides that are not multiples of
+        8 are padded, and the output is cropped."""
+        width = self.config.init_width
+        time = timestep_embedding(timesteps, width, flip_sin_to_cos=False, downscale_freq_shift=1)
+        emb = self.time_embedding(time.to(x.dtype))
         context, mask = self.context(text_states.to(x.dtype), mask.to(x.dtype))
-        # Not −inf: a row that is all masked, which stands for no text, attends to its tokens alike.
+        # Finite, so that a fully masked row (no text) attends equally to all tokens instead of becoming NaN.
         bias = (1 - mask)[:, None, None, :] * -10000.0
         emb = self.add_time_condition(emb, context, bias)
 
         height, width = x.shape[-2:]
-        h = self.conv_in(padded(x, 2 ** (len(ATTENTION) - 1)))
+        h = self.conv_in(pad_to_multiple(x, 2 ** (len(ATTENTION) - 1)))
         skips: list[Tensor] = []
         for block in self.down_blocks:
             h = block(h, emb, context, bias)
             skips.append(h)
-        skips.pop()  # the lowest level's output goes straight on
+        skips.pop()  # the lowest level has no skip connection
         for level, block in enumerate(self.up_blocks):
             h = block(torch.cat([h, skips.pop()], dim=1) if level else h, emb, context, bias)
         return self.conv_out(F.silu(self.conv_norm_out(h)))[..., :height, :width]
 
     def context(self, text_states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(context [B, T, cross_attention_dim], mask [B, T]) of text states [B, T, D] and their mask.
+        """Project text states [B, T, D] to (context [B, T, cross_attention_dim], mask [B, T]).
 
-        With a null embedding, as the original repository has it: padding is zeroed after the projection, not before,
-        and a row without tokens becomes the null embedding as its only token.
+        With null_embedding, as in the original repository: padding is zeroed after the projection, and the null
+        embedding is the only token of a row without text.
         """
         context = self.encoder_hid_proj(text_states)
         if not self.config.null_embedding:
@@ -141,19 +141,8 @@ class UNet3(nn.Module):
         return context * mask[..., None] + null[..., None] * self.null_embedding.to(context), mask + null
 
 
-def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding, sines first (diffusers: flip_sin_to_cos=False, downscale_freq_shift=1).
-
-    timesteps [B], any dtype, may be fractional → [B, width] float32; width is even, and more than 2.
-    """
-    half = width // 2
-    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - 1)
-    angles = timesteps[:, None].float() * exponents.exp()
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
 class _Builder:
-    """Makes the repeated parts with one config's sizes."""
+    """Makes convolutions and linear layers."""
 
     def __init__(self, config: UNet3Config, ops: Operations, factory: Factory) -> None:
         self.config, self.ops, self.factory = config, ops, factory
@@ -172,8 +161,7 @@ class _Builder:
 
 
 class TextProjection(nn.Module):
-    """The text encoder's states as context. It is here that K3's own diffusers weights keep it; the original
-    repository has it in the text encoder."""
+    """Projects text states to the context (in the original repository, a part of the text encoder)."""
 
     def __init__(self, build: _Builder) -> None:
         super().__init__()
@@ -195,7 +183,7 @@ class Attention(nn.Module):
         self.to_q = build.linear(query_width, width)
         self.to_k = build.linear(context_width, width)
         self.to_v = build.linear(context_width, width)
-        self.to_out = nn.ModuleList([build.linear(width, width)])  # the reference keeps a dropout under `1`
+        self.to_out = nn.ModuleList([build.linear(width, width)])  # in the reference, a dropout has the key `1`
 
     def forward(self, x: Tensor, context: Tensor, bias: Tensor | None) -> Tensor:
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
@@ -203,7 +191,7 @@ class Attention(nn.Module):
 
 
 class TextPooling(nn.Module):
-    """Adds a summary of the text to the time embedding."""
+    """Adds attention-pooled text to the time embedding."""
 
     def __init__(self, build: _Builder) -> None:
         super().__init__()
@@ -211,13 +199,13 @@ class TextPooling(nn.Module):
         self.attention = Attention(build, text, text, build.config.time_embedding_dim)
 
     def forward(self, emb: Tensor, context: Tensor, bias: Tensor) -> Tensor:
-        # The mean is over all tokens, padding too: how far the text is padded shows in the picture.
+        # The mean includes padding, as in the reference, so the output depends on the padded length.
         return emb + self.attention(context.mean(dim=1, keepdim=True), context, bias).squeeze(1)
 
 
 class Level(nn.Module):
-    """Triples (resnet, attention to the text, resnet) of one resolution, with self-attention before them ("down") or
-    after them ("up"). The resolution changes in the last resnet going down, in the first going up."""
+    """Triples (resnet, cross-attention, resnet) of one resolution, with self-attention before ("down") or after ("up")
+    them. The last resnet of "down" halves the resolution, the first of "up" doubles it."""
 
     def __init__(
         self,
@@ -228,7 +216,7 @@ class Level(nn.Module):
         direction: str,
         change: bool,
     ) -> None:
-        """triples: (width in, width between, width out) each; own_width: the self-attention's."""
+        """triples: (width in, width between, width out) of each; own_width: width of the self-attention."""
         super().__init__()
         self.direction = direction
         text = build.config.cross_attention_dim
@@ -261,7 +249,7 @@ class Level(nn.Module):
 
 
 class ConditionalNorm(nn.Module):
-    """A group norm scaled and shifted by the embedding."""
+    """Group norm with scale and shift from the time embedding."""
 
     def __init__(self, build: _Builder, width: int) -> None:
         super().__init__()
@@ -275,7 +263,7 @@ class ConditionalNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Conditional norm → SiLU → (double) → convolution → (halve)."""
+    """Conditional norm → SiLU → (upsample) → convolution → (downsample)."""
 
     def __init__(self, build: _Builder, width_in: int, width: int, kernel: int, change: str | None) -> None:
         super().__init__()
@@ -289,13 +277,13 @@ class Block(nn.Module):
 
 
 class Resnet(nn.Module):
-    """Four blocks with kernels 1, 3, 3, 1, half as wide between, beside a shortcut with its own convolutions."""
+    """Bottleneck of four blocks with kernels 1, 3, 3, 1, plus a shortcut."""
 
     def __init__(self, build: _Builder, width_in: int, width: int, change: str | None) -> None:
         super().__init__()
         between = max(width_in, width) // COMPRESSION
         ins, outs = (width_in, between, between, between), (between, between, between, width)
-        # The resolution changes round one of the two 3×3 convolutions.
+        # Upsampling before the first 3×3 convolution, downsampling after the second.
         changes = (None, "up" if change == "up" else None, "down" if change == "down" else None, None)
         self.resnet_blocks = nn.ModuleList(
             Block(build, *sizes) for sizes in zip(ins, outs, KERNELS, changes, strict=True)
@@ -312,7 +300,7 @@ class Resnet(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Attention to `context`, or of all places to each other where there is none, then a feed-forward network."""
+    """Cross-attention to `context`, or self-attention without one, then a feed-forward network."""
 
     def __init__(self, build: _Builder, width: int, context_width: int) -> None:
         super().__init__()

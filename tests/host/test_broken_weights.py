@@ -61,7 +61,7 @@ def without_weights(folder: Path) -> None:
 
 
 BROKEN: dict[Callable[[Path], None], list[str]] = {
-    truncated: [UNET.name, "is not a whole safetensors file", "Download it again"],
+    truncated: [UNET.name, "is not a complete safetensors file", "Download it again"],
     foreign: [UNET.name, "unexpected model.layers.0.weight", "missing"],
     without_a_tensor: [UNET.name, "missing conv_in.weight", "conv_out.bias: expected [8], got [3]"],
     of_other_sizes: [UNET.name, "expected [160", "got [128"],

@@ -51,7 +51,7 @@ def test_single_files(comfy_host: RunningHost, models: Path, tmp_path: Path) -> 
     shutil.rmtree(models / "kandinsky" / "cut-21-prior" / "tokenizer")
     done = run(comfy_host.url, tmp_path, from_files("lost", "22", dtype="bf16"))  # else ComfyUI has it still
     assert done.returncode == 1, done.stderr
-    assert "expected CLIP's tokenizer, of 56 words, for it; got " in done.stderr
+    assert "expected the CLIP tokenizer with 56 tokens, got " in done.stderr
     assert "sd1_tokenizer (49408)" in done.stderr
     published = models / "text_encoders" / "cut-words.safetensors"
     state = load_file(models / "text_encoders" / "cut-22-prior-text-encoder.safetensors")

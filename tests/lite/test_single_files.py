@@ -24,5 +24,5 @@ def test_single_files(lite_host: RunningHost, tmp_path: Path) -> None:
         shutil.rmtree(beside)
         done = run(lite_host.url, tmp_path, from_files("lost", "22", dtype="fp16"))
         assert done.returncode == 1
-        assert "expected CLIP's tokenizer, of 56 words, for it; got " in done.stderr
+        assert "expected the CLIP tokenizer with 56 tokens, got " in done.stderr
         assert "to a folder cut-22-prior-text-encoder beside that file" in done.stderr

@@ -363,7 +363,7 @@ def test_loading_is_strict(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"proj_in\.weight: expected \[4, 4\], got \[4, 5\]"):
         load(good | {"proj_in.weight": torch.zeros(4, 5)})
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         load_network(PriorTransformer(config, device="meta"), file, torch.float32)
 
 

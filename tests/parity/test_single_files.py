@@ -169,15 +169,13 @@ def test_the_tokenizer_may_lie_beside_the_text_encoder(
     here = use(models, monkeypatch)
     with pytest.raises(
         WeightsError,
-        match=r"new-prior-text-encoder.safetensors: expected CLIP's tokenizer, of 56 words, for it; got .*pocket.*"
+        match=r"new-prior-text-encoder.safetensors: expected the CLIP tokenizer with 56 tokens, got .*pocket.*"
         r"\(1104\)\. Copy vocab.json, merges.txt .* to a folder new-prior-text-encoder beside that file",
     ):
         prior_of("new-prior")
     monkeypatch.setattr(here, "clip_tokenizer_folder", lambda: made / "kandinsky" / "old-prior" / "tokenizer")
     assert prior_of("new-prior").tokenizer.pad_token == "!", "the host's own is for any text encoder"
-    with pytest.raises(
-        WeightsError, match=r"expected XLM-RoBERTa's tokenizer, of 33 words, for it; got none. Copy token"
-    ):
+    with pytest.raises(WeightsError, match=r"expected the XLM-RoBERTa tokenizer with 33 tokens, got none. Copy token"):
         decoder_of("old", text_encoder="old-text-encoder.safetensors")
     beside = models / "text_encoders" / "old-text-encoder"
     shutil.copytree(made / "kandinsky" / "old" / "tokenizer", beside)
@@ -200,11 +198,11 @@ def test_a_file_in_another_s_place(models: Path) -> None:
         ),
         (
             {"text_encoder": "old-prior-text-encoder.safetensors"},
-            r"new-prior-prior.* expected encoders of 128-wide embeds, .*old-prior-text.* gives 768-wide ones: .*2\.1's",
+            r"new-prior-prior.* expected encoders with embeds 128 wide, got 768 from .*old-prior-text.*: .*2\.1's",
         ),
         (
             {"image_encoder": "old-prior-image-encoder.safetensors"},
-            r"expected encoders of 128-wide embeds, .*old-prior-image.* gives 768-wide ones",
+            r"expected encoders with embeds 128 wide, got 768 from .*old-prior-image.*",
         ),
     ):
         with pytest.raises(WeightsError, match=message):
@@ -245,7 +243,7 @@ def test_tensors_that_do_not_fit_are_named(models: Path, network: str, kind: str
             (whole | {"strange.weight": torch.zeros(1)}, r"unexpected strange\.weight"),
         ):
             save_file(broken, file)
-            with pytest.raises(WeightsError, match=rf"{file.name} does not fit .*{message}"):
+            with pytest.raises(WeightsError, match=rf"{file.name} does not match .*{message}"):
                 prior_of("new-prior")
         save_file({"strange.weight": torch.zeros(1)}, file)
         with pytest.raises(WeightsError, match=rf"{file.name}: expected the tensors of .* got 1 tensors: strange"):
@@ -281,7 +279,7 @@ def test_only_what_can_be_loaded_is_listed(models: Path) -> None:
         assert KandinskyModelLoader.VALIDATE_INPUTS("flux.safetensors") is True, "loading it says what is wrong"
         with pytest.raises(WeightsError, match=r"expected the tensors of a Kandinsky 2\.x UNet, prior or MOVQ"):
             KandinskyModelLoader().run("flux.safetensors", "default")
-        with pytest.raises(WeightsError, match=r"torn.safetensors is not a whole safetensors file"):
+        with pytest.raises(WeightsError, match=r"torn.safetensors is not a complete safetensors file"):
             KandinskyVAELoader().run("torn.safetensors")
     finally:
         (models / "diffusion_models" / "flux.safetensors").unlink()

@@ -152,7 +152,7 @@ def test_names_are_numbered_and_stay_in_the_folder(tmp_path: Path) -> None:
 def test_corrupt_and_foreign_files_say_so(tmp_path: Path) -> None:
     path = save_conditioning(tmp_path, "mine", FLUX)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ValueError, match=r"mine_00001\.safetensors is not a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"mine_00001\.safetensors is not a complete safetensors file"):
         load_conditioning(path)
     save_file({"lora.weight": torch.zeros(2)}, path)
     with pytest.raises(ValueError, match=r"expected conditioning saved by Save Conditioning.*lora\.weight"):

@@ -141,7 +141,7 @@ def test_loading_something_else_says_so(tmp_path: Path) -> None:
         load_embeds(tmp_path / "other.safetensors")
     whole = save_embeds(tmp_path, "cut", ImageEmbeds(A, {}), ImageEmbeds(B, {}))
     whole.write_bytes(whole.read_bytes()[:-4])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         load_embeds(whole)
 
 

@@ -46,7 +46,7 @@ def test_pickles_are_named_and_not_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     with pytest.raises(WeightsError, match=f"It holds {name}, which is not read"):
         weights_file(tmp_path)
-    with pytest.raises(WeightsError, match="which is not there: copy the whole official repository folder"):
+    with pytest.raises(WeightsError, match="which does not exist: copy the whole official repository folder"):
         weights_file(tmp_path / "missing")
 
 
@@ -71,7 +71,7 @@ def test_tensors_that_do_not_fit_are_named_three_of_a_kind() -> None:
     got = {f"b{i}": (1,) for i in range(4)} | {f"c{i}": (3, 2) for i in range(2)} | {"same": (4,)}
     with pytest.raises(WeightsError) as raised:
         check_shapes(Path("file"), wanted, got)
-    listed = str(raised.value).split(" describe: ")[1].split(". Check")[0]
+    listed = str(raised.value).split(" tensors): ")[1].split(". Check")[0]
     assert listed.split("; ") == [
         "c0: expected [2, 3], got [3, 2]", "c1: expected [2, 3], got [3, 2]",
         "unexpected b0", "unexpected b1", "unexpected b2", "missing a0", "missing a1", "missing a2", "and 3 more",

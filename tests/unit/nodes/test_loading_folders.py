@@ -55,7 +55,7 @@ def test_a_kandinsky_3_folder_is_no_decoder_of_2(tmp_path: Path) -> None:
 
 def test_21_needs_its_text_encoder(tmp_path: Path) -> None:
     folder = bare_folder(tmp_path / "decoder", UNET21)
-    with pytest.raises(WeightsError, match=r"Expected .*text_encoder, which is not there: copy the whole"):
+    with pytest.raises(WeightsError, match=r"Expected .*text_encoder, which does not exist: copy the whole"):
         load_decoder(folder)
 
 
@@ -67,7 +67,7 @@ def test_the_tensors_of_another_network_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"safetensors: expected the tensors of .* got 1 tensors: some\.weight"):
         network_config(PriorConfig, tmp_path / "unet")
     file.write_bytes(b"no")
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         network_config(UNet2Config, tmp_path / "unet")
 
 
@@ -106,15 +106,15 @@ def test_a_text_encoder_is_loaded_strictly(tmp_path: Path) -> None:
     # Older files hold the positions 0, 1, 2, … as a tensor.
     load(tensors | {"transformer.embeddings.position_ids": torch.arange(12)[None]})
     bias = "LinearTransformation.bias"
-    with pytest.raises(WeightsError, match=r"model\.safetensors does not fit .* missing LinearTransformation\.bias"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors does not match .* missing LinearTransformation\.bias"):
         load({key: value for key, value in tensors.items() if key != bias})
     with pytest.raises(WeightsError, match="unexpected intruder"):
         load(tensors | {"intruder": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"LinearTransformation\.bias: expected \[4\], got \[3\]"):
         load(tensors | {bias: torch.zeros(3)})
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         load_transformers(MCLIP, tmp_path, torch.float32)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(WeightsError, match=r"Expected .*config\.json, which is not there"):
+    with pytest.raises(WeightsError, match=r"Expected .*config\.json, which does not exist"):
         load_transformers(MCLIP, tmp_path, torch.float32)

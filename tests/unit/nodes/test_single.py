@@ -12,7 +12,7 @@ from nodes.models import single
 from nodes.models.clip import CLIPTextConfig, CLIPVisionConfig
 from nodes.models.loader import WeightsError
 from nodes.models.prior import PriorConfig
-from nodes.models.single import CLIP, XLM, fitting_tokenizer, load_prior_files
+from nodes.models.single import CLIP, XLM, find_tokenizer, load_prior_files
 from nodes.models.unet2 import UNet2Config
 from nodes.sampling.schedulers import DecoderScheduler
 
@@ -71,15 +71,15 @@ def test_the_first_tokenizer_with_as_many_words_is_taken(tmp_path: Path) -> None
     ]
 
     def find(words: int, kind: Any = CLIP) -> int:
-        return len(fitting_tokenizer(Words, kind, tmp_path / "text.safetensors", words, folders, {"pad_token": "!"}))
+        return len(find_tokenizer(Words, kind, tmp_path / "text.safetensors", words, folders, {"pad_token": "!"}))
 
     assert [find(words) for words in (4, 5, 6)] == [4, 5, 6]
     with pytest.raises(WeightsError) as raised:
         find(7)
     got = ", ".join(f"{tmp_path / name} ({words})" for name, words in (("few", 4), ("slow", 5), ("fast", 6)))
-    assert f"expected CLIP's tokenizer, of 7 words, for it; got {got}. Copy vocab.json" in str(raised.value)
+    assert f"expected the CLIP tokenizer with 7 tokens, got {got}. Copy vocab.json" in str(raised.value)
     assert "to a folder text beside that file" in str(raised.value)
-    with pytest.raises(WeightsError, match="expected XLM-RoBERTa's tokenizer, of 5 words, for it; got none"):
+    with pytest.raises(WeightsError, match="expected the XLM-RoBERTa tokenizer with 5 tokens, got none"):
         find(5, XLM)
 
 
@@ -87,20 +87,23 @@ def test_the_first_tokenizer_with_as_many_words_is_taken(tmp_path: Path) -> None
 def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """File → the sizes that are read off it; networks and tokenizers are not loaded."""
     files: dict[str, Any] = {}
-    monkeypatch.setattr(single, "sizes", lambda kind, file: files[file.name])
+    monkeypatch.setattr(single, "detect_config", lambda kind, file: files[file.name])
     return files
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"text": CLIPTextConfig(projection_dim=768)}, "expected encoders of 1280-wide embeds, text gives 768-wide"),
-        ({"image": CLIPVisionConfig(projection_dim=768)}, "expected encoders of 1280-wide embeds, image gives 768"),
+        ({"text": CLIPTextConfig(projection_dim=768)}, "expected encoders with embeds 1280 wide, got 768 from text"),
+        (
+            {"image": CLIPVisionConfig(projection_dim=768)},
+            "expected encoders with embeds 1280 wide, got 768 from image",
+        ),
         (
             {"text": CLIPTextConfig(projection_dim=1280, max_position_embeddings=32)},
-            "expected prompts of 77 tokens, text reads 32",
+            "expected prompts of 77 tokens, got 32 from text",
         ),
-        ({}, "expected CLIP's tokenizer, of 49408 words, for it; got none"),
+        ({}, "expected the CLIP tokenizer with 49408 tokens, got none"),
     ],
 )
 def test_a_prior_s_files_must_belong_together(told: dict[str, Any], changes: dict[str, Any], message: str) -> None:

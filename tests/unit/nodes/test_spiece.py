@@ -36,7 +36,7 @@ def test_the_fields_of_a_message(message: bytes, read: list[tuple[int, int | byt
         (b"\x0a\x03ab", "cut off: a field of 3 bytes at byte 2 of 4"),
         (b"\x0d\x01\x02\x03", "cut off: a field of 4 bytes at byte 1 of 4"),
         (b"\x09\x01\x02\x03\x04\x05", "cut off: a field of 8 bytes at byte 1 of 6"),
-        (b"\x0b", "no protobuf: a field of kind 3 at byte 1"),
+        (b"\x0b", "not protobuf: a field of wire type 3 at byte 1"),
     ],
 )
 def test_what_is_no_message_is_refused(message: bytes, error: str) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodes.models.t5 import FP8, FP8_MAX, distance_buckets, to_fp8
+from nodes.models.t5 import FP8, FP8_MAX, relative_position_bucket, to_fp8
 
 
 def test_near_distances_have_a_bucket_each_and_far_ones_share() -> None:
     """As T5's: 32 buckets, half for keys behind; up to 7 exact, then wider and wider, all from 128 on in the last."""
     expected = {0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -16: 10, -90: 14, -91: 15, -127: 15, -128: 15, -5000: 15}
     distances = torch.tensor(list(expected))
-    assert distance_buckets(distances, 32, 128).tolist() == list(expected.values())
+    assert relative_position_bucket(distances, 32, 128).tolist() == list(expected.values())
     behind = [0 if distance == 0 else bucket + 16 for distance, bucket in expected.items()]
-    assert distance_buckets(-distances, 32, 128).tolist() == behind
+    assert relative_position_bucket(-distances, 32, 128).tolist() == behind
 
 
 def test_buckets_are_as_transformers_has_them() -> None:
@@ -22,7 +22,7 @@ def test_buckets_are_as_transformers_has_them() -> None:
     distances = torch.arange(-300, 301)
     for buckets, farthest in ((32, 128), (8, 20)):
         theirs = attention._relative_position_bucket(distances, True, buckets, farthest)
-        assert torch.equal(distance_buckets(distances, buckets, farthest), theirs)
+        assert torch.equal(relative_position_bucket(distances, buckets, farthest), theirs)
 
 
 @pytest.mark.parametrize("rows", [1, 5, 3000])
