@@ -59,6 +59,43 @@ def without_titles(prompt: Mapping[str, Any]) -> dict[str, Any]:
     return {node: (value["class_type"], value["inputs"]) for node, value in prompt.items()}
 
 
+@pytest.mark.parametrize("name", ["kandinsky22_text_to_image", "kandinsky21_inpaint", "kandinsky3_text_to_image"])
+def test_workflows_saved_with_the_older_loaders_open_and_keep_their_links(
+    page: Any, object_info: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    older = tmp_path / f"{name}.json"
+    older.write_text(json.dumps(as_saved_before(json.loads(WORKFLOWS[name].read_text("utf-8")))))
+    opened = page.evaluate(OPEN, json.loads(older.read_text("utf-8")))
+    assert page.locator(DIALOG).all_inner_texts() == [], "something is missing"
+    assert set(opened["unknown"]) <= {"MarkdownNote", "Note"}
+    prompt = without_titles(opened["prompt"])
+    assert prompt == without_titles(Workflow.load(older).prompt(object_info, {}).nodes)
+    now = without_titles(Workflow.load(WORKFLOWS[name]).prompt(object_info, {}).nodes)
+    decoders = [node for node, (kind, _) in now.items() if kind in ("KandinskyDecoder", "Kandinsky3Decoder")]
+    assert decoders
+    assert all(prompt[node] == now[node] for node in decoders)
+
+
+def as_saved_before(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with the loaders and the types of links that there were before decoders became MODELs."""
+    kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+    three = "Kandinsky3Decoder" in kinds.values()
+    decoder = "KANDINSKY3" if three else "KANDINSKY_DECODER"
+    types = {"MODEL": decoder, "CLIP": "KANDINSKY3_TEXT_ENCODER"}
+    older = {"KandinskyDecoderLoader": "Kandinsky3Loader", "KandinskyCLIPLoader": "Kandinsky3TextEncoderLoader"}
+    for node in workflow["nodes"]:
+        if node["type"] == "KandinskyDecoderLoader":
+            node["outputs"] = [node["outputs"][0] | {"name": "decoder"}]
+        if three and node["type"] in older:
+            node["type"] = older[node["type"]]
+        node["inputs"] = [slot for slot in node["inputs"] if slot["name"] not in ("vae", "clip")]
+        for slot in (*node["inputs"], *node["outputs"]):
+            slot["type"] = types.get(slot["type"], slot["type"])
+    for link in workflow["links"]:
+        link[5] = types.get(link[5], link[5])
+    return workflow
+
+
 @pytest.mark.parametrize("name", ["kandinsky22_ksampler", "flux_redux", "sd15_lora", "sd15_textual_inversion"])
 def test_missing_models_are_offered_for_download(page: Any, name: str) -> None:
     workflow = json.loads(WORKFLOWS[name].read_text("utf-8"))
