@@ -65,14 +65,17 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     keep_rest, movq (another folder or file), lora and strength. For 2.1: text and negative_text; for 3: prompt,
     negative_prompt, text_dtype and mask3 (MASK). stream: weights are brought one by one; again: a second run after all
     models were taken off the device; tiled: decoding is; saved: the model is saved by ComfyUI's node and loaded again;
+    merge: another model, of which this one gets a quarter; baked: saved and loaded again after LoRA and merge;
     patch: one of `patched`; preview_of: an IMAGE, whose preview is the result; scheduler: one of ComfyUI's, whose
     timesteps are the result; full: [scheduler, steps, step to begin with], …, of which the result says whether all is
-    drawn anew; error: the run is to fail, and its message, in bytes, is the result.
+    drawn anew; node: inputs of the all-in-one node, which draws it; error: the run is to fail, and its message, in
+    bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
     import comfy.samplers
     import torch
+    from comfy_extras.nodes_model_merging import ModelMergeSimple
 
     import nodes as core
 
@@ -104,6 +107,11 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
         model = patched(model, case["patch"])
     if "lora" in case:
         (model,) = run("KandinskyLoraLoader", model=model, lora=case["lora"], strength=case.get("strength", 1.0))
+    if "merge" in case:
+        (other,) = run("KandinskyModelLoader", unet=case["merge"], weight_dtype="default")
+        (model,) = ModelMergeSimple().merge(model, other, 0.75)
+    if case.get("baked"):
+        (model,) = run("KandinskyModelLoader", unet=saved(model), weight_dtype="default")
     if "node" in case:
         return all_in_one(run, model, case, given)
     if "prompt" in case:

@@ -182,6 +182,16 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     inside.add(plain, name="streamed", stream=True, **case)
     inside.add(plain, name="again", again=True, **case)
     inside.add(wanted, name="LoRA streamed", lora="PEFT.safetensors", strength=0.5, stream=True, **case)
+    inside.add(wanted, name="LoRA baked in", lora="PEFT.safetensors", strength=0.5, baked=True, **case)
+    other = UNet2DConditionModel.from_pretrained(save_decoder_folder(inside.models / "other") / "unet").state_dict()
+    parts = decoder_parts(inside.models / "plain")
+    with torch.no_grad():
+        for name, weight in parts["unet"].named_parameters():
+            weight.lerp_(other[name], 0.25)
+    run = {"num_inference_steps": 4, "guidance_scale": 4.0, "generator": generator(SEED)}
+    both = silent(KandinskyV22Pipeline(**parts))(positive, negative, latents=noise.clone(), **run, **size).images
+    inside.add(torch.from_numpy(both), name="merged", merge="other", **case)
+    inside.add(torch.from_numpy(both), name="merged and saved", merge="other", baked=True, **case)
     inside.add(plain, name="tiled", tiled=True, **case)  # one tile is larger than the picture
     for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
         # Weights are kept in fp8 and computed with in float32: the reference's are rounded once.
@@ -583,7 +593,7 @@ NAMES += [
 ]
 NAMES += ["3 without None", "3 without blue", "3 without a red star on blue with much more to it", "3 img2img"]
 NAMES += ["3 inpaint", "3 flash"]
-NAMES += ["streamed", "again", "LoRA streamed", "tiled"]
+NAMES += ["streamed", "again", "LoRA streamed", "LoRA baked in", "merged", "merged and saved", "tiled"]
 NAMES += [f"node {name}" for name in NODES]
 PRECISE = {
     "fp8_e4m3fn": "2.2 DDPM 4 steps cfg 4.0",
