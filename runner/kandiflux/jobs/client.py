@@ -298,8 +298,10 @@ class Client:
             )
         except KeyboardInterrupt:
             # The server may have accepted it already.
-            with contextlib.suppress(KandifluxError):
+            try:
                 self.cancel(job)
+            except KandifluxError as error:
+                _log.warning("The job %s may still be on the server: %s", job.prompt_id, error.message)
             self._forget(job)
             raise
         except KandifluxError:

@@ -41,6 +41,23 @@ def test_a_prompt_that_is_refused_is_not_followed(comfy: FakeComfyUI, client: Cl
     assert client.jobs == []
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_submission_that_is_interrupted_is_cancelled_or_said_to_be_there(
+    refused: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kandiflux.jobs.client.submit_prompt", interrupted)
+    with StubServer().serving() as stub, Client(stub.url) as client:
+        stub.reactions["POST /api/jobs"] = Answer({}, 500) if refused else {"cancelled": True}
+        with pytest.raises(KeyboardInterrupt):
+            client.submit(prompt(), job_id="j")
+        assert client.jobs == []
+        assert stub.count("POST /api/jobs/j/cancel") == 1
+    assert ("The job j may still be on the server: " in caplog.text) == refused
+
+
 def test_a_job_may_have_an_id_of_the_callers(comfy: FakeComfyUI, client: Client) -> None:
     job = client.submit(prompt(), job_id="00000000-0000-4000-8000-000000000009")
     job.result(WAIT)
