@@ -257,12 +257,12 @@ def test_timeout_is_a_deadline_of_the_whole_command(
         stub.reactions["GET /object_info"] = {**stub.usual("GET", "/object_info", None), "LoadImage": loads}
     extra = ("--set", "3.image=mine.png", "--no-check") if slow == "upload" else ()
     begun = time.monotonic()
-    words = (command, "workflow.json", "--timeout", "1.5", "--server", stub.url, "--out", "out", *extra)
+    words = (command, "workflow.json", "--timeout", "3.5", "--server", stub.url, "--out", "out", *extra)
     end = RUNNER.invoke(app, words)
     assert end.exit_code == 1, end.stderr
-    assert "1.5 s" in end.stderr
+    assert "3.5 s" in end.stderr
     assert "--timeout" in end.stderr
-    assert time.monotonic() - begun < 2.5 + QUICK
+    assert time.monotonic() - begun < 4.5 + QUICK
     assert end.stdout == ""
     assert [*tmp_path.glob("out/*"), *tmp_path.glob("out/.*")] == [], "nothing half-written stays"
     if slow in ("prompt", "job", "history"):
@@ -275,7 +275,7 @@ def test_timeout_of_rerun_is_one_for_all_pictures(stub: StubServer, workflow: st
     stub.reactions["GET /view"] = hang
     for name in "abc":
         (tmp_path / f"{name}.json").write_text(Path(workflow).read_text())
-    words = ("rerun", "a.json", "b.json", "c.json", "--timeout", "2", "--server", stub.url, "--json")
+    words = ("rerun", "a.json", "b.json", "c.json", "--timeout", "6", "--server", stub.url, "--json")
     end = kandiflux(*words, folder=tmp_path)
     assert (end.code, len(stub.posted)) == (1, 1)
     assert json.loads(end.out.splitlines()[-1])["error"] == "JobTimeout"

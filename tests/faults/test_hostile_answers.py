@@ -57,7 +57,7 @@ def proxy(comfy: FakeComfyUI) -> Iterator[Proxy]:
 @pytest.fixture
 def hostile(proxy: Proxy) -> Iterator[Client]:
     """A client of a server whose answers the proxy changes."""
-    with Client(proxy.url, timeout=(1.0, 0.4), poll_seconds=0.1, patience=3.0) as client:
+    with Client(proxy.url, timeout=(4.0, 1.5), poll_seconds=0.1, patience=3.0) as client:
         yield client
 
 

@@ -52,7 +52,7 @@ def download(
     tmp_path: Path, url: str, *, hash: str | None = SHA256, name: str = "x.bin", **options: Any
 ) -> FileDownload:
     options = {"patience": QUICK, **options}
-    remotes = options.pop("remotes", None) or RemoteFiles(timeout=(1.0, 0.4))
+    remotes = options.pop("remotes", None) or RemoteFiles(timeout=(5.0, 2.0))
     return FileDownload(ModelFile(name, "loras", url, hash), tmp_path / name, remotes, **options)
 
 
@@ -85,7 +85,7 @@ def faults(*list_of: Fault | None) -> tuple[Fault | None, ...]:
         faults(Fault(cut=1000), Fault(cut=0), Fault(cut=100_000)),
         faults(Fault(status=500), Fault(status=503), Fault(status=502)),
         (Fault(status=503), Fault(cut=0)),
-        faults(Fault(stall=50_000, seconds=1.0)),
+        faults(Fault(stall=50_000, seconds=3.0)),
         faults(Fault(length=10)),
         faults(Fault(length=10_000_000)),
         faults(Fault(status=408), Fault(status=429, headers={"Retry-After": "0"})),
@@ -99,7 +99,7 @@ def test_what_passes_is_waited_for(tmp_path: Path, server: FileServer, list_of: 
 
 @pytest.mark.parametrize(
     "list_of",
-    [faults(Fault(cut=1000)), faults(Fault(status=503)), faults(Fault(stall=50_000, seconds=1.0))],
+    [faults(Fault(cut=1000)), faults(Fault(status=503)), faults(Fault(stall=50_000, seconds=3.0))],
     ids=["cut", "503", "stalled"],
 )
 @pytest.mark.parametrize("chunked", [False, True])
