@@ -15,7 +15,7 @@ from .images import fitted, for_keep_mask
 from .inpainting import for_inpainting, for_inpainting3, whole_latents
 from .keys import HINT, IMAGE_EMBEDS, Conditioning, with_values
 from .pipelines import SIZE_STEP
-from .pipelines3 import as_long
+from .pipelines3 import match_token_length
 from .sources import files, pick
 
 CATEGORY = "kandiflux/kandinsky/native"
@@ -179,7 +179,7 @@ class Kandinsky3Conditioning:
         }
 
     def run(self, positive: Conditioning, negative: Conditioning | None = None) -> tuple[Conditioning, Conditioning]:
-        return as_long(positive, negative)
+        return match_token_length(positive, negative)
 
 
 class Kandinsky3InpaintConditioning:

@@ -1,4 +1,4 @@
-"""MODEL, VAE and CLIP where there is no ComfyUI: as much of them as this pack's own nodes use."""
+"""MODEL, VAE and CLIP without ComfyUI, with only what this pack's nodes use."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from .sampling.kandinsky3 import encode_prompts
 from .sampling.prior import encode_decoder_text
 
 Place = Literal["device", "stream", "cpu"]
-"""Where a text encoder runs: on the device, whole; on the device, its layers coming one after another; on the CPU."""
+"""Where a text encoder runs: on the device; on the device, layer by layer; on the CPU."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder as MODEL."""
+    """MODEL: a decoder."""
 
     unet: UNet2 | UNet3
     decoder: Decoder
@@ -40,24 +40,24 @@ class Model:
 
 @dataclass(frozen=True)
 class VAE:
-    """A MOVQ as VAE."""
+    """VAE: a MOVQ."""
 
     movq: MOVQ
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Latents [B, 4, H/8, W/8], float32, of an IMAGE."""
+        """IMAGE [B, H, W, 3] → latents [B, 4, H/8, W/8], float32, on the CPU."""
         with host.current().loaded(self.movq) as device:
             pixels = pixels[..., :3].movedim(-1, 1) * 2 - 1
             return self.movq.encode(pixels.to(device, self.movq.quant_conv.weight.dtype)).float().cpu()
 
     @torch.inference_mode()
     def decode(self, samples: Tensor) -> Tensor:
-        """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w]."""
+        """Latents [B, 4, h, w] → IMAGE [B, 8h, 8w, 3]."""
         seam = host.current()
         pictures = []
         with seam.loaded(self.movq) as device:
-            for latent in samples.split(1):  # one at a time: MOVQ's memory is the run's peak
+            for latent in samples.split(1):  # one at a time: decoding needs the most memory
                 seam.throw_if_interrupted()
                 pictures.append(from_movq(self.movq.decode(latent.to(device, self.movq.quant_conv.weight.dtype))))
         return torch.cat(pictures)
@@ -65,7 +65,7 @@ class VAE:
 
 @dataclass(frozen=True)
 class CLIP:
-    """A text encoder as CLIP."""
+    """CLIP: a text encoder."""
 
     encoder: Any
     tokenizer: Any
@@ -96,7 +96,7 @@ def encode_ul2(encoder: Any, tokenizer: Any, prompt: str, device: torch.device) 
 
 
 def load_model(file: Path, decoder: Decoder, dtype: torch.dtype) -> Model:
-    """Raises WeightsError, as the other loaders here."""
+    """Load the UNet in `file`. Raises WeightsError."""
     network = decoder.network
     make: Any = UNet2 if isinstance(network, UNet2Config) else UNet3
     return Model(load_network(make(network, SkipInit, dtype, "meta"), file, dtype), decoder)
@@ -107,7 +107,7 @@ def load_vae(file: Path, config: MOVQConfig, dtype: torch.dtype) -> VAE:
 
 
 def load_mclip(source: Path, tokenizers: list[Path], dtype: torch.dtype) -> CLIP:
-    """M-CLIP of the 2.1 decoder folder, or in the file, `source`."""
+    """Load M-CLIP from a 2.1 decoder folder or a file. Raises WeightsError."""
     if source.is_dir():
         return CLIP(*load_decoder_text(source, dtype), encode_mclip)
     return CLIP(*load_mclip_file(source, tokenizers, dtype), encode_mclip)
@@ -118,19 +118,19 @@ def load_ul2(folder: Path, dtype: torch.dtype, compute: torch.dtype, place: Plac
     return CLIP(loaded.encoder, loaded.tokenizer, encode_ul2, place)
 
 
-# --- What a UNet predicts for a CONDITIONING -------------------------------------------------------------------------
+# --- Predicting noise for a CONDITIONING -----------------------------------------------------------------------------
 
 
 def predictor(
     unet: UNet2 | UNet3, positive: Conditioning, negative: Conditioning | None, device: torch.device
 ) -> Predict:
-    """What `unet`, on `device`, predicts for this conditioning of one entry each; negative None: without guidance.
-    Raises ValueError for several entries, which ComfyUI weighs against each other."""
-    parts = [positive] if negative is None else [negative, positive]  # the unconditional half of the batch comes first
+    """Return a Predict for `unet` on `device`; negative None means no guidance. Raises ValueError for conditioning with
+    several entries."""
+    parts = [positive] if negative is None else [negative, positive]  # order of the batch as in the reference
     for name, part in zip(("positive", "negative"), reversed(parts), strict=False):
         if len(part) != 1:
             raise ValueError(
-                f"Expected one entry in {name}, got {len(part)}: this host does not combine several. ComfyUI does."
+                f"Expected one entry in {name}, got {len(part)}: combined conditioning works in ComfyUI only."
             )
     entries = [part[0] for part in parts]
     return _predict2(unet, entries, device) if isinstance(unet, UNet2) else _predict3(unet, entries, device)
@@ -151,15 +151,15 @@ def _predict2(unet: UNet2, entries: list[Any], device: torch.device) -> Predict:
     assert embeds is not None
     with torch.inference_mode():
         conditions = unet.prepare(embeds, rows(*(options.get(HINT) for options in extras)), **texts)
-    seen = None
+    concat = None
     if unet.config.inpaints:
         keep, picture = (rows(*(options[key] for options in extras)) for key in (KEEP, PICTURE))
         assert keep is not None
         assert picture is not None
-        seen = torch.cat([picture * keep, keep], dim=1)
+        concat = torch.cat([picture * keep, keep], dim=1)
 
     def run(x: Tensor, timesteps: Tensor) -> Tensor:
-        return unet(x if seen is None else torch.cat([x, seen], dim=1), timesteps, conditions)
+        return unet(x if concat is None else torch.cat([x, concat], dim=1), timesteps, conditions)
 
     return _in_one_batch(run, like, device, len(entries))
 
@@ -167,13 +167,13 @@ def _predict2(unet: UNet2, entries: list[Any], device: torch.device) -> Predict:
 def _predict3(unet: UNet3, entries: list[Any], device: torch.device) -> Predict:
     like = unet.conv_in.weight
     states = torch.cat([tensor for tensor, _ in entries]).to(device, like.dtype)
-    mask, seen = torch.cat([options[MASK] for _, options in entries]).to(device), None
+    mask, concat = torch.cat([options[MASK] for _, options in entries]).to(device), None
     if unet.config.inpaints:
-        seen = torch.cat([torch.cat([o[key] for _, o in entries]) for key in (KEEP, MASKED_LATENTS)], dim=1)
-        seen = seen.to(device, like.dtype)
+        concat = torch.cat([torch.cat([o[key] for _, o in entries]) for key in (KEEP, MASKED_LATENTS)], dim=1)
+        concat = concat.to(device, like.dtype)
 
     def run(x: Tensor, timesteps: Tensor) -> Tensor:
-        return unet(x if seen is None else torch.cat([x, seen], dim=1), timesteps, states, mask)
+        return unet(x if concat is None else torch.cat([x, concat], dim=1), timesteps, states, mask)
 
     return _in_one_batch(run, like, device, len(entries))
 
@@ -181,9 +181,9 @@ def _predict3(unet: UNet3, entries: list[Any], device: torch.device) -> Predict:
 def _in_one_batch(run: Callable[[Tensor, Tensor], Tensor], like: Tensor, device: torch.device, parts: int) -> Predict:
     def predict(x: Tensor, t: int) -> Prediction:
         timesteps = torch.full((parts * len(x),), t, device=device)
-        said = run(torch.cat([x] * parts).to(like.dtype), timesteps).float()
-        noise = said[:, :LATENT_CHANNELS].chunk(parts)
-        variance = said[-len(x) :, LATENT_CHANNELS:] if said.shape[1] > LATENT_CHANNELS else None
+        output = run(torch.cat([x] * parts).to(like.dtype), timesteps).float()
+        noise = output[:, :LATENT_CHANNELS].chunk(parts)
+        variance = output[-len(x) :, LATENT_CHANNELS:] if output.shape[1] > LATENT_CHANNELS else None
         return Prediction(noise[-1], noise[0] if parts > 1 else None, variance)
 
     return predict

@@ -1,7 +1,4 @@
-"""The recipes of Kandinsky 2: prompts, pictures and embeds to embeds; embeds to latents.
-
-Each brings one network after another to the device, through the host, and runs the reference's loop from sampling/.
-"""
+"""Pipelines of Kandinsky 2: prompts and pictures to image embeds, image embeds to latents."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from .sampling.prior import encode_image, encode_text, mean_grey_embeds, sample_
 log = logging.getLogger(__name__)
 
 SIZE_STEP = 8
-"""Picture sides are multiples of it, as latents are 8 times smaller. Multiples of 64 need no padding in the UNets."""
+"""Width and height are multiples of this (latents are 8 times smaller). Multiples of 64 need no padding in the UNet."""
 
 
 def require_size(width: int, height: int) -> None:
@@ -41,7 +38,7 @@ def require_size(width: int, height: int) -> None:
 
 
 def row_seeds(seed: int, count: int) -> list[int]:
-    """Seeds for the rows of a batch: row i is what a batch of one gives with seed + i."""
+    """Seeds of the rows of a batch: seed, seed + 1, …"""
     return [(seed + i) % 2**64 for i in range(count)]
 
 
@@ -55,35 +52,35 @@ def text_to_embeds(
     count: int = 1,
     start: tuple[ImageEmbeds | Tensor, float] | None = None,
 ) -> tuple[ImageEmbeds, ImageEmbeds]:
-    """(image embeds, negative image embeds), `count` of each. With `start`, (embeds [count, D], strength), from them
-    (emb2emb). An empty negative prompt's negative embed is a mean grey picture's."""
+    """(image embeds, negative image embeds), `count` of each. start: (embeds [count, D], strength) for emb2emb. Without
+    a negative prompt, the negative embeds are those of a mean grey picture."""
     if not prompt.strip():
-        raise ValueError("Expected a prompt that says what the picture shows; it is empty. (A negative prompt may be.)")
+        raise ValueError("Expected a prompt that says what the picture shows, got an empty one.")
     seam = host.current()
     negated = bool(negative_prompt.strip())
-    # As in the reference: with a negative prompt, its embeds are made in the same run, as a second half of the batch.
+    # As in the reference, embeds of a negative prompt are sampled in the same run, as the second half of the batch.
     prompts = [prompt] * count + [negative_prompt] * (count if negated else 0)
     with seam.loaded(prior.text_encoder) as device:
         text = encode_text(prior.text_encoder, prior.tokenizer, prompts, device)
-        without = None
+        unconditional = None
         if guidance > 1:
-            without = encode_text(prior.text_encoder, prior.tokenizer, [negative_prompt if negated else ""], device)
-            without = without.rows(len(text))
+            negative_text = negative_prompt if negated else ""
+            unconditional = encode_text(prior.text_encoder, prior.tokenizer, [negative_text], device).rows(len(text))
     seeds = row_seeds(seed, count)
-    begin = None
+    start_embeds = None
     if start is not None:
         values = start[0].values if isinstance(start[0], ImageEmbeds) else start[0]
-        begin = torch.cat([values, values]) if negated else values
+        start_embeds = torch.cat([values, values]) if negated else values
     with seam.loaded(prior.prior):
         embeds = sample_image_embeds(
             prior.prior,
             prior.scheduler,
             text,
-            without,
+            unconditional,
             seeded_noise(seeds * 2 if negated else seeds),
             steps,
             guidance,
-            start=begin,
+            start=start_embeds,
             strength=1.0 if start is None else start[1],
             on_step=lambda step, total, x0: seam.progress(step, total),
         ).cpu()
@@ -93,13 +90,13 @@ def text_to_embeds(
 
 
 def grey(prior: KandinskyPrior, count: int = 1) -> ImageEmbeds:
-    """Embeds of mean grey: the negative where there is no negative prompt."""
+    """Negative embeds without a negative prompt: those of a mean grey picture."""
     with host.current().loaded(prior.image_encoder):
         return ImageEmbeds(mean_grey_embeds(prior.image_encoder, count).cpu().contiguous(), {"prior": prior.name})
 
 
 def image_to_embeds(prior: KandinskyPrior, image: Tensor) -> tuple[ImageEmbeds, ImageEmbeds]:
-    """(embeds [B, D] of IMAGE [B, H, W, 3], the same number of mean grey ones)."""
+    """IMAGE [B, H, W, 3] → (image embeds [B, D], negative image embeds [B, D] of a mean grey picture)."""
     with host.current().loaded(prior.image_encoder):
         values = encode_image(prior.image_encoder, for_image_encoder(image, prior.image_processor)).cpu()
     return ImageEmbeds(values, {"prior": prior.name, "from": "image"}), grey(prior, len(values))
@@ -115,15 +112,15 @@ def blend(
     steps: int,
     guidance: float,
 ) -> tuple[ImageEmbeds, ImageEmbeds]:
-    """(image embeds, negative image embeds): prompts and IMAGEs, each with a weight, mixed by `method`. What is empty
-    is left out. Reference: diffusers `KandinskyV22PriorPipeline.interpolate` (method "sum")."""
-    said = [(prompt, weight) for prompt, weight in prompts if prompt.strip()]
-    shown = [(image, weight) for image, weight in images if image is not None]
-    if not said and not shown:
-        raise ValueError("Kandinsky Blend expected a prompt or a picture to blend; all of them are empty.")
-    parts = [text_to_embeds(prior, prompt, "", seed, steps, guidance)[0] for prompt, _ in said]
-    parts += [image_to_embeds(prior, image)[0] for image, _ in shown]
-    weights = [weight for _, weight in (*said, *shown)]
+    """(image embeds, negative image embeds) of weighted prompts and IMAGEs, mixed by `method`. Empty ones are skipped.
+    Reference: diffusers `KandinskyV22PriorPipeline.interpolate` (method "sum")."""
+    texts = [(prompt, weight) for prompt, weight in prompts if prompt.strip()]
+    pictures = [(image, weight) for image, weight in images if image is not None]
+    if not texts and not pictures:
+        raise ValueError("Kandinsky Blend expected a prompt or an image to blend, but all of them are empty.")
+    parts = [text_to_embeds(prior, prompt, "", seed, steps, guidance)[0] for prompt, _ in texts]
+    parts += [image_to_embeds(prior, image)[0] for image, _ in pictures]
+    weights = [weight for _, weight in (*texts, *pictures)]
     mixed = ImageEmbeds(
         mix([part.values for part in parts], weights, method), {"mixed": str(weights), "method": method}
     )
@@ -150,20 +147,21 @@ def embeds_to_latents(
     vae: Any = None,
     clip: Any = None,
 ) -> tuple[Tensor, Any]:
-    """(latents [B · batch_size, 4, H/8, W/8], the VAE they are for), drawn by a MODEL; `size` is (width, height) in
-    pixels.
+    """Sample (latents [B · batch_size, 4, H/8, W/8], the VAE to decode them with).
 
-    With `start`, (IMAGE, strength), from that picture (img2img); with `mask` too, a MASK that is 1 where to repaint,
-    into it (inpainting): an inpainting decoder begins its part anew, whatever the strength; another one begins it
-    from the picture. `hint`, an IMAGE, is a depth decoder's. The prompts are for 2.1, whose decoder reads them, too:
-    where `prompt` is None it is the one the image embeds were made from, and empty for those of pictures and mixes.
-    `vae` and `clip` take the place of those that the MODEL was loaded with.
+    size: (width, height) in pixels.
+    start: (IMAGE, strength) to start from (img2img).
+    mask: MASK of the part of the start IMAGE to repaint, 1 = repaint. Inpainting decoders start that part from noise
+    and ignore strength, others start from the picture.
+    hint: depth map as IMAGE, for depth decoders.
+    prompt, negative_prompt: for 2.1. A prompt of None is the one the image embeds were made from, if any.
+    vae, clip: replace those loaded with the MODEL.
     """
     seam = host.current()
     decoder = seam.decoder(model, "Kandinsky Decoder")
     network, what = decoder.network, f"The decoder {decoder.name}"
     if not isinstance(network, UNet2Config):
-        raise TypeError(f"{what} is of Kandinsky 3 and reads text, no image embeds: use Kandinsky 3 Decoder.")
+        raise TypeError(f"{what} is a Kandinsky 3 model, which takes text: use Kandinsky 3 Decoder.")
     require_width(image_embeds, network.image_width, what)
     require_width(negative_image_embeds, network.image_width, what)
     require_conditions(network, what, image=start is not None, mask=mask is not None, hint=hint is not None)
@@ -174,28 +172,28 @@ def embeds_to_latents(
     negative = negative_image_embeds.rows(len(image_embeds.values)).repeat_interleave(batch_size, dim=0)
     prompts = (image_embeds.origin.get("prompt", "") if prompt is None else prompt, negative_prompt or "")
     conditions = [with_text(decoder, rows, text, clip) for rows, text in zip((embeds, negative), prompts, strict=True)]
-    more: dict[str, Any] = {}
-    begin = inpaint = None
+    extra: dict[str, Any] = {}
+    start_latents = inpaint = None
     if start is not None:
-        begin = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "start images")
+        start_latents = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "start images")
         if mask is not None:
-            keep, more = for_inpainting(begin, for_keep_mask(mask, width, height))
+            keep, extra = for_inpainting(start_latents, for_keep_mask(mask, width, height))
             if keep.min() == 1:
-                log.warning("The mask says to repaint nothing. (1, white, is repainted.)")
-            more[KEEP] = for_every_picture(keep, count, "masks")
-            # 2.1's reference does not put back what is kept: its network sees it.
+                log.warning("The mask selects nothing to repaint (1, white, is repainted).")
+            extra[KEEP] = for_every_picture(keep, count, "masks")
+            # The reference of 2.1's inpainting decoder does not composite the kept latents after each step.
             if not (network.inpaints and network.reads_text):
-                inpaint = Inpaint(begin, more[KEEP])
+                inpaint = Inpaint(start_latents, extra[KEEP])
             if network.inpaints:
-                begin = None
+                start_latents = None
     if hint is not None:
-        more[HINT] = for_every_picture(fitted(hint, width, height), count, "hints").movedim(-1, 1)
-    positive, away = (with_values(one, more) for one in conditions)
+        extra[HINT] = for_every_picture(fitted(hint, width, height), count, "hints").movedim(-1, 1)
+    positive, unconditional = (with_values(one, extra) for one in conditions)
     shape = (count, LATENT_CHANNELS, height // 8, width // 8)
     latents = seam.sample(
         model,
         positive,
-        away if guidance > 1 else None,
+        unconditional if guidance > 1 else None,
         shape,
         lambda predict, device, on_step: sample_latents(
             predict,
@@ -205,7 +203,7 @@ def embeds_to_latents(
             seeded_noise(row_seeds(seed, count)),
             steps,
             guidance,
-            begin,
+            start_latents,
             1.0 if start is None else start[1],
             inpaint,
             network.reads_text,
@@ -216,7 +214,7 @@ def embeds_to_latents(
 
 
 def with_text(decoder: Decoder, embeds: Tensor, prompt: str, clip: Any) -> Conditioning:
-    """CONDITIONING of image embeds [B, D], and for 2.1 of the prompt, too."""
+    """CONDITIONING of image embeds [B, D] and, for 2.1, the prompt."""
     network = decoder.network
     assert isinstance(network, UNet2Config)
     if not network.reads_text:
@@ -224,23 +222,23 @@ def with_text(decoder: Decoder, embeds: Tensor, prompt: str, clip: Any) -> Condi
     clip = decoder.clip if clip is None else clip
     if clip is None:
         raise ValueError(
-            f"The decoder {decoder.name} reads words, too: expected the CLIP of Kandinsky 2.1, got none. Connect one "
+            f"The decoder {decoder.name} also takes text: expected the CLIP of Kandinsky 2.1, got none. Connect it "
             "from Kandinsky CLIP Loader, or load the whole folder with Kandinsky Decoder Loader."
         )
     states, options = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0]
     pooled = torch.zeros(1, 0) if options.get(POOLED) is None else options[POOLED]
-    wanted, got = (network.encoder_hid_dim, network.cross_attention_dim), (states.shape[-1], pooled.shape[-1])
-    if got != wanted:
+    expected, got = (network.encoder_hid_dim, network.cross_attention_dim), (states.shape[-1], pooled.shape[-1])
+    if got != expected:
         raise ValueError(
-            f"The decoder {decoder.name} expected a text encoder of widths {list(wanted)}, got one of {list(got)}: use "
-            "Kandinsky 2.1's, M-CLIP."
+            f"The decoder {decoder.name} expected a text encoder with states and pooled embeds {list(expected)} wide, "
+            f"got {list(got)}: use that of Kandinsky 2.1, M-CLIP."
         )
     count = len(embeds)
     return [[states.expand(count, -1, -1), {POOLED: pooled.expand(count, -1), IMAGE_EMBEDS: embeds}]]
 
 
 def require_vae(decoder: Decoder, vae: Any) -> Any:
-    """`vae`, or the one that the decoder was loaded with; ValueError if there is none."""
+    """Return `vae`, or the one loaded with the decoder. Raises ValueError if there is none."""
     vae = decoder.vae if vae is None else vae
     if vae is None:
         raise ValueError(
@@ -250,42 +248,42 @@ def require_vae(decoder: Decoder, vae: Any) -> Any:
 
 
 def require_finite(values: Tensor, what: str) -> Tensor:
-    """`values`; ValueError if one of them is NaN or infinite."""
+    """Return `values`. Raises ValueError if any is NaN or infinite."""
     if not torch.isfinite(values).all():
         raise ValueError(
-            f"{what} became NaN or infinite: half precision overflowed, most likely. Load the model with dtype bf16 or "
+            f"{what} became NaN or infinite, most likely because fp16 overflowed. Load the model with dtype bf16 or "
             "fp32."
         )
     return values
 
 
 def require_conditions(network: UNet2Config, what: str, image: bool, mask: bool, hint: bool) -> None:
-    """Raise ValueError where the decoder cannot do with what there is."""
+    """Raise ValueError if an input that the decoder needs is missing, or one that it cannot use is connected."""
     if mask and not image:
-        raise ValueError("Expected an image to repaint, beside the mask that says where; got only the mask.")
+        raise ValueError("Expected an image to repaint, got only a mask.")
     if network.inpaints and not mask:
         raise ValueError(
-            f"{what} is for inpainting: it expected an image and a mask, got {'no mask' if image else 'neither'}. "
-            "Connect both, or load a decoder that draws whole pictures, such as kandinsky-2-2-decoder."
+            f"{what} is for inpainting: expected an image and a mask, got {'no mask' if image else 'neither'}. "
+            "Connect both, or load a text-to-image decoder such as kandinsky-2-2-decoder."
         )
     if network.reads_hint and not hint:
         raise ValueError(
-            f"{what} follows depth: it expected a hint, got none. Connect a depth map's picture, near parts bright, or "
-            "load kandinsky-2-2-decoder."
+            f"{what} is a depth decoder: expected a hint, got none. Connect a depth map (near is bright), or load "
+            "kandinsky-2-2-decoder."
         )
     if hint and not network.reads_hint:
         raise ValueError(
-            f"{what} does not follow depth: it expected no hint. Disconnect it, or load kandinsky-2-2-controlnet-depth."
+            f"{what} is not a depth decoder: expected no hint. Disconnect it, or load kandinsky-2-2-controlnet-depth."
         )
 
 
-def for_every_picture(parts: Tensor, count: int, what: str) -> Tensor:
-    """parts [B, …] as [count, …]: one serves every picture. Raises ValueError if there are others."""
-    if len(parts) not in (1, count):
-        raise ValueError(f"Expected 1 or {count} {what}, as many as pictures to draw; got {len(parts)}.")
-    return parts.expand(count, *parts.shape[1:])
+def for_every_picture(tensor: Tensor, count: int, what: str) -> Tensor:
+    """Expand a batch of one to `count`. Raises ValueError if the batch is neither 1 nor `count`."""
+    if len(tensor) not in (1, count):
+        raise ValueError(f"Expected 1 or {count} {what} for {count} pictures, got {len(tensor)}.")
+    return tensor.expand(count, *tensor.shape[1:])
 
 
 def latents_to_image(vae: Any, latents: Tensor) -> Tensor:
-    """IMAGE [B, 8h, 8w, 3] of latents [B, 4, h, w], by a VAE."""
+    """Decode latents [B, 4, h, w] to IMAGE [B, 8h, 8w, 3]. Raises ValueError if the result is not finite."""
     return require_finite(vae.decode(latents), "The picture")

@@ -1,4 +1,4 @@
-"""The recipe of Kandinsky 3: the conditioning of a text to latents, with the loops of sampling/kandinsky3.py."""
+"""Pipeline of Kandinsky 3: text conditioning to latents."""
 
 from __future__ import annotations
 
@@ -26,36 +26,35 @@ SAMPLINGS = (AUTO, REFERENCE, ORIGINAL, FLASH)
 
 
 def to_text(conditioning: Conditioning, width: int, name: str) -> Text3:
-    """The text states in a CONDITIONING. Raises ValueError where it is not one text's, or another model's."""
+    """CONDITIONING → text states `width` wide. Raises ValueError for several entries, or another model's."""
     if len(conditioning) != 1:
         raise ValueError(
-            f"Expected one text in {name}, got {len(conditioning)}: several combined are for KSampler, which weighs "
-            "them against each other."
+            f"Expected one entry in {name}, got {len(conditioning)}: use KSampler for combined conditioning."
         )
     states, extra = conditioning[0]
     if states.ndim != 3 or states.shape[-1] != width:
         raise ValueError(
-            f"Expected {name} with text states [batch, tokens, {width}], got {list(states.shape)}: another model's "
-            "text encoder made it. Use Kandinsky 3 Text Encode."
+            f"Expected {name} with text states [batch, tokens, {width}], got {list(states.shape)} from another model's "
+            "text encoder. Use Kandinsky 3 Text Encode."
         )
     mask = extra.get(MASK)
     return Text3(states, torch.ones(states.shape[:2], dtype=torch.long) if mask is None else mask.to(torch.long))
 
 
-def as_long(positive: Conditioning, negative: Conditioning | None) -> tuple[Conditioning, Conditioning]:
-    """(positive, negative) with as many tokens in each negative entry as in the first positive one, cut or padded, as
-    the reference has it: what the UNet says depends on that number. None becomes no text at all."""
+def match_token_length(positive: Conditioning, negative: Conditioning | None) -> tuple[Conditioning, Conditioning]:
+    """(positive, negative) with each negative entry truncated or padded to the tokens of the first positive one, as in
+    the reference: the UNet's output depends on their number. None becomes zero states and mask (no text)."""
     states, options = positive[0]
     if negative is None:
-        nothing = torch.zeros_like(states), torch.zeros(states.shape[:2], dtype=torch.long)
-        return positive, [[nothing[0], {**options, MASK: nothing[1]}]]
-    fitted = []
+        no_text = torch.zeros(states.shape[:2], dtype=torch.long)
+        return positive, [[torch.zeros_like(states), {**options, MASK: no_text}]]
+    matched = []
     for tensor, extra in negative:
         more = states.shape[1] - tensor.shape[1]
         mask = extra.get(MASK)
         mask = torch.ones(tensor.shape[:2], dtype=torch.long) if mask is None else mask
-        fitted.append([F.pad(tensor, (0, 0, 0, more)), {**extra, MASK: F.pad(mask, (0, more))}])
-    return positive, fitted
+        matched.append([F.pad(tensor, (0, 0, 0, more)), {**extra, MASK: F.pad(mask, (0, more))}])
+    return positive, matched
 
 
 def conditioning_to_latents(
@@ -72,40 +71,47 @@ def conditioning_to_latents(
     repaint: tuple[Tensor, Tensor] | None = None,
     vae: Any = None,
 ) -> tuple[Tensor, Any]:
-    """(latents [B · batch_size, 4, H/8, W/8], the VAE they are for), drawn by a MODEL; `size` is (width, height) in
-    pixels. With `start`, (IMAGE, strength), from that picture (img2img). With `repaint`, (IMAGE, MASK), what is masked
-    of that one anew (inpainting). `vae` takes the place of the one that the MODEL was loaded with."""
+    """Sample (latents [B · batch_size, 4, H/8, W/8], the VAE to decode them with).
+
+    size: (width, height) in pixels.
+    start: (IMAGE, strength) to start from (img2img).
+    repaint: (IMAGE, MASK) for inpainting, 1 = repaint.
+    vae: replaces the one loaded with the MODEL.
+    """
     seam = host.current()
     decoder = seam.decoder(model, "Kandinsky 3 Decoder")
     network = decoder.network
     if not isinstance(network, UNet3Config):
-        raise TypeError(f"The decoder {decoder.name} is of Kandinsky 2 and draws image embeds: use Kandinsky Decoder.")
+        raise TypeError(
+            f"The decoder {decoder.name} is a Kandinsky 2 model, which takes image embeds: use Kandinsky Decoder."
+        )
     chosen = choose_sampling(decoder, sampling, repaint is not None)
     vae = require_vae(decoder, vae)
     width, height = size
     text = to_text(positive, network.encoder_hid_dim, "positive")
     if negative is None:
-        without = Text3.no_text(text)
+        negative_text = Text3.no_text(text)
     else:
-        without = to_text(negative, network.encoder_hid_dim, "negative").rows(len(text.states)).match_token_length(text)
-    text, without = text.repeat(batch_size), without.repeat(batch_size)
+        negative_text = to_text(negative, network.encoder_hid_dim, "negative")
+        negative_text = negative_text.rows(len(text.states)).match_token_length(text)
+    text, negative_text = text.repeat(batch_size), negative_text.repeat(batch_size)
     count = len(text.states)
-    begin = None
+    start_latents = None
     if start is not None:
-        begin = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "images")
-    more: dict[str, Any] = {}
+        start_latents = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "images")
+    extra: dict[str, Any] = {}
     if repaint is not None:
         picture, mask = fitted(repaint[0], width, height), for_soft_mask(repaint[1], width, height)
         for part, what in ((picture, "images"), (mask, "masks")):
             for_every_picture(part, count, what)
-        more = for_inpainting3(vae, picture, mask)
-        more |= {key: for_every_picture(more[key], count, "masks") for key in (KEEP, MASKED_LATENTS)}
+        extra = for_inpainting3(vae, picture, mask)
+        extra |= {key: for_every_picture(extra[key], count, "masks") for key in (KEEP, MASKED_LATENTS)}
     shape = (count, LATENT_CHANNELS, height // 8, width // 8)
     noise, strength = seeded_noise(row_seeds(seed, count)), 1.0 if start is None else start[1]
 
     def draw(predict: Predict, device: torch.device, on_step: OnStep) -> Tensor:
         if chosen == FLASH:
-            return sample_flash(predict, decoder.scheduler, shape, device, noise, begin, strength, on_step)
+            return sample_flash(predict, decoder.scheduler, shape, device, noise, start_latents, strength, on_step)
         return sample(
             predict,
             decoder.scheduler,
@@ -114,7 +120,7 @@ def conditioning_to_latents(
             noise,
             steps,
             guidance,
-            begin,
+            start_latents,
             strength,
             inpaints=network.inpaints,
             original=chosen == ORIGINAL,
@@ -122,23 +128,22 @@ def conditioning_to_latents(
         )
 
     guided = guidance > 1 and chosen != FLASH
-    given, away = ([[one.states, {MASK: one.mask, **more}]] for one in (text, without))
-    latents = seam.sample(model, given, away if guided else None, shape, draw)
+    cond, uncond = ([[one.states, {MASK: one.mask, **extra}]] for one in (text, negative_text))
+    latents = seam.sample(model, cond, uncond if guided else None, shape, draw)
     return require_finite(latents.cpu(), f"The latents of {decoder.name}"), vae
 
 
 def choose_sampling(decoder: Decoder, sampling: str, repaints: bool) -> str:
-    """How `decoder` is sampled: what is asked for, or, for "auto", what it was made for. Raises ValueError where a mask
-    and the model do not go together."""
+    """Resolve "auto" for `decoder`. Raises ValueError for a mask without an inpainting model, or the reverse."""
     network, name = decoder.network, decoder.name
     assert isinstance(network, UNet3Config)
     if network.inpaints != repaints:
         if repaints:
             raise ValueError(
-                f"{name} has not learned to inpaint: expected no mask, got one. Load an inpainting model, "
-                "converted from kandinsky3_inpainting.pt, or leave the mask out."
+                f"{name} is not an inpainting model: expected no mask, got one. Disconnect the mask, or load an "
+                "inpainting model, converted from kandinsky3_inpainting.pt."
             )
-        raise ValueError(f"{name} inpaints: expected an image and a mask of what to repaint; none came.")
+        raise ValueError(f"{name} is an inpainting model: expected an image and a mask of what to repaint, got none.")
     if sampling != AUTO:
         if repaints and sampling != ORIGINAL:
             raise ValueError(f"Expected sampling {AUTO} or {ORIGINAL} with a mask, got {sampling}.")

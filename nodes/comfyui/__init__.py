@@ -1,6 +1,4 @@
-"""Kandinsky as ComfyUI's own MODEL, VAE, CLIP and CONDITIONING.
+"""Kandinsky as ComfyUI's MODEL, VAE, CLIP and CONDITIONING.
 
-KSampler, LoRA, previews, masks, low-VRAM streaming and fp8 are ComfyUI's; this says how a Kandinsky network is built,
-scheduled and conditioned there. This folder and host.py are the only places that import ComfyUI's modules; what was
-checked against which version of ComfyUI stands in docs/compatibility.md.
+Only this folder and host.py import ComfyUI. docs/compatibility.md lists the tested versions.
 """

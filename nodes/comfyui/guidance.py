@@ -1,8 +1,8 @@
-"""Guidance that follows a schedule while FLUX is sampled.
+"""Guidance of FLUX that changes during sampling.
 
-ComfyUI asks the control of a CONDITIONING entry before each run of the network, and hands it what the network is about
-to be given: so an entry's control can set the guidance of the step. (Hooks could as well, but ComfyUI loads a model a
-second time, without its dynamic memory management, for a conditioning that has any.)
+ComfyUI calls the control (ControlNet) of each CONDITIONING entry before each run of the network, with the network's
+inputs. So a control can set the guidance of the step. (Hooks could do this too, but for conditioning with hooks ComfyUI
+loads the model a second time, without dynamic memory management.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BISECTIONS = 30
 
 
 class ScheduledGuidance(comfy.controlnet.ControlBase):
-    """A control that adds nothing, and sets the guidance of each step."""
+    """A control that adds nothing to the network, and sets the guidance of each step."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
@@ -31,16 +31,16 @@ class ScheduledGuidance(comfy.controlnet.ControlBase):
         self._sampling = model.model_sampling
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: Any, batched_number: Any, transformer_options: Any) -> Any:
-        before = self.previous_controlnet
+        previous = self.previous_controlnet
         control = None
-        if before is not None:
-            control = before.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        if "guidance" in cond:  # schnell and other models take none
+        if previous is not None:
+            control = previous.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        if "guidance" in cond:  # schnell and other models have no guidance
             sigmas = transformer_options.get("sample_sigmas", ())
-            # A part of a run that another part follows does not arrive at the ramp's end.
+            # Only a run down to sigma 0 reaches the end of the ramp, not the first of several samplers.
             ends = len(sigmas) > 1 and float(sigmas[-1]) == 0
-            last = percent_of(self._sampling, float(sigmas[-2])) if ends else 1.0
-            value = self.schedule.at(percent_of(self._sampling, float(t.flatten()[0])), last)
+            last = sigma_to_percent(self._sampling, float(sigmas[-2])) if ends else 1.0
+            value = self.schedule.at(sigma_to_percent(self._sampling, float(t.flatten()[0])), last)
             cond["guidance"] = torch.full_like(cond["guidance"], value)
         return control
 
@@ -51,9 +51,9 @@ class ScheduledGuidance(comfy.controlnet.ControlBase):
 
 
 def with_schedule(conditioning: Conditioning, schedule: Schedule | None) -> Conditioning:
-    """`conditioning` whose guidance is that of `schedule` at each step of whatever sampler runs, and not of an earlier
-    one; None: of no schedule."""
-    made: Conditioning = []
+    """Copy of `conditioning` with the guidance of `schedule` at each step, replacing an earlier schedule; None only
+    removes that."""
+    scheduled_conditioning: Conditioning = []
     controls: dict[int, ScheduledGuidance] = {}
     for tensor, keys in conditioning:
         control = keys.get("control")
@@ -63,13 +63,13 @@ def with_schedule(conditioning: Conditioning, schedule: Schedule | None) -> Cond
             scheduled = controls.setdefault(id(control), ScheduledGuidance(schedule))
             scheduled.set_previous_controlnet(control)
             control = scheduled
-        rest = {key: value for key, value in keys.items() if key != "control"}
-        made.append([tensor, rest if control is None else {**rest, "control": control}])
-    return made
+        others = {key: value for key, value in keys.items() if key != "control"}
+        scheduled_conditioning.append([tensor, others if control is None else {**others, "control": control}])
+    return scheduled_conditioning
 
 
-def percent_of(sampling: Any, sigma: float) -> float:
-    """The percent, 0 all noise and 1 none, at which `sampling` is at `sigma`: the inverse of its percent_to_sigma."""
+def sigma_to_percent(sampling: Any, sigma: float) -> float:
+    """Inverse of `sampling.percent_to_sigma`, by bisection; 0 is the start of sampling, 1 the end."""
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

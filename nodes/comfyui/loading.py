@@ -1,4 +1,4 @@
-"""Kandinsky decoders and LoRAs from their files into ComfyUI's MODEL."""
+"""Loads Kandinsky decoders and LoRAs as ComfyUI's MODEL."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..sampling.kandinsky3 import scheduler_for
 from .model import Config, Kandinsky
 from .model2 import Kandinsky2
 from .model3 import Kandinsky3
-from .sampling import Restrain, start_from_noise
+from .sampling import ClipX0, start_from_noise
 from .vae import show_previews
 
 WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
-    "auto": None,  # ComfyUI chooses
+    "auto": None,  # chosen by ComfyUI
     **host.DTYPES,
     "fp8_e4m3fn": torch.float8_e4m3fn,
     "fp8_e4m3fn_fast": torch.float8_e4m3fn,
@@ -38,31 +38,31 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 
 
 def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.ModelPatcher:
-    """The decoder in `file` as a ComfyUI MODEL. As ComfyUI's `load_diffusion_model_state_dict`, but strict: raises
-    WeightsError naming missing, unexpected and mismatched tensors."""
+    """Load the decoder in `file` as a ComfyUI MODEL, as ComfyUI's `load_diffusion_model_state_dict` does, but strictly.
+    Raises WeightsError naming missing, unexpected and mismatched tensors."""
     network, scheduler = decoder.network, decoder.scheduler
     if isinstance(network, UNet2Config):
-        kind, bare = Kandinsky2, UNet2(network, SkipInit, device="meta")
+        kind, meta = Kandinsky2, UNet2(network, SkipInit, device="meta")
     else:
-        kind, bare = Kandinsky3, UNet3(network, SkipInit, device="meta")
+        kind, meta = Kandinsky3, UNet3(network, SkipInit, device="meta")
         scheduler = scheduler_for(network, scheduler)
-    state = load_state(file, bare)
+    state = load_state(file, meta)
     config = Config(kind, decoder)
     supported, device = list(config.supported_inference_dtypes), management.get_torch_device()
-    kept = WEIGHT_DTYPES[dtype] or management.unet_dtype(
+    weight_dtype = WEIGHT_DTYPES[dtype] or management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(state),
         supported_dtypes=supported,
         weight_dtype=comfy.utils.weight_dtype(state),
     )
-    config.set_inference_dtype(kept, management.unet_manual_cast(kept, device, supported))
-    config.optimizations["fp8"] = dtype.endswith("_fast")  # products are taken in fp8, too
+    config.set_inference_dtype(weight_dtype, management.unet_manual_cast(weight_dtype, device, supported))
+    config.optimizations["fp8"] = dtype.endswith("_fast")  # matrix multiplication in fp8
     offload = management.unet_offload_device()
-    made = config.get_model(state).to(offload)
-    made.load_model_weights(state, "")
-    made.diffusion_model.to(kept)  # newer versions make some layers as they load them, in the file's dtype
-    patcher = comfy.model_patcher.ModelPatcher(made, load_device=device, offload_device=offload)
+    model = config.get_model(state).to(offload)
+    model.load_model_weights(state, "")
+    model.diffusion_model.to(weight_dtype)  # newer versions create some layers while loading, in the file's dtype
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
     if scheduler.clip_sample or scheduler.thresholding:
-        patcher.set_model_sampler_post_cfg_function(Restrain(scheduler))
+        patcher.set_model_sampler_post_cfg_function(ClipX0(scheduler))
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", start_from_noise)
     if decoder.vae is not None:
         show_previews(patcher, decoder.vae)
@@ -70,28 +70,28 @@ def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.
 
 
 def load_state(file: Path, network: nn.Module | None = None) -> dict[str, Tensor]:
-    """A safetensors file's tensors, mapped, not read; exactly those of `network`, if there is one. Raises
-    WeightsError."""
-    found = of_unet(tensor_shapes(file))  # names a broken file, however this version of ComfyUI reads it
+    """Load the tensors of a safetensors file, memory-mapped, and check that they are those of `network`, if given.
+    Raises WeightsError."""
+    found = of_unet(tensor_shapes(file))  # raises WeightsError for a damaged file, before ComfyUI's own error
     if network is not None:
         check_shapes(file, {key: tuple(value.shape) for key, value in network.state_dict().items()}, found)
     return of_unet(comfy.utils.load_torch_file(str(file), safe_load=True))
 
 
 def require_kandinsky(model: Any, node: str, otherwise: str = "use the nodes made for it") -> Decoder:
-    """What a Kandinsky MODEL is; TypeError for another one."""
+    """Return the decoder of a Kandinsky MODEL. Raises TypeError for other models."""
     inner = getattr(model, "model", None)
     if not isinstance(inner, Kandinsky):
         raise TypeError(
-            f"{node} is for Kandinsky 2 and 3, and got {type(inner).__name__}: for that one, {otherwise}. (Kandinsky 5 "
-            "is a model of ComfyUI's own.)"
+            f"{node} expected a Kandinsky 2 or 3 model, got {type(inner).__name__}: for that model, {otherwise}. "
+            "(Kandinsky 5 is supported by ComfyUI itself.)"
         )
     return inner.decoder
 
 
 def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: float) -> comfy.model_patcher.ModelPatcher:
-    """`model` with the LoRA in `file`, in any of the published styles of keys. Raises WeightsError if nothing in it, or
-    something misshapen, is for this model."""
+    """Copy of `model` with the LoRA in `file`; see lora.py for the supported key styles. Raises WeightsError if it has
+    no key of this model, or a shape that does not match."""
     name, prefix = model.model.decoder.name, "diffusion_model."
     shapes = {key.removeprefix(prefix): value.shape for key, value in model.model.state_dict().items()}
     names = {style: prefix + key for style, key in lora_names(shapes).items()}
@@ -100,8 +100,8 @@ def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: flo
     patches = comfy.lora.load_lora(tensors, names)
     if not patches:
         raise WeightsError(
-            f"{file} expected to be a LoRA for {name}, but none of its keys names one of that network's layers; it "
-            f"has, for instance, {next(iter(tensors), 'no tensors')!r}. Is it for another model?"
+            f"Expected a LoRA for {name}, but no key of {file} is the name of a layer of it; its first key is "
+            f"{next(iter(tensors), 'no tensors')!r}. Is it for another model?"
         )
     for key, adapter in patches.items():
         up, down = (getattr(adapter, "weights", None) or (None, None))[:2]
@@ -109,7 +109,7 @@ def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: flo
             wanted, found = shapes[key.removeprefix(prefix)], (up.shape[0], down.shape[1])
             if tuple(wanted[:2]) != found:
                 raise WeightsError(
-                    f"{file} does not fit {name}: {key.removeprefix(prefix)} is {list(wanted)}, the LoRA is for "
+                    f"{file} does not match {name}: {key.removeprefix(prefix)}: expected {list(wanted)}, got "
                     f"{list(found)}. Is it for another version of Kandinsky?"
                 )
     patched = model.clone()

@@ -1,4 +1,4 @@
-"""Kandinsky 2.1 and 2.2 decoders as ComfyUI's MODEL, and what its CONDITIONING holds for them."""
+"""Kandinsky 2.1 and 2.2 decoders as ComfyUI's MODEL; the keys of their CONDITIONING are in keys.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import PIXELS_PER_LATENT, VARIANCE, Kandinsky, run_network, with_att
 
 
 class DiffusionUNet2(UNet2):
-    """A 2.x UNet as ComfyUI builds and calls one: predicted noise only, the learned variance is dropped."""
+    """A 2.x UNet with the interface of ComfyUI's UNets: returns the predicted noise without the variance."""
 
     def __init__(
         self, kandinsky: UNet2Config, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
@@ -26,10 +26,11 @@ class DiffusionUNet2(UNet2):
         super().__init__(kandinsky, with_attention(operations), dtype, device)
         self.dtype = dtype
 
-    def forward(self, x: Tensor, timesteps: Tensor, **given: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        options = given.get("transformer_options") or {}
-        learn, parts = options.get(VARIANCE), options.get("cond_or_uncond")
-        return run_network(partial(self._predict, learn=learn, parts=parts), self, x, timesteps, **given)
+    def forward(self, x: Tensor, timesteps: Tensor, **kwargs: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        options = kwargs.get("transformer_options") or {}
+        on_variance, cond_or_uncond = options.get(VARIANCE), options.get("cond_or_uncond")
+        predict = partial(self._predict, on_variance=on_variance, cond_or_uncond=cond_or_uncond)
+        return run_network(predict, self, x, timesteps, **kwargs)
 
     def _predict(
         self,
@@ -39,18 +40,18 @@ class DiffusionUNet2(UNet2):
         context: Tensor | None = None,
         hint: Tensor | None = None,
         text_embeds: Tensor | None = None,
-        learn: Any = None,
-        parts: Any = None,
+        on_variance: Any = None,
+        cond_or_uncond: Any = None,
         **_: Any,
     ) -> Tensor:
-        said = super().forward(x, timesteps, image_embeds, hint, text_embeds, context)
-        if learn is not None:
-            learn(said[:, LATENT_CHANNELS:].float(), parts)
-        return said[:, :LATENT_CHANNELS]
+        output = super().forward(x, timesteps, image_embeds, hint, text_embeds, context)
+        if on_variance is not None:
+            on_variance(output[:, LATENT_CHANNELS:].float(), cond_or_uncond)
+        return output[:, :LATENT_CHANNELS]
 
 
 class HintCond(comfy.conds.CONDRegular):
-    """A picture eight times the latents' size, cut as they are where a prompt has an area of its own."""
+    """Hint in pixels, cropped to the area of a prompt (Conditioning Set Area), which is in latents."""
 
     def process_cond(self, batch_size: int, area: Any = None, **_: Any) -> HintCond:
         data = self.cond
@@ -62,7 +63,7 @@ class HintCond(comfy.conds.CONDRegular):
 
 
 class Kandinsky2(Kandinsky):
-    """A Kandinsky 2.x decoder. Its CONDITIONING comes from Kandinsky Conditioning; errors say so."""
+    """A Kandinsky 2.x decoder. Its CONDITIONING comes from Kandinsky Conditioning."""
 
     unet = DiffusionUNet2
 
@@ -81,35 +82,35 @@ class Kandinsky2(Kandinsky):
             out["text_embeds"] = comfy.conds.CONDRegular(pooled)
         else:
             out.pop("c_crossattn", None)
-            given = kwargs.get("cross_attn")
-            embeds = given[:, 0] if given is not None and given.ndim == 3 and given.shape[1] == 1 else given
+            embeds = kwargs.get("cross_attn")
+            embeds = embeds[:, 0] if embeds is not None and embeds.ndim == 3 and embeds.shape[1] == 1 else embeds
         self.require("image embeds", embeds, network.image_width, ndim=2)
         out["image_embeds"] = comfy.conds.CONDRegular(embeds)
         if network.reads_hint:
             out["hint"] = HintCond(self.hint(kwargs.get(HINT), kwargs["noise"]))
         return out
 
-    def require(self, what: str, given: Tensor | None, width: int, ndim: int) -> None:
-        if given is None or given.ndim != ndim or given.shape[-1] != width:
-            found = "none" if given is None else f"a tensor of shape {list(given.shape)}"
+    def require(self, what: str, tensor: Tensor | None, width: int, ndim: int) -> None:
+        if tensor is None or tensor.ndim != ndim or tensor.shape[-1] != width:
+            found = "none" if tensor is None else f"a tensor of shape {list(tensor.shape)}"
             raise ValueError(
                 f"{self.decoder.name} expected conditioning from Kandinsky Conditioning, with {what} "
-                f"{describe_width(width)}; got {found}. Text conditioning alone does not do, nor do embeds of another "
-                "Kandinsky version; a 2.1 decoder wants both."
+                f"{describe_width(width)}; got {found}. 2.2 needs image embeds, 2.1 image embeds and text, made with "
+                "the prior and text encoder of the same Kandinsky version."
             )
 
-    def hint(self, given: Tensor | None, noise: Tensor) -> Tensor:
-        if given is None:
+    def hint(self, hint: Tensor | None, noise: Tensor) -> Tensor:
+        if hint is None:
             raise ValueError(
                 f"{self.decoder.name} is a depth decoder and expected a hint in positive and negative: put "
                 "Kandinsky Depth Hint between Kandinsky Conditioning and the sampler."
             )
         height, width = (side * PIXELS_PER_LATENT for side in noise.shape[-2:])
-        return comfy.utils.common_upscale(given, width, height, "bilinear", "center").to(noise)
+        return comfy.utils.common_upscale(hint, width, height, "bilinear", "center").to(noise)
 
     def concat_cond(self, **kwargs: Any) -> Tensor | None:
-        """Masked latents and keep mask [B, 5, h, w] for an inpainting decoder, from Kandinsky Inpaint Conditioning, or
-        from what ComfyUI's own nodes for it give (Inpaint Model Conditioning, Set Latent Noise Mask)."""
+        """Masked latents and keep mask [B, 5, h, w] for inpainting decoders, from Kandinsky Inpaint Conditioning, or
+        ComfyUI's Inpaint Model Conditioning or Set Latent Noise Mask."""
         if not self.network.inpaints:
             return None
         noise, device = kwargs["noise"], kwargs["device"]
@@ -122,8 +123,8 @@ class Kandinsky2(Kandinsky):
                 keep = keep_mask(mask.reshape(-1, 1, *mask.shape[-2:]).float().cpu(), (height, width))
         if keep is None or latents is None:
             raise ValueError(
-                f"{self.decoder.name} is for inpainting and expected a picture and a mask: put Kandinsky Inpaint "
-                "Conditioning before the sampler, or load a decoder that draws whole pictures."
+                f"{self.decoder.name} is for inpainting and expected an image and a mask: put Kandinsky Inpaint "
+                "Conditioning before the sampler, or load a text-to-image decoder."
             )
         if latents.shape[-2:] != noise.shape[-2:]:
             latents = comfy.utils.common_upscale(latents, width, height, "bilinear", "center")

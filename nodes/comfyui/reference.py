@@ -1,8 +1,7 @@
-"""The reference's own loops on a ComfyUI MODEL.
+"""Runs the reference's sampling loops on a ComfyUI MODEL.
 
-They run where one of ComfyUI's samplers would, so that loading, streaming, LoRAs, hooks, wrappers, areas of prompts,
-batches that fit the memory, previews and interrupts are ComfyUI's. Only what the network predicts is handed on as it
-is: the reference's schedulers do the rest.
+A loop runs as a ComfyUI sampler, so offloading, LoRAs, hooks, wrappers, prompt areas, batching, previews and interrupts
+are ComfyUI's. The loop gets the network's raw output; schedule and guidance are the reference's.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from ..keys import Conditioning
 from ..sampling.decoder import Prediction
 from ..sampling.schedulers import TRAIN_STEPS
 from .model import VARIANCE
-from .sampling import Restrain
+from .sampling import ClipX0
 
 REPLACED = {
     "sampler_cfg_function": "the guidance",
     "sampler_pre_cfg_function": "the guidance",
     "sampler_calc_cond_batch_function": "the guidance",
 }
-"""What nodes set on a MODEL that changes what the loops do themselves."""
+"""model_options that the reference's loops would ignore, and what they change."""
 
 
 class Timesteps(nn.Module):
-    """Stands in for a model's sampling: a sigma is a timestep, and what goes in and comes out is not scaled."""
+    """A model_sampling without scaling, whose sigmas are timesteps."""
 
     sigma_data = 1.0
 
@@ -49,7 +48,7 @@ class Timesteps(nn.Module):
         return timestep
 
     def percent_to_sigma(self, percent: float) -> float:
-        """As ComfyUI's own: beyond all that comes at 0 or less, below it at 1 or more."""
+        """As in ComfyUI: a huge value at 0 or less, 0 at 1 or more."""
         if not 0 < percent < 1:
             return 999999999.9 if percent <= 0 else 0.0
         return (1 - percent) * (TRAIN_STEPS - 1)
@@ -68,7 +67,7 @@ class Timesteps(nn.Module):
 
 
 class ReferenceSampler:
-    """A `Loop` as ComfyUI calls a sampler."""
+    """A `Loop` with the interface of ComfyUI's samplers."""
 
     def __init__(self, loop: Loop, model: Any) -> None:
         self.loop, self.model = loop, model
@@ -78,25 +77,26 @@ class ReferenceSampler:
     ) -> Tensor:
         options = extra_args["model_options"]
         conds = [guider.conds["positive"], guider.conds.get("negative")]
-        learned: list[Tensor] = []
+        variances: list[Tensor] = []
 
-        def learn(variance: Tensor, parts: Sequence[int]) -> None:
-            learned.extend(variance.chunk(len(parts))[i] for i, part in enumerate(parts) if part == 0)
+        def on_variance(variance: Tensor, cond_or_uncond: Sequence[int]) -> None:
+            chunks = variance.chunk(len(cond_or_uncond))
+            variances.extend(chunk for chunk, i in zip(chunks, cond_or_uncond, strict=True) if i == 0)
 
-        options["transformer_options"] = {**options.get("transformer_options", {}), VARIANCE: learn}
+        options["transformer_options"] = {**options.get("transformer_options", {}), VARIANCE: on_variance}
 
         def predict(x: Tensor, t: int) -> Prediction:
-            learned.clear()
-            at = torch.full((len(x),), float(t), device=x.device)
-            wanted, unwanted = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, at, options)
-            return Prediction(wanted, None if conds[1] is None else unwanted, learned[0] if learned else None)
+            variances.clear()
+            timesteps = torch.full((len(x),), float(t), device=x.device)
+            positive, negative = comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, timesteps, options)
+            return Prediction(positive, None if conds[1] is None else negative, variances[0] if variances else None)
 
-        bar: list[Any] = []
+        callbacks: list[Any] = []
 
         def on_step(step: int, total: int, x0: Tensor | None) -> None:
-            if not bar:
-                bar.append(latent_preview.prepare_callback(self.model, total))
-            bar[0](step - 1, x0, None, total)
+            if not callbacks:
+                callbacks.append(latent_preview.prepare_callback(self.model, total))
+            callbacks[0](step - 1, x0, None, total)
 
         return self.loop(predict, noise.device, on_step)
 
@@ -105,26 +105,26 @@ class ReferenceSampler:
 def sample(
     model: Any, positive: Conditioning, negative: Conditioning | None, shape: tuple[int, ...], loop: Loop
 ) -> Tensor:
-    """See `Host.sample`. Raises ValueError for a MODEL whose guidance or schedule other nodes have changed."""
+    """See `Host.sample`. Raises ValueError if other nodes changed the guidance or schedule of the MODEL."""
     require_unchanged(model)
     model = model.clone()
     model.add_object_patch("model_sampling", Timesteps())
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({"positive": positive} if negative is None else {"positive": positive, "negative": negative})
-    nothing = torch.zeros(shape)
-    timesteps = torch.tensor([TRAIN_STEPS - 1.0, 0.0])  # the loop has its own
-    return guider.sample(nothing, nothing, ReferenceSampler(loop, model), timesteps, disable_pbar=True, seed=0)
+    zeros = torch.zeros(shape)
+    timesteps = torch.tensor([TRAIN_STEPS - 1.0, 0.0])  # a placeholder; the loop computes its own
+    return guider.sample(zeros, zeros, ReferenceSampler(loop, model), timesteps, disable_pbar=True, seed=0)
 
 
 def require_unchanged(model: Any) -> None:
     changed = {why for key, why in REPLACED.items() if model.model_options.get(key)}
-    after = model.model_options.get("sampler_post_cfg_function", [])
-    if any(not isinstance(one, Restrain) for one in after):
+    post_cfg = model.model_options.get("sampler_post_cfg_function", [])
+    if any(not isinstance(function, ClipX0) for function in post_cfg):
         changed.add("the guidance")
     if "model_sampling" in model.object_patches:
         changed.add("the noise schedule")
     if changed:
         raise ValueError(
-            f"Another node changed {' and '.join(sorted(changed))} of this MODEL, but this node runs the reference's "
-            "own loop, which has its own. Connect the MODEL from before that node, or use KSampler."
+            f"Another node changed {' and '.join(sorted(changed))} of this MODEL, but this node runs the original "
+            "sampling loop, which would ignore that. Connect the MODEL from before that node, or use KSampler."
         )

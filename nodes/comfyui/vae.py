@@ -1,4 +1,4 @@
-"""MOVQ as ComfyUI's VAE, and the colours of latent previews."""
+"""MOVQ as ComfyUI's VAE, and the factors for latent previews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .model import PIXELS_PER_LATENT
 
 
 class MOVQAutoencoder(MOVQ):
-    """MOVQ as ComfyUI calls an autoencoder: it may hand options along."""
+    """MOVQ with the interface of ComfyUI's autoencoders; options are ignored."""
 
     def encode(self, pixels: Tensor, **_: Any) -> Tensor:
         return super().encode(pixels)
@@ -33,14 +33,14 @@ class MOVQAutoencoder(MOVQ):
 class MOVQVAE(comfy.sd.VAE):
     """MOVQ as a ComfyUI VAE.
 
-    ComfyUI's constructor recognises autoencoders by their tensors and would take MOVQ for another one. So this lets it
-    build its simplest one, for all the attributes a VAE has in this version, and then puts MOVQ in its place.
+    ComfyUI's constructor detects autoencoders from their tensors and would mistake MOVQ for another one. So this
+    creates its simplest one, to get the attributes of a VAE in this version, and then replaces it with MOVQ.
     """
 
     def __init__(self, state: dict[str, Tensor], config: MOVQConfig, dtype: torch.dtype | None = None) -> None:
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # what it says of that one would only confuse
+        root.setLevel(logging.ERROR)  # hide the messages about the other autoencoder
         try:
             super().__init__(sd={"pixel_space_vae": torch.tensor(1.0)})
         finally:
@@ -59,7 +59,7 @@ class MOVQVAE(comfy.sd.VAE):
         movq = MOVQAutoencoder(config, comfy.ops.manual_cast, device="meta")
         movq.load_state_dict({key: value.to(self.vae_dtype) for key, value in state.items()}, assign=True)
         self.first_stage_model = movq.eval().requires_grad_(False)
-        self.size = None  # or newer versions go by the other one's
+        self.size = None  # newer versions have set it to the size of the other autoencoder
         self.output_device = management.intermediate_device()
         self.patcher = comfy.model_patcher.ModelPatcher(
             self.first_stage_model, load_device=self.device, offload_device=management.vae_offload_device()
@@ -67,37 +67,36 @@ class MOVQVAE(comfy.sd.VAE):
 
 
 def to_image(pixels: Tensor) -> Tensor:
-    """−1..1 to 0..1, in place: newer versions of ComfyUI look at what they gave, older ones at what they get."""
+    """−1..1 → 0..1, in place: newer versions of ComfyUI use the argument, older ones the return value."""
     return pixels.add_(1).div_(2).clamp_(0, 1)
 
 
 def load_vae(file: Path, config: MOVQConfig) -> MOVQVAE:
-    """The MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, unexpected and mismatched tensors."""
+    """Load the MOVQ in `file` as a ComfyUI VAE. Raises WeightsError naming missing, unexpected and mismatched
+    tensors."""
     return MOVQVAE(load_network(MOVQ(config, SkipInit, device="meta"), file, torch.float32).state_dict(), config)
 
 
 def preview_factors(vae: MOVQVAE) -> tuple[list[list[float]], list[float]]:
-    """(factors [4][3], bias [3]): the linear map from latents to colours in −1..1 that fits this MOVQ best.
-
-    Least squares over soft colour gradients, encoded: a fraction of a second, and right for any MOVQ.
-    """
+    """(factors [4][3], bias [3]): linear map from latents to RGB in −1..1, fitted to this MOVQ by least squares on
+    encoded colour gradients. Takes a fraction of a second."""
     generator = torch.Generator().manual_seed(0)
     colours = torch.rand((8, 3, 3, 3), generator=generator)
     pictures = nn.functional.interpolate(colours, size=64, mode="bilinear", align_corners=True)
     latents = vae.encode(pictures.movedim(1, -1)).cpu().float()
-    wanted = nn.functional.avg_pool2d(pictures, PIXELS_PER_LATENT) * 2 - 1
+    expected = nn.functional.avg_pool2d(pictures, PIXELS_PER_LATENT) * 2 - 1
     rows = latents.movedim(1, -1).reshape(-1, LATENT_CHANNELS)
     rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
-    found = torch.linalg.lstsq(rows, wanted.movedim(1, -1).reshape(-1, 3)).solution
-    return found[:-1].tolist(), found[-1].tolist()
+    solution = torch.linalg.lstsq(rows, expected.movedim(1, -1).reshape(-1, 3)).solution
+    return solution[:-1].tolist(), solution[-1].tolist()
 
 
 def show_previews(model: comfy.model_patcher.ModelPatcher, vae: Any) -> None:
-    """Give `model` the previews of the MOVQ its latents are for."""
+    """Set the preview factors of `model` for this MOVQ. Raises TypeError for another model's VAE."""
     if not isinstance(vae, MOVQVAE):
         raise TypeError(
             f"Kandinsky Model Loader expected a vae from Kandinsky VAE Loader, got a {type(vae).__name__} of another "
-            "model: previews in its colours would mean nothing."
+            "model."
         )
     factors, bias = preview_factors(vae)
     latents = model.model.latent_format

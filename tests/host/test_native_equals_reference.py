@@ -602,18 +602,18 @@ PRECISE = {
 }
 """Each case in fp8, and the same in float32."""
 ERRORS = {
-    "LoRA foreign": "foreign.safetensors expected to be a LoRA for plain, but none of its keys",
-    "LoRA wide": "wide.safetensors does not fit plain: down_blocks.1.attentions.0.to_q.weight is [32, 32], the "
-    "LoRA is for [32, 40]",
+    "LoRA foreign": "Expected a LoRA for plain, but no key of ",
+    "LoRA wide": "wide.safetensors does not match plain: down_blocks.1.attentions.0.to_q.weight: expected [32, 32], "
+    "got [32, 40]",
     "2.1 without text": "two one expected conditioning from Kandinsky Conditioning, with text 32 wide",
-    "inpaint without mask": "two one inpaint is for inpainting and expected a picture and a mask: put",
-    "3 with embeds": "three flash expected conditioning with text states [batch, tokens, 12], from CLIP Text Encode",
+    "inpaint without mask": "two one inpaint is for inpainting and expected an image and a mask: put",
+    "3 with embeds": "three flash expected conditioning with text states [batch, tokens, 12], got a tensor of shape",
     "no hint": "depth is a depth decoder and expected a hint in positive and negative: put Kandinsky Depth Hint",
-    "patched attention": "Patches inside the network, and ControlNets, do not work here: this is a Kandinsky model.",
-    "patched sizes": "The model has no model_channels: this is a Kandinsky model. Nodes that change the blocks",
-    "node of changed guidance": "Another node changed the guidance of this MODEL, but this node runs the reference's",
-    "node of another version": "The decoder three is of Kandinsky 3 and reads text, no image embeds: use Kandinsky 3",
-    "node of patched attention": "Patches inside the network, and ControlNets, do not work here: this is a Kandinsky",
+    "patched attention": "Patches inside the network and ControlNets do not work here: this is a Kandinsky model.",
+    "patched sizes": "The model has no model_channels: this is a Kandinsky model. Nodes that patch blocks",
+    "node of changed guidance": "Another node changed the guidance of this MODEL, but this node runs the original",
+    "node of another version": "The decoder three is a Kandinsky 3 model, which takes text: use Kandinsky 3 Decoder",
+    "node of patched attention": "Patches inside the network and ControlNets do not work here: this is a Kandinsky",
     "wrong width": "plain expected conditioning from Kandinsky Conditioning, with image embeds 24 wide; got a tensor "
     "of shape [1, 25]",
 }

@@ -140,7 +140,7 @@ def test_a_decoder_of_three_loaders(models: Path) -> None:
     same(drawn(whole[0]), drawn(alone, **parts))
     with pytest.raises(ValueError, match="was loaded without a VAE: connect one from Kandinsky VAE Loader"):
         drawn(alone, clip=parts["clip"])
-    with pytest.raises(ValueError, match=r"reads words, too: expected the CLIP of Kandinsky 2\.1, got none"):
+    with pytest.raises(ValueError, match=r"also takes text: expected the CLIP of Kandinsky 2\.1, got none"):
         drawn(alone, vae=parts["vae"])
 
 

@@ -65,7 +65,7 @@ def test_a_mask_is_resized_with_its_picture(decoder: Model, picture: torch.Tenso
 
 def test_an_empty_mask_is_said_to_be(decoder: Model, picture: torch.Tensor, caplog: pytest.LogCaptureFixture) -> None:
     decode(decoder, image=picture, mask=torch.zeros(1, 64, 64), strength=1.0)  # LoadImage's, of a picture without one
-    assert "repaint nothing" in caplog.text
+    assert "nothing to repaint" in caplog.text
 
 
 def test_padding_makes_room_that_is_masked() -> None:
@@ -128,11 +128,11 @@ IMAGE, MASK = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
 @pytest.mark.parametrize(
     ("kind", "given", "message"),
     [
-        ({}, {"mask": MASK}, "Expected an image to repaint, beside the mask"),
-        ({}, {"hint": IMAGE}, "does not follow depth.*kandinsky-2-2-controlnet-depth"),
-        ({"in_channels": 9}, {}, "is for inpainting: it expected an image and a mask, got neither"),
+        ({}, {"mask": MASK}, "Expected an image to repaint, got only a mask"),
+        ({}, {"hint": IMAGE}, "is not a depth decoder.*kandinsky-2-2-controlnet-depth"),
+        ({"in_channels": 9}, {}, "is for inpainting: expected an image and a mask, got neither"),
         ({"in_channels": 9}, {"image": IMAGE}, "is for inpainting.*got no mask"),
-        ({"in_channels": 8, "addition_embed_type": "image_hint"}, {}, "follows depth: it expected a hint, got none"),
+        ({"in_channels": 8, "addition_embed_type": "image_hint"}, {}, "is a depth decoder: expected a hint, got none"),
         (
             {},
             {"image": IMAGE, "strength": 1.0, "mask": MASK[None]},

@@ -202,14 +202,14 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: M
     ("changes", "message"),
     [
         ({"width": 100}, "multiple of 8, got 100: use 96 or 104"),
-        ({"positive": text(width=768)}, r"Expected positive with text states .*12\], got \[1, 4, 768\]: another"),
-        ({"negative": text() + text()}, "Expected one text in negative, got 2: several combined"),
+        ({"positive": text(width=768)}, r"Expected positive with text states .*12\], got \[1, 4, 768\] from another"),
+        ({"negative": text() + text()}, "Expected one entry in negative, got 2: use KSampler"),
         ({"positive": text(rows=3), "negative": text(rows=2)}, "Expected 1 or 3 texts, got 2"),
         ({"mask": torch.ones(1, 64, 64)}, "Expected an image with the mask"),
-        ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "has not learned to inpaint"),
+        ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "is not an inpainting model"),
         (
             {"image": torch.rand(2, 64, 64, 3), "strength": 1.0},
-            "Expected 1 or 1 images, as many as pictures to draw; got 2",
+            "Expected 1 or 1 images for 1 pictures, got 2",
         ),
         ({"image": torch.rand(1, 64, 64, 3), "strength": 0.3}, "leaves no step to run"),
         ({"steps": 0}, "expected 1 to 1000 steps, got 0"),
@@ -227,11 +227,11 @@ def test_wrong_combinations_say_what_to_do(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "expected an image and a mask of what to repaint; none came"),
+        ({}, "expected an image and a mask of what to repaint, got none"),
         ({"image": torch.rand(1, 64, 64, 3)}, "expected an image and a mask"),
         ({"image": torch.rand(1, 64, 64, 3), "mask": torch.zeros(1, 64, 64)}, "it is 0 everywhere"),
         ({"image": torch.rand(1, 64, 64, 3), "mask": torch.ones(1, 9, 9), "sampling": "flash"}, "auto or original"),
-        ({"image": torch.rand(1, 64, 64, 3), "mask": torch.ones(3, 9, 9)}, "Expected 1 or 1 masks, as many"),
+        ({"image": torch.rand(1, 64, 64, 3), "mask": torch.ones(3, 9, 9)}, "Expected 1 or 1 masks for"),
     ],
 )
 def test_an_inpainting_model_says_what_it_needs(
@@ -289,7 +289,7 @@ def test_how_a_model_is_sampled(inpaints: bool, flash: bool, asked: str, chosen:
     network = UNet3Config(in_channels=9 if inpaints else 4, variant="flash" if flash else "")
     model = Decoder("m", network, DecoderScheduler())
     assert choose_sampling(model, asked, inpaints) == chosen
-    with pytest.raises(ValueError, match="has not learned to inpaint" if not inpaints else "none came"):
+    with pytest.raises(ValueError, match="is not an inpainting model" if not inpaints else "got none"):
         choose_sampling(model, asked, not inpaints)
     if inpaints:
         with pytest.raises(ValueError, match="Expected sampling auto or original with a mask, got reference"):
@@ -306,7 +306,7 @@ def test_text_states_without_a_mask_are_all_read_and_overflow_is_said(
     )
     assert masked.mask.tolist() == [[1, 0]]
     assert masked.mask.dtype == torch.long
-    with pytest.raises(ValueError, match=r"got \[4, 12\]: another"):
+    with pytest.raises(ValueError, match=r"got \[4, 12\] from another"):
         to_text([[torch.zeros(4, STATES), {}]], STATES, "positive")
     broken = Text3(torch.full((1, 2, STATES), float("inf")), torch.ones(1, 2))
     monkeypatch.setattr(networks, "encode_prompts", lambda *given: broken)

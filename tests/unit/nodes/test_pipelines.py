@@ -80,7 +80,7 @@ def test_one_condition_serves_every_picture() -> None:
     assert torch.equal(for_every_picture(one, 3, "hints"), one.repeat(3, 1, 1, 1))
     assert for_every_picture(three, 3, "hints") is three or torch.equal(for_every_picture(three, 3, "hints"), three)
     for count in (1, 2, 4):
-        with pytest.raises(ValueError, match=f"Expected 1 or {count} hints, as many as pictures to draw; got 3"):
+        with pytest.raises(ValueError, match=f"Expected 1 or {count} hints for {count} pictures, got 3"):
             for_every_picture(three, count, "hints")
 
 
@@ -89,15 +89,15 @@ def test_one_condition_serves_every_picture() -> None:
     [
         (False, False, False, False, False, ""),
         (False, False, True, True, False, ""),
-        (False, False, False, True, False, "Expected an image to repaint, beside the mask"),
+        (False, False, False, True, False, "Expected an image to repaint, got only a mask"),
         (True, False, True, True, False, ""),
-        (True, False, True, False, False, "is for inpainting: it expected an image and a mask, got no mask"),
-        (True, False, False, False, False, "is for inpainting: it expected an image and a mask, got neither"),
+        (True, False, True, False, False, "is for inpainting: expected an image and a mask, got no mask"),
+        (True, False, False, False, False, "is for inpainting: expected an image and a mask, got neither"),
         (False, True, True, True, True, ""),
         (False, True, False, False, True, ""),
-        (False, True, True, False, False, "follows depth: it expected a hint, got none"),
-        (False, False, False, False, True, "does not follow depth: it expected no hint"),
-        (True, False, True, True, True, "does not follow depth: it expected no hint"),
+        (False, True, True, False, False, "is a depth decoder: expected a hint, got none"),
+        (False, False, False, False, True, "is not a depth decoder: expected no hint"),
+        (True, False, True, True, True, "is not a depth decoder: expected no hint"),
     ],
 )
 def test_a_decoder_says_which_conditions_it_needs(
