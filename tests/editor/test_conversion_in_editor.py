@@ -24,7 +24,6 @@ NEWER = {
     "texts_are_those_of_a_text_area": "line ends and numbers stay as the file has them",
     "a_bypassed_node_before_an_input_of_any_type": "PreviewAny's text is not sent",
     "a_primitive_before_a_subgraph": "the subgraph's own value counts, not the primitive's",
-    "a_bypassed_subgraph_is_sent_but_led_around": "what nothing uses of a bypassed subgraph is not sent",
     **dict.fromkeys(
         (
             "a_group_node",

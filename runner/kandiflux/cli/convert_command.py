@@ -27,8 +27,8 @@ def convert(
         bool,
         typer.Option(
             "--draw-prompts/--keep-prompts",
-            help="Choose one option of each `{a|b}` in dynamic prompts, as the editor and `run` do when they submit; "
-            "by default, they are kept.",
+            help="Choose one option of each `{a|b}` in dynamic prompts, and the seeds of rgthree's Seed, as the editor "
+            "and `run` do when they submit; by default, they are kept.",
         ),
     ] = False,
     draw_seed: Annotated[
@@ -43,7 +43,9 @@ def convert(
     The inputs of nodes are read from a server, or from a saved response of
     GET /object_info. Nodes of unknown classes are reported on standard error;
     they are printed too, with their links, and with those values whose input
-    names are in the file. A file in the API format is printed unchanged.
+    names are in the file. Unknown nodes without links are left out. Values
+    that do not fit the widgets of their class are reported, and if nothing
+    would run. A file in the API format is printed unchanged.
 
     Exit codes: 0 printed (with --strict: and every node is known), 2 no workflow,
     or one that cannot be converted, 3 server not reachable.
@@ -72,6 +74,8 @@ def convert(
             )
         for class_type, titles in conversion.unknown.items():
             print_message(f"unknown node class {_named(class_type, titles)}: values may be missing")
+        for note in conversion.notes:
+            print_message(f"note: {note}")
         print_json(conversion.prompt, indent=2)
 
 

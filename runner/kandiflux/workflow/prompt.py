@@ -31,12 +31,14 @@ class Prompt:
     """Nodes by id, each `{"class_type", "inputs", "_meta"}`.
 
     `workflow` is the editor's file; the server stores it in the metadata of pictures. `values` are the parameters that
-    were set, with the values that were written (for a random seed, the number that was drawn).
+    were set, with the values that were written (for a random seed, the number that was drawn). `notes` are what a
+    person should know of the conversion, one sentence each.
     """
 
     nodes: Mapping[str, Mapping[str, Any]]
     workflow: Mapping[str, Any] | None = None
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Prompt: {len(self.nodes)} nodes, {len(self.values)} values set>"

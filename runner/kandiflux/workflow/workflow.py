@@ -22,6 +22,7 @@ from kandiflux.util.wording import near_names
 from kandiflux.workflow.editor_format.convert import Conversion, convert
 from kandiflux.workflow.editor_format.graph import is_editor_format
 from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.editor_format.packs import with_choice_index
 from kandiflux.workflow.editor_format.writeback import write_back
 from kandiflux.workflow.metadata import Carried, read_carried
 from kandiflux.workflow.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
@@ -179,6 +180,8 @@ class Workflow:
         Raises ParameterError, ConversionError; InvalidPrompt, with every problem, if the server would refuse it.
         """
         conversion = self._conversion(object_info, random.Random())
+        if not conversion.prompt and self.editor is not None and self.editor["nodes"]:
+            raise InvalidPrompt(f"{self.origin}: {' '.join(conversion.notes)}", hint="Enable what is to run.")
         wanted = {**self._preset(preset), **self.values, **(values or {})}
         if "seed" in wanted and "seed" not in self.declared:
             seed = wanted.pop("seed")
@@ -205,13 +208,20 @@ class Workflow:
             for name in (name for name, value in chosen.items() if isinstance(value, _LocalFile)):
                 chosen[name] = stored[chosen[name]]
                 _write(conversion, reached[name], chosen[name])
+        notes = list(conversion.notes)
+        for node_id, name in conversion.drawn:
+            if any((node_id, name) in reached[given] for given in reached):
+                continue
+            address, node = f"{node_id}.{name}", conversion.prompt[node_id]
+            chosen[address], targets[address] = node["inputs"][name], ((node_id, name),)
+            notes.append(f"{node['_meta']['title']!r} (node {node_id}) draws a {name} for each run: {chosen[address]}.")
         if self.editor is None:
-            return Prompt(conversion.prompt, None, chosen)
+            return Prompt(conversion.prompt, None, chosen, tuple(notes))
         editor = copy.deepcopy(dict(self.editor))
         for name, value in chosen.items():
             for node_id, input_name in targets[name]:
                 write_back(editor, object_info, node_id, input_name, value)
-        return Prompt(conversion.prompt, editor, chosen)
+        return Prompt(conversion.prompt, editor, chosen, tuple(notes))
 
     def _set(
         self,
@@ -414,7 +424,9 @@ class _LocalFile(str):
 
 def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> None:
     for node_id, input_name in targets:
-        conversion.prompt[node_id]["inputs"][input_name] = {"__value__": value} if is_list(value) else value
+        node = conversion.prompt[node_id]
+        node["inputs"][input_name] = {"__value__": value} if is_list(value) else value
+        with_choice_index(node["class_type"], node["inputs"])
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -126,8 +126,9 @@ def test_a_widget_that_an_inner_link_feeds_is_not_shown() -> None:
 
 
 def test_an_inner_class_that_nobody_knows_keeps_what_the_file_says() -> None:
-    riddle = node(0, "Riddle", ["x"], [["name", "STRING", None, True]])
-    assert expanded(group([riddle, image()]), (7, 8)) == {"5:0": {"name": "x"}, "5:1": {"width": 7, "height": 8}}
+    riddle = node(0, "Riddle", ["x"], [["name", "STRING", None, True]], [["INT"]])
+    made = expanded(group([riddle, image(["width", "INT", None, True])], [[0, 0, 1, 0, 4, "INT"]]), (8,))
+    assert made == {"5:0": {"name": "x"}, "5:1": {"width": ["5:0", 0], "height": 8}}
 
 
 @pytest.mark.parametrize(("title", "values"), [("side", (30, "fixed", 40)), (None, (30, "fixed", 40)), (None, ())])
@@ -259,3 +260,22 @@ def test_a_primitive_inside_that_feeds_a_class_nobody_knows_goes_by_its_link(kin
     inner = [node(0, "PrimitiveNode", [3], [], [["INT"]]), node(0, "Riddle", [7], [["n", "INT", None, True]])]
     made = expanded(group(inner, [[0, 0, 1, 0, 4, *kind]]), (30, "fixed"))
     assert made == {"5:1": {"n": sent}}
+
+
+def test_a_widget_that_an_inner_class_has_gained_moves_no_value() -> None:
+    # As in an official example: the inner node lists its widgets as inputs, and `style` came later.
+    info = {
+        "Guide": {
+            "input": {"required": {"cfg": ["FLOAT"], "style": [["regular", "nested"], {"default": "regular"}]}},
+            "output": ["GUIDER"],
+        },
+        "Sized": {"input": {"required": {"seed": ["INT"], "mode": [["fast", "good"]]}}, "output": ["IMAGE"]},
+    }
+    listed = [["seed", "INT", None, True], ["mode", "COMBO", None, True]]
+    inner = [node(0, "Sized", [1, "fixed", "fast"], listed), node(0, "Guide", [2.0], [["cfg", "FLOAT", None, True]])]
+    group_node = {"nodes": inner, "links": [], "external": []}
+    use = node(5, "workflow>Both", [850933585641497, "randomize", "good", 5.0])
+    conversion = convert(file([use], extra={"groupNodes": {"Both": group_node}}), info)
+    assert conversion.prompt["5:0"]["inputs"] == {"seed": 850933585641497, "mode": "good"}
+    assert conversion.prompt["5:1"]["inputs"] == {"cfg": 5.0, "style": "regular"}
+    assert conversion.notes == ["Nothing runs: no node that runs saves or shows a result."]

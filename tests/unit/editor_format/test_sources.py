@@ -185,6 +185,9 @@ def test_a_primitive_may_store_its_values_by_name() -> None:
     assert prompt["3"]["inputs"] == {"in0": 33}
 
 
+INNER = {"key": 33, "inputs": {"required": {"inner": ["INT"]}}}
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "sent"),
     [
@@ -192,7 +195,12 @@ def test_a_primitive_may_store_its_values_by_name() -> None:
         (["INT", {"forceInput": True}], "a", 33),  # a number can be written even if it is always a socket
         (["IMAGE"], "a", None),
         (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "one"}]}], "a", 33),
-        (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "one"}]}], "a.inner", 33),
+        (
+            ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": 33, "inputs": {"required": {"inner": ["INT"]}}}]}],
+            "a.inner",
+            33,
+        ),
+        (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "one"}]}], "a.inner", None),
         (["INT"], "gone", None),
     ],
 )

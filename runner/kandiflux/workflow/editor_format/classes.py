@@ -7,9 +7,9 @@ from typing import Any
 
 from kandiflux.util.json_values import is_list, is_object
 from kandiflux.workflow.editor_format.graph import Node, Slot, slot_type
-from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.editor_format.inputs import DYNAMIC_COMBO, InputSpec, input_specs, specs_of_groups
 from kandiflux.workflow.editor_format.packs import pack_values
-from kandiflux.workflow.editor_format.widgets import Widget, normal_value, widget_values
+from kandiflux.workflow.editor_format.widgets import Widget, doubt_about_values, normal_value, widget_values
 
 __all__ = ["Classes"]
 
@@ -47,6 +47,11 @@ class Classes:
         info = self.info(node.type)
         return {**(_values_by_name(node) if info is None else widget_values(node, info)), **pack_values(node)}
 
+    def doubt(self, node: Node) -> str | None:
+        """Returns how the node's values were given to its widgets, if there is more than one way."""
+        info = self.info(node.type)
+        return None if info is None else doubt_about_values(node, info)
+
     def normal(self, node: Node, name: str, value: Any) -> Any:
         """Normalizes a value for this widget of the node; see `normal_value`."""
         spec = self.specs(node.type).get(name)
@@ -62,7 +67,11 @@ class Classes:
 
         A file lists only some of them, and an old file in another order; links are matched to inputs by name.
         """
-        specs = self.specs(node.type).values()
+        by_name = self.specs(node.type)
+        specs = by_name.values()
+        if any(spec.type == DYNAMIC_COMBO for spec in specs):
+            values = self.values(node)
+            return tuple(slot for slot in node.inputs if _is_chosen(by_name, slot.name, values))
         if not specs or any(spec.is_dynamic for spec in specs):
             return node.inputs
         listed = {slot.name: slot for slot in node.inputs}
@@ -77,6 +86,16 @@ class Classes:
         if is_list(declared) and 0 <= slot < len(declared):
             return slot_type(declared[slot])
         return node.outputs[slot].type if 0 <= slot < len(node.outputs) else "*"
+
+
+def _is_chosen(specs: Mapping[str, InputSpec], name: str, values: Mapping[str, Any], prefix: str = "") -> bool:
+    """Returns whether the choices of dynamic combos have an input of the file: for `how.width`, one with `width`."""
+    first, _, rest = name.partition(".")
+    spec = specs.get(first)
+    if not rest or spec is None or spec.type != DYNAMIC_COMBO:
+        return True
+    inner = specs_of_groups(spec.branches.get(str(values.get(prefix + first)), {}))
+    return rest.partition(".")[0] in inner and _is_chosen(inner, rest, values, f"{prefix}{first}.")
 
 
 def _declared_slot(spec: InputSpec, listed: Slot | None) -> Slot:

@@ -1,8 +1,8 @@
 """Converts the editor format to the API format as the editor does: a pure function of the file and object_info.
 
-Tests compare the results with the editor's own (frontend 1.27.10, and a current version for newer formats). There are
-three deliberate differences, because the editor's results are wrong there: values go to the widgets they were saved
-from, a muted subgraph does not run, and output nodes in a bypassed subgraph do not run.
+Tests compare the results with the editor's own (frontend 1.27.10, and current versions for newer formats). Where these
+differ, the current ones count. There are two deliberate differences, because the editor's results are wrong there:
+values go to the widgets they were saved from, and the nodes of a muted or bypassed subgraph do not run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from kandiflux.errors import ConversionError, WorkflowError
 from kandiflux.util.json_values import is_list
+from kandiflux.workflow.editor_format.broadcast import with_broadcast_links
 from kandiflux.workflow.editor_format.classes import Classes
 from kandiflux.workflow.editor_format.graph import (
     BYPASSED,
@@ -27,10 +28,11 @@ from kandiflux.workflow.editor_format.graph import (
     is_editor_format,
 )
 from kandiflux.workflow.editor_format.groups import with_groups_expanded
+from kandiflux.workflow.editor_format.packs import drawn_seed, with_choice_index
 from kandiflux.workflow.editor_format.promotion import Promotion
 from kandiflux.workflow.editor_format.sources import Sources, Value, Wire
 from kandiflux.workflow.editor_format.texts import SAVING_CLASSES, as_queued, has_choices, replace_placeholders
-from kandiflux.workflow.editor_format.virtual import VIRTUAL
+from kandiflux.workflow.editor_format.virtual import is_virtual
 from kandiflux.workflow.editor_format.widgets import javascript_text
 
 __all__ = ["Conversion", "convert"]
@@ -46,11 +48,17 @@ class Conversion:
     fed_by: the inputs that each PrimitiveNode sets, as (node id, input name).
     unknown: classes that object_info lacks, with the titles of their nodes. Their links are kept; their values are kept
         only if the file has names for them.
+    left_out: classes that object_info lacks, with the titles of their nodes, that are left out as nothing needs them.
+    drawn: the inputs, as (node id, input name), whose values were drawn for this run.
+    notes: what a person should know of the result, one sentence each.
     """
 
     prompt: dict[str, dict[str, Any]]
     fed_by: dict[str, list[tuple[str, str]]] = field(default_factory=dict[str, list[tuple[str, str]]])
     unknown: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    left_out: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    drawn: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    notes: list[str] = field(default_factory=list[str])
 
 
 def convert(
@@ -62,8 +70,8 @@ def convert(
 ) -> Conversion:
     """Returns the prompt that the editor would send for this file.
 
-    draw: makes the random choices of dynamic prompts, `{a|b}`, as the editor does for each run. Without it, text with
-        choices stays unchanged.
+    draw: makes the random choices of dynamic prompts, `{a|b}`, and of seeds that a pack's node draws, as the editor
+        does for each run. Without it, both stay as they are.
     now: the time for `%date:…%` in file names; the current time by default.
 
     Raises ConversionError if links or subgraphs form a cycle, WorkflowError if this is not an editor-format file.
@@ -72,26 +80,57 @@ def convert(
         raise WorkflowError("This is not an editor-format workflow.", expected="an object with `nodes` and `links`")
     classes = Classes(object_info)
     levels = {"": Graph.read(workflow), **definitions_of(workflow)}
-    levels = {key: with_groups_expanded(graph, workflow, object_info) for key, graph in levels.items()}
+    notes: list[str] = []
+    for key, graph in levels.items():
+        levels[key] = with_broadcast_links(with_groups_expanded(graph, workflow, object_info, notes), classes, notes)
     root = Scope(levels.pop(""), levels)
     converter = _Converter(classes, root, draw, now or datetime.now())
-    for count, (scope, node) in enumerate(_running(classes, root)):
-        if count == _MAX_NODES:
+    running: list[tuple[Scope, Node]] = []
+    for found in _running(classes, root):
+        running.append(found)
+        if len(running) > _MAX_NODES:
             raise ConversionError(f"With its subgraphs the workflow has more than {_MAX_NODES} nodes.")
-        converter.add(scope, node)
-    return Conversion(_without_dangling(converter.prompt), converter.fed_by, converter.unknown)
+    # A file of one unknown node is not a decoration.
+    decorated = any(classes.info(node.type) is not None for _, node in running)
+    for scope, node in running:
+        if decorated and classes.info(node.type) is None and not _is_linked(scope, node):
+            converter.leave_out(scope, node)
+        else:
+            converter.add(scope, node)
+    prompt = _without_dangling(converter.prompt)
+    notes += [*converter.notes(), *_nothing_runs(prompt, classes, root)]
+    return Conversion(prompt, converter.fed_by, converter.unknown, converter.left_out, converter.drawn, notes)
 
 
-def _running(classes: Classes, scope: Scope, bypassed: bool = False) -> Iterator[tuple[Scope, Node]]:
+def _is_linked(scope: Scope, node: Node) -> bool:
+    links = scope.graph.links.values()
+    return any(slot.link is not None for slot in node.inputs) or any(link.origin_id == node.id for link in links)
+
+
+def _nothing_runs(prompt: Mapping[str, Any], classes: Classes, root: Scope) -> list[str]:
+    """Returns a note if the server would find nothing to run."""
+    if not root.graph.nodes:
+        return ["Nothing runs: the workflow is empty."]
+    if not prompt:
+        off = [node for node in root.graph.nodes.values() if node.mode in (MUTED, BYPASSED)]
+        return [
+            f"Nothing runs: {len(off)} of {len(root.graph.nodes)} nodes are muted or bypassed, the rest is not sent."
+        ]
+    kinds = {node["class_type"] for node in prompt.values()}
+    if any(classes.info(kind) is None or classes.is_output(kind) for kind in kinds):
+        return []
+    return ["Nothing runs: no node that runs saves or shows a result."]
+
+
+def _running(classes: Classes, scope: Scope) -> Iterator[tuple[Scope, Node]]:
     """Yields every node that runs, with inner nodes in place of their subgraph."""
     nodes = list(scope.graph.nodes.values())
     for node in nodes if scope.parent is not None else sorted(nodes, key=lambda node: node.order):
-        if node.mode == MUTED or (node.type in VIRTUAL and classes.info(node.type) is None):
+        if node.mode in (MUTED, BYPASSED) or (is_virtual(node.type) and classes.info(node.type) is None):
             continue
         if scope.is_instance(node):
-            # The editor also sends the nodes inside a bypassed instance; only links to its outputs bypass it.
-            yield from _running(classes, scope.enter(node), bypassed or node.mode == BYPASSED)
-        elif node.mode != BYPASSED and not (bypassed and classes.is_output(node.type)):
+            yield from _running(classes, scope.enter(node))
+        else:
             yield scope, node
 
 
@@ -100,6 +139,10 @@ class _Converter:
         self.prompt: dict[str, dict[str, Any]] = {}
         self.fed_by: dict[str, list[tuple[str, str]]] = {}
         self.unknown: dict[str, list[str]] = {}
+        self.left_out: dict[str, list[str]] = {}
+        self.drawn: list[tuple[str, str]] = []
+        self._kept: list[str] = []
+        self._doubts: dict[tuple[str, str], list[str]] = {}
         self._classes, self._root, self._draw, self._now = classes, root, draw, now
         self._promotion = Promotion(classes)
         self._sources = Sources(classes, self._promotion)
@@ -108,6 +151,9 @@ class _Converter:
         title, node_id = self._classes.title(node), scope.execution_id(node.id)
         if self._classes.info(node.type) is None:
             self.unknown.setdefault(node.type, []).append(title)
+        doubt = self._classes.doubt(node)
+        if doubt is not None:
+            self._doubts.setdefault((node.type, doubt), []).append(f"{title!r} (node {node_id})")
         values = self._classes.values(node)
         for name in values:
             shown = self._promotion.override(scope, node.id, name)
@@ -124,7 +170,28 @@ class _Converter:
                 inputs[name] = [source.node_id, source.slot]
             elif isinstance(source, Value) and source.primitive is None:
                 inputs[name] = self._written(node, name, source.value)
+        with_choice_index(node.type, inputs)
+        drawn = drawn_seed(node, inputs, self._draw or random.Random(0))
+        if drawn and self._draw is None:
+            self._kept.append(f"{title!r} (node {node_id}) keeps its special seed: the editor draws one for each run.")
+            drawn = {}
+        inputs.update(drawn)
+        self.drawn += [(node_id, name) for name in drawn]
         self.prompt[node_id] = {"inputs": inputs, "class_type": node.type, "_meta": {"title": title}}
+
+    def leave_out(self, scope: Scope, node: Node) -> None:
+        """Notes a node of an unknown class that nothing needs."""
+        self.left_out.setdefault(node.type, []).append(self._classes.title(node))
+
+    def notes(self) -> list[str]:
+        """Returns what a person should know of the nodes."""
+        gone = [
+            f"Left out: {', '.join(map(repr, titles[:3]))}{_more(titles, 3)} ({kind}). The server lacks the class, and "
+            "no other node is linked to it."
+            for kind, titles in self.left_out.items()
+        ]
+        doubts = [f"{places[0]}{_more(places, 1)}: {doubt}." for (_, doubt), places in self._doubts.items()]
+        return [*gone, *doubts, *self._kept]
 
     def _source(self, scope: Scope, node: Node, slot: Slot) -> Wire | Value | None:
         source = self._sources.of(scope, node, slot)
@@ -165,6 +232,10 @@ class _Converter:
         if widget not in values:
             return None
         return "" if values[widget] is None else javascript_text(values[widget])
+
+
+def _more(listed: list[str], shown: int) -> str:
+    return f" and {len(listed) - shown} more" if len(listed) > shown else ""
 
 
 def _all_nodes(scope: Scope) -> Iterator[tuple[Scope, Node]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kandiflux.errors import ConversionError, WorkflowError
 from kandiflux.util.json_values import as_list, as_object, is_list, is_object
+from kandiflux.workflow.editor_format.alignment import arrange
 from kandiflux.workflow.editor_format.graph import BYPASSED, MUTED, Graph, Link, Node
 from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
 from kandiflux.workflow.editor_format.widgets import has_upload_button, node_widgets, widget_values
@@ -23,8 +24,10 @@ _PREFIXES = ("workflow>", "workflow/")
 _MAX_DEPTH = 20
 
 
-def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -> Graph:
-    """Returns the graph with group nodes replaced by their inner nodes.
+def with_groups_expanded(
+    graph: Graph, workflow: Mapping[str, Any], object_info: Mapping[str, Any], notes: list[str]
+) -> Graph:
+    """Returns the graph with group nodes replaced by their inner nodes; adds a note for each with doubtful values.
 
     Group nodes without a definition, and those that are muted or bypassed and so do not run, stay unchanged.
     ConversionError if group nodes contain each other.
@@ -39,7 +42,7 @@ def with_groups_expanded(graph: Graph, workflow: Mapping[str, Any], object_info:
             name = _name(node)
             if name not in groups:
                 groups[name] = _Group.read(name, listed[name], object_info)
-            graph = groups[name].expand(graph, node)
+            graph = groups[name].expand(graph, node, notes)
     raise ConversionError("The group nodes contain each other in a cycle.", got=", ".join(groups))
 
 
@@ -91,13 +94,13 @@ class _Group:
         _Interface(group, leaving, as_object(data.get("config"))).derive()
         return group
 
-    def expand(self, graph: Graph, use: Node) -> Graph:
+    def expand(self, graph: Graph, use: Node, notes: list[str]) -> Graph:
         ids = [f"{use.id}:{number}" for number in range(len(self.nodes))]
         links = {
             link.id: self._from_inside(link, ids) if link.origin_id == use.id else link for link in graph.links.values()
         }
         made: list[Node] = []
-        values = self._values(use)
+        values = self._values(use, notes)
         for number, inner in enumerate(self.nodes):
             slots: list[dict[str, Any]] = []
             for name, kind, widget in self._inputs(number):
@@ -143,15 +146,20 @@ class _Group:
             if inner == number and name not in listed:
                 yield name, "*", None
 
-    def _values(self, use: Node) -> dict[str, Any]:
+    def _values(self, use: Node, notes: list[str]) -> dict[str, Any]:
         """Returns the group node's own values by the names of its widgets."""
         if isinstance(use.stored, Mapping):
             return dict(use.stored)
         widgets = node_widgets(use.type, {"input": {"required": self.declared}}, use.stored)
-        return {
-            widget.name: value
-            for widget, value in zip((widget for widget in widgets if widget.stored), use.stored, strict=False)
-        }
+        slots = [widget for widget in widgets if widget.stored]
+        # A class of an inner node may have gained a widget since the file was saved.
+        found = arrange(list(use.stored), [widget.spec for widget in slots])
+        if use.stored and not found.certain:
+            notes.append(
+                f"{use.title or use.type!r} (node {use.id}): values in the file: {len(use.stored)}, widgets of the "
+                f"group node: {len(slots)}; they may be shifted."
+            )
+        return {slots[slot].name: use.stored[place] for slot, place in found.places.items()}
 
     def _inner_values(self, number: int, values: Mapping[str, Any]) -> Any:
         node = self.nodes[number]

@@ -95,7 +95,9 @@ class InputSpec:
             return default or (self.choices[0] if self.choices else None)
         if default is not None:
             return default
-        return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(self.widget_type)
+        # The two pictures of IMAGECOMPARE are none before the node has run.
+        by_type = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False, "IMAGECOMPARE": ["", ""]}
+        return by_type.get(self.widget_type)
 
     @property
     def branches(self) -> dict[str, Mapping[str, Any]]:

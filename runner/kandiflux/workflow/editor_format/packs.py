@@ -1,20 +1,52 @@
-"""Values that widespread node packs make in the editor and object_info does not declare."""
+"""Values that the editor's extensions make and object_info does not declare: of node packs, and of ComfyUI's own."""
 
 from __future__ import annotations
 
+import random
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from kandiflux.util.json_values import is_object
 from kandiflux.workflow.editor_format.graph import Node
 
-__all__ = ["pack_values"]
+__all__ = ["drawn_seed", "pack_values", "with_choice_index"]
 
+_LARGEST_RANDOM = 1125899906842624
+"""The largest seed that rgthree's nodes draw."""
 _LORA_LIST = "Power Lora Loader (rgthree)"
+_PUTER = "Power Puter (rgthree)"
+_SEED = "Seed (rgthree)"
+_SPECIAL_SEEDS = (-1, -2, -3)
+"""A new seed for each run: a random one, one more or one less than the last. A first run draws for each of them."""
+_OPTION = re.compile(r"option\d+")
 
 
 def pack_values(node: Node) -> dict[str, Any]:
     """Returns the values of inputs that the node's class does not declare."""
-    return _lora_rows(node) if node.type == _LORA_LIST and isinstance(node.stored, list) else {}
+    if not isinstance(node.stored, list):
+        return {}
+    if node.type == _LORA_LIST:
+        return _lora_rows(node)
+    return _puter(node) if node.type == _PUTER else {}
+
+
+def drawn_seed(node: Node, inputs: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
+    """Returns the seed that rgthree's seed node draws as it is queued, if it is set to draw one."""
+    if node.type != _SEED or inputs.get("seed") not in _SPECIAL_SEEDS:
+        return {}
+    low, high = (node.properties.get(key) for key in ("randomMin", "randomMax"))
+    first = low if isinstance(low, int) else 0
+    return {"seed": draw.randint(first, max(first, high if isinstance(high, int) else _LARGEST_RANDOM))}
+
+
+def with_choice_index(class_type: str, inputs: dict[str, Any]) -> None:
+    """Sets the index that a CustomCombo returns besides its choice: the place of the choice among its options."""
+    if class_type != "CustomCombo" or "index" not in inputs:
+        return
+    options = [value for name, value in inputs.items() if _OPTION.fullmatch(name) and value]
+    if inputs.get("choice") in options:
+        inputs["index"] = options.index(inputs["choice"])
 
 
 def _lora_rows(node: Node) -> dict[str, Any]:
@@ -27,3 +59,12 @@ def _lora_rows(node: Node) -> dict[str, Any]:
         elif row.get("strengthTwo") is None:
             row["strengthTwo"] = 1
     return {f"lora_{number}": row for number, row in enumerate(rows, 1)}
+
+
+def _puter(node: Node) -> dict[str, Any]:
+    """Returns the program, and the types of its outputs. In old files the type is a string, before the program."""
+    listed = [value for value in node.stored if is_object(value) and "outputs" in value]
+    texts = [value for value in node.stored if isinstance(value, str)]
+    if listed:
+        return {"outputs": listed[0], "code": texts[0] if texts else ""}
+    return {"outputs": {"outputs": texts[:1]}, "code": texts[1]} if len(texts) > 1 else {}

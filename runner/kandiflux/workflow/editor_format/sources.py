@@ -10,7 +10,7 @@ from kandiflux.errors import ConversionError
 from kandiflux.workflow.editor_format.classes import Classes
 from kandiflux.workflow.editor_format.graph import BYPASSED, INPUT_NODE, MUTED, Link, Node, Scope, Slot
 from kandiflux.workflow.editor_format.promotion import Promotion, instance_inputs
-from kandiflux.workflow.editor_format.virtual import GETTERS, PASSING, PRIMITIVE, setter_of
+from kandiflux.workflow.editor_format.virtual import PRIMITIVE, is_getter, passes_on, setter_of
 
 __all__ = ["Sources", "Value", "Wire"]
 
@@ -116,9 +116,10 @@ class Sources:
             scope, link = scope.enter(node), inner
             if link.origin_id == INPUT_NODE:
                 return self._outside(scope, link.origin_slot, direct)
-        if node.type in PASSING:
+        known = self._classes.info(node.type) is not None
+        if passes_on(node.type) and not known:
             return _InputRef(scope, node, node.inputs[0], kind) if node.inputs else None
-        if node.type in GETTERS:
+        if is_getter(node.type) and not known:
             found = setter_of(scope, node)
             return None if found is None else _InputRef(found[0], found[1], found[1].inputs[0], kind)
         node_id = scope.execution_id(node.id)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from kandiflux.util.json_values import as_list, as_object, is_list, is_object
+from kandiflux.util.json_values import as_list, as_object, is_array, is_list, is_object
+from kandiflux.workflow.editor_format.alignment import Arrangement, arrange, is_label
 from kandiflux.workflow.editor_format.inputs import (
     AUTOGROW,
     DYNAMIC_COMBO,
@@ -19,12 +20,15 @@ from kandiflux.workflow.editor_format.inputs import (
 
 __all__ = [
     "Widget",
+    "doubt_about_values",
     "has_upload_button",
     "javascript_text",
     "node_widgets",
     "normal_value",
+    "stored_place",
     "widget_slots",
     "widget_values",
+    "with_defaults",
 ]
 
 _MISSING = object()
@@ -32,8 +36,11 @@ _MAX_ROWS = 100
 
 # Widgets that the editor's built-in extensions add to these classes; they are not in object_info.
 _VIEWERS = {"SaveGLB": "image", "Preview3D": "image", "Preview3DAnimation": "image"}
-_PLAYERS = frozenset({"LoadAudio", "SaveAudio", "PreviewAudio", "SaveAudioMP3", "SaveAudioOpus", "SaveAudioAdvanced"})
 _TEXT_VIEWERS = frozenset({"PreviewAny"})
+_LOADER_BUTTONS = {
+    "upload 3d model": "upload3dmodel", "upload extra resources": "uploadExtraResources", "clear": "clear"
+}  # fmt: skip
+_CUSTOM_COMBO = "CustomCombo"
 # Widgets whose content is made in each run; the file has no value for them.
 _UNSTORED = frozenset({"IMAGECOMPARE", "RESOLUTION_PREVIEW"})
 _BUTTONS = frozenset({"IMAGEUPLOAD", "AUDIOUPLOAD", "FILEUPLOAD", "RESOLUTION_PREVIEW"})
@@ -71,20 +78,36 @@ def node_widgets(
     # The upload button follows all inputs if the class declares an order, else the required inputs.
     button = Widget("upload", sent=False) if has_upload_button(specs.values()) and "upload" not in specs else None
     button_last = bool(class_info.get("input_order"))
-    player = Widget("audioUI", stored=False, default="") if class_type in _PLAYERS else None
     for spec in specs.values():
         if not spec.required and not button_last:
-            layout.put(player, button)
-            player = button = None
+            layout.put(button)
+            button = None
+        if spec.widget_type == "LOAD_3D" and "model_file" in specs:
+            layout.put(*(Widget(name, default=label) for name, label in _LOADER_BUTTONS.items()))
         layout.add(spec)
-    layout.put(player, button)
+    layout.put(button)
     if class_type in _VIEWERS:
         layout.put(Widget(_VIEWERS[class_type], default=""))
-    if class_type in _TEXT_VIEWERS:
+    if class_type == _CUSTOM_COMBO:
+        layout.put(*_combo_options(class_info, stored))
+    # The editors of newer servers, where the class has an output, do not send the text that it shows.
+    if class_type in _TEXT_VIEWERS and not class_info.get("output"):
         layout.put(Widget("preview", stored=False, default=""))
     for name, (at_first, in_all) in rows.items():
         layout.add_rows(specs[name], range(at_first, in_all))
     return layout.widgets
+
+
+def _combo_options(class_info: Mapping[str, Any], stored: Sequence[Any]) -> list[Widget]:
+    """Returns the widgets that follow the choice of a CustomCombo: its index, and an option for each stored value.
+
+    The first versions of the class have no index, and number their options from 0.
+    """
+    outputs = class_info.get("output")
+    has_index = len(outputs) > 1 if is_array(outputs) else False
+    first = 2 if has_index else 1
+    options = (Widget(f"option{at - 1}", default="") for at in range(first, min(len(stored), _MAX_ROWS)))
+    return [*([Widget("index", default=0)] if has_index else []), *options]
 
 
 def widget_slots(class_type: str, class_info: Mapping[str, Any], stored: Sequence[Any] = ()) -> list[str | None]:
@@ -93,17 +116,33 @@ def widget_slots(class_type: str, class_info: Mapping[str, Any], stored: Sequenc
     return [widget.name if widget.sent else None for widget in widgets if widget.stored]
 
 
+def stored_place(node: Mapping[str, Any], class_info: Mapping[str, Any], name: str) -> int | None:
+    """Returns the place in the file's list of the value of this widget; None if the file has none."""
+    widgets, arrangement = _arranged(node, class_info)
+    slots = [widget.name if widget.sent else None for widget in widgets if widget.stored]
+    places = {} if arrangement is None else arrangement.places
+    return places.get(slots.index(name)) if name in slots else None
+
+
+def with_defaults(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> list[Any]:
+    """Returns the file's list of values, with the defaults of the widgets that it has none for in their places."""
+    widgets, arrangement = _arranged(node, class_info)
+    stored, present = as_list(node.get("widgets_values")), widget_values(node, class_info)
+    places = {} if arrangement is None else arrangement.places
+    slots = [widget for widget in widgets if widget.stored]
+    return [stored[places[slot]] if slot in places else present.get(widget.name) for slot, widget in enumerate(slots)]
+
+
 def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the value of each widget that is sent, by input name; the default if the file has no value.
 
     node: the node's object in the file.
     """
-    class_type, stored, named = str(node.get("type")), node.get("widgets_values"), node.get("widgets_values_named")
-    linked = [str(slot.get("name")) for slot in node.get("inputs") or () if slot.get("link") is not None]
+    class_type, stored = str(node.get("type")), node.get("widgets_values")
     extra: dict[str, Any] = {}
     if is_object(stored):
         # Some packs store values by name, also for widgets that are not in object_info.
-        widgets = node_widgets(class_type, class_info, (), linked)
+        widgets = node_widgets(class_type, class_info, (), _linked(node))
         found = [(widget, stored.get(widget.name, _MISSING)) for widget in widgets]
         known = {widget.name for widget in widgets}
         extra = {
@@ -112,14 +151,15 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
             if name not in known and isinstance(value, (str, int, float))
         }
     else:
-        listed = _without_forced(as_list(stored), input_specs(class_info))
-        widgets = node_widgets(class_type, class_info, listed, linked)
-        slots = [widget for widget in widgets if widget.stored]
-        if is_object(named) and not _in_this_order(named, slots):
+        widgets, arrangement = _arranged(node, class_info)
+        named = node.get("widgets_values_named")
+        if arrangement is None and is_object(named):
             # The file was saved with other widgets of this class: values by position would go to the wrong widgets.
             found = [(widget, named.get(widget.name, _MISSING)) for widget in widgets]
         else:
-            by_widget = dict(zip(map(id, slots), listed, strict=False))
+            listed, places = as_list(stored), {} if arrangement is None else arrangement.places
+            slots = [widget for widget in widgets if widget.stored]
+            by_widget = {id(slots[slot]): listed[place] for slot, place in places.items()}
             found = [(widget, by_widget.get(id(widget), _MISSING)) for widget in widgets]
     values = {
         widget.name: normal_value(widget, class_type, value)
@@ -127,6 +167,51 @@ def widget_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> dic
         if widget.sent and (value is not _MISSING or _has_default(widget))
     }
     return {**values, **extra}
+
+
+def doubt_about_values(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> str | None:
+    """Returns how the stored values were given to widgets, for a person, if their number leaves more than one way."""
+    if is_object(node.get("widgets_values")):
+        return None
+    widgets, arrangement = _arranged(node, class_info)
+    if arrangement is None or arrangement.certain:
+        return None
+    slots = [widget.name for widget in widgets if widget.stored]
+    stored = as_list(node.get("widgets_values"))
+    given = ", ".join(f"{slots[slot]}={_short(stored[place])}" for slot, place in sorted(arrangement.places.items()))
+    text = f"values in the file: {len(stored)}, widgets of the class: {len(slots)}, given {given or 'to none'}"
+    if len(stored) > len(slots):
+        return f"{text}; they may be shifted"
+    left = [name for slot, name in enumerate(slots) if slot not in arrangement.places]
+    return f"{text}, default {', '.join(left)}"
+
+
+def _arranged(node: Mapping[str, Any], class_info: Mapping[str, Any]) -> tuple[list[Widget], Arrangement | None]:
+    """Returns the widgets, and which of the stored values each has; None if the file's names decide that."""
+    class_type, named = str(node.get("type")), node.get("widgets_values_named")
+    specs = input_specs(class_info)
+    stored = as_list(node.get("widgets_values"))
+    kept = _without_forced(stored, specs)
+    listed = [stored[place] for place in kept]
+    widgets = node_widgets(class_type, class_info, listed, _linked(node))
+    slots = [widget for widget in widgets if widget.stored]
+    if is_object(named) and not _in_this_order(named, slots):
+        return widgets, None
+    if not listed or any(spec.is_dynamic for spec in specs.values()):
+        # The widgets of a dynamic input depend on the values before them, so they have their places already.
+        ends = not listed or (len(listed) >= len(slots) and all(map(is_label, listed[len(slots) :])))
+        return widgets, Arrangement(dict(enumerate(kept[: len(slots)])), ends)
+    found = arrange(listed, [widget.spec for widget in slots])
+    return widgets, Arrangement({slot: kept[place] for slot, place in found.places.items()}, found.certain)
+
+
+def _linked(node: Mapping[str, Any]) -> list[str]:
+    return [str(slot.get("name")) for slot in node.get("inputs") or () if slot.get("link") is not None]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:36]}…{text[-1]}"
 
 
 def _has_default(widget: Widget) -> bool:
@@ -170,7 +255,9 @@ class _Layout:
         """Adds the widgets of one input, including controls, buttons and nested inputs."""
         if not spec.is_widget:
             return
-        name, kind = prefix + spec.name, spec.widget_type
+        # With its full name: the editor gives an inner `seed` no control, as that is not its name.
+        spec = replace(spec, name=prefix + spec.name)
+        name, kind = spec.name, spec.widget_type
         if kind == DYNAMIC_COMBO:
             self._add_dynamic_combo(spec, name)
         elif kind == DYNAMIC_GROUP:
@@ -275,8 +362,8 @@ def _in_this_order(named: Mapping[str, Any], slots: Sequence[Widget]) -> bool:
     )
 
 
-def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[Any]:
-    """Drops the values of inputs that are now forced sockets but still have slots in old files.
+def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[int]:
+    """Returns the places of all values but those of inputs that are forced sockets now and had slots in old files.
 
     Does so only if the number of values shows that the file has these slots.
     """
@@ -287,8 +374,8 @@ def _without_forced(stored: list[Any], specs: Mapping[str, InputSpec]) -> list[A
             if spec.options.get("control_after_generate") or spec.name in ("seed", "noise_seed"):
                 occupied.append(False)
     if not any(occupied) or len(occupied) != len(stored):
-        return stored
-    return [value for value, forced in zip(stored, occupied, strict=True) if not forced]
+        return list(range(len(stored)))
+    return [place for place, forced in enumerate(occupied) if not forced]
 
 
 def javascript_text(value: Any) -> str:

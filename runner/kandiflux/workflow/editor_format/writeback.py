@@ -8,7 +8,7 @@ from typing import Any
 
 from kandiflux.util.json_values import as_list, as_object, is_list, is_object
 from kandiflux.workflow.editor_format.convert import convert
-from kandiflux.workflow.editor_format.widgets import widget_slots, widget_values
+from kandiflux.workflow.editor_format.widgets import stored_place, widget_slots, with_defaults
 
 __all__ = ["write_back"]
 
@@ -39,13 +39,13 @@ def _write(
     if isinstance(values, dict):
         values[input_name] = value
     elif is_list(values):
-        slots = widget_slots(kind, object_info.get(kind) or {}, values)
-        slot = 0 if kind == "PrimitiveNode" else slots.index(input_name) if input_name in slots else None
+        about = as_object(object_info.get(kind))
+        slot = 0 if kind == "PrimitiveNode" else stored_place(node, about, input_name)
+        if slot is None and input_name in (slots := widget_slots(kind, about, values)):
+            # The file is from a version with fewer widgets: fill in the defaults of the missing ones.
+            values[:] = with_defaults(node, about)
+            slot = slots.index(input_name)
         if slot is not None:
-            if slot >= len(values):
-                # The file is from a version with fewer widgets: fill in the defaults of the missing ones.
-                present = widget_values(node, object_info.get(kind) or {})
-                values += [present.get(name or "") for name in slots[len(values) : slot + 1]]
             values[slot] = value
     named = node.get("widgets_values_named")
     if isinstance(named, dict) and input_name in named:
