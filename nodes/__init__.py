@@ -1,1 +1,1 @@
-"""The node pack: thin node classes over models/, sampling/ and host.py."""
+"""Node classes, thin wrappers of models/, sampling/ and host.py."""

@@ -1,6 +1,6 @@
-"""Nodes that save and load the conditioning of any model, so that a prompt is encoded only once.
+"""Nodes that save and load conditioning of any model, so that a prompt is encoded only once.
 
-A file is safetensors: the tensors by number, and in its metadata the JSON structure that holds them.
+Files are safetensors: tensors named by number, and the structure that refers to them as JSON in the metadata.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .saving import save_new
 
 CATEGORY = "kandiflux/conditioning"
 KIND = "conditioning"
-"""The folder in output/ and in models/."""
+"""Folder name in output/ and models/."""
 
 FORMAT = "kandiflux.conditioning.1"
 TENSOR, DICT, LIST, TUPLE = "tensor", "dict", "list", "tuple"
@@ -45,7 +45,7 @@ class KandifluxSaveConditioning:
                     "STRING",
                     {
                         "default": "conditioning",
-                        "tooltip": "The file's name; a number is added, so nothing is overwritten.",
+                        "tooltip": "Name of the file. A number is added, so nothing is overwritten.",
                     },
                 ),
             }
@@ -81,14 +81,14 @@ class KandifluxLoadConditioning:
         found = saved_files()
         if file not in found:
             raise FileNotFoundError(
-                f"Expected {file!r} in output/conditioning or models/conditioning; it is not there any more. "
-                f"There are: {', '.join(found) or 'none'}."
+                f"Expected {file!r} in output/conditioning or models/conditioning, but it no longer exists. "
+                f"Available: {', '.join(found) or 'none'}."
             )
         return (load_conditioning(found[file]),)
 
 
 def saved_files() -> dict[str, Path]:
-    """Name → path of the files Load Conditioning offers; of two with one name, the models folder's."""
+    """Name → path of saved conditioning; files in models/ take precedence over files of the same name in output/."""
     here = host.current()
     models = here.models_directory()
     folders = [*here.model_folders(KIND), *([models / KIND] if models else []), here.output_directory() / KIND]
@@ -100,22 +100,22 @@ def saved_files() -> dict[str, Path]:
 
 
 def save_conditioning(folder: Path, name: str, conditioning: Conditioning) -> Path:
-    """Write `folder/<name>_00001.safetensors`, or the next free number; returns the path. Raises ValueError naming
+    """Write `folder/<name>_00001.safetensors`, or the next free number, and return the path. Raises ValueError naming
     what cannot be saved."""
     tensors: dict[str, Tensor] = {}
     if not isinstance(conditioning, list) or not conditioning:
-        raise ValueError(f"Expected a CONDITIONING with something in it, got {conditioning!r:.80}.")
+        raise ValueError(f"Expected a CONDITIONING that is not empty, got {conditioning!r:.80}.")
     plan = to_json(conditioning, "conditioning", tensors)
     metadata = {"format": FORMAT, "conditioning": json.dumps(plan, ensure_ascii=False)}
     return save_new(folder, name, "conditioning", tensors, metadata)
 
 
 def load_conditioning(path: Path) -> Conditioning:
-    """The CONDITIONING of a file save_conditioning wrote. Raises ValueError for any other."""
+    """Load a file written by save_conditioning. Raises ValueError for other files."""
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             metadata = stored.metadata() or {}
-            # Copies: the file may be written anew while what was in it is still in use.
+            # Copies: the file may be overwritten while its tensors are in use.
             tensors = {key: stored.get_tensor(key).clone() for key in stored.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a complete safetensors file ({error}). Save it again.") from error
@@ -131,15 +131,15 @@ def load_conditioning(path: Path) -> Conditioning:
 
 
 def to_json(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON, its tensors put into `tensors` by number. Containers become {"list": […]} and the like, so that
-    each comes back as what it was; `where` names it in an error."""
+    """Convert `value` to JSON and collect its tensors in `tensors`. Containers become {"list": […]} etc., so that
+    tuples stay tuples. `where` is the path of the value, for errors. Raises ValueError."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if type(value) in (Tensor, torch.nn.Parameter):
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            raise ValueError(f"{where} is a tensor of a kind that cannot be saved: expected a plain one, with values.")
+            raise ValueError(f"{where} cannot be saved: expected a dense tensor, got a sparse, meta or quantised one.")
         name = str(len(tensors))
-        # A copy: safetensors takes no two tensors with one memory, as conditionings that were combined may have.
+        # A copy: safetensors refuses tensors that share memory, as combined conditionings may.
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR: name}
     if type(value) is dict:
@@ -156,7 +156,7 @@ def to_json(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What to_json was given."""
+    """Inverse of to_json."""
     if not isinstance(value, dict):
         return value
     ((kind, held),) = value.items()

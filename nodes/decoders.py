@@ -1,4 +1,4 @@
-"""What the files of a decoder say of it, beside its weights: which network it is, and which schedule it is for."""
+"""Reads network config and scheduler of a decoder from its folder or file."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .sampling.schedulers import DecoderScheduler
 
 @dataclass(frozen=True)
 class Decoder:
-    """A decoder: what a Kandinsky MODEL is, beside its weights."""
+    """A decoder without its weights."""
 
     name: str
     network: UNet2Config | UNet3Config
     scheduler: DecoderScheduler
     ddpm_scheduler: DecoderScheduler | None = None
-    """The second one published with 2.1."""
+    """Second scheduler published with 2.1."""
     vae: Any = None
     clip: Any = None
-    """VAE and CLIP that were loaded with it, for nodes that are given only the MODEL."""
+    """VAE and CLIP loaded with the decoder, used by nodes whose vae and clip inputs are not connected."""
 
     def scheduler_called(self, name: str) -> DecoderScheduler:
-        """The scheduler a user calls "reference" (the one it came with), "DDPM" or "DDIM"."""
+        """Scheduler for the name "reference" (the one published with the decoder), "DDPM" or "DDIM"."""
         if name == "DDPM" and self.ddpm_scheduler is not None:
             return self.ddpm_scheduler
         return self.scheduler if name == "reference" else replace(self.scheduler, kind=name)
 
 
 def read_decoder(path: Path, name: str) -> tuple[Path, Decoder]:
-    """(weights, what they are) of the UNet in the folder or safetensors file `path`. Raises WeightsError."""
+    """Return (weights file, Decoder) of the folder or safetensors file `path`. Raises WeightsError."""
     if is_kandinsky3_folder(path):
         network3 = read_config(UNet3Config, path / "unet" / "config.json")
         config = path / "scheduler" / "scheduler_config.json"
@@ -60,19 +60,19 @@ def read_decoder(path: Path, name: str) -> tuple[Path, Decoder]:
 
 
 def read_movq(path: Path) -> tuple[Path, MOVQConfig]:
-    """(weights, sizes) of the MOVQ in the folder or safetensors file `path`. Raises WeightsError."""
+    """Return (weights file, config) of the MOVQ in the folder or safetensors file `path`. Raises WeightsError."""
     if path.is_dir():
         return weights_file(path / "movq"), network_config(MOVQConfig, path / "movq")
     return path, detect_config(MOVQConfig, path)
 
 
 SAVED_AS = ("model.diffusion_model.", "diffusion_model.")
-"""What ComfyUI's nodes for saving put before the names of a model's tensors."""
+"""Prefixes of tensor names in files saved by ComfyUI's ModelSave and similar nodes."""
 
 
 def of_unet(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a UNet, or their shapes, by the names in official folders; a file that ComfyUI saved has a prefix
-    before them, and perhaps a VAE's and text encoders' beside them."""
+    """The UNet's tensors (or shapes) with the names of official files: removes the prefix of files saved by ComfyUI,
+    and the tensors without it (VAE, text encoders)."""
     for prefix in SAVED_AS:
         if any(key.startswith(prefix) for key in tensors):
             return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

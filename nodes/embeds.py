@@ -1,4 +1,4 @@
-"""Image embeds: what the prior gives and the decoder takes, and the nodes that mix, save and load them."""
+"""Image embeds, the output of the prior and input of the decoder, and nodes that mix, save and load them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = "kandiflux.image_embeds.1"
 
 @dataclass(frozen=True)
 class ImageEmbeds:
-    """CLIP image embeds [B, D] float32 on the CPU, and where they came from (prior, prompt, …)."""
+    """CLIP image embeds [B, D] float32 on the CPU. origin: prior, prompt and so on."""
 
     values: Tensor
     origin: dict[str, str]
@@ -33,8 +33,8 @@ class ImageEmbeds:
             raise ValueError(f"Expected image embeds of shape [batch, width], got {list(self.values.shape)}.")
         if not torch.isfinite(self.values).all():
             raise ValueError(
-                "The image embeds hold NaN or infinity: a network overflowed in half precision, most likely. "
-                "Load the prior with dtype fp32 or bf16."
+                "The image embeds contain NaN or infinity, most likely because fp16 overflowed. Load the prior with "
+                "dtype fp32 or bf16."
             )
 
     @property
@@ -42,14 +42,14 @@ class ImageEmbeds:
         return self.values.shape[-1]
 
     def rows(self, count: int) -> Tensor:
-        """The values as [count, D]: one embed serves every row. Raises ValueError if there are others."""
+        """Expand a batch of one to [count, D]. Raises ValueError if the batch is neither 1 nor `count`."""
         if len(self.values) not in (1, count):
             raise ValueError(f"Expected 1 or {count} image embeds, got a batch of {len(self.values)}.")
         return self.values.expand(count, -1)
 
 
 class MissingEmbeds(ImageEmbeds):
-    """Stands for negative embeds that a file does not have: an error for whoever uses them, and for nobody else."""
+    """Placeholder for negative embeds missing in a file. Raises ValueError when they are used."""
 
     def __init__(self, file: str) -> None:
         object.__setattr__(self, "file", file)
@@ -68,7 +68,7 @@ class MissingEmbeds(ImageEmbeds):
     def values(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         raise ValueError(
             f"{self.__dict__['file']} was saved without negative image embeds. Use those of Kandinsky Prior or "
-            "Kandinsky Image Encode (without a negative prompt: a mean grey picture's), or save it again with them."
+            "Kandinsky Image Encode, or save it again with them."
         )
 
 
@@ -80,7 +80,7 @@ def require_width(embeds: ImageEmbeds, width: int, what: str) -> None:
     if embeds.width != width:
         raise ValueError(
             f"{what} expected image embeds {describe_width(width)}, got {describe_width(embeds.width)}: the prior and "
-            "the decoder are of different versions. Load the prior that belongs to the decoder."
+            "the decoder are different versions. Load the prior that belongs to the decoder."
         )
 
 
@@ -96,7 +96,7 @@ METHOD = (
 
 
 class KandinskyEmbeddingMix:
-    DESCRIPTION = "Mix up to eight image embeds, each with a weight: several ideas in one picture."
+    DESCRIPTION = "Mix up to eight image embeds, each with a weight."
     SEARCH_ALIASES = ["mix embeddings", "blend", "average embeds", "interpolate"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
@@ -114,7 +114,7 @@ class KandinskyEmbeddingMix:
         for i in range(1, MIX_INPUTS + 1):
             place = first if i == 1 else optional
             weight = {"default": 0.5 if i < 3 else 0.0, "min": -4.0, "max": 4.0, "step": 0.01}
-            place[f"weight_{i}"] = ("FLOAT", weight | {"tooltip": f"How much of embeds_{i}. 0 leaves it out."})
+            place[f"weight_{i}"] = ("FLOAT", weight | {"tooltip": f"Weight of embeds_{i}. 0 leaves it out."})
         return {"required": first, "optional": optional}
 
     def run(self, method: str, **inputs: Any) -> tuple[ImageEmbeds]:
@@ -170,7 +170,7 @@ class KandinskySaveEmbeds:
                     "STRING",
                     {
                         "default": "embeds",
-                        "tooltip": "The file's name; a number is added, so nothing is overwritten.",
+                        "tooltip": "Name of the file. A number is added, so nothing is overwritten.",
                     },
                 ),
             }
@@ -208,14 +208,14 @@ class KandinskyLoadEmbeds:
         path = find_saved(file)
         if path is None:
             raise FileNotFoundError(
-                f"Expected {file!r} in output/kandinsky_embeds or models/kandinsky_embeds; it is not there any more. "
-                f"There are: {', '.join(saved_files()) or 'none'}."
+                f"Expected {file!r} in output/kandinsky_embeds or models/kandinsky_embeds, but it no longer exists. "
+                f"Available: {', '.join(saved_files()) or 'none'}."
             )
         return load_embeds(path)
 
 
 def saved_files() -> list[str]:
-    """Names of the files Load Embeds offers."""
+    """Names of saved embeds."""
     folders = host.current().model_folders("kandinsky_embeds")
     return sorted({path.name for folder in folders if folder.is_dir() for path in folder.glob("*.safetensors")})
 
@@ -227,18 +227,18 @@ def find_saved(name: str) -> Path | None:
 
 
 def save_embeds(folder: Path, name: str, positive: ImageEmbeds, negative: ImageEmbeds) -> Path:
-    """Write `folder/<name>_00001.safetensors`, or the next free number; returns the path."""
+    """Write `folder/<name>_00001.safetensors`, or the next free number, and return the path."""
     tensors = {
         "image_embeds": positive.values.contiguous(),
-        "negative_image_embeds": negative.values.clone(),  # the two may be one, which safetensors refuses
+        "negative_image_embeds": negative.values.clone(),  # may share memory with the other, which safetensors refuses
     }
     metadata = {"format": FORMAT, "origin": json.dumps(positive.origin, ensure_ascii=False)}
     return save_new(folder, name, "embeds", tensors, metadata)
 
 
 def load_embeds(path: Path) -> tuple[ImageEmbeds, ImageEmbeds]:
-    """(image embeds, negative image embeds) of a file save_embeds wrote, earlier ones perhaps without the latter.
-    Raises ValueError for any other."""
+    """Load (image embeds, negative image embeds) from a file written by save_embeds; old files may lack the latter.
+    Raises ValueError for other files."""
     try:
         with safe_open(path, framework="pt", device="cpu") as stored:
             metadata = stored.metadata() or {}

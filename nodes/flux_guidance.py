@@ -1,7 +1,7 @@
-"""Guidance that changes over the run.
+"""Schedules of FLUX guidance.
 
-FLUX.1 dev and its kin are distilled: guidance is an input of the network, read from each conditioning entry
-(`guidance`). A schedule sets it anew at each step of the sampler: see comfyui/guidance.py.
+FLUX.1 dev and models based on it are guidance-distilled: guidance is an input of the network, taken from the key
+`guidance` of each conditioning entry. comfyui/guidance.py applies a schedule at each step.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from typing import Any
 
 Conditioning = list[Any]
 SCHEDULES = ("constant", "linear", "cosine", "interval")
-_HAIR = 1e-6
-"""Widgets count in steps of 0.01, and what 35 of them add up to need not be 0.35; nor is a percent found exactly."""
+_EPSILON = 1e-6
+"""Tolerance for rounding of widget values and of sigma_to_percent."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Guidance as a function of the percent of the run. Raises ValueError where it makes no sense.
+    """Guidance as a function of ComfyUI's percent, 0 at the start of sampling (all noise), 1 at the end.
 
     constant: `guidance`. linear, cosine: from `guidance` at `start_percent` to `end_guidance` at `end_percent`, and
-    held before and after. interval: `guidance` from `start_percent` up to `end_percent`, `end_guidance` elsewhere
-    (Kynkäänniemi et al., "Applying Guidance in a Limited Interval", 2024, with 1 elsewhere). Percent is ComfyUI's: 0
-    all noise, 1 none.
+    constant before and after. interval: `guidance` from `start_percent` to `end_percent`, `end_guidance` elsewhere
+    (Kynkäänniemi et al., "Applying Guidance in a Limited Interval", 2024, with 1 elsewhere). Raises ValueError.
     """
 
     kind: str
@@ -43,46 +42,46 @@ class Schedule:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The least and the greatest guidance of the run, or the only one."""
+        """(minimum, maximum) guidance of the run, or (guidance,) if it is constant."""
         whole = self.kind == "interval" and (self.start_percent, self.end_percent) == (0, 1)
         if self.kind == "constant" or whole or self.guidance == self.end_guidance:
             return (self.guidance,)
         return tuple(sorted((self.guidance, self.end_guidance)))
 
     def at(self, percent: float, last: float = 1.0) -> float:
-        """The guidance at `percent`. last: the percent of the run's last step, where a ramp to the end arrives."""
+        """Guidance at `percent`. last: percent of the last step, where a ramp ends at the latest."""
         if self.kind == "constant":
             return self.guidance
         if self.kind == "interval":
-            begun = percent >= self.start_percent - _HAIR
-            over = self.end_percent < 1 and percent >= self.end_percent - _HAIR
-            return self.guidance if begun and not over else self.end_guidance
-        arrival = min(self.end_percent, last)
-        if percent <= self.start_percent + _HAIR:
+            started = percent >= self.start_percent - _EPSILON
+            ended = self.end_percent < 1 and percent >= self.end_percent - _EPSILON
+            return self.guidance if started and not ended else self.end_guidance
+        end = min(self.end_percent, last)
+        if percent <= self.start_percent + _EPSILON:
             return self.guidance
-        if percent >= arrival - _HAIR:
+        if percent >= end - _EPSILON:
             return self.end_guidance
-        done = (percent - self.start_percent) / (arrival - self.start_percent)
+        progress = (percent - self.start_percent) / (end - self.start_percent)
         if self.kind == "cosine":
-            done = (1 - math.cos(math.pi * done)) / 2
-        return self.guidance + (self.end_guidance - self.guidance) * done
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return self.guidance + (self.end_guidance - self.guidance) * progress
 
 
 def apply(conditioning: Conditioning, schedule: Schedule) -> Conditioning:
-    """`conditioning` with the schedule's guidance, in the place of an earlier one's; a constant one is what ComfyUI's
-    FluxGuidance gives. Any other one needs ComfyUI."""
-    begun = [[tensor, {**keys, "guidance": schedule.guidance}] for tensor, keys in conditioning]
+    """Copy of `conditioning` with the guidance of `schedule`, replacing an earlier one. A constant schedule gives the
+    same as ComfyUI's FluxGuidance; others work in ComfyUI only."""
+    guided = [[tensor, {**keys, "guidance": schedule.guidance}] for tensor, keys in conditioning]
     constant = schedule.kind == "constant"
-    if constant and not any("control" in keys for _, keys in begun):
-        return begun
+    if constant and not any("control" in keys for _, keys in guided):
+        return guided
     from .comfyui.guidance import with_schedule
 
-    return with_schedule(begun, None if constant else schedule)
+    return with_schedule(guided, None if constant else schedule)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What guidance a model is used with: `usual` in the makers' settings and guides, beyond `far` pictures suffer."""
+    """Guidance ranges of a model: `usual` as recommended by its authors; outside `far` pictures get worse."""
 
     name: str
     usual: tuple[float, float]
@@ -101,7 +100,7 @@ ADVICE = {
 
 
 def advise(model: str, schedule: Schedule) -> str | None:
-    """What to say of `schedule` for `model`; None if there is nothing to say. Raises ValueError for another model."""
+    """Return a warning about `schedule` for `model`, or None. Raises ValueError for an unknown model."""
     if model not in ADVICE:
         raise ValueError(f"Expected a model of {', '.join(ADVICE)}, got {model!r}.")
     advice = ADVICE[model]

@@ -1,21 +1,21 @@
-"""Picture sizes for FLUX: an aspect ratio and a number of megapixels as a width and a height."""
+"""Width and height for FLUX from an aspect ratio and a number of megapixels."""
 
 from __future__ import annotations
 
 import math
 
 MULTIPLE = 16
-"""FLUX takes 2×2 patches of latents that are 8 pixels wide."""
+"""FLUX takes 2×2 patches of latents, and latents are 8 times smaller."""
 
 MEGAPIXEL = 1024 * 1024
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
 
 
 def resolution(aspect_ratio: str, megapixels: float) -> tuple[int, int]:
-    """(width, height), multiples of 16, nearest to `aspect_ratio` ("3:2") and to `megapixels` × 1024² pixels.
+    """(width, height), multiples of 16, nearest to `aspect_ratio` ("3:2") and `megapixels` × 1024² pixels.
 
-    Nearest is where the ratio and the area are off by the fewest percent, added up. A ratio turned on its side gives
-    the size turned on its side. Raises ValueError for a ratio that is none, or no area.
+    Minimises the sum of the relative errors of ratio and area. 2:3 gives the size of 3:2 with width and height swapped.
+    Raises ValueError.
     """
     across, down = _parse(aspect_ratio)
     if not megapixels > 0 or math.isinf(megapixels):

@@ -1,7 +1,7 @@
-"""The seam: everything the nodes ask of the program they run in.
+"""Interface between the nodes and the program they run in.
 
-`current()` is ComfyUI where this pack was loaded by it, the lite host where that one runs, and otherwise no host at
-all (tests, tools). This module and the folder comfyui/ are the only places that import ComfyUI's modules.
+`current()` returns ComfyHost in ComfyUI, LiteHost in the lite host, Host otherwise (tests, tools). Only this module and
+the folder comfyui/ import ComfyUI.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .models.movq import MOVQConfig
 
 Loop = Callable[[Predict, torch.device, OnStep], Tensor]
-"""A loop of ours that draws with what a network predicts."""
+"""A sampling loop: (predict, device, on_step) → latents."""
 
 PACK = Path(__file__).resolve().parents[1]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -37,19 +37,19 @@ FP8 = "fp8_e4m3fn"
 
 
 class Host:
-    """No host: the default device, folders under a temporary one, nobody to report to."""
+    """No host program: default device, output in the temporary folder, no progress."""
 
     def __init__(self) -> None:
         self._folders: dict[str, list[Path]] = {}
 
     def device(self) -> torch.device:
-        """Where networks run."""
+        """Device that networks run on."""
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
 
     def dtype(self, name: str) -> torch.dtype:
-        """The dtype called `name`; for "auto", half precision where there is a GPU that is fast in it."""
+        """The dtype for a widget value; "auto" is fp16 on GPUs that are fast with it, otherwise fp32."""
         if name != "auto":
             return DTYPES[name]
         return torch.float32 if self.device().type == "cpu" else torch.float16
@@ -64,39 +64,39 @@ class Host:
     # MODEL, VAE and CLIP. Loaders raise WeightsError.
 
     weight_dtypes: tuple[str, ...] = ("auto", *DTYPES)
-    """How the weights of a MODEL can be kept."""
+    """Choices of the weights' dtype for load_model."""
 
     def load_model(self, file: Path, decoder: Decoder, dtype: str) -> Any:
-        """MODEL: the UNet in `file`."""
+        """Load the UNet in `file` as MODEL."""
         from . import networks
 
         return networks.load_model(file, decoder, self.dtype(dtype))
 
     def load_vae(self, file: Path, config: MOVQConfig, dtype: str = "auto") -> Any:
-        """VAE: the MOVQ in `file`."""
+        """Load the MOVQ in `file` as VAE."""
         from . import networks
 
         return networks.load_vae(file, config, self.dtype(dtype))
 
     def load_mclip(self, source: Path, tokenizers: list[Path], dtype: str = "auto") -> Any:
-        """CLIP: the text encoder of 2.1 in the decoder folder or file `source`."""
+        """Load 2.1's text encoder from the decoder folder or file `source` as CLIP."""
         from . import networks
 
         return networks.load_mclip(source, tokenizers, self.dtype(dtype))
 
     def load_ul2(self, folder: Path, dtype: str, place: str) -> Any:
-        """CLIP: the text encoder of Kandinsky 3. `place`: "default", "stream" or "cpu"."""
+        """Load Kandinsky 3's text encoder as CLIP. place: "default", "stream" or "cpu"."""
         from . import networks
         from .models import t5
 
         storage = {"auto": torch.float16, **DTYPES, FP8: t5.FP8}[dtype]
-        # A CPU is slow in half precision, which then only saves memory.
+        # CPUs are slow in half precision.
         on_cpu = place == "cpu" or self.device().type == "cpu"
         compute = torch.float32 if on_cpu else self.dtype("auto") if dtype == FP8 else storage
         return networks.load_ul2(folder, storage, compute, "device" if place == "default" else place)  # pyright: ignore[reportArgumentType]
 
     def decoder(self, model: Any, node: str) -> Decoder:
-        """What a Kandinsky MODEL is; TypeError, for the node of that name, for another one."""
+        """Decoder of a Kandinsky MODEL. Raises TypeError, naming `node`, for other models."""
         from .networks import Model
 
         if not isinstance(model, Model):
@@ -106,8 +106,8 @@ class Host:
     def sample(
         self, model: Any, positive: Conditioning, negative: Conditioning | None, shape: tuple[int, ...], loop: Loop
     ) -> Tensor:
-        """The latents of `shape` that `loop` draws with what a MODEL predicts for this conditioning, each step
-        reported; negative None: without guidance."""
+        """Run `loop` with the predictions of a MODEL for this conditioning, and report progress. Returns latents of
+        `shape`. negative None: no guidance."""
         from .networks import predictor
 
         with self.loaded(model.unet) as device:
@@ -119,18 +119,18 @@ class Host:
         return residents_of(self.device())
 
     def progress(self, step: int, total: int, preview: Any = None) -> None:
-        """Report `step` of `total` of the running node, with ("JPEG", PIL image, longest side) as a preview.
-        Raises the host's own exception if the user has interrupted."""
+        """Report progress of the running node, with ("JPEG", PIL image, longest side) as a preview. Raises the host's
+        exception if the user interrupted."""
 
     def throw_if_interrupted(self) -> None:
-        """Raise the host's own exception if the user has interrupted."""
+        """Raise the host's exception if the user interrupted."""
 
     def model_folders(self, kind: str) -> list[Path]:
-        """Where models of `kind` are looked for, the first to be preferred."""
+        """Folders of models of `kind`, in order of preference."""
         return self._folders.get(kind, [])
 
     def model_files(self, kind: str) -> dict[str, Path]:
-        """Name → path of the safetensors files of `kind`, at any depth in its folders."""
+        """Relative path → path of the safetensors files of `kind`, searched recursively."""
         found: dict[str, Path] = {}
         for root in self.model_folders(kind):
             for where, _, names in os.walk(root, followlinks=True):
@@ -142,19 +142,19 @@ class Host:
         self._folders.setdefault(kind, []).append(folder)
 
     def models_directory(self) -> Path | None:
-        """The folder that holds a folder for each kind of model."""
+        """Folder with a subfolder for each kind of model (ComfyUI's models/), if there is one."""
         return None
 
     def output_directory(self) -> Path:
         return Path(tempfile.gettempdir())
 
     def clip_tokenizer_folder(self) -> Path | None:
-        """Where the host has a CLIP tokenizer of its own."""
+        """Folder of the host's CLIP tokenizer, if it has one."""
         return None
 
 
 class LiteHost(Host):
-    """The lite host, through its seam."""
+    """The lite host."""
 
     def __init__(self, seam: Any) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class LiteHost(Host):
         seam.on_free(self.free)
 
     def free(self) -> None:
-        """Give back what is held only because it may be needed again."""
+        """Free cached networks."""
         self.residents.clear()
         gc.collect()
 
@@ -226,7 +226,7 @@ class ComfyHost(Host):
     def load_vae(self, file: Path, config: MOVQConfig, dtype: str = "auto") -> Any:
         from .comfyui.vae import load_vae
 
-        return load_vae(file, config)  # in the dtype that ComfyUI chooses for every VAE
+        return load_vae(file, config)  # ComfyUI chooses the dtype of a VAE
 
     def load_mclip(self, source: Path, tokenizers: list[Path], dtype: str = "auto") -> Any:
         from .comfyui.text import load_mclip
@@ -236,7 +236,7 @@ class ComfyHost(Host):
     def load_ul2(self, folder: Path, dtype: str, place: str) -> Any:
         from .comfyui.text import load_ul2
 
-        return load_ul2(folder, dtype, on_cpu=place == "cpu")  # it streams what does not fit by itself
+        return load_ul2(folder, dtype, on_cpu=place == "cpu")  # ComfyUI streams automatically
 
     def decoder(self, model: Any, node: str) -> Decoder:
         from .comfyui.loading import require_kandinsky
@@ -280,7 +280,7 @@ class ComfyHost(Host):
 
         known = folder_paths.folder_names_and_paths
         if kind not in known:
-            # Not add_model_folder_path: that leaves the set of extensions empty, and every file is then listed.
+            # add_model_folder_path would leave the set of extensions empty, so that every file is listed.
             known[kind] = ([], {".safetensors"})
         if str(folder) not in known[kind][0]:
             known[kind][0].append(str(folder))
@@ -304,7 +304,7 @@ class ComfyHost(Host):
 
 @functools.cache
 def current() -> Host:
-    """The program this pack runs in, found once."""
+    """Detect the program this pack runs in. Cached."""
     if "comfy.model_management" in sys.modules:
         return ComfyHost()
     lite = sys.modules.get("kandiflux.lite.seam")
@@ -314,13 +314,12 @@ def current() -> Host:
 
 
 def on_comfyui() -> bool:
-    """Whether ComfyUI loaded this pack: its own kinds of models, and the nodes that make them, are there only."""
+    """Return True in ComfyUI, the only host with the nodes of native.py."""
     return isinstance(current(), ComfyHost)
 
 
 def register_model_folders() -> None:
-    """Tell the host where this pack's kinds of models are: its own folder of models first, then the pocket weights
-    that came with the pack."""
+    """Register the folders of this pack's models: in the host's models folder, then the pocket weights of the pack."""
     host = current()
     models = host.models_directory()
     if models is not None:

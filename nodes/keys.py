@@ -1,7 +1,7 @@
-"""What Kandinsky reads from CONDITIONING, beside the tensor that is first in each entry.
+"""Keys of Kandinsky's CONDITIONING.
 
-That tensor is the image embeds [B, 1, D] for 2.2, so that ComfyUI's own averaging blends them; the text's hidden states
-[B, T, W] for 2.1, with the pooled ones under ComfyUI's "pooled_output"; the text states [B, T, D] for 3.
+The tensor of an entry is: image embeds [B, 1, D] for 2.2 (so that Conditioning Average works), text states [B, T, W]
+for 2.1, text states [B, T, D] for 3.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ IMAGE_EMBEDS = "kandinsky_image_embeds"
 HINT = "kandinsky_hint"
 """[B, 3, H, W] in 0..1, for depth decoders."""
 POOLED = "pooled_output"
-"""[B, D] of a text, for 2.1. ComfyUI's own key."""
+"""Pooled text embeds [B, D], for 2.1. A key of ComfyUI."""
 MASK = "attention_mask"
-"""[B, T], 1 = a token, for 3; a row of zeros stands for no text at all. ComfyUI's own key."""
+"""[B, T], 1 = token, all 0 = no text, for 3. A key of ComfyUI."""
 
 KEEP = "kandinsky_keep"
-"""[B, 1, h, w], 1 = keep, for inpainting decoders."""
+"""[B, 1, h, w], 1 = keep, for inpainting."""
 PICTURE = "concat_latent_image"
-"""[B, 4, h, w]: latents of the picture to repaint a part of, for 2.x, which masks them itself. ComfyUI's own key."""
+"""Latents [B, 4, h, w] of the picture to inpaint, not masked, for 2.x. A key of ComfyUI."""
 MASKED_LATENTS = "kandinsky_masked_latents"
-"""[B, 4, h, w]: of a picture that was blanked out where it goes, for 3."""
+"""Latents [B, 4, h, w] of the masked picture, for 3."""
 INPAINTS = "kandinsky_inpaints"
-"""True: a run at full denoise begins from pure noise, whatever the latents it is given."""
+"""True: sampling at full denoise starts from pure noise instead of the latents."""
 
 
 def with_values(conditioning: Conditioning, values: dict[str, Any]) -> Conditioning:
-    """`conditioning` with `values` added to each entry; the given one is left unchanged."""
+    """Copy of `conditioning` with `values` added to each entry."""
     return [[tensor, {**options, **values}] for tensor, options in conditioning]

@@ -11,8 +11,8 @@ from torch import Tensor
 from .comfyui.loading import require_kandinsky, with_lora
 from .comfyui.sampling import reference_sigmas
 from .embeds import EMBEDS, ImageEmbeds
-from .images import fitted, for_keep_mask
-from .inpainting import for_inpainting, for_inpainting3, whole_latents
+from .images import crop_and_resize, for_keep_mask
+from .inpainting import crop_to_latents, for_inpainting, for_inpainting3
 from .keys import HINT, IMAGE_EMBEDS, Conditioning, with_values
 from .pipelines import SIZE_STEP
 from .pipelines3 import match_token_length
@@ -152,7 +152,7 @@ class KandinskyInpaintConditioning:
         from_noise: bool = True,
         keep_rest: bool = True,
     ) -> tuple[Conditioning, Conditioning, dict[str, Tensor]]:
-        pixels, mask = whole_latents(pixels, mask)
+        pixels, mask = crop_to_latents(pixels, mask)
         samples = vae.encode(pixels)
         keep, values = for_inpainting(samples, mask)
         latent = {"samples": samples} | ({"noise_mask": 1 - keep[:, 0]} if keep_rest else {})
@@ -210,7 +210,7 @@ class Kandinsky3InpaintConditioning:
     def run(
         self, positive: Conditioning, negative: Conditioning, vae: Any, pixels: Tensor, mask: Tensor
     ) -> tuple[Conditioning, Conditioning, dict[str, Tensor]]:
-        pixels, mask = whole_latents(pixels, mask, soft=True)
+        pixels, mask = crop_to_latents(pixels, mask, soft=True)
         values = for_inpainting3(vae, pixels, mask)
         return with_values(positive, values), with_values(negative, values), {"samples": vae.encode(pixels)}
 
@@ -310,7 +310,7 @@ class KandinskyLatentSize:
     ) -> tuple[dict[str, Tensor], Tensor, Tensor, int, int]:
         width, height = round_size(width, height)
         latent = {"samples": torch.zeros(batch_size, 4, height // 8, width // 8)}
-        sized = torch.zeros(1, height, width, 3) if image is None else fitted(image, width, height)
+        sized = torch.zeros(1, height, width, 3) if image is None else crop_and_resize(image, width, height)
         part = torch.zeros(1, height, width) if mask is None else for_keep_mask(mask, width, height)[:, 0]
         return latent, sized, part, width, height
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import host
 from .decoders import Decoder
 from .embeds import ImageEmbeds, require_width
-from .images import fitted, for_image_encoder, for_keep_mask
+from .images import crop_and_resize, for_image_encoder, for_keep_mask
 from .inpainting import for_inpainting
 from .keys import HINT, IMAGE_EMBEDS, KEEP, POOLED, Conditioning, with_values
 from .models.loader import KandinskyPrior
@@ -175,7 +175,7 @@ def embeds_to_latents(
     extra: dict[str, Any] = {}
     start_latents = inpaint = None
     if start is not None:
-        start_latents = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "start images")
+        start_latents = for_every_picture(vae.encode(crop_and_resize(start[0], width, height)), count, "start images")
         if mask is not None:
             keep, extra = for_inpainting(start_latents, for_keep_mask(mask, width, height))
             if keep.min() == 1:
@@ -187,7 +187,7 @@ def embeds_to_latents(
             if network.inpaints:
                 start_latents = None
     if hint is not None:
-        extra[HINT] = for_every_picture(fitted(hint, width, height), count, "hints").movedim(-1, 1)
+        extra[HINT] = for_every_picture(crop_and_resize(hint, width, height), count, "hints").movedim(-1, 1)
     positive, unconditional = (with_values(one, extra) for one in conditions)
     shape = (count, LATENT_CHANNELS, height // 8, width // 8)
     latents = seam.sample(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import host
 from .decoders import Decoder
-from .images import fitted, for_soft_mask
+from .images import crop_and_resize, for_soft_mask
 from .inpainting import for_inpainting3
 from .keys import KEEP, MASK, MASKED_LATENTS, Conditioning
 from .models.unet2 import LATENT_CHANNELS
@@ -98,10 +98,10 @@ def conditioning_to_latents(
     count = len(text.states)
     start_latents = None
     if start is not None:
-        start_latents = for_every_picture(vae.encode(fitted(start[0], width, height)), count, "images")
+        start_latents = for_every_picture(vae.encode(crop_and_resize(start[0], width, height)), count, "images")
     extra: dict[str, Any] = {}
     if repaint is not None:
-        picture, mask = fitted(repaint[0], width, height), for_soft_mask(repaint[1], width, height)
+        picture, mask = crop_and_resize(repaint[0], width, height), for_soft_mask(repaint[1], width, height)
         for part, what in ((picture, "images"), (mask, "masks")):
             for_every_picture(part, count, what)
         extra = for_inpainting3(vae, picture, mask)

@@ -1,4 +1,4 @@
-"""Which networks are on a GPU, where no ComfyUI looks after that: what the next run needs stays while there is room."""
+"""LRU cache of networks on the GPU for the lite host."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ROOM = 3 * 2**30
 
 
 class Residents:
-    """The networks on `device`. `free` says how many bytes are free there; None: nobody knows, and each network has the
-    device to itself."""
+    """LRU cache of the networks on `device`. free: returns the free bytes there; None keeps only one network at a
+    time."""
 
     def __init__(self, device: torch.device, free: Callable[[], int] | None) -> None:
         self.device, self.free = device, free
-        # In the order they were last used; one that nobody holds any more goes by itself.
+        # Least recently used first; weak, so that unused networks are freed.
         self._networks: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
 
     def bring(self, network: nn.Module) -> None:
@@ -32,7 +32,7 @@ class Residents:
         self._networks[network] = None
 
     def clear(self) -> None:
-        """Take all off the device."""
+        """Move all networks to the CPU."""
         for network in list(self._networks):
             self._send_off(network)
 

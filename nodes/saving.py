@@ -1,4 +1,4 @@
-"""Saving what a node made as a new safetensors file: nothing is overwritten, and no half file is left."""
+"""Atomic writes of new safetensors files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 def save_new(folder: Path, name: str, otherwise: str, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> Path:
-    """Write `folder/<name>_00001.safetensors`, or the next free number; returns the path. What a file name can't hold
-    is replaced in `name`; `otherwise` is the name if nothing is left."""
+    """Write `folder/<name>_00001.safetensors`, or the next free number, and return the path. Characters not allowed in
+    file names are replaced in `name`; `otherwise` is used if it is then empty."""
     stem = re.sub(r"[^\w .-]", "_", Path(name).name).strip(" .") or otherwise
     folder.mkdir(parents=True, exist_ok=True)
     path = _claimed(folder, stem)
@@ -22,14 +22,14 @@ def save_new(folder: Path, name: str, otherwise: str, tensors: dict[str, Tensor]
         part.replace(path)
         saved = True
     finally:
-        if not saved:  # also when interrupted: an empty file would be offered for loading
+        if not saved:  # also on KeyboardInterrupt, or an empty file would be listed for loading
             part.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
     return path
 
 
 def _claimed(folder: Path, stem: str) -> Path:
-    """A new empty file, which holds the number: two prompts may be saving at once."""
+    """Create an empty file with the next free number, to avoid a race condition between two prompts."""
     number = 1
     while True:
         path = folder / f"{stem}_{number:05}.safetensors"

@@ -1,4 +1,4 @@
-"""Which weights there are, by the names that loaders list: official folders, and single files in ComfyUI's folders."""
+"""Finds the weights that loaders list: official folders, and single files in ComfyUI's model folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS_PAGE = "https://github.com/kandiflux/kandiflux/blob/main/docs/kandinsky-
 
 
 def folders(fits: Callable[[Path], bool]) -> Sources:
-    """Every folder under the Kandinsky model folders that `fits`, at most two levels down (`kandinsky-2-2-prior`,
+    """Folders in models/kandinsky for which `fits` is true, up to two levels deep (`kandinsky-2-2-prior`,
     `kandinsky-community/kandinsky-2-2-prior`)."""
     found: Sources = {}
     for root in host.current().model_folders("kandinsky"):
@@ -32,17 +32,17 @@ def folders(fits: Callable[[Path], bool]) -> Sources:
 
 
 def files(kind: str) -> Sources:
-    """The safetensors files in models/`kind`."""
+    """Safetensors files in models/`kind`."""
     return host.current().model_files(kind)
 
 
 def loadable(found: Sources, *networks: type) -> list[str]:
-    """The names of the folders, and of the files that hold one of these networks, told by its config's class."""
+    """Names of folders, and of files with one of these networks (config classes)."""
     return [name for name, path in found.items() if path.is_dir() or network_in(path) in networks]
 
 
 def network_in(file: Path) -> type | None:
-    """The config's class of the Kandinsky network in `file`; None: it holds another one, or cannot be read."""
+    """Config class of the Kandinsky network in `file`; None for other or unreadable files."""
     try:
         state = file.stat()
     except OSError:
@@ -64,7 +64,7 @@ def prior_sources() -> Sources:
 
 
 def decoder_folders() -> Sources:
-    """Those of Kandinsky 2 and 3."""
+    """Decoder folders of Kandinsky 2 and 3."""
     return folders(lambda folder: is_decoder_folder(folder) or is_kandinsky3_folder(folder))
 
 
@@ -77,7 +77,7 @@ def movq_sources() -> Sources:
 
 
 def clip_sources() -> Sources:
-    """Folders that hold the text encoder of a 2.1 decoder or of Kandinsky 3, and files of the former."""
+    """Folders with the text encoder of 2.1's decoder or Kandinsky 3, and files in models/text_encoders."""
     return folders(is_clip_folder) | files("text_encoders")
 
 
@@ -86,26 +86,23 @@ def is_clip_folder(folder: Path) -> bool:
 
 
 def pick(found: Sources, name: str, kind: str, where: str = "models/kandinsky") -> Path:
-    """The folder or file called `name`; FileNotFoundError, as `is_there` has it, if it has gone since it was listed."""
+    """Path of the folder or file `name`. Raises FileNotFoundError if it no longer exists."""
     if isinstance(why := is_there(found, name, kind, where), str):
         raise FileNotFoundError(why)
     return found[name]
 
 
 def is_there(found: Sources, name: str, kind: str, where: str = "models/kandinsky") -> bool | str:
-    """For VALIDATE_INPUTS: True if there is a folder or file called `name`; else what there is, and where to get it."""
+    """For VALIDATE_INPUTS: True if `name` was found; else a message with what was found and where to download it."""
     if name in found:
         return True
     listed = f"there are: {', '.join(found)}" if found else "there is nothing there"
-    return (
-        f"Expected a {kind} called {name!r} in {where}; {listed}. What to save where, and the pages to get it from: "
-        f"{WEIGHTS_PAGE}"
-    )
+    return f"Expected a {kind} called {name!r} in {where}; {listed}. Where to get weights and save them: {WEIGHTS_PAGE}"
 
 
 def tokenizer_folders(beside: Path) -> list[Path]:
-    """Where the tokenizer for the text encoder in the file `beside` may be: a folder of the file's name beside it,
-    the host's own, tokenizer/ of an official folder."""
+    """Folders to look for the tokenizer of the text encoder file `beside`: a folder with the file's name beside it,
+    ComfyUI's CLIP tokenizer, tokenizer/ of official folders."""
     official = sorted(folders(lambda folder: (folder / "tokenizer").is_dir()).values())
     own = host.current().clip_tokenizer_folder()
     return [beside.with_suffix(""), *([own] if own else []), *(folder / "tokenizer" for folder in official)]

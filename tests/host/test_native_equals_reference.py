@@ -36,7 +36,7 @@ from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
 from nodes.embeds import ImageEmbeds
-from nodes.images import fitted, for_soft_mask, from_movq
+from nodes.images import crop_and_resize, for_soft_mask, from_movq
 from nodes.inpainting import for_inpainting3
 from nodes.kandinsky import KandinskyDecoderNode
 from nodes.kandinsky3 import Kandinsky3Decoder, Kandinsky3TextEncode
@@ -412,7 +412,9 @@ def all_of_3(inside: Inside, size: dict[str, Any]) -> None:
                 # The original ends at timestep 0, ComfyUI's sampler at the last x0.
                 x0s: list[torch.Tensor | None] = []
                 picture, hole = (inside.tensors[key] for key in ("image", "mask"))
-                seen = for_inpainting3(model.decoder.vae, fitted(picture, 128, 64), for_soft_mask(hole, 128, 64))
+                seen = for_inpainting3(
+                    model.decoder.vae, crop_and_resize(picture, 128, 64), for_soft_mask(hole, 128, 64)
+                )
                 sample(
                     model.unet,
                     model.scheduler,

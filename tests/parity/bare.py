@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nodes.decoders import Decoder, read_decoder, read_movq
-from nodes.images import fitted
+from nodes.images import crop_and_resize
 from nodes.keys import HINT, IMAGE_EMBEDS, KEEP, MASK, MASKED_LATENTS, PICTURE, POOLED, Conditioning
 from nodes.models.movq import MOVQ
 from nodes.models.unet2 import UNet2
@@ -70,7 +70,7 @@ def load_decoder(folder: Path, dtype: torch.dtype = torch.float32) -> Bare:
 
 def for_movq(image: Tensor, width: int, height: int) -> Tensor:
     """IMAGE -> [B, 3, H, W] in -1..1."""
-    return fitted(image, width, height).movedim(-1, 1) * 2 - 1
+    return crop_and_resize(image, width, height).movedim(-1, 1) * 2 - 1
 
 
 def sample_latents(

@@ -153,7 +153,7 @@ def test_load_node_lists_and_names_what_is_there(tmp_path: Path, monkeypatch: py
     node = module.KandinskyLoadEmbeds()
     assert node.INPUT_TYPES()["required"]["file"][0] == [path.name]
     assert torch.equal(node.run(path.name)[0].values, A)
-    with pytest.raises(FileNotFoundError, match=r"There are: mine_00001\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"Available: mine_00001\.safetensors"):
         node.run("../mine_00001.safetensors")
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nodes.images import fitted, for_image_encoder, for_keep_mask, for_soft_mask, from_movq, pad_for_outpaint, to_pil
+from nodes.images import (
+    crop_and_resize,
+    for_image_encoder,
+    for_keep_mask,
+    for_soft_mask,
+    from_movq,
+    pad_for_outpaint,
+    to_pil,
+)
 from nodes.models.loader import ImageProcessorConfig
 
 PLAIN = ImageProcessorConfig(4, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -46,8 +54,8 @@ def test_the_image_encoder_gets_normalised_channels() -> None:
 
 def test_a_picture_is_resized_and_what_movq_gives_is_a_picture() -> None:
     image = torch.tensor([0.0, 1.0, 0.2]).expand(1, 8, 8, 3)
-    assert fitted(image, 4, 2).shape == (1, 2, 4, 3)
-    torch.testing.assert_close(fitted(image, 4, 2)[0, 0, 0], torch.tensor([0.0, 1.0, 0.2]))
+    assert crop_and_resize(image, 4, 2).shape == (1, 2, 4, 3)
+    torch.testing.assert_close(crop_and_resize(image, 4, 2)[0, 0, 0], torch.tensor([0.0, 1.0, 0.2]))
     torch.testing.assert_close(from_movq(image.movedim(-1, 1) * 2 - 1), image)
     assert from_movq(torch.tensor([-3.0, 3.0, 0.0])[None, :, None, None]).flatten().tolist() == [0.0, 1.0, 0.5]
 
@@ -59,11 +67,11 @@ def test_what_has_other_proportions_is_cut_in_the_middle_and_not_squeezed(size: 
     top, left = ((side - short) // 2 for side in size)
     image, mask = torch.zeros(1, *size, 3), torch.zeros(1, *size)
     image[:, top : top + short, left : left + short] = mask[:, top : top + short, left : left + short] = 1
-    assert fitted(image, 8, 8).min() == 1
+    assert crop_and_resize(image, 8, 8).min() == 1
     assert for_keep_mask(mask, 8, 8).min() == 1
     assert for_soft_mask(mask, 8, 8).min() == 1
-    assert fitted(torch.rand(1, 100, 60, 3), 48, 16).shape == (1, 16, 48, 3)
-    assert fitted(torch.rand(1, 1, 300, 3), 8, 64).shape == (1, 64, 8, 3)
+    assert crop_and_resize(torch.rand(1, 100, 60, 3), 48, 16).shape == (1, 16, 48, 3)
+    assert crop_and_resize(torch.rand(1, 1, 300, 3), 8, 64).shape == (1, 64, 8, 3)
 
 
 def test_a_mask_may_come_without_a_batch_and_is_resized() -> None:
