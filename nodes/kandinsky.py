@@ -1,4 +1,4 @@
-"""The all-in-one nodes of Kandinsky 2: Prior → Decoder, in the reference's own loops. Node classes only; the work is in
+"""All-in-one nodes of Kandinsky 2: Prior → Decoder, with the original sampling loops. Node classes only; see
 pipelines.py."""
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SEED = (
 PRIOR_INPUT = (PRIOR, {"tooltip": "From Kandinsky Prior Loader."})
 PROMPT = (
     "STRING",
-    {"multiline": True, "dynamicPrompts": True, "default": "", "tooltip": "What the picture shows, in plain words."},
+    {"multiline": True, "dynamicPrompts": True, "default": "", "tooltip": "What the image should show."},
 )
 NEGATIVE = (
     "STRING",
-    {"multiline": True, "dynamicPrompts": True, "default": "", "tooltip": "What to move away from. May be empty."},
+    {"multiline": True, "dynamicPrompts": True, "default": "", "tooltip": "What to avoid. May be empty."},
 )
-PRIOR_STEPS = ("INT", {"default": 25, "min": 2, "max": 1000, "tooltip": "25 is usual."})
+PRIOR_STEPS = ("INT", {"default": 25, "min": 2, "max": 1000, "tooltip": "Number of sampling steps. 25 is usual."})
 PRIOR_GUIDANCE = (
     "FLOAT",
     {
@@ -50,23 +50,23 @@ PRIOR_GUIDANCE = (
         "min": 0.0,
         "max": 20.0,
         "step": 0.1,
-        "tooltip": "How closely to follow the prompt; 1 or less: no guidance.",
+        "tooltip": "How closely to follow the prompt. 1 or less turns guidance off.",
     },
 )
-VAE = ("VAE", {"tooltip": "Another one than the decoder was loaded with; needed if it came without one."})
+VAE = ("VAE", {"tooltip": "Optional. If not connected, the VAE that was loaded with the model."})
 STRENGTH = {"min": 0.01, "max": 1.0, "step": 0.01}
 
 
 class KandinskyPriorNode:
     DESCRIPTION = (
-        "Turn a prompt into image embeds. The negative embeds are a grey picture's, or those of a negative prompt."
+        "Turn a prompt into image embeds. Without a negative prompt, the negative embeds are those of a grey image."
     )
     SEARCH_ALIASES = ["prompt", "text to embeds", "kandinsky text encode", "clip text"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
-    OUTPUT_TOOLTIPS = ("What to draw, for the decoder.", "What to move away from, for the decoder.")
+    OUTPUT_TOOLTIPS = ("Image embeds, for the decoder.", "Negative image embeds, for the decoder.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class KandinskyPriorNode:
             "optional": {
                 "batch_size": (
                     "INT",
-                    {"default": 1, "min": 1, "max": 256, "tooltip": "Embeds to make, with seeds one after another."},
+                    {"default": 1, "min": 1, "max": 256, "tooltip": "Number of embeds, with seeds seed, seed + 1, …"},
                 )
             },
         }
@@ -101,13 +101,13 @@ class KandinskyPriorNode:
 
 
 class KandinskyImageEncode:
-    DESCRIPTION = "Turn pictures into image embeds: the decoder draws variations of them; mix them with other embeds."
+    DESCRIPTION = "Turn images into image embeds, to draw variations of them or to mix them with other embeds."
     SEARCH_ALIASES = ["clip vision encode", "image variation", "image to embeds"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
-    OUTPUT_TOOLTIPS = ("One embed for each picture.", "A grey picture's embed, for the decoder's negative.")
+    OUTPUT_TOOLTIPS = ("One embed per image.", "Embeds of a grey image, for the decoder's negative input.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -118,20 +118,20 @@ class KandinskyImageEncode:
 
 
 class KandinskyEmb2Emb:
-    DESCRIPTION = "Push image embeds towards a prompt: a picture's idea, changed by words."
+    DESCRIPTION = "Change image embeds with a prompt (img2img for embeds)."
     SEARCH_ALIASES = ["embeds to embeds", "edit embeds", "image and prompt"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
-    OUTPUT_TOOLTIPS = ("The changed embeds.", "What to move away from, for the decoder.")
+    OUTPUT_TOOLTIPS = ("The changed embeds.", "Negative image embeds, for the decoder.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "prior": PRIOR_INPUT,
-                "image_embeds": (EMBEDS, {"tooltip": "Where to start: from Kandinsky Image Encode, as a rule."}),
+                "image_embeds": (EMBEDS, {"tooltip": "Embeds to start from, usually from Kandinsky Image Encode."}),
                 "prompt": PROMPT,
                 "negative_prompt": NEGATIVE,
                 "seed": SEED,
@@ -139,7 +139,7 @@ class KandinskyEmb2Emb:
                 "guidance_scale": PRIOR_GUIDANCE,
                 "strength": (
                     "FLOAT",
-                    STRENGTH | {"default": 0.3, "tooltip": "How far from the start: 1 leaves little of it."},
+                    STRENGTH | {"default": 0.3, "tooltip": "How much to change the embeds. 1 leaves little of them."},
                 ),
             }
         }
@@ -163,7 +163,7 @@ class KandinskyEmb2Emb:
 
 class KandinskyBlend:
     DESCRIPTION = (
-        "A blend of prompts and pictures in one node, as the reference's interpolate: the weights are not normalised."
+        "Mix prompts and images to image embeds in one node, as diffusers' interpolate. Weights are not normalised."
     )
     SEARCH_ALIASES = ["mix text and image", "interpolate", "fuse", "style mix"]
     CATEGORY = CATEGORY
@@ -171,8 +171,8 @@ class KandinskyBlend:
     RETURN_TYPES = (EMBEDS, EMBEDS)
     RETURN_NAMES = ("image_embeds", "negative_image_embeds")
     OUTPUT_TOOLTIPS = (
-        "The blend, for the decoder.",
-        "What to move away from: the negative prompt's embeds, or mean grey ones.",
+        "The mixed image embeds, for the decoder.",
+        "Embeds of the negative prompt, or of a grey image.",
     )
 
     @classmethod
@@ -183,12 +183,12 @@ class KandinskyBlend:
             prompts[f"prompt_{i}"] = PROMPT
             prompts[f"prompt_weight_{i}"] = (
                 "FLOAT",
-                weight | {"tooltip": f"How much of prompt_{i}; an empty prompt is left out."},
+                weight | {"tooltip": f"Weight of prompt_{i}. An empty prompt is ignored."},
             )
         images: dict[str, Any] = {}
         for i in (1, 2):
-            images[f"image_{i}"] = ("IMAGE", {"tooltip": "A picture to blend in."})
-            images[f"image_weight_{i}"] = ("FLOAT", weight | {"tooltip": f"How much of image_{i}."})
+            images[f"image_{i}"] = ("IMAGE", {"tooltip": "Optional. An image to mix in."})
+            images[f"image_weight_{i}"] = ("FLOAT", weight | {"tooltip": f"Weight of image_{i}."})
         common = {"negative_prompt": NEGATIVE, "seed": SEED, "steps": PRIOR_STEPS, "guidance_scale": PRIOR_GUIDANCE}
         return {"required": {"prior": PRIOR_INPUT, **prompts, "method": METHOD, **common}, "optional": images}
 
@@ -209,15 +209,15 @@ class KandinskyBlend:
 
 class KandinskyDecoderNode:
     DESCRIPTION = (
-        "Draw pictures from image embeds. With an image, start from it instead of from noise; with a mask too, repaint "
-        "that part of it; with a hint, follow its depth."
+        "Draw images from image embeds with the original sampling loop: text to image, img2img (with image), "
+        "inpainting (with image and mask), depth (with hint)."
     )
     SEARCH_ALIASES = ["kandinsky sampler", "embeds to image", "img2img", "inpaint", "depth controlnet", "generate"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("IMAGE", "LATENT")
     RETURN_NAMES = ("image", "latent")
-    OUTPUT_TOOLTIPS = ("The pictures.", "The pictures' latents, for another pass or Save Latent.")
+    OUTPUT_TOOLTIPS = ("The images.", "The latents of the images, for another sampler or Save Latent.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -225,14 +225,14 @@ class KandinskyDecoderNode:
         return {
             "required": {
                 "decoder": ("MODEL", {"tooltip": "From Kandinsky Decoder Loader or Kandinsky Model Loader."}),
-                "image_embeds": (EMBEDS, {"tooltip": "What to draw; a batch gives a batch."}),
-                "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
+                "image_embeds": (EMBEDS, {"tooltip": "What to draw. A batch gives a batch of images."}),
+                "negative_image_embeds": (EMBEDS, {"tooltip": "What to avoid."}),
                 "width": ("INT", side | {"tooltip": "In pixels, a multiple of 8."}),
                 "height": ("INT", side | {"tooltip": "In pixels, a multiple of 8."}),
                 "seed": SEED,
                 "steps": (
                     "INT",
-                    {"default": 50, "min": 1, "max": 1000, "tooltip": "The reference takes 100; 50 is usually enough."},
+                    {"default": 50, "min": 1, "max": 1000, "tooltip": "Number of sampling steps. 50 is usual."},
                 ),
                 "guidance_scale": (
                     "FLOAT",
@@ -241,14 +241,14 @@ class KandinskyDecoderNode:
                         "min": 0.0,
                         "max": 20.0,
                         "step": 0.1,
-                        "tooltip": "How closely to follow the embeds; 1 or less: no guidance, twice as fast.",
+                        "tooltip": "How closely to follow the embeds. 1 or less turns guidance off: twice as fast.",
                     },
                 ),
                 "scheduler": (
                     ["reference", "DDPM", "DDIM"],
                     {
                         "default": "reference",
-                        "tooltip": "reference: the one the model came with. DDIM adds no noise between steps.",
+                        "tooltip": "reference: the scheduler published with the model. DDIM adds no noise in steps.",
                     },
                 ),
                 "batch_size": (
@@ -257,50 +257,58 @@ class KandinskyDecoderNode:
                         "default": 1,
                         "min": 1,
                         "max": 64,
-                        "tooltip": "Pictures for each embed, with seeds one after another.",
+                        "tooltip": "Number of images per embed, with seeds seed, seed + 1, …",
                     },
                 ),
             },
             "optional": {
-                "image": ("IMAGE", {"tooltip": "Start from this picture, cut in the middle to width × height."}),
+                "image": ("IMAGE", {"tooltip": "Optional. Image to start from, center-cropped to width × height."}),
                 "strength": (
                     "FLOAT",
                     STRENGTH
                     | {
                         "default": 0.3,
-                        "tooltip": "With an image: how far from it. 1 leaves nothing of it. Inpainting decoders always "
-                        "begin the masked part anew.",
+                        "tooltip": "How much to change the image (denoise). 1 leaves nothing of it. Ignored by "
+                        "inpainting decoders.",
                     },
                 ),
                 "mask": (
                     "MASK",
                     {
-                        "tooltip": "Where to repaint the image: 1 (white) is repainted, 0 stays. An inpainting decoder "
-                        "sees what is around it; another one only has it put back after every step."
+                        "tooltip": "Optional. Where to repaint the image: white is repainted. Works best with an "
+                        "inpainting decoder, but also with others."
                     },
                 ),
                 "hint": (
                     "IMAGE",
                     {
-                        "tooltip": "For kandinsky-2-2-controlnet-depth: a depth map as a picture, near parts bright, "
-                        "as the nodes MiDaS Depth Map and Depth Anything (comfyui_controlnet_aux) make it. Cut in the "
-                        "middle to width × height."
+                        "tooltip": "Depth map (near is bright) for kandinsky-2-2-controlnet-depth, from MiDaS Depth "
+                        "Map or Depth Anything (comfyui_controlnet_aux). Center-cropped to width × height."
                     },
                 ),
                 "prompt": (
                     "STRING",
                     {
                         "forceInput": True,
-                        "tooltip": "For Kandinsky 2.1, whose decoder reads words, too. Not connected: the prompt that "
-                        "the image embeds were made from; for those of pictures and mixes, no words.",
+                        "tooltip": "Optional. For Kandinsky 2.1, whose decoder takes text too. If not connected, the "
+                        "prompt of the image embeds; for embeds of images and mixes, an empty prompt.",
                     },
                 ),
                 "negative_prompt": (
                     "STRING",
-                    {"forceInput": True, "tooltip": "For Kandinsky 2.1: words to move away from. Not connected: none."},
+                    {
+                        "forceInput": True,
+                        "tooltip": "Optional. For Kandinsky 2.1. If not connected, an empty negative prompt.",
+                    },
                 ),
                 "vae": VAE,
-                "clip": ("CLIP", {"tooltip": "For Kandinsky 2.1: another one than the decoder was loaded with."}),
+                "clip": (
+                    "CLIP",
+                    {
+                        "tooltip": "Optional. For Kandinsky 2.1. If not connected, the CLIP that was loaded with the "
+                        "model."
+                    },
+                ),
             },
         }
 
@@ -349,8 +357,8 @@ class KandinskyDecoderNode:
 
 class KandinskyPadForOutpaint:
     DESCRIPTION = (
-        "Make room around a picture, and a mask of it, for an inpainting decoder to fill. The sizes come out as "
-        "multiples of 8: connect them to the decoder's."
+        "Pad an image for outpainting, with a mask of the padding. Connect width and height, multiples of 8, to the "
+        "decoder."
     )
     SEARCH_ALIASES = ["outpaint", "extend image", "uncrop", "expand canvas", "pad image"]
     CATEGORY = CATEGORY
@@ -358,31 +366,31 @@ class KandinskyPadForOutpaint:
     RETURN_TYPES = ("IMAGE", "MASK", "INT", "INT")
     RETURN_NAMES = ("image", "mask", "width", "height")
     OUTPUT_TOOLTIPS = (
-        "The picture with room around it, its edge repeated there.",
-        "1 where there is room: for the decoder's mask.",
-        "For the decoder's width.",
-        "For the decoder's height.",
+        "The padded image; the padding repeats its edge.",
+        "Mask of the padding, for the decoder's mask.",
+        "Width of the padded image, for the decoder.",
+        "Height of the padded image, for the decoder.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        room = {"default": 0, "min": 0, "max": 4096, "step": 8}
-        more = "Pixels to add; a few more are, to a multiple of 8."
+        padding: dict[str, Any] = {"default": 0, "min": 0, "max": 4096, "step": 8}
+        padding["tooltip"] = "Pixels to add. The padded size is rounded up to a multiple of 8."
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The picture to draw on beyond its edges."}),
-                "left": ("INT", room | {"tooltip": more}),
-                "top": ("INT", room | {"tooltip": more}),
-                "right": ("INT", room | {"default": 128, "tooltip": more}),
-                "bottom": ("INT", room | {"tooltip": more}),
+                "image": ("IMAGE", {"tooltip": "The image to extend."}),
+                "left": ("INT", padding),
+                "top": ("INT", padding),
+                "right": ("INT", padding | {"default": 128}),
+                "bottom": ("INT", padding),
                 "feather": (
                     "INT",
                     {
                         "default": 32,
                         "min": 0,
                         "max": 1024,
-                        "tooltip": "Pixels of the picture over which the mask runs out; the decoder repaints the outer "
-                        "half of them, which hides the seam.",
+                        "tooltip": "Pixels over which the mask fades into the image. The outer half is repainted, to "
+                        "hide the seam.",
                     },
                 ),
             }
@@ -391,8 +399,8 @@ class KandinskyPadForOutpaint:
     def run(
         self, image: Tensor, left: int, top: int, right: int, bottom: int, feather: int
     ) -> tuple[Tensor, Tensor, int, int]:
-        grown, mask = pad_for_outpaint(image, (left, top, right, bottom), feather, SIZE_STEP)
-        return grown, mask, grown.shape[2], grown.shape[1]
+        padded, mask = pad_for_outpaint(image, (left, top, right, bottom), feather, SIZE_STEP)
+        return padded, mask, padded.shape[2], padded.shape[1]
 
 
 NODES = {

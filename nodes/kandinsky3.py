@@ -1,5 +1,5 @@
-"""The all-in-one nodes of Kandinsky 3: Text Encode → Decoder, in the reference's own loops. Node classes only; the
-work is in pipelines3.py."""
+"""All-in-one nodes of Kandinsky 3: Text Encode → Decoder, with the original sampling loops. Node classes only; see
+pipelines3.py."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ CATEGORY = "kandiflux/kandinsky"
 
 
 class Kandinsky3TextEncode:
-    DESCRIPTION = (
-        "Turn a prompt into conditioning for Kandinsky 3, up to 128 tokens; for Kandinsky 3 Decoder and KSampler alike."
-    )
+    DESCRIPTION = "Encode a prompt of up to 128 tokens for Kandinsky 3 Decoder or KSampler."
     SEARCH_ALIASES = ["prompt", "clip text encode", "kandinsky 3 conditioning"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
@@ -27,7 +25,7 @@ class Kandinsky3TextEncode:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        source = {"tooltip": "The text encoder of Kandinsky 3, from Kandinsky CLIP Loader."}
+        source = {"tooltip": "From Kandinsky CLIP Loader."}
         return {"required": {"text_encoder": ("CLIP", source), "prompt": PROMPT}}
 
     def run(self, text_encoder: Any, prompt: str) -> tuple[Conditioning]:
@@ -39,15 +37,15 @@ class Kandinsky3TextEncode:
 
 class Kandinsky3Decoder:
     DESCRIPTION = (
-        "Draw pictures from a prompt's conditioning with Kandinsky 3. With an image, start from it; with a mask too, "
-        "and an inpainting model, repaint what is masked."
+        "Draw images with Kandinsky 3 and the original sampling loop: text to image, img2img (with image), inpainting "
+        "(with image, mask and an inpainting model)."
     )
     SEARCH_ALIASES = ["kandinsky 3 sampler", "text to image", "img2img", "inpaint", "flash"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("IMAGE", "LATENT")
     RETURN_NAMES = ("image", "latent")
-    OUTPUT_TOOLTIPS = ("The pictures.", "The pictures' latents, for another pass or Save Latent.")
+    OUTPUT_TOOLTIPS = ("The images.", "The latents of the images, for another sampler or Save Latent.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -55,13 +53,13 @@ class Kandinsky3Decoder:
         return {
             "required": {
                 "kandinsky3": ("MODEL", {"tooltip": "From Kandinsky Decoder Loader or Kandinsky Model Loader."}),
-                "positive": ("CONDITIONING", {"tooltip": "What to draw: from Kandinsky 3 Text Encode."}),
+                "positive": ("CONDITIONING", {"tooltip": "What to draw, from Kandinsky 3 Text Encode."}),
                 "width": ("INT", side | {"tooltip": "Width in pixels, a multiple of 8. 1024 is best."}),
                 "height": ("INT", side | {"tooltip": "Height in pixels, a multiple of 8. 1024 is best."}),
                 "seed": SEED,
                 "steps": (
                     "INT",
-                    {"default": 25, "min": 1, "max": 999, "tooltip": "25 is usual, 50 for original; flash takes 4."},
+                    {"default": 25, "min": 1, "max": 999, "tooltip": "25 is usual, 50 for original. flash: always 4."},
                 ),
                 "guidance_scale": (
                     "FLOAT",
@@ -70,34 +68,44 @@ class Kandinsky3Decoder:
                         "min": 0.0,
                         "max": 20.0,
                         "step": 0.1,
-                        "tooltip": "How closely to follow the prompt, in the reference's terms: 3 equals a KSampler's "
-                        "cfg of 4. Inpainting likes 4. 1 or less: no guidance, twice as fast.",
+                        "tooltip": "How closely to follow the prompt. 3 is the same as cfg 4 in KSampler. 4 is usual "
+                        "for inpainting. 1 or less turns guidance off: twice as fast.",
                     },
                 ),
                 "sampling": (
                     list(SAMPLINGS),
                     {
                         "default": AUTO,
-                        "tooltip": "auto: what the model was made for. reference: as diffusers. original: as the "
-                        "original repository, which thresholds by percentile. flash: four steps, no guidance.",
+                        "tooltip": "auto: the sampling that fits the model. reference: as diffusers. original: as the "
+                        "original repository, with dynamic thresholding. flash: four steps without guidance.",
                     },
                 ),
                 "batch_size": (
                     "INT",
-                    {"default": 1, "min": 1, "max": 64, "tooltip": "Pictures, with seeds one after another."},
+                    {"default": 1, "min": 1, "max": 64, "tooltip": "Number of images, with seeds seed, seed + 1, …"},
                 ),
             },
             "optional": {
                 "negative": (
                     "CONDITIONING",
-                    {"tooltip": "What to move away from. Left out: no text at all, which is not an empty prompt."},
+                    {
+                        "tooltip": "Optional. What to avoid. If not connected, zero embeddings (as in diffusers), "
+                        "which differ from an empty prompt."
+                    },
                 ),
-                "image": ("IMAGE", {"tooltip": "Start from this picture, cut in the middle to width × height."}),
+                "image": ("IMAGE", {"tooltip": "Optional. Image to start from, center-cropped to width × height."}),
                 "strength": (
                     "FLOAT",
-                    STRENGTH | {"default": 0.3, "tooltip": "With an image: how far from it. No use when inpainting."},
+                    STRENGTH
+                    | {
+                        "default": 0.3,
+                        "tooltip": "How much to change the image (denoise). Ignored when inpainting.",
+                    },
                 ),
-                "mask": ("MASK", {"tooltip": "For an inpainting model: what of the image to repaint, in white."}),
+                "mask": (
+                    "MASK",
+                    {"tooltip": "Optional. For inpainting models: where to repaint the image, in white."},
+                ),
                 "vae": VAE,
             },
         }
@@ -121,7 +129,7 @@ class Kandinsky3Decoder:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         require_size(width, height)
         if mask is not None and image is None:
-            raise ValueError("Expected an image with the mask: what to repaint a part of. Connect image, or no mask.")
+            raise ValueError("Expected an image to repaint, got only a mask. Connect image, or disconnect mask.")
         latents, vae = conditioning_to_latents(
             kandinsky3,
             positive,

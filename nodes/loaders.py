@@ -1,4 +1,4 @@
-"""The loaders of Kandinsky: one for each kind of file, from official folders and single files. Node classes only."""
+"""Loader nodes of Kandinsky, for official folders and single files."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ TEXTS = f"{FOLDERS} or models/text_encoders"
 
 
 def dtype_input(tooltip: str = "") -> tuple[list[str], dict[str, Any]]:
-    tip = "auto: fp16 on a GPU that is fast in it, fp32 on a CPU. bf16 if fp16 gives black pictures."
+    tip = "auto: fp16 on the GPU if it is fast with it, fp32 on the CPU. Use bf16 if fp16 gives black images."
     return [*host.current().weight_dtypes], {"default": "auto", "tooltip": tooltip or tip}
 
 
 def file_input(kind: str, network: type, example: str, optional: bool = False) -> tuple[list[str], dict[str, Any]]:
-    """A list of the safetensors files in models/`kind` that hold such a network, to choose from."""
+    """Input that lists the safetensors files in models/`kind` with this network (config class)."""
     options, names = {"tooltip": f"A safetensors file in models/{kind}: {example}."}, loadable(files(kind), network)
     return ([NONE, *names], options | {"default": NONE}) if optional else (names, options)
 
@@ -55,8 +55,8 @@ def pick_file(kind: str, name: str) -> Path:
 
 class KandinskyPriorLoader:
     DESCRIPTION = (
-        "Load a Kandinsky prior: the networks that turn prompts and pictures into image embeds. From an official "
-        "folder, or from three single files, one for each network."
+        "Load a Kandinsky prior, which turns prompts and images into image embeds, from an official folder or from "
+        "three single files (prior, text encoder, image encoder)."
     )
     SEARCH_ALIASES = ["kandinsky checkpoint", "load prior", "unclip"]
     CATEGORY = CATEGORY
@@ -71,7 +71,7 @@ class KandinskyPriorLoader:
             "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-prior, kandinsky-2-1-prior; "
             "or a prior's safetensors file in models/diffusion_models, which needs the two encoders below."
         }
-        tip = "that of the prior, if it is a single file, too"
+        tip = "only for a prior from a single file"
         return {
             "required": {"model": (loadable(prior_sources(), PriorConfig), names), "dtype": dtype_input()},
             "optional": {
@@ -85,22 +85,22 @@ class KandinskyPriorLoader:
         return is_there(prior_sources(), model, "prior", UNETS)
 
     def run(self, model: str, dtype: str, text_encoder: str = NONE, image_encoder: str = NONE) -> tuple[KandinskyPrior]:
-        source, kept = pick(prior_sources(), model, "prior", UNETS), host.current().dtype(dtype)
+        source, torch_dtype = pick(prior_sources(), model, "prior", UNETS), host.current().dtype(dtype)
         if source.is_dir():
-            return (load_prior(source, kept),)
+            return (load_prior(source, torch_dtype),)
         if NONE in (text_encoder, image_encoder):
             raise ValueError(
-                f"{model} is the prior alone: expected its text encoder and its image encoder, too. Choose both, from "
-                "the same repository, or choose the repository's folder."
+                f"{model} is a single file: expected its text encoder and image encoder too. Choose both, from the "
+                "same repository, or choose the repository's folder."
             )
         text, image = pick_file("text_encoders", text_encoder), pick_file("clip_vision", image_encoder)
-        return (load_prior_files(source, text, image, tokenizer_folders(text), kept),)
+        return (load_prior_files(source, text, image, tokenizer_folders(text), torch_dtype),)
 
 
 class KandinskyDecoderLoader:
     DESCRIPTION = (
-        "Load a Kandinsky decoder from its folder: MODEL and VAE, and for 2.1 the text encoder as CLIP. For Kandinsky "
-        "Decoder, which needs only the MODEL, and for KSampler and all other nodes."
+        "Load a Kandinsky decoder from its folder: MODEL and VAE, and for 2.1 the text encoder as CLIP. Kandinsky "
+        "Decoder needs only the MODEL."
     )
     SEARCH_ALIASES = ["kandinsky checkpoint", "load decoder", "movq", "unet", "kandinsky 3.1", "flash"]
     CATEGORY = CATEGORY
@@ -109,15 +109,15 @@ class KandinskyDecoderLoader:
     RETURN_NAMES = ("model", "vae", "clip")
     OUTPUT_TOOLTIPS = (
         "The decoder, for Kandinsky Decoder, Kandinsky 3 Decoder and samplers.",
-        "Its MOVQ, for VAE Decode and VAE Encode.",
-        "The text encoder of 2.1. (2.2 has none; that of 3 is loaded by Kandinsky CLIP Loader.)",
+        "The MOVQ autoencoder, for VAE Decode and VAE Encode.",
+        "The text encoder of 2.1. 2.2 has none; for 3, use Kandinsky CLIP Loader.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         names = {
             "tooltip": "An official repository folder in models/kandinsky: kandinsky-2-2-decoder, kandinsky-2-1, "
-            "kandinsky-3, …, or one that `kandiflux models convert` made of the original 3.0 or 3.1 weights."
+            "kandinsky-3, …, or a folder from `kandiflux models convert` for the original 3.0 or 3.1 weights."
         }
         return {"required": {"model": (list(decoder_folders()), names), "dtype": dtype_input()}}
 
@@ -136,8 +136,8 @@ class KandinskyDecoderLoader:
 
 class KandinskyModelLoader:
     DESCRIPTION = (
-        "Load a Kandinsky decoder's UNet as MODEL, from a folder or a single file, for Kandinsky Decoder, KSampler and "
-        "every other node that takes one."
+        "Load the UNet of a Kandinsky decoder from a folder or a single file, for Kandinsky Decoder, KSampler and "
+        "other nodes with a MODEL input."
     )
     SEARCH_ALIASES = ["load diffusion model", "unet loader", "kandinsky checkpoint", "kandinsky unet"]
     CATEGORY = CATEGORY
@@ -152,7 +152,7 @@ class KandinskyModelLoader:
             "tooltip": "An official repository folder in models/kandinsky, or a safetensors file of a Kandinsky UNet "
             "in models/diffusion_models."
         }
-        kinds, tip = dtype_input("How the weights are kept. fp8 halves the memory of the weights, at some loss.")
+        kinds, tip = dtype_input("Dtype of the weights. fp8 halves their memory, at some loss of quality.")
         return {
             "required": {
                 "unet": (loadable(unet_sources(), UNet2Config, UNet3Config), names),
@@ -161,10 +161,7 @@ class KandinskyModelLoader:
             "optional": {
                 "vae": (
                     "VAE",
-                    {
-                        "tooltip": "From Kandinsky VAE Loader: for previews in the right colours, and for "
-                        "Kandinsky Decoder."
-                    },
+                    {"tooltip": "Optional. From Kandinsky VAE Loader, for latent previews and for Kandinsky Decoder."},
                 ),
             },
         }
@@ -180,13 +177,13 @@ class KandinskyModelLoader:
 
 
 class KandinskyVAELoader:
-    DESCRIPTION = "Load MOVQ, Kandinsky's autoencoder, as VAE: for VAE Decode, VAE Encode and the tiled ones."
+    DESCRIPTION = "Load MOVQ, the autoencoder of Kandinsky, as VAE."
     SEARCH_ALIASES = ["load vae", "movq", "vqgan", "kandinsky checkpoint"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = ("VAE",)
     RETURN_NAMES = ("vae",)
-    OUTPUT_TOOLTIPS = ("MOVQ, for VAE Decode and VAE Encode.",)
+    OUTPUT_TOOLTIPS = ("The MOVQ autoencoder, for VAE Decode and VAE Encode.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -206,7 +203,7 @@ class KandinskyVAELoader:
 class KandinskyCLIPLoader:
     DESCRIPTION = (
         "Load the text encoder of Kandinsky 2.1 or 3 as CLIP, for CLIP Text Encode. Kandinsky 3's has 8.7 billion "
-        "parameters: Save Conditioning keeps what it made of a prompt, so that it need not be loaded again."
+        "parameters: use Save Conditioning to load it only once per prompt."
     )
     SEARCH_ALIASES = ["load clip", "m-clip", "mclip", "text encoder", "xlm-roberta", "flan-ul2", "t5"]
     CATEGORY = CATEGORY
@@ -222,20 +219,17 @@ class KandinskyCLIPLoader:
             "tooltip": "A folder in models/kandinsky with text_encoder and tokenizer: kandinsky-2-1, kandinsky-3; or "
             "an M-CLIP safetensors file in models/text_encoders."
         }
-        kept = (
-            "How the weights are kept. For Kandinsky 3, fp32 takes 35 GB, fp16 and bf16 17.5 GB, fp8 9 GB at some loss."
-        )
+        tip = "Dtype of the weights. Kandinsky 3: fp32 35 GB, fp16 and bf16 17.5 GB, fp8 9 GB at some loss of quality."
         return {
             "required": {cls.NAME: (loadable(clip_sources(), MCLIPSizes), names)},
             "optional": {
-                "dtype": ([*("auto", *host.DTYPES), host.FP8], {"default": "auto", "tooltip": kept}),
+                "dtype": ([*("auto", *host.DTYPES), host.FP8], {"default": "auto", "tooltip": tip}),
                 "device": (
                     ["default", "stream", "cpu"],
                     {
                         "default": "default",
-                        "tooltip": "For Kandinsky 3. cpu: leaves the GPU alone; a prompt may take a minute. stream: "
-                        "the weights go through the GPU one after another, so that any will do (ComfyUI does that by "
-                        "itself).",
+                        "tooltip": "For Kandinsky 3. cpu: run on the CPU; a prompt may take a minute. stream: load "
+                        "layers to the GPU one after another, for GPUs with little memory (automatic in ComfyUI).",
                     },
                 ),
             },
@@ -254,11 +248,11 @@ class KandinskyCLIPLoader:
         return (host.current().load_mclip(source, tokenizer_folders(source), dtype),)
 
 
-# --- For saved workflows: loaders that became a part of those above --------------------------------------------------
+# --- Deprecated loaders, for saved workflows -------------------------------------------------------------------------
 
 
 class KandinskyPriorFilesLoader(KandinskyPriorLoader):
-    DESCRIPTION = "For saved workflows: use Kandinsky Prior Loader. Loads a prior from three single files."
+    DESCRIPTION = "Deprecated: use Kandinsky Prior Loader. Loads a prior from three single files."
     DEPRECATED = True
 
     @classmethod
@@ -281,7 +275,7 @@ class KandinskyPriorFilesLoader(KandinskyPriorLoader):
 
 
 class KandinskyDecoderFilesLoader:
-    DESCRIPTION = "For saved workflows: use Kandinsky Model Loader and VAE Loader. Loads a decoder from single files."
+    DESCRIPTION = "Deprecated: use Kandinsky Model Loader and VAE Loader. Loads a decoder from single files."
     DEPRECATED = True
     SEARCH_ALIASES = ["kandinsky checkpoint", "safetensors"]
     CATEGORY = CATEGORY
@@ -311,17 +305,17 @@ class KandinskyDecoderFilesLoader:
 
 
 class Kandinsky3Loader(KandinskyDecoderLoader):
-    DESCRIPTION = "For saved workflows: use Kandinsky Decoder Loader, which loads Kandinsky 3, too."
+    DESCRIPTION = "Deprecated: use Kandinsky Decoder Loader. Loads a Kandinsky 3 decoder."
     DEPRECATED = True
 
 
 class Kandinsky3CLIPLoader(KandinskyCLIPLoader):
-    DESCRIPTION = "For saved workflows: use Kandinsky CLIP Loader, which loads FLAN-UL2, too."
+    DESCRIPTION = "Deprecated: use Kandinsky CLIP Loader. Loads the text encoder of Kandinsky 3."
     DEPRECATED = True
 
 
 class Kandinsky3TextEncoderLoader(KandinskyCLIPLoader):
-    DESCRIPTION = "For saved workflows: use Kandinsky CLIP Loader, which loads FLAN-UL2, too."
+    DESCRIPTION = "Deprecated: use Kandinsky CLIP Loader. Loads the text encoder of Kandinsky 3."
     DEPRECATED = True
     NAME = "model"
 

@@ -1,5 +1,4 @@
-"""Kandinsky's MODEL, VAE and CONDITIONING for ComfyUI's own samplers. Node classes only, on ComfyUI only;
-the work is in comfyui/."""
+"""Nodes for Kandinsky in ComfyUI's samplers. In ComfyUI only; see comfyui/."""
 
 from __future__ import annotations
 
@@ -20,13 +19,13 @@ from .sources import files, pick
 
 CATEGORY = "kandiflux/kandinsky/native"
 CONDITIONING = "CONDITIONING"
-TEXT_TIP = "For Kandinsky 2.1 only: {} through CLIP Text Encode, with the CLIP from Kandinsky CLIP Loader."
+TEXT_TIP = "For Kandinsky 2.1 only: {}, encoded by CLIP Text Encode with the CLIP from Kandinsky CLIP Loader."
 
 
 class KandinskyLoraLoader:
     DESCRIPTION = (
-        "Add a LoRA to a Kandinsky MODEL. Unlike Load LoRA it knows diffusers' older names, and refuses a LoRA that is "
-        "for another model."
+        "Apply a LoRA to a Kandinsky MODEL. Unlike Load LoRA, it supports diffusers' old key names, and raises an "
+        "error for LoRAs of other models."
     )
     SEARCH_ALIASES = ["load lora", "lora loader model only", "kandinsky lora"]
     CATEGORY = CATEGORY
@@ -43,7 +42,13 @@ class KandinskyLoraLoader:
                 "lora": (list(files("loras")), {"tooltip": "A safetensors file in models/loras."}),
                 "strength": (
                     "FLOAT",
-                    {"default": 1.0, "min": -20.0, "max": 20.0, "step": 0.01, "tooltip": "0 changes nothing."},
+                    {
+                        "default": 1.0,
+                        "min": -20.0,
+                        "max": 20.0,
+                        "step": 0.01,
+                        "tooltip": "Strength of the LoRA. 0 turns it off.",
+                    },
                 ),
             }
         }
@@ -54,24 +59,24 @@ class KandinskyLoraLoader:
 
 
 class KandinskyConditioning:
-    DESCRIPTION = "Image embeds as conditioning for a Kandinsky MODEL in KSampler and other samplers."
+    DESCRIPTION = "Turn image embeds into conditioning for a Kandinsky MODEL in KSampler and other samplers."
     SEARCH_ALIASES = ["embeds to conditioning", "unclip conditioning", "kandinsky positive negative"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = ("What to draw.", "What to move away from.")
+    OUTPUT_TOOLTIPS = ("What to draw.", "What to avoid.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image_embeds": (EMBEDS, {"tooltip": "What to draw. A batch goes to the pictures of a latent batch."}),
-                "negative_image_embeds": (EMBEDS, {"tooltip": "What to move away from."}),
+                "image_embeds": (EMBEDS, {"tooltip": "What to draw. A batch is used for a batch of latents."}),
+                "negative_image_embeds": (EMBEDS, {"tooltip": "What to avoid."}),
             },
             "optional": {
                 "text": (CONDITIONING, {"tooltip": TEXT_TIP.format("the prompt")}),
-                "negative_text": (CONDITIONING, {"tooltip": TEXT_TIP.format("the negative prompt, or an empty one")}),
+                "negative_text": (CONDITIONING, {"tooltip": TEXT_TIP.format("the negative prompt (may be empty)")}),
             },
         }
 
@@ -84,8 +89,8 @@ class KandinskyConditioning:
     ) -> tuple[Conditioning, Conditioning]:
         if (text is None) != (negative_text is None):
             raise ValueError(
-                "Kandinsky Conditioning expected text and negative_text both, or neither (Kandinsky 2.2 has none); got "
-                "one. An empty prompt's will do for the negative."
+                "Kandinsky Conditioning expected text and negative_text both, or neither (for Kandinsky 2.2), got only "
+                "one. For negative_text, an empty prompt will do."
             )
         if text is None or negative_text is None:
             return [[image_embeds.values[:, None], {}]], [[negative_image_embeds.values[:, None], {}]]
@@ -97,8 +102,8 @@ class KandinskyConditioning:
 
 class KandinskyInpaintConditioning:
     DESCRIPTION = (
-        "What a Kandinsky decoder needs to repaint the masked part of a picture: an inpainting one sees the rest, and "
-        "any other can do it, too. At a denoise of 1 the masked part is drawn anew, below about 0.9 from what is there."
+        "Set up inpainting for a Kandinsky decoder, best an inpainting one. With denoise 1, the masked part starts "
+        "from noise; below about 0.9, from the image."
     )
     SEARCH_ALIASES = ["inpaint model conditioning", "vae encode for inpainting", "mask"]
     CATEGORY = CATEGORY
@@ -106,9 +111,9 @@ class KandinskyInpaintConditioning:
     RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
     RETURN_NAMES = ("positive", "negative", "latent")
     OUTPUT_TOOLTIPS = (
-        "What to draw, with the picture and the mask.",
-        "What to move away from, with the same.",
-        "The picture's latents, for the sampler.",
+        "The positive, with the image and the mask.",
+        "The negative, with the image and the mask.",
+        "The latents of the image, for the sampler.",
     )
 
     @classmethod
@@ -116,10 +121,10 @@ class KandinskyInpaintConditioning:
         return {
             "required": {
                 "positive": (CONDITIONING, {"tooltip": "What to draw."}),
-                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
+                "negative": (CONDITIONING, {"tooltip": "What to avoid."}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
-                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
-                "mask": ("MASK", {"tooltip": "White is repainted."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole image; width and height should be multiples of 8."}),
+                "mask": ("MASK", {"tooltip": "Where to repaint: white is repainted."}),
             },
             "optional": {
                 "from_noise": (
@@ -127,16 +132,15 @@ class KandinskyInpaintConditioning:
                     {
                         "default": True,
                         "hidden": True,
-                        "tooltip": "Without effect: what the sampler starts from follows from its denoise. Keeps the "
-                        "place of keep_rest in saved workflows.",
+                        "tooltip": "Has no effect: the sampler's denoise decides. It exists for saved workflows.",
                     },
                 ),
                 "keep_rest": (
                     "BOOLEAN",
                     {
                         "default": True,
-                        "tooltip": "Put the rest back after each step, as the reference does for 2.2. For 2.1's "
-                        "inpainting decoder it does not.",
+                        "tooltip": "Composite the unmasked latents after each step (on for 2.2, off for the 2.1 "
+                        "inpainting model).",
                     },
                 ),
             },
@@ -161,21 +165,29 @@ class KandinskyInpaintConditioning:
 
 class Kandinsky3Conditioning:
     DESCRIPTION = (
-        "Make positive and negative as the reference has them for Kandinsky 3: the negative as long as the positive, "
-        "and no text at all where there is no negative."
+        "Prepare positive and negative for Kandinsky 3 as diffusers does: match the token length of the negative to "
+        "the positive; without a negative, use zero embeddings."
     )
     SEARCH_ALIASES = ["zero out", "negative prompt", "kandinsky 3 positive negative"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = ("What to draw.", "What to move away from, as long as the positive.")
+    OUTPUT_TOOLTIPS = ("The positive, unchanged.", "The negative, with as many tokens as the positive.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"positive": (CONDITIONING, {"tooltip": "The prompt through CLIP Text Encode."})},
-            "optional": {"negative": (CONDITIONING, {"tooltip": "Left out: no text, which is not an empty prompt."})},
+            "required": {"positive": (CONDITIONING, {"tooltip": "From CLIP Text Encode or Kandinsky 3 Text Encode."})},
+            "optional": {
+                "negative": (
+                    CONDITIONING,
+                    {
+                        "tooltip": "Optional. If not connected, zero embeddings (as in diffusers), which differ from "
+                        "an empty prompt."
+                    },
+                )
+            },
         }
 
     def run(self, positive: Conditioning, negative: Conditioning | None = None) -> tuple[Conditioning, Conditioning]:
@@ -183,16 +195,16 @@ class Kandinsky3Conditioning:
 
 
 class Kandinsky3InpaintConditioning:
-    DESCRIPTION = "What a Kandinsky 3 inpainting model needs to repaint the masked part of a picture."
+    DESCRIPTION = "Set up inpainting for a Kandinsky 3 inpainting model."
     SEARCH_ALIASES = ["inpaint model conditioning", "mask"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING, "LATENT")
     RETURN_NAMES = ("positive", "negative", "latent")
     OUTPUT_TOOLTIPS = (
-        "What to draw, with the picture and the mask.",
-        "What to move away from, with the same.",
-        "The picture's latents, for the sampler.",
+        "The positive, with the image and the mask.",
+        "The negative, with the image and the mask.",
+        "The latents of the image, for the sampler.",
     )
 
     @classmethod
@@ -200,10 +212,10 @@ class Kandinsky3InpaintConditioning:
         return {
             "required": {
                 "positive": (CONDITIONING, {"tooltip": "What to draw."}),
-                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
+                "negative": (CONDITIONING, {"tooltip": "What to avoid."}),
                 "vae": ("VAE", {"tooltip": "From Kandinsky VAE Loader."}),
-                "pixels": ("IMAGE", {"tooltip": "The whole picture; its sides are multiples of 8."}),
-                "mask": ("MASK", {"tooltip": "White is repainted."}),
+                "pixels": ("IMAGE", {"tooltip": "The whole image; width and height should be multiples of 8."}),
+                "mask": ("MASK", {"tooltip": "Where to repaint: white is repainted."}),
             }
         }
 
@@ -216,21 +228,21 @@ class Kandinsky3InpaintConditioning:
 
 
 class KandinskyDepthHint:
-    DESCRIPTION = "Give a depth decoder the depth map to follow, in both positive and negative."
+    DESCRIPTION = "Add a depth map to positive and negative, for a depth decoder."
     SEARCH_ALIASES = ["depth control", "controlnet depth", "hint"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
     RETURN_TYPES = (CONDITIONING, CONDITIONING)
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = ("What to draw, with the depth map.", "What to move away from, with the same.")
+    OUTPUT_TOOLTIPS = ("The positive, with the depth map.", "The negative, with the depth map.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
                 "positive": (CONDITIONING, {"tooltip": "What to draw."}),
-                "negative": (CONDITIONING, {"tooltip": "What to move away from."}),
-                "depth": ("IMAGE", {"tooltip": "A depth map, near is light; resized to the latents."}),
+                "negative": (CONDITIONING, {"tooltip": "What to avoid."}),
+                "depth": ("IMAGE", {"tooltip": "A depth map (near is bright), resized to the size of the latent."}),
             }
         }
 
@@ -240,7 +252,7 @@ class KandinskyDepthHint:
 
 
 class KandinskySigmas:
-    DESCRIPTION = "The reference's own timesteps as sigmas, for SamplerCustom and SamplerCustomAdvanced."
+    DESCRIPTION = "Sigmas of the original timesteps, for SamplerCustom and SamplerCustomAdvanced."
     SEARCH_ALIASES = ["scheduler", "timesteps", "leading"]
     CATEGORY = CATEGORY
     FUNCTION = "run"
@@ -253,10 +265,10 @@ class KandinskySigmas:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "A Kandinsky model."}),
-                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "The reference takes 100."}),
+                "steps": ("INT", {"default": 50, "min": 1, "max": 1000, "tooltip": "Number of sampling steps."}),
                 "denoise": (
                     "FLOAT",
-                    {"default": 1.0, "min": 0.01, "max": 1.0, "step": 0.01, "tooltip": "Less than 1: img2img."},
+                    {"default": 1.0, "min": 0.01, "max": 1.0, "step": 0.01, "tooltip": "Less than 1 for img2img."},
                 ),
             }
         }
@@ -268,8 +280,8 @@ class KandinskySigmas:
 
 class KandinskyLatentSize:
     DESCRIPTION = (
-        "An empty latent of a size Kandinsky can draw: sides are rounded to multiples of 8 (multiples of 64 are best). "
-        "An image and its mask are brought to that size, too, for VAE Encode and inpainting."
+        "Empty latent for Kandinsky. Width and height are rounded to multiples of 8 (multiples of 64 are best). Also "
+        "resizes an image and a mask to that size, for VAE Encode and inpainting."
     )
     SEARCH_ALIASES = ["empty latent image", "resize to 64", "round size"]
     CATEGORY = CATEGORY
@@ -291,17 +303,17 @@ class KandinskyLatentSize:
             "min": 16,
             "max": 16384,
             "step": 1,
-            "tooltip": "In pixels; rounded to a multiple of 8.",
+            "tooltip": "In pixels, rounded to a multiple of 8.",
         }
         return {
             "required": {
                 "width": ("INT", side),
                 "height": ("INT", side),
-                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Pictures at a time."}),
+                "batch_size": ("INT", {"default": 1, "min": 1, "max": 4096, "tooltip": "Number of images."}),
             },
             "optional": {
-                "image": ("IMAGE", {"tooltip": "Resized to the rounded size, cut to its proportions."}),
-                "mask": ("MASK", {"tooltip": "The image's mask, cut in the same way."}),
+                "image": ("IMAGE", {"tooltip": "Optional. Center-cropped and resized to the rounded size."}),
+                "mask": ("MASK", {"tooltip": "Optional. Mask of the image, cropped and resized like it."}),
             },
         }
 

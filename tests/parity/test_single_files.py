@@ -156,7 +156,7 @@ def test_a_prior_of_three_files(models: Path) -> None:
             for p in (prior, prior_of("new-prior"))
         )
     )
-    with pytest.raises(ValueError, match="is the prior alone: expected its text encoder and its image encoder, too"):
+    with pytest.raises(ValueError, match="is a single file: expected its text encoder and image encoder too"):
         KandinskyPriorLoader().run("new-prior-prior.safetensors", "fp32", names["text_encoder"])
 
 

@@ -205,7 +205,7 @@ def test_inpainting_sees_the_picture_and_the_mask(here: Recording, inpainting: M
         ({"positive": text(width=768)}, r"Expected positive with text states .*12\], got \[1, 4, 768\] from another"),
         ({"negative": text() + text()}, "Expected one entry in negative, got 2: use KSampler"),
         ({"positive": text(rows=3), "negative": text(rows=2)}, "Expected 1 or 3 texts, got 2"),
-        ({"mask": torch.ones(1, 64, 64)}, "Expected an image with the mask"),
+        ({"mask": torch.ones(1, 64, 64)}, "Expected an image to repaint, got only a mask"),
         ({"mask": torch.ones(1, 64, 64), "image": torch.rand(1, 64, 64, 3)}, "is not an inpainting model"),
         (
             {"image": torch.rand(2, 64, 64, 3), "strength": 1.0},

@@ -131,7 +131,7 @@ def test_loaders_of_saved_workflows(noted: dict[str, tuple[Any, ...]]) -> None:
     assert loaders.Kandinsky3CLIPLoader().run("3", "bf16") == ("ul2",)
     old = [node for name, (node, _) in loaders.NODES.items() if getattr(node, "DEPRECATED", False)]
     assert len(old) == 5
-    assert all("For saved workflows: use " in node.DESCRIPTION for node in old)
+    assert all("Deprecated: use " in node.DESCRIPTION for node in old)
 
 
 def test_a_blend_gets_its_prompts_and_pictures_with_their_weights(noted: dict[str, tuple[Any, ...]]) -> None:
