@@ -144,7 +144,8 @@ def rerun(
 ) -> None:
     """Run the workflow in a picture again, unchanged except for what is set.
 
-    Works for PNGs, WebPs and latents that ComfyUI saved with their metadata, and for any file with a FILE.json from
+    Works for pictures, videos, sounds and latents that ComfyUI saved with
+    their metadata, and for any file with a FILE.json from
     `kandiflux run --sidecar`. If one picture fails, the others are still run.
 
     \b

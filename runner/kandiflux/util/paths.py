@@ -7,7 +7,7 @@ package.
 import os
 from pathlib import Path
 
-__all__ = ["expanded", "is_file", "pack_root", "workflows_folder"]
+__all__ = ["expanded", "is_file", "is_folder", "pack_root", "workflows_folder"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -33,3 +33,8 @@ def expanded(path: str | Path) -> Path:
 def is_file(path: Path) -> bool:
     """Returns whether this is a file; also False if the name is too long or access is denied."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether this is a folder; also False if the name is too long or access is denied."""
+    return os.path.isdir(path)  # noqa: PTH112

@@ -2,11 +2,12 @@
 
     PNG                   text chunks `prompt` and `workflow`; APNG has `prompt` in a chunk `comf`
     WebP, JPEG, AVIF      EXIF tags with `prompt:{…}` and `workflow:{…}`
+    MP4, WebM, FLAC, …    tags of videos and sounds; see `media_metadata`
     .latent, safetensors  the header's metadata
     any file              a sidecar FILE.json, as `kandiflux run --sidecar` writes
 
-All but the last are ComfyUI's own formats. Pixels are never decoded, so a huge picture needs no more memory than a
-small one.
+All but the last are ComfyUI's own formats, or VideoHelperSuite's. Pixels are never decoded, so a huge picture needs no
+more memory than a small one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from kandiflux.errors import OutputError, WorkflowError
 from kandiflux.util.files import written_whole
 from kandiflux.util.json_values import as_object, parse_json
 from kandiflux.util.safetensors_header import read_header
+from kandiflux.workflow.media_metadata import media_texts
+from kandiflux.workflow.wrappers import describe_foreign
 
 if TYPE_CHECKING:
     from kandiflux.workflow.prompt import Prompt
@@ -36,25 +39,38 @@ __all__ = ["Carried", "read_carried", "sidecar_of", "with_metadata", "write_side
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IHDR_END = 33
 _KEYS = ("prompt", "workflow")
+_PROGRAM = "program"
+"""The key, among the texts of a file, of the name of another program that wrote them."""
+_OTHERS = {
+    "sui_image_params": "SwarmUI", "invokeai_metadata": "InvokeAI", "invokeai_graph": "InvokeAI",
+    "sd-metadata": "InvokeAI", "Dream": "InvokeAI", "fooocus_scheme": "Fooocus",
+    "parameters": "AUTOMATIC1111, Forge or a program like these",
+}  # fmt: skip
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"comf")
 _MAX_KEY = 79
 _EXIF = b"Exif\0\0"
 _ASCII = 2
 _AVIF = (b"avif", b"avis")
+_WITHOUT_METADATA = (b"GIF87a", b"GIF89a", b"RIFF")
 _PICTURES = frozenset({"png", "apng", "jpg", "jpeg", "webp", "avif", "gif", "bmp", "tif", "tiff"})
 _MAX_TEXT = 16 << 20
 _MAX_SIDECAR = 32 << 20
 _MAX_AVIF = 64 << 20
+_MAX_BEGIN = 4096
 _MAX_CHUNKS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The prompt and workflow as JSON text; None if the file has none. `origin` is the file they were read from."""
+    """The prompt and workflow as JSON text; None if the file has none. `origin` is the file they were read from.
+
+    program: another program whose metadata the file has.
+    """
 
     prompt: str | None = None
     workflow: str | None = None
     origin: str = ""
+    program: str | None = None
 
 
 def read_carried(path: Path) -> Carried | None:
@@ -65,7 +81,7 @@ def read_carried(path: Path) -> Carried | None:
     texts: Mapping[str, str] | None = None
     try:
         with path.open("rb") as file:
-            begin = file.read(16)
+            begin = file.read(32)
             file.seek(0)
             if begin.startswith(_PNG):
                 texts = _png_texts(file)
@@ -73,10 +89,14 @@ def read_carried(path: Path) -> Carried | None:
                 texts = _webp_texts(file)
             elif begin[:3] == b"\xff\xd8\xff":
                 texts = _jpeg_texts(file)
-            elif begin[4:8] == b"ftyp":
-                texts = _avif_texts(file) if begin[8:12] in _AVIF else {}
+            elif begin[4:8] == b"ftyp" and begin[8:12] in _AVIF:
+                texts = _avif_texts(file)
+            elif begin.startswith(_WITHOUT_METADATA):
+                texts = {}
             elif begin[8:9] == b"{" and b"\0" in begin[:8]:
                 texts = _safetensors_texts(file)
+            else:
+                texts = media_texts(file, begin)
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
     except _Damaged as error:
@@ -88,7 +108,7 @@ def read_carried(path: Path) -> Carried | None:
     if texts is None:
         _refuse_picture(path, begin)
         return None
-    return Carried(texts.get("prompt"), texts.get("workflow"), str(path))
+    return Carried(texts.get("prompt"), texts.get("workflow"), str(path), texts.get(_PROGRAM))
 
 
 def sidecar_of(path: Path) -> Path:
@@ -147,6 +167,9 @@ class _Damaged(Exception):
 def _refuse_picture(path: Path, begin: bytes) -> None:
     """Raises WorkflowError if the file is, or by its name should be, a picture."""
     kind = path.suffix.lower().lstrip(".")
+    foreign = describe_foreign(begin)
+    if foreign is not None and kind in _PICTURES and begin:
+        raise WorkflowError(f"{path} is {foreign[0]}.", expected=f"a {kind.upper()} file", hint=foreign[1])
     if begin[:2] == _PNG[:2] or begin[1:4] == b"PNG":
         raise WorkflowError(f"{path} is a damaged PNG: its first bytes are wrong.")
     if kind in _PICTURES and begin.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
@@ -176,6 +199,7 @@ def _png_texts(file: BinaryIO) -> dict[str, str]:
     """Returns the texts `prompt` and `workflow`. Their chunks may be before or after the pixels."""
     texts: dict[str, str] = {}
     of_apng: dict[str, str] = {}
+    other = ""
     at, size = len(_PNG), _size(file)
     for _ in range(_MAX_CHUNKS):
         file.seek(at)
@@ -195,10 +219,18 @@ def _png_texts(file: BinaryIO) -> dict[str, str]:
                 if binascii.crc32(kind + content) != int.from_bytes(file.read(4), "big"):
                     raise _Damaged(f"is a damaged PNG: the checksum of its {key} is wrong")
                 (of_apng if kind == b"comf" else texts)[key] = _chunk_text(kind, content[len(key) + 1 :], key)
+            elif key in _OTHERS:
+                file.seek(at + 8)
+                other = _other_program(key, file.read(min(length, _MAX_BEGIN))) or other
         at += 12 + length
     else:
         raise _Damaged(f"is a damaged PNG: it has more than {_MAX_CHUNKS} chunks")
-    return {**of_apng, **texts}
+    return {**of_apng, **texts, **({_PROGRAM: other} if other else {})}
+
+
+def _other_program(key: str, begin: bytes) -> str:
+    """Returns the name of the program that writes this key; SwarmUI's `parameters` are JSON with its own name."""
+    return _OTHERS["sui_image_params" if b"sui_image_params" in begin else key]
 
 
 def _chunk_text(kind: bytes, content: bytes, key: str) -> str:
@@ -294,6 +326,9 @@ def _exif_texts(exif: bytes) -> dict[str, str]:
     texts: dict[str, str] = {}
     if order is None or len(tiff) < 8:
         return texts
+    # A1111's line of settings in the tag UserComment, which has one of two encodings.
+    if any("Steps: ".encode(encoding) in exif for encoding in ("latin-1", "utf-16-be", "utf-16-le")):
+        texts[_PROGRAM] = _OTHERS["parameters"]
     (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
     (count,) = struct.unpack_from(f"{order}H", tiff, directory) if directory + 2 <= len(tiff) else (0,)
     for at in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kandiflux.errors import InvalidPrompt, ParameterError, UsageError, WorkflowError
-from kandiflux.util.json_values import as_list, as_object, is_list, is_object, parse_json
-from kandiflux.util.paths import is_file, workflows_folder
+from kandiflux.util.json_values import as_list, as_object, is_list, parse_json
+from kandiflux.util.paths import is_file, is_folder, workflows_folder
 from kandiflux.util.wording import near_names
 from kandiflux.workflow.editor_format.convert import Conversion, convert
 from kandiflux.workflow.editor_format.graph import is_editor_format
@@ -26,11 +26,12 @@ from kandiflux.workflow.editor_format.packs import with_choice_index
 from kandiflux.workflow.editor_format.writeback import write_back
 from kandiflux.workflow.metadata import Carried, read_carried
 from kandiflux.workflow.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
-from kandiflux.workflow.prompt import Prompt, is_api_format, without_again
-from kandiflux.workflow.structure import about_workflow, require_api_structure
+from kandiflux.workflow.prompt import Prompt, without_again
+from kandiflux.workflow.structure import about_workflow
 from kandiflux.workflow.validation.findings import Finding
 from kandiflux.workflow.validation.places import Places
 from kandiflux.workflow.validation.problems import find_problems
+from kandiflux.workflow.wrappers import describe_foreign, find_workflow
 
 __all__ = ["NodeInputs", "ParameterInfo", "Workflow", "shipped_workflows"]
 
@@ -127,11 +128,11 @@ class Workflow:
                 description=str(info.get("description", "")),
                 needs=as_object(info.get("needs")),
             )
-        if is_object(data) and is_api_format(prompt := data.get("prompt")):
-            return cls._from_both(prompt, data.get("workflow"), name, origin)
-        if is_api_format(data):
-            require_api_structure(data, origin)
-            return cls(name, origin, api=data, title=name)
+        found = find_workflow(data, origin)
+        if found is not None and found.api is not None:
+            return cls._from_both(found.api, found.editor, name, origin)
+        if found is not None:
+            return cls.from_data(found.editor, name=name, origin=origin)
         raise WorkflowError(
             f"{origin} is not a workflow.",
             expected="the editor's format (nodes and links) or the API format (class_type and inputs by id)",
@@ -143,19 +144,26 @@ class Workflow:
         # The prompt is exactly what ran. The workflow is kept for its parameters, and to write it into new pictures.
         editor = _parse(metadata.workflow, f"the workflow in {metadata.origin}") if metadata.workflow else None
         prompt = _parse(metadata.prompt, f"the prompt in {metadata.origin}") if metadata.prompt else None
-        if prompt is None or not is_api_format(prompt):
-            if editor is not None and is_editor_format(editor):
-                return cls.from_data(editor, name=path.stem, origin=f"the workflow in {metadata.origin}")
+        found = find_workflow(prompt, f"the prompt in {metadata.origin}")
+        if found is not None and found.api is not None:
+            editor = found.editor if editor is None else editor
+            return cls._from_both(found.api, editor, path.stem, f"the prompt in {metadata.origin}")
+        if editor is not None and find_workflow(editor, f"the workflow in {metadata.origin}") is not None:
+            return cls.from_data(editor, name=path.stem, origin=f"the workflow in {metadata.origin}")
+        if metadata.program is not None:
             raise WorkflowError(
-                f"{path} contains no workflow.",
-                hint="Only files saved by ComfyUI with their metadata do; many web sites remove it.",
+                f"{path} contains no workflow: it was made with {metadata.program}.",
+                expected="a file saved by ComfyUI",
+                hint="Its prompt and settings are in the file as text; set them on a workflow for its model.",
             )
-        return cls._from_both(prompt, editor, path.stem, f"the prompt in {metadata.origin}")
+        raise WorkflowError(
+            f"{path} contains no workflow.",
+            hint="Only files saved by ComfyUI with their metadata do; many web sites remove it.",
+        )
 
     @classmethod
     def _from_both(cls, prompt: Mapping[str, Any], editor: Any, name: str, origin: str) -> Workflow:
         """`prompt` is what runs; `editor` adds parameters, presets and titles if it is a valid workflow."""
-        require_api_structure(prompt, origin)
         prompt = without_again(prompt)
         if editor is None or not is_editor_format(editor):
             return cls(name, origin, api=prompt, title=name)
@@ -397,6 +405,13 @@ def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list
 
 
 def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> WorkflowError:
+    if is_folder(path):
+        inside = sorted(other.name for other in path.glob("*.json"))
+        return WorkflowError(
+            f"{str(path)!r} is a folder.",
+            expected="a file",
+            hint=f"It has {', '.join(inside[:5])}{' and more' if len(inside) > 5 else ''}." if inside else None,
+        )
     if path.suffix or len(path.parts) > 1:
         present = [other.name for other in path.parent.glob("*.*")] if path.parent.is_dir() else []
         near = near_names(path.name, present, likeness=0.7)
@@ -437,6 +452,9 @@ def _parse(raw: bytes | str, origin: str) -> Any:
     try:
         return parse_json(raw)
     except ValueError as error:
+        foreign = describe_foreign(raw[:64] if isinstance(raw, bytes) else raw[:64].encode())
+        if foreign is not None:
+            raise WorkflowError(f"{origin} is {foreign[0]}.", expected="a workflow", hint=foreign[1]) from error
         raise WorkflowError(f"{origin} is not valid JSON: {error}.") from error
 
 

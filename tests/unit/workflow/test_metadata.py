@@ -258,7 +258,7 @@ def test_a_png_cut_off_in_its_pixels_still_has_its_workflow(cut: int, tmp_path: 
         ("a.png", b"\x89", "damaged"),
         ("broken.png", b"\x89PN", "is a damaged PNG"),
         ("a.png", b"", "damaged"),
-        ("a.png", b"<html>", "damaged, or is not a PNG"),
+        ("a.png", b"<html>", "is a web page"),
         ("a.jpg", b"\xff\xd8\xff", "is a damaged JPEG"),
         ("a.jpg", b"\xff\xd8\xff\xe1\xff\xff", "is a damaged JPEG"),
         ("a.jpg", b"nonsense\xff", "damaged, or is not a JPG"),

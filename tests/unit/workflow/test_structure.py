@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kandiflux.errors import WorkflowError
-from kandiflux.workflow.structure import about_workflow, require_api_structure
+from kandiflux.workflow.structure import about_workflow, api_nodes
 from kandiflux.workflow.workflow import Workflow
 
 GOOD = {"class_type": "One", "inputs": {}}
@@ -34,7 +34,7 @@ def test_a_node_in_the_api_format_that_is_of_no_use(wrong: dict[str, Any], where
 
 @pytest.mark.parametrize("more", [{}, {"_meta": None}, {"_meta": {}}, {"_meta": {"title": "T"}}])
 def test_a_node_in_the_api_format_may_have_a_meta(more: dict[str, Any]) -> None:
-    require_api_structure({"1": {**GOOD, **more}}, "a.json")
+    api_nodes({"1": {**GOOD, **more}}, "a.json")
 
 
 def editor(about: Any) -> dict[str, Any]:
