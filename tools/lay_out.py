@@ -62,7 +62,7 @@ WIDTHS = {
     "MarkdownNote": 400, "CLIPTextEncode": 400, "KandinskyPrior": 400, "Kandinsky3TextEncode": 400,
     "KandinskyBlend": 400, "SaveImage": 380, "VAEDecode": 240, "VAEEncode": 240, "ConditioningZeroOut": 260,
     "GetImageSize": 240, "ReferenceLatent": 240, "JoinImageWithAlpha": 260, "SplitImageWithAlpha": 260,
-    "KandinskyPriorFilesLoader": 420, "KandinskyDecoderFilesLoader": 420, "KandinskyVAELoader": 420,
+    "KandinskyPriorLoader": 420, "KandinskyDecoderLoader": 420, "KandinskyVAELoader": 420,
     "KandinskyModelLoader": 420, "KandinskyCLIPLoader": 400, "CLIPVisionLoader": 400, "StyleModelLoader": 400,
 }  # fmt: skip
 WIDTH = 310
