@@ -99,7 +99,7 @@ class Inside:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=300,
+                timeout=900,
             )
             assert done.returncode == 0, done.stderr[-4000:]
             self._results = load_file(out)
@@ -167,7 +167,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     run = {"num_inference_steps": 4, "guidance_scale": 4.0, "generator": generator(SEED)}
     wanted = torch.from_numpy(pipeline(positive, negative, latents=noise.clone(), **run, **size).images)
     loras = inside.folder / "models" / "loras"
-    loras.mkdir()
+    loras.mkdir(exist_ok=True)
     case: dict[str, Any] = {"model": "plain", "sampler": "ddpm", "steps": 4, "cfg": 4.0}
     for style, name in LORA_STYLES.items():
         tensors = {}
@@ -182,16 +182,6 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     inside.add(plain, name="streamed", stream=True, **case)
     inside.add(plain, name="again", again=True, **case)
     inside.add(wanted, name="LoRA streamed", lora="PEFT.safetensors", strength=0.5, stream=True, **case)
-    inside.add(wanted, name="LoRA baked in", lora="PEFT.safetensors", strength=0.5, baked=True, **case)
-    other = UNet2DConditionModel.from_pretrained(save_decoder_folder(inside.models / "other") / "unet").state_dict()
-    parts = decoder_parts(inside.models / "plain")
-    with torch.no_grad():
-        for name, weight in parts["unet"].named_parameters():
-            weight.lerp_(other[name], 0.25)
-    run = {"num_inference_steps": 4, "guidance_scale": 4.0, "generator": generator(SEED)}
-    both = silent(KandinskyV22Pipeline(**parts))(positive, negative, latents=noise.clone(), **run, **size).images
-    inside.add(torch.from_numpy(both), name="merged", merge="other", **case)
-    inside.add(torch.from_numpy(both), name="merged and saved", merge="other", baked=True, **case)
     inside.add(plain, name="tiled", tiled=True, **case)  # one tile is larger than the picture
     for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
         # Weights are kept in fp8 and computed with in float32: the reference's are rounded once.
@@ -276,6 +266,7 @@ def more_of_22(inside: Inside, size: dict[str, Any]) -> None:
     case = {"model": file, "movq": file, "sampler": "ddpm", "steps": 4, "cfg": GENTLE}
     inside.add(torch.from_numpy(wanted), name="single files", **case)
     inside.add(torch.from_numpy(wanted), name="saved by ComfyUI", saved=True, **case)
+    merged_and_baked(inside, folder, published, case, size)
 
     # Sides that the UNet cannot halve three times, as of a picture of 72 × 104.
     decoder = load_decoder(inside.models / "plain")
@@ -286,6 +277,42 @@ def more_of_22(inside: Inside, size: dict[str, Any]) -> None:
     with torch.inference_mode():
         wanted = from_movq(decoder.movq.decode(drawn))
     inside.add(wanted, name="2.2 odd size", model="plain", sampler="ddpm", steps=4, cfg=GENTLE, noise="odd noise")
+
+
+def merged_and_baked(inside: Inside, folder: Path, sizes: dict[str, Any], case: dict[str, Any], size: Any) -> None:
+    """A model that ComfyUI merged of two, and saved; one that it saved with a LoRA in it."""
+    positive, negative, noise = (inside.tensors[name] for name in ("positive", "negative", "noise"))
+
+    def picture(change: Callable[[UNet2DConditionModel], None]) -> torch.Tensor:
+        parts = decoder_parts(folder)
+        with torch.no_grad():
+            change(parts["unet"])
+        run = {"num_inference_steps": 4, "guidance_scale": GENTLE, "generator": generator(SEED)}
+        pipeline = silent(KandinskyV22Pipeline(**parts))
+        return torch.from_numpy(pipeline(positive, negative, latents=noise.clone(), **run, **size).images)
+
+    other = UNet2DConditionModel.from_pretrained(save_decoder_folder(inside.models / "other", **sizes) / "unet")
+
+    def merge(unet: UNet2DConditionModel) -> None:
+        for one, another in zip(unet.parameters(), other.parameters(), strict=True):
+            one.lerp_(another, 0.25)
+
+    layer = "down_blocks.1.attentions.0.to_q"
+    up, down = (torch.randn(shape, generator=generator(30)) for shape in ((128, 2), (2, 128)))
+
+    def add_lora(unet: UNet2DConditionModel) -> None:
+        weight = unet.get_submodule(layer).weight
+        assert isinstance(weight, torch.Tensor)
+        weight += 0.5 * up @ down
+
+    loras = inside.folder / "models" / "loras"
+    loras.mkdir(exist_ok=True)
+    save_file({f"unet.{layer}.lora_B.weight": up, f"unet.{layer}.lora_A.weight": down}, loras / "published.safetensors")
+    both = picture(merge)
+    inside.add(both, name="merged", merge="other", **case)
+    inside.add(both, name="merged and saved", merge="other", baked=True, **case)
+    baked = {"lora": "published.safetensors", "strength": 0.5, "baked": True}
+    inside.add(picture(add_lora), name="LoRA baked in", **baked, **case)
 
 
 def all_of_21(inside: Inside, size: dict[str, Any]) -> None:
