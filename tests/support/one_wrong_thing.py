@@ -60,7 +60,7 @@ def breakages(workflow: Workflow, object_info: Mapping[str, Any]) -> Iterator[Br
         if found is not None:
             node_id, name, value = found
             editor = _copy(workflow)
-            write_back(editor, object_info, node_id, name, value)
+            write_back(editor, object_info, [(node_id, name)], value)
             yield Broken(how, editor, node_id, nodes[node_id]["_meta"]["title"], name)
     yield _without_a_link(workflow, object_info)
     yield _of_no_class(workflow, nodes)

@@ -14,10 +14,10 @@ from typing import Any
 from kandiflux.batch.grid import Axis
 from kandiflux.batch.job_list import JobList, Listed, Row
 from kandiflux.errors import KandifluxError, ParameterError, UsageError
-from kandiflux.util.json_values import as_float
+from kandiflux.util.json_values import as_float, as_object
 from kandiflux.util.paths import expanded, is_file
 from kandiflux.workflow.editor_format.convert import convert
-from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
+from kandiflux.workflow.editor_format.inputs import InputSpec, chosen_specs
 from kandiflux.workflow.parameters import coerce, find_targets
 from kandiflux.workflow.workflow import Workflow
 
@@ -139,6 +139,7 @@ class _Checker:
                 workflow.prompt(object_info)
         else:
             self._nodes, self._fed_by = workflow.prompt(object_info, check=False).nodes, {}
+        self._shown = workflow.shown(object_info, self._nodes)
         self._inputs: dict[str, tuple[InputSpec, Any] | KandifluxError] = {}
         self._errors: list[str] = []
 
@@ -209,10 +210,10 @@ class _Checker:
         return self._inputs[name]
 
     def _find(self, name: str) -> tuple[InputSpec, Any]:
-        node_id, input_name = find_targets(name, self._nodes, self._workflow.declared)[0]
+        node_id, input_name = find_targets(name, self._nodes, self._workflow.declared, self._shown)[0]
         node_id, input_name = self._fed_by.get(node_id, [(node_id, input_name)])[0]
         node = self._nodes.get(node_id)
-        specs = input_specs(self._object_info.get(node["class_type"]) or {}) if node else {}
+        specs = chosen_specs(as_object(self._object_info.get(node["class_type"])), node["inputs"]) if node else {}
         if node is None or input_name not in specs:
             # Raises the error that says why the parameter cannot be set.
             self._workflow.prompt(self._object_info, {name: ""}, check=False)

@@ -7,7 +7,8 @@ from typing import Any
 
 from kandiflux.cli.common import JsonOption, ObjectInfoOption, WorkflowArgument, reporting
 from kandiflux.cli.server_options import Reach, reaching
-from kandiflux.cli.terminal import print_json, print_result, print_table
+from kandiflux.cli.terminal import print_json, print_message, print_result, print_table
+from kandiflux.errors import ServerUnreachable
 
 __all__ = ["params", "workflows"]
 
@@ -19,7 +20,13 @@ def params(
     object_info: ObjectInfoOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the parameters of a workflow: name, type, current value, range or choices.
+    """List what can be set: name, type, current value, range or choices.
+
+    Lists the parameters that the workflow names. If it names none: the widgets
+    of its subgraphs, the inputs of all nodes, and the inputs that App Mode
+    shows. Values of nodes that the server lacks are taken from the file where
+    it has their names; the number of other such nodes goes to standard error.
+    If there is no server, all is taken from the file.
 
     \b
     Examples:
@@ -30,14 +37,23 @@ def params(
 
     with reporting(as_json):
         loaded = Workflow.load(workflow)
-        found = loaded.describe(reach.object_info(object_info))
+        try:
+            info = reach.object_info(object_info)
+        except ServerUnreachable as error:
+            print_message(f"{error.message} What follows is from the file alone: without types, ranges and choices.")
+            info = dict[str, Any]()
+        found, undescribed = loaded.describe(info), loaded.undescribed(info)
         if as_json:
             listed = [{key: value for key, value in vars(info).items() if value is not None} for info in found]
             presets = {name: dict(values) for name, values in loaded.presets.items()}
-            print_json({"parameters": listed, "presets": presets})
+            left_out = {"left_out": undescribed} if undescribed else {}
+            print_json({"parameters": listed, "presets": presets, **left_out})
             return
         rows = [(info.name, info.type, str(info.value), _bounds(vars(info)), info.description) for info in found]
         print_table(("name", "type", "value", "range", ""), rows)
+        if undescribed:
+            count = sum(map(len, undescribed.values()))
+            print_message(f"Left out: {count} node(s) of unknown classes: {', '.join(sorted(undescribed))}.")
         for name, values in loaded.presets.items():
             print_result(f"--preset {name}: " + ", ".join(f"{key}={value}" for key, value in values.items()))
 

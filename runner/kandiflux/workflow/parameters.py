@@ -1,7 +1,8 @@
 """Parameters: resolves their names to inputs of nodes, and checks and converts their values.
 
-A parameter is addressed by the name that the workflow declares (`prompt`), by a node's title and an input
-(`"Positive".text`, `Positive.text`), or by a node's id and an input (`6.text`).
+A parameter is addressed by the name that the workflow declares (`prompt`), or that App Mode shows; by the title or id
+of a subgraph and the name of its widget (`Maker.color`, `2.color`); by a node's title and an input (`"Positive".text`,
+`Positive.text`); or by a node's id and an input (`6.text`, `2:6.text` inside a subgraph).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kandiflux.util.json_values import as_float, as_object
 from kandiflux.util.paths import expanded, is_file
 from kandiflux.util.wording import names_text, near_names
 from kandiflux.workflow.editor_format.inputs import InputSpec
+from kandiflux.workflow.shown_widgets import ShownWidget
 
 __all__ = [
     "Declared",
@@ -72,9 +74,14 @@ def declared_parameters(spec: Mapping[str, Any]) -> dict[str, Declared]:
 
 
 def find_targets(
-    address: str, nodes: Mapping[str, Mapping[str, Any]], declared: Mapping[str, Declared]
+    address: str,
+    nodes: Mapping[str, Mapping[str, Any]],
+    declared: Mapping[str, Declared],
+    shown: Sequence[ShownWidget] = (),
 ) -> tuple[Target, ...]:
     """Returns the inputs that an address stands for in this prompt.
+
+    shown: the widgets of subgraphs and App Mode's inputs, which have addresses of their own.
 
     Raises ParameterError, with the nearest names, if nothing matches or several nodes do.
     """
@@ -82,21 +89,59 @@ def find_targets(
         return declared[address].targets
     place, dot, input_name = address.rpartition(".")
     if not dot:
-        near = near_names(address, declared)
+        public = {one.name: one.targets for one in shown if one.public}
+        if address in public:
+            return public[address]
+        names = [*declared, *public]
+        near = near_names(address, names)
         raise ParameterError(
             f"There is no parameter {address!r}.",
-            expected=", ".join(declared) or "a node's title or id and an input, as in 6.text",
+            expected=", ".join(names) or "a node's title or id and an input, as in 6.text",
             hint=f"Did you mean {near}?" if near else "`kandiflux params` and Workflow.describe list what can be set.",
         )
+    found = _of_subgraph(place.strip(), input_name, shown, nodes)
+    if found is not None:
+        return found
     place = place.strip()
     if len(place) > 1 and place[0] == place[-1] and place[0] in "\"'":
         return ((_by_title(place[1:-1], nodes), input_name),)
     if place in nodes:
         return ((place, input_name),)
-    return ((_by_title(place, nodes), input_name),)
+    # The input of a dynamic choice has a dot in its name: 6.sampling_mode.seed
+    outer, dot, inner = place.partition(".")
+    if dot and outer in nodes:
+        return ((outer, f"{inner}.{input_name}"),)
+    return ((_by_title(place, nodes, shown), input_name),)
 
 
-def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]]) -> str:
+def _of_subgraph(
+    place: str, name: str, shown: Sequence[ShownWidget], nodes: Mapping[str, Mapping[str, Any]]
+) -> tuple[Target, ...] | None:
+    """Returns the inputs that a subgraph's widget sets; None if no subgraph has this id or title."""
+    title = place[1:-1] if len(place) > 1 and place[0] == place[-1] and place[0] in "\"'" else place
+    widgets = [one for one in shown if not one.public and title in (one.place, one.title)]
+    matches = [one for one in widgets if name in one.names]
+    places = list(dict.fromkeys(one.place for one in matches))
+    if len(places) > 1:
+        raise ParameterError(
+            f"{len(places)} subgraphs are called {title!r}: {', '.join(places)}.",
+            hint=f"Use the id, as in {places[0]}.{name}.",
+        )
+    if matches:
+        return matches[0].targets
+    titles = {str(as_object(node.get("_meta")).get("title") or node["class_type"]) for node in nodes.values()}
+    if not widgets or title in titles:
+        return None
+    names = [one.label or one.name for one in widgets]
+    near = near_names(name, names)
+    raise ParameterError(
+        f"The subgraph {widgets[0].title!r} (node {widgets[0].place}) shows no {name!r}.",
+        expected=", ".join(dict.fromkeys(names)),
+        hint=f"Did you mean {near}?" if near else None,
+    )
+
+
+def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]], shown: Sequence[ShownWidget] = ()) -> str:
     titles = {
         node_id: str(as_object(node.get("_meta")).get("title") or node["class_type"]) for node_id, node in nodes.items()
     }
@@ -110,10 +155,11 @@ def _by_title(title: str, nodes: Mapping[str, Mapping[str, Any]]) -> str:
             f"{len(matches)} nodes are called {title!r}: {listed}.",
             hint=f"Use the id, as in {matches[0]}.{next(iter(nodes[matches[0]]['inputs']), 'input')}.",
         )
-    near = near_names(title, titles.values())
+    subgraphs = {f"{one.title} ({one.place})": None for one in shown if not one.public}
+    near = near_names(title, [*(one.title for one in shown), *titles.values()])
     raise ParameterError(
         f"There is no node with the title or id {title!r}.",
-        expected=", ".join(sorted(set(titles.values()))),
+        expected=", ".join([*subgraphs, *sorted(set(titles.values()))]),
         hint=f"Did you mean {near}?" if near else None,
     )
 

@@ -21,12 +21,13 @@ from kandiflux.util.paths import is_file, is_folder, workflows_folder
 from kandiflux.util.wording import near_names
 from kandiflux.workflow.editor_format.convert import Conversion, convert
 from kandiflux.workflow.editor_format.graph import is_editor_format
-from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
-from kandiflux.workflow.editor_format.packs import with_choice_index
+from kandiflux.workflow.editor_format.inputs import InputSpec, chosen_specs
+from kandiflux.workflow.editor_format.packs import custom_options, with_choice_index
 from kandiflux.workflow.editor_format.writeback import write_back
 from kandiflux.workflow.metadata import Carried, read_carried
 from kandiflux.workflow.parameters import Declared, Target, Upload, coerce, declared_parameters, find_targets
 from kandiflux.workflow.prompt import Prompt, without_again
+from kandiflux.workflow.shown_widgets import ShownWidget, shown_widgets
 from kandiflux.workflow.structure import about_workflow
 from kandiflux.workflow.validation.findings import Finding
 from kandiflux.workflow.validation.places import Places
@@ -194,7 +195,8 @@ class Workflow:
         if "seed" in wanted and "seed" not in self.declared:
             seed = wanted.pop("seed")
             wanted = {**dict.fromkeys(_seed_inputs(conversion, object_info), seed), **wanted} or {"seed": seed}
-        targets = {name: find_targets(name, conversion.prompt, self.declared) for name in wanted}
+        shown = self.shown(object_info, conversion.prompt) if wanted else []
+        targets = {name: find_targets(name, conversion.prompt, self.declared, shown) for name in wanted}
         if conversion.unknown:
             found = find_problems(conversion.prompt, object_info, self.editor)
             _refuse([finding for finding in found if finding.kind == "missing_node"], conversion, self.origin)
@@ -227,8 +229,7 @@ class Workflow:
             return Prompt(conversion.prompt, None, chosen, tuple(notes))
         editor = copy.deepcopy(dict(self.editor))
         for name, value in chosen.items():
-            for node_id, input_name in targets[name]:
-                write_back(editor, object_info, node_id, input_name, value)
+            write_back(editor, object_info, targets[name], value)
         return Prompt(conversion.prompt, editor, chosen, tuple(notes))
 
     def _set(
@@ -272,36 +273,78 @@ class Workflow:
             return ["seed"]
         return _seed_inputs(self._conversion(object_info), object_info)
 
+    def shown(self, object_info: Mapping[str, Any], prompt: Mapping[str, Any] | None = None) -> list[ShownWidget]:
+        """Returns the widgets of subgraphs and the inputs of App Mode, which can be set by their own names."""
+        return shown_widgets(self.editor, object_info, self.nodes(object_info) if prompt is None else prompt)
+
     def describe(self, object_info: Mapping[str, Any]) -> list[ParameterInfo]:
-        """Returns the declared parameters; if the workflow declares none, every unconnected input."""
+        """Returns what can be set: the declared parameters if there are any.
+
+        Else the widgets of subgraphs, then every unconnected input, then the names that App Mode shows. Of nodes whose
+        class is unknown, the values that the file names. With an empty object_info, all is from the file.
+        """
         conversion = self._conversion(object_info)
-        named: list[tuple[str, tuple[Target, ...], Declared | None]]
         if self.declared:
-            named = [(name, declared.targets, declared) for name, declared in self.declared.items()]
-        else:
-            named = [
-                (f"{node_id}.{name}", ((node_id, name),), None)
-                for node_id, node in conversion.prompt.items()
-                for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
-                if spec.is_value and not isinstance(node["inputs"].get(name), list)
+            return [
+                self._described(name, declared.targets, conversion, object_info, declared)
+                for name, declared in self.declared.items()
             ]
-        found: list[ParameterInfo] = []
-        for name, targets, declared in named:
-            node_id, input_name = _through_primitives(targets, conversion)[0]
-            spec = self._spec(conversion, object_info, node_id, input_name, name)
-            low, high = spec.options.get("min"), spec.options.get("max")
-            found.append(
-                ParameterInfo(
-                    name=name,
-                    type=spec.type,
-                    value=conversion.prompt[node_id]["inputs"].get(input_name, spec.default),
-                    description=declared.description if declared else Prompt(conversion.prompt).title(node_id),
-                    min=declared.min if declared and declared.min is not None else low,
-                    max=declared.max if declared and declared.max is not None else high,
-                    choices=spec.choices,
-                )
-            )
+        shown = self.shown(object_info, conversion.prompt)
+        named = [
+            (f"{one.place}.{one.name}", one.targets, one.title)
+            for one in shown
+            if not one.public and not isinstance(_value_at(conversion, one.targets), list)
+        ]
+        for node_id, node in conversion.prompt.items():
+            title, inputs = node["_meta"]["title"], node["inputs"]
+            info = object_info.get(node["class_type"])
+            specs = chosen_specs(as_object(info), inputs)
+            names = list(inputs) if info is None else [name for name, spec in specs.items() if spec.is_value]
+            named += [
+                (f"{node_id}.{name}", ((node_id, name),), title)
+                for name in names
+                if not isinstance(inputs.get(name), list)
+            ]
+        named += [(one.name, one.targets, one.title) for one in shown if one.public]
+        return [
+            self._described(name, targets, conversion, object_info, description=title) for name, targets, title in named
+        ]
+
+    def undescribed(self, object_info: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Returns the unknown classes, with the titles of their nodes, of which the file names no values."""
+        conversion = self._conversion(object_info)
+        found = {kind: list(titles) for kind, titles in conversion.left_out.items()}
+        for node in conversion.prompt.values():
+            has_values = any(not isinstance(value, list) for value in node["inputs"].values())
+            if node["class_type"] not in object_info and not has_values:
+                found.setdefault(node["class_type"], []).append(node["_meta"]["title"])
         return found
+
+    def _described(
+        self,
+        name: str,
+        targets: tuple[Target, ...],
+        conversion: Conversion,
+        object_info: Mapping[str, Any],
+        declared: Declared | None = None,
+        description: str = "",
+    ) -> ParameterInfo:
+        node_id, input_name = _through_primitives(targets, conversion)[0]
+        node = conversion.prompt.get(node_id)
+        if node is not None and node["class_type"] not in object_info and (declared is None or not object_info):
+            value: object = node["inputs"].get(input_name)
+            return ParameterInfo(name, _type_name(value), value, declared.description if declared else description)
+        spec = self._spec(conversion, object_info, node_id, input_name, name)
+        low, high = spec.options.get("min"), spec.options.get("max")
+        return ParameterInfo(
+            name=name,
+            type=spec.type,
+            value=conversion.prompt[node_id]["inputs"].get(input_name, spec.default),
+            description=declared.description if declared else description,
+            min=declared.min if declared and declared.min is not None else low,
+            max=declared.max if declared and declared.max is not None else high,
+            choices=spec.choices,
+        )
 
     def _conversion(self, object_info: Mapping[str, Any], draw: random.Random | None = None) -> Conversion:
         if self.api is None:
@@ -352,7 +395,7 @@ class Workflow:
                 hint="The lite host has only this pack's nodes and a few more. Use a ComfyUI that has the class.",
                 parameter="server",
             )
-        specs = input_specs(as_object(object_info.get(node["class_type"])))
+        specs = chosen_specs(as_object(object_info.get(node["class_type"])), node["inputs"])
         if input_name not in specs:
             settable = ", ".join(name for name, spec in specs.items() if spec.is_value)
             near = near_names(input_name, specs)
@@ -361,7 +404,9 @@ class Workflow:
                 expected=settable or "(it has no inputs that can be set)",
                 hint=f"Did you mean {near}?" if near else None,
             )
-        return specs[input_name]
+        spec = specs[input_name]
+        options = custom_options(node["class_type"], input_name, node["inputs"])
+        return spec if options is None else replace(spec, choices=options)
 
     def _preset(self, name: str | None) -> Mapping[str, Any]:
         if name is None:
@@ -399,7 +444,7 @@ def _seed_inputs(conversion: Conversion, object_info: Mapping[str, Any]) -> list
     return [
         f"{node_id}.{name}"
         for node_id, node in conversion.prompt.items()
-        for name, spec in input_specs(as_object(object_info.get(node["class_type"]))).items()
+        for name, spec in chosen_specs(as_object(object_info.get(node["class_type"])), node["inputs"]).items()
         if spec.is_seed and not isinstance(node["inputs"].get(name), list)
     ]
 
@@ -428,6 +473,12 @@ def _no_such_workflow(path: Path, name: str, shipped: Mapping[str, Path]) -> Wor
     )
 
 
+def _type_name(value: object) -> str:
+    """Returns the type of an input, as object_info names it, by its value in the file."""
+    types = ((bool, "BOOLEAN"), (int, "INT"), (float, "FLOAT"), (str, "STRING"))
+    return next((name for kind, name in types if isinstance(value, kind)), "*")
+
+
 def _with_text_id(value: Any) -> Any:
     """Converts a link's node id from number to string: the server finds only string ids."""
     return [str(value[0]), value[1]] if is_list(value) and len(value) == 2 and type(value[0]) is int else value
@@ -442,6 +493,11 @@ def _write(conversion: Conversion, targets: Sequence[Target], value: Any) -> Non
         node = conversion.prompt[node_id]
         node["inputs"][input_name] = {"__value__": value} if is_list(value) else value
         with_choice_index(node["class_type"], node["inputs"])
+
+
+def _value_at(conversion: Conversion, targets: Sequence[Target]) -> Any:
+    node_id, input_name = targets[0]
+    return conversion.prompt[node_id]["inputs"].get(input_name)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

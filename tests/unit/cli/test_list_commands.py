@@ -68,6 +68,20 @@ def test_parameters_as_json_hold_no_nulls() -> None:
     assert not [one for one in answer["parameters"] if None in one.values()]
 
 
+def test_nodes_of_unknown_classes_are_counted() -> None:
+    nodes = [
+        {"id": 1, "type": "Node", "widgets_values": [5, "fixed", 1, 0.5, "x", "c1", "c2"]},
+        {"id": 2, "type": "Mystery", "widgets_values": ["a"], "inputs": [{"name": "x", "type": "*", "link": 1}]},
+        {"id": 3, "type": "Mystery", "widgets_values": ["a"], "inputs": [{"name": "x", "type": "*", "link": 1}]},
+    ]
+    Path("u.json").write_text(json.dumps({"nodes": nodes, "links": []}))
+    shown = RUNNER.invoke(app, ["params", "u.json", "--object-info", "info.json"])
+    assert (shown.exit_code, shown.stderr) == (0, "Left out: 2 node(s) of unknown classes: Mystery.\n")
+    assert [line.split("\t")[0] for line in shown.stdout.splitlines()[1:]] == [f"1.{name}" for name in VALUES]
+    answer = json.loads(RUNNER.invoke(app, ["params", "u.json", "--object-info", "info.json", "--json"]).stdout)
+    assert answer["left_out"] == {"Mystery": ["Mystery", "Mystery"]}
+
+
 def test_the_shipped_workflows() -> None:
     shown = RUNNER.invoke(app, ["workflows"])
     assert (shown.exit_code, shown.stderr) == (0, "")

@@ -74,7 +74,7 @@ def in_file(data: dict[str, Any], target: str, value: Any, info: dict[str, Any] 
     """A copy of the file in which the value is set."""
     changed = copy.deepcopy(data)
     node_id, _, name = target.rpartition(".")
-    write_back(changed, info, node_id, name, value)
+    write_back(changed, info, [(node_id, name)], value)
     return changed
 
 

@@ -313,7 +313,7 @@ def test_a_class_that_the_server_lacks_is_named_where_its_input_is_asked_for() -
               "extra": {"kandiflux": {"parameters": {"prompt": {"node": "6", "input": "text"}}}}}  # fmt: skip
     for workflow in (Workflow.from_data({"prompt": api, "workflow": editor}), Workflow.from_data(editor)):
         with pytest.raises(ParameterError, match="no node class CLIPTextEncode") as refused:
-            workflow.describe({})
+            workflow.describe({"Other": {}})
         assert refused.value.parameter == "server"
 
 

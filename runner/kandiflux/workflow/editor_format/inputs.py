@@ -8,7 +8,7 @@ from typing import Any
 
 from kandiflux.util.json_values import as_object, is_array, is_object
 
-__all__ = ["AUTOGROW", "DYNAMIC_COMBO", "DYNAMIC_GROUP", "InputSpec", "input_specs", "specs_of_groups"]
+__all__ = ["AUTOGROW", "DYNAMIC_COMBO", "DYNAMIC_GROUP", "InputSpec", "chosen_specs", "input_specs", "specs_of_groups"]
 
 DYNAMIC_COMBO, DYNAMIC_GROUP = "COMFY_DYNAMICCOMBO_V3", "COMFY_DYNAMICGROUP_V3"
 AUTOGROW, _MATCH_TYPE = "COMFY_AUTOGROW_V3", "COMFY_MATCHTYPE_V3"
@@ -118,6 +118,18 @@ def input_specs(class_info: Mapping[str, Any]) -> dict[str, InputSpec]:
     """Returns inputs by name, required before optional, each group in the order of the editor."""
     info = as_object(class_info)  # the server's answer may be malformed
     return specs_of_groups(as_object(info.get("input")), as_object(info.get("input_order")))
+
+
+def chosen_specs(class_info: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, InputSpec]:
+    """Returns inputs by their full names, with those that the values of dynamic combos add: `how`, `how.width`."""
+    found: dict[str, InputSpec] = {}
+    pending = list(input_specs(class_info).items())
+    while pending:
+        name, spec = pending.pop(0)
+        found[name] = spec
+        branch = spec.branches.get(str(inputs.get(name)))
+        pending[:0] = [(f"{name}.{inner}", own) for inner, own in specs_of_groups(branch or {}).items()]
+    return found
 
 
 def specs_of_groups(groups: Mapping[str, Any], order: Mapping[str, Any] | None = None) -> dict[str, InputSpec]:

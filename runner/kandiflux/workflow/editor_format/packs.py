@@ -10,7 +10,7 @@ from typing import Any
 from kandiflux.util.json_values import is_object
 from kandiflux.workflow.editor_format.graph import Node
 
-__all__ = ["drawn_seed", "pack_values", "with_choice_index"]
+__all__ = ["custom_options", "drawn_seed", "pack_values", "with_choice_index"]
 
 _LARGEST_RANDOM = 1125899906842624
 """The largest seed that rgthree's nodes draw."""
@@ -19,6 +19,7 @@ _PUTER = "Power Puter (rgthree)"
 _SEED = "Seed (rgthree)"
 _SPECIAL_SEEDS = (-1, -2, -3)
 """A new seed for each run: a random one, one more or one less than the last. A first run draws for each of them."""
+_COMBO = "CustomCombo"
 _OPTION = re.compile(r"option\d+")
 
 
@@ -40,12 +41,17 @@ def drawn_seed(node: Node, inputs: Mapping[str, Any], draw: random.Random) -> di
     return {"seed": draw.randint(first, max(first, high if isinstance(high, int) else _LARGEST_RANDOM))}
 
 
+def custom_options(class_type: str, name: str, inputs: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Returns the choices of a CustomCombo, which are its own options; None for any other input."""
+    if class_type != _COMBO or name != "choice":
+        return None
+    return tuple(value for option, value in inputs.items() if _OPTION.fullmatch(option) and value)
+
+
 def with_choice_index(class_type: str, inputs: dict[str, Any]) -> None:
     """Sets the index that a CustomCombo returns besides its choice: the place of the choice among its options."""
-    if class_type != "CustomCombo" or "index" not in inputs:
-        return
-    options = [value for name, value in inputs.items() if _OPTION.fullmatch(name) and value]
-    if inputs.get("choice") in options:
+    options = custom_options(class_type, "choice", inputs) or ()
+    if "index" in inputs and inputs.get("choice") in options:
         inputs["index"] = options.index(inputs["choice"])
 
 

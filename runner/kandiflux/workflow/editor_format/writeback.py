@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kandiflux.util.json_values import as_list, as_object, is_list, is_object
@@ -14,19 +14,20 @@ __all__ = ["write_back"]
 
 
 def write_back(
-    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
+    editor: dict[str, Any], object_info: Mapping[str, Any], targets: Sequence[tuple[str, str]], value: Any
 ) -> None:
-    """Sets an input of a node, in place in `editor`.
+    """Sets inputs, as (node id, input name), to one value, in place in `editor`.
 
     A value inside a subgraph or group node may be stored in the definition, in the instance, or in an instance around
     it. It is written only where no other value changes; if there is no such location, the file stays unchanged.
     """
-    if ":" in node_id:
-        _write_inside(editor, object_info, node_id, input_name, value)
-        return
-    node = _node(editor, node_id)
-    if node is not None:
-        _write(editor, node, object_info, input_name, value)
+    inside = [target for target in targets if ":" in target[0]]
+    if inside:
+        _write_inside(editor, object_info, inside, value)
+    for node_id, input_name in targets:
+        node = _node(editor, node_id)
+        if node is not None:
+            _write(editor, node, object_info, input_name, value)
 
 
 def _write(
@@ -58,18 +59,25 @@ def _write(
 
 
 def _write_inside(
-    editor: dict[str, Any], object_info: Mapping[str, Any], node_id: str, input_name: str, value: Any
+    editor: dict[str, Any], object_info: Mapping[str, Any], targets: Sequence[tuple[str, str]], value: Any
 ) -> None:
-    wanted = _inputs(editor, object_info)
-    if node_id not in wanted or wanted[node_id].get(input_name) == value:
+    present = _inputs(editor, object_info)
+    changing = [target for target in targets if target[0] in present and present[target[0]].get(target[1]) != value]
+    if not changing:
         return
-    old = wanted[node_id].get(input_name)
-    wanted[node_id] = {**wanted[node_id], input_name: value}
+    wanted = {**present}
+    for node_id, input_name in changing:
+        wanted[node_id] = {**wanted[node_id], input_name: value}
+    node_id, input_name = changing[0]
+    old = present[node_id].get(input_name)
     for changed in _candidates(editor, object_info, node_id.split(":"), input_name, old, value):
         if _inputs(changed, object_info) == wanted:
             editor.clear()
             editor.update(changed)
             return
+    if len(changing) > 1:  # no place has all of them
+        for target in changing:
+            _write_inside(editor, object_info, [target], value)
 
 
 def _candidates(
