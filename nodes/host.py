@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .keys import Conditioning
+from .models.memory import unet_memory
 from .residents import Residents, residents_of
 from .sampling.decoder import Predict
 from .sampling.steps import OnStep
@@ -55,10 +56,11 @@ class Host:
         return torch.float32 if self.device().type == "cpu" else torch.float16
 
     @contextmanager
-    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
-        """`module` on the device for the length of the block; after it, until its room is needed (residents.py)."""
+    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
+        """`module` on the device for the length of the block; after it, until its room is needed (residents.py).
+        memory: bytes to keep free there for what it computes (models/memory.py)."""
         if (device := self.device()).type != "cpu":
-            self.residents.bring(module)
+            self.residents.bring(module, memory)
         yield device
 
     # MODEL, VAE and CLIP. Loaders raise WeightsError.
@@ -110,7 +112,10 @@ class Host:
         `shape`. negative None: no guidance."""
         from .networks import predictor
 
-        with self.loaded(model.unet) as device:
+        rows, _, height, width = shape
+        rows *= 1 if negative is None else 2
+        memory = unet_memory(model.decoder.network, rows, height, width, model.unet.conv_in.weight.dtype.itemsize)
+        with self.loaded(model.unet, memory) as device:
             predict = predictor(model.unet, positive, negative, device)
             return loop(predict, device, lambda step, total, x0: self.progress(step, total))
 
@@ -198,7 +203,7 @@ class ComfyHost(Host):
         return torch.float16 if management.should_use_fp16(self.device()) else torch.float32
 
     @contextmanager
-    def loaded(self, module: nn.Module) -> Iterator[torch.device]:
+    def loaded(self, module: nn.Module, memory: int = 0) -> Iterator[torch.device]:
         import comfy.model_management as management
         import comfy.model_patcher
 
@@ -209,7 +214,7 @@ class ComfyHost(Host):
             holder = nn.ModuleList([module])
             patcher = comfy.model_patcher.ModelPatcher(holder, self.device(), management.unet_offload_device())
             object.__setattr__(module, "_kandiflux_patcher", patcher)
-        management.load_models_gpu([patcher], force_full_load=True)
+        management.load_models_gpu([patcher], memory_required=memory, force_full_load=True)
         device = self.device()
         if any(parameter.device.type != device.type for parameter in module.parameters()):
             # --novram leaves weights off the device all the same; only ComfyUI's own layers fetch them when they run.

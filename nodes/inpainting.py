@@ -9,10 +9,9 @@ from torch import Tensor
 
 from .images import for_keep_mask, for_soft_mask
 from .keys import INPAINTS, KEEP, MASKED_LATENTS, PICTURE
+from .models.movq import PIXELS_PER_LATENT
 from .sampling.decoder import keep_mask
 from .sampling.kandinsky3 import blank_out
-
-PIXELS_PER_LATENT = 8
 
 
 def crop_to_latents(pixels: Tensor, mask: Tensor, soft: bool = False) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ from .keys import HINT, IMAGE_EMBEDS, KEEP, MASK, MASKED_LATENTS, PICTURE, POOLE
 from .models.layers import SkipInit
 from .models.loader import load_decoder_text, load_network
 from .models.loader3 import load_text_encoder
-from .models.movq import MOVQ, MOVQConfig
+from .models.memory import decode_memory, encode_memory
+from .models.movq import MOVQ, PIXELS_PER_LATENT, MOVQConfig
 from .models.single import load_mclip_file
 from .models.unet2 import LATENT_CHANNELS, UNet2, UNet2Config
 from .models.unet3 import UNet3
@@ -47,19 +48,24 @@ class VAE:
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """IMAGE [B, H, W, 3] → latents [B, 4, H/8, W/8], float32, on the CPU."""
-        with host.current().loaded(self.movq) as device:
-            pixels = pixels[..., :3].movedim(-1, 1) * 2 - 1
-            return self.movq.encode(pixels.to(device, self.movq.quant_conv.weight.dtype)).float().cpu()
+        pixels = pixels[..., :3].movedim(-1, 1) * 2 - 1
+        dtype = self.movq.quant_conv.weight.dtype
+        height, width = pixels.shape[2:]
+        memory = len(pixels) * encode_memory(self.movq.config, height, width, dtype.itemsize)
+        with host.current().loaded(self.movq, memory) as device:
+            return self.movq.encode(pixels.to(device, dtype)).float().cpu()
 
     @torch.inference_mode()
     def decode(self, samples: Tensor) -> Tensor:
         """Latents [B, 4, h, w] → IMAGE [B, 8h, 8w, 3]."""
-        seam = host.current()
+        seam, dtype = host.current(), self.movq.quant_conv.weight.dtype
+        height, width = (side * PIXELS_PER_LATENT for side in samples.shape[2:])
+        memory = decode_memory(self.movq.config, height, width, dtype.itemsize)
         pictures = []
-        with seam.loaded(self.movq) as device:
+        with seam.loaded(self.movq, memory) as device:
             for latent in samples.split(1):  # one at a time: decoding needs the most memory
                 seam.throw_if_interrupted()
-                pictures.append(from_movq(self.movq.decode(latent.to(device, self.movq.quant_conv.weight.dtype))))
+                pictures.append(from_movq(self.movq.decode(latent.to(device, dtype))))
         return torch.cat(pictures)
 
 

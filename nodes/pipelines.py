@@ -16,6 +16,7 @@ from .images import crop_and_resize, for_image_encoder, for_keep_mask
 from .inpainting import for_inpainting
 from .keys import HINT, IMAGE_EMBEDS, KEEP, POOLED, Conditioning, with_values
 from .models.loader import KandinskyPrior
+from .models.memory import prior_memory
 from .models.unet2 import LATENT_CHANNELS, UNet2Config
 from .sampling.decoder import Inpaint, sample_latents
 from .sampling.mixing import mix
@@ -60,7 +61,7 @@ def text_to_embeds(
     negated = bool(negative_prompt.strip())
     # As in the reference, embeds of a negative prompt are sampled in the same run, as the second half of the batch.
     prompts = [prompt] * count + [negative_prompt] * (count if negated else 0)
-    with seam.loaded(prior.text_encoder) as device:
+    with seam.loaded(prior.text_encoder, prior_memory(prior.text_encoder, len(prompts))) as device:
         text = encode_text(prior.text_encoder, prior.tokenizer, prompts, device)
         unconditional = None
         if guidance > 1:
@@ -71,7 +72,8 @@ def text_to_embeds(
     if start is not None:
         values = start[0].values if isinstance(start[0], ImageEmbeds) else start[0]
         start_embeds = torch.cat([values, values]) if negated else values
-    with seam.loaded(prior.prior):
+    rows = len(prompts) * (1 if unconditional is None else 2)
+    with seam.loaded(prior.prior, prior_memory(prior.prior, rows)):
         embeds = sample_image_embeds(
             prior.prior,
             prior.scheduler,
@@ -91,13 +93,13 @@ def text_to_embeds(
 
 def grey(prior: KandinskyPrior, count: int = 1) -> ImageEmbeds:
     """Negative embeds without a negative prompt: those of a mean grey picture."""
-    with host.current().loaded(prior.image_encoder):
+    with host.current().loaded(prior.image_encoder, prior_memory(prior.image_encoder, 1)):
         return ImageEmbeds(mean_grey_embeds(prior.image_encoder, count).cpu().contiguous(), {"prior": prior.name})
 
 
 def image_to_embeds(prior: KandinskyPrior, image: Tensor) -> tuple[ImageEmbeds, ImageEmbeds]:
     """IMAGE [B, H, W, 3] → (image embeds [B, D], negative image embeds [B, D] of a mean grey picture)."""
-    with host.current().loaded(prior.image_encoder):
+    with host.current().loaded(prior.image_encoder, prior_memory(prior.image_encoder, len(image))):
         values = encode_image(prior.image_encoder, for_image_encoder(image, prior.image_processor)).cpu()
     return ImageEmbeds(values, {"prior": prior.name, "from": "image"}), grey(prior, len(values))
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-ROOM = 3 * 2**30
-"""Bytes to keep free beside the weights, for what a network computes: MOVQ needs the most."""
+RESERVE = 2**30
+"""Free bytes to keep beyond what a network needs: for small networks that state no need, for fragmentation, and for
+other programs."""
 
 
 class Residents:
@@ -21,11 +22,12 @@ class Residents:
         # Least recently used first; weak, so that unused networks are freed.
         self._networks: weakref.WeakKeyDictionary[nn.Module, None] = weakref.WeakKeyDictionary()
 
-    def bring(self, network: nn.Module) -> None:
-        """Put `network` on the device, and take off, first those used longest ago, what leaves too little room."""
+    def bring(self, network: nn.Module, memory: int = 0) -> None:
+        """Move `network` to the device. Networks used least recently are moved off it until `memory` bytes, for what
+        the network computes, are free beside its weights."""
         there = network in self._networks
         self._networks.pop(network, None)
-        needed = ROOM + (0 if there else size(network))
+        needed = RESERVE + memory + (0 if there else size(network))
         while self._networks and (self.free is None or self.free() < needed):
             self._send_off(next(iter(self._networks)))
         network.to(self.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import comfy.latent_formats
@@ -15,10 +15,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ..decoders import Decoder
+from ..models.memory import unet_memory
 from ..models.unet2 import LATENT_CHANNELS
 from .sampling import Sampling
-
-PIXELS_PER_LATENT = 8
 
 VARIANCE = "kandinsky_variance"
 """Key of transformer_options. Its value is called with the predicted variance and cond_or_uncond of the batch."""
@@ -85,7 +84,6 @@ class Config(comfy.supported_models_base.BASE):
     unet_extra_config: dict[str, Any] = {}
     latent_format = Latents
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]
-    memory_usage_factor = 2.0
 
     def __init__(self, model: type[Kandinsky], decoder: Decoder) -> None:
         super().__init__({})
@@ -109,3 +107,9 @@ class Kandinsky(comfy.model_base.BaseModel):
         super().__init__(model_config, comfy.model_base.ModelType.EPS, device=device, unet_model=self.unet)
         self.decoder = model_config.decoder
         self.model_sampling = Sampling(self.decoder.scheduler)
+
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: Any = None) -> int:
+        """Bytes of one pass over latents of this shape, beside the weights; ComfyUI's own figure is one for all."""
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        batch, _, height, width = input_shape
+        return unet_memory(self.decoder.network, batch, height, width, dtype.itemsize)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..embeds import describe_width
 from ..keys import HINT, IMAGE_EMBEDS, KEEP, PICTURE, POOLED
+from ..models.movq import PIXELS_PER_LATENT
 from ..models.unet2 import LATENT_CHANNELS, UNet2, UNet2Config
 from ..sampling.decoder import keep_mask
-from .model import PIXELS_PER_LATENT, VARIANCE, Kandinsky, run_network, with_attention
+from .model import VARIANCE, Kandinsky, run_network, with_attention
 
 
 class DiffusionUNet2(UNet2):

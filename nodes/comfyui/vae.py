@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..models.layers import SkipInit
 from ..models.loader import load_network
-from ..models.movq import MOVQ, MOVQConfig, decode_memory, encode_memory
+from ..models.memory import decode_memory, encode_memory
+from ..models.movq import MOVQ, PIXELS_PER_LATENT, MOVQConfig
 from ..models.unet2 import LATENT_CHANNELS
-from .model import PIXELS_PER_LATENT
 
 
 class MOVQAutoencoder(MOVQ):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .config import read_config
 from .layers import Factory, Operations, ToOut, attend, channels_last_on_cpu
 
+PIXELS_PER_LATENT = 8
 EPS = 1e-6
 SPATIAL_GROUPS = 32
 """Groups of the spatial norms; the reference ignores norm_num_groups here."""
@@ -49,17 +50,6 @@ class MOVQConfig:
                 "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * plain,
             },
         )
-
-
-def encode_memory(config: MOVQConfig, height: int, width: int, itemsize: int) -> int:
-    """Bytes that encoding a picture of this size takes beside the weights: ComfyUI's figure for its own VAE, whose
-    first level has 128 channels. itemsize: of the dtype."""
-    return 1767 * height * width * itemsize * config.block_out_channels[0] // 128
-
-
-def decode_memory(config: MOVQConfig, height: int, width: int, itemsize: int) -> int:
-    """The same for decoding to a picture of this size."""
-    return 2178 * height * width * itemsize * config.block_out_channels[0] // 128
 
 
 class MOVQ(nn.Module):

@@ -68,11 +68,12 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     merge: another model, of which this one gets a quarter; baked: saved and loaded again after LoRA and merge;
     patch: one of `patched`; preview_of: an IMAGE, whose preview is the result; scheduler: one of ComfyUI's, whose
     timesteps are the result; full: [scheduler, steps, step to begin with], …, of which the result says whether all is
-    drawn anew; node: inputs of the all-in-one node, which draws it; error: the run is to fail, and its message, in
-    bytes, is the result.
+    drawn anew; memory: the shape of latents, for which the result is what ComfyUI keeps free; node: inputs of the
+    all-in-one node, which draws it; error: the run is to fail, and its message, in bytes, is the result.
     """
     import comfy.model_management
     import comfy.sample
+    import comfy.sampler_helpers
     import comfy.samplers
     import torch
     from comfy_extras.nodes_model_merging import ModelMergeSimple
@@ -89,6 +90,13 @@ def sample(nodes: dict[str, Any], case: dict[str, Any], given: dict[str, Any]) -
     if "scheduler" in case:
         sampling = model.get_model_object("model_sampling")
         return sampling.timestep(comfy.samplers.calculate_sigmas(sampling, case["scheduler"], case["steps"])[:-1])
+    if "memory" in case:
+        (_, channels, height, width), dtype = case["memory"], torch.float32
+        (vae,) = run("KandinskyVAELoader", movq=case["model"])
+        pixels = (1, 3, 8 * height, 8 * width)
+        needed = comfy.sampler_helpers.estimate_memory(model, case["memory"], {})
+        decode = vae.memory_used_decode((1, channels, height, width), dtype)
+        return torch.tensor([*needed, vae.memory_used_encode(pixels, dtype), decode], dtype=torch.float64)
     if "full" in case:
         from pack.nodes.comfyui.sampling import is_full_denoise  # pyright: ignore[reportMissingImports]
 

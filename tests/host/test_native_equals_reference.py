@@ -35,6 +35,7 @@ from pocket.shapes import TRIPLES, draw, sample_scenes
 from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
+from nodes.decoders import read_decoder, read_movq
 from nodes.embeds import ImageEmbeds
 from nodes.images import crop_and_resize, for_soft_mask, from_movq
 from nodes.inpainting import for_inpainting3
@@ -42,6 +43,7 @@ from nodes.kandinsky import KandinskyDecoderNode
 from nodes.kandinsky3 import Kandinsky3Decoder, Kandinsky3TextEncode
 from nodes.keys import KEEP, MASKED_LATENTS
 from nodes.models.loader3 import load_tokenizer
+from nodes.models.memory import decode_memory, encode_memory, unet_memory
 from nodes.models.t5 import to_fp8
 from nodes.networks import load_ul2
 from nodes.pipelines3 import to_text
@@ -146,6 +148,11 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     all_of_3(inside, size)
     all_schedules(inside)
     all_in_one_nodes(inside)
+    for name in ("plain", "three"):
+        network, movq = read_decoder(inside.models / name, name)[1].network, read_movq(inside.models / name)[1]
+        guided, alone = (unet_memory(network, batch, 16, 32, 4) for batch in (4, 2))
+        wanted = [guided, alone, encode_memory(movq, 128, 256, 4), decode_memory(movq, 128, 256, 4)]
+        inside.add(torch.tensor(wanted, dtype=torch.float64), name=f"memory {name}", model=name, memory=[2, 4, 16, 32])
 
     scenes = sample_scenes(1, generator(4), TRIPLES)
     shown = inside.tensors["shown"] = draw(scenes, 128).movedim(1, -1)
@@ -689,6 +696,12 @@ def test_previews_are_in_the_pictures_colours(inside: Inside) -> None:
     assert (got - wanted).abs().mean() < 0.1
 
 
+@pytest.mark.parametrize("model", ["plain", "three"])
+def test_comfyui_keeps_free_what_the_networks_take(inside: Inside, model: str) -> None:
+    wanted, got = inside.wanted[f"memory {model}"], inside.result(f"memory {model}")
+    assert got.tolist() == wanted.tolist()
+
+
 def test_every_case_is_tested(inside: Inside) -> None:
     others = {
         "preview",
@@ -697,7 +710,7 @@ def test_every_case_is_tested(inside: Inside) -> None:
         "node LoRA",
         "full three inpaint",
         "full inpaint",
-        *(name for name in inside.wanted if name.startswith("schedule")),
+        *(name for name in inside.wanted if name.startswith(("schedule", "memory"))),
     }
     assert sorted(inside.wanted) == sorted([*NAMES, *PRECISE, *ERRORS, *others])
 

@@ -54,7 +54,7 @@ def test_a_network_is_brought_to_a_gpu_and_stays_on_a_cpu() -> None:
     here: Any = host.Host()
     brought: list[nn.Module] = []
     network = nn.Linear(1, 1)
-    here.residents = type("Residents", (), {"bring": brought.append})()
+    here.residents = type("Residents", (), {"bring": staticmethod(lambda network, memory: brought.append(network))})()
     for device, expected in (("cpu", []), ("cuda", [network])):
         here.device = lambda device=device: torch.device(device)
         with here.loaded(network) as where:
@@ -204,10 +204,10 @@ def comfy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comfy:
 def test_comfyui_brings_networks_to_its_device_each_with_one_patcher(comfy: Comfy) -> None:
     here = host.ComfyHost()
     networks = [nn.Linear(1, 1), nn.Linear(1, 1)]
-    for network in (*networks, networks[0]):
-        with here.loaded(network) as device:
+    for i, network in enumerate((*networks, networks[0])):
+        with here.loaded(network, memory=i) as device:
             assert device == torch.device("cpu", 0)
-    assert comfy.options == [{"force_full_load": True}] * 3
+    assert comfy.options == [{"memory_required": i, "force_full_load": True} for i in range(3)]
     assert [list(holder) for holder, _, _ in comfy.patched] == [[network] for network in networks]
     assert {given[1:] for given in comfy.patched} == {(torch.device("cpu", 0), torch.device("meta"))}
     assert [next(iter(patcher.model)) for (patcher,) in comfy.loaded] == [*networks, networks[0]]

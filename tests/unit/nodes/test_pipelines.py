@@ -11,6 +11,7 @@ import torch
 
 from nodes import host, pipelines
 from nodes.embeds import ImageEmbeds
+from nodes.models.movq import MOVQConfig
 from nodes.networks import VAE
 from nodes.pipelines import for_every_picture, latents_to_image, require_conditions, require_size
 from nodes.sources import folders, pick, tokenizer_folders
@@ -173,7 +174,7 @@ def test_pictures_are_decoded_one_at_a_time_and_can_be_interrupted(monkeypatch: 
             raise Interrupted
 
     monkeypatch.setattr(host, "current", lambda: here)
-    movq: Any = SimpleNamespace(quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
+    movq: Any = SimpleNamespace(config=MOVQConfig(), quant_conv=torch.nn.Conv2d(1, 1, 1), decode=decode)
     vae = VAE(movq)
     here.device = lambda: torch.device("cpu")
     latents = torch.rand(2, 4, 1, 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nodes.residents import ROOM, Residents, residents_of, size
+from nodes.residents import RESERVE, Residents, residents_of, size
 
 
 class Network(nn.Module):
@@ -37,7 +37,7 @@ class Device:
         return self.networks[-1]
 
     def free(self) -> int:
-        return self.capacity + ROOM - sum(size(network) for network in self.networks if network.place == "gpu:0")
+        return self.capacity + RESERVE - sum(size(network) for network in self.networks if network.place == "gpu:0")
 
 
 def residents(free: Any) -> Residents:
@@ -115,7 +115,7 @@ def test_what_torch_holds_and_does_not_use_counts_as_free(monkeypatch: pytest.Mo
 
 def test_one_that_is_there_needs_only_room_to_compute_in() -> None:
     """It may go on where one that is brought would not fit."""
-    free = ROOM
+    free = RESERVE
     held = residents(lambda: free)
     a, b = Network(400), Network(400)
     held.bring(b)
@@ -131,8 +131,18 @@ def test_one_that_is_there_needs_only_room_to_compute_in() -> None:
     assert places(a, c) == ["gpu:0", "cpu"]
 
 
+def test_what_a_network_computes_in_is_kept_free() -> None:
+    device = Device(1000)
+    held = residents(device.free)
+    a, b = device.network(400), device.network(400)
+    held.bring(a)
+    held.bring(b, memory=200)
+    assert places(a, b) == ["gpu:0", "gpu:0"]
+    held.bring(b, memory=201)
+    assert places(a, b) == ["cpu", "gpu:0"]
+
+
 def test_buffers_have_a_size_too() -> None:
     network = Network(400)
     network.register_buffer("counts", torch.zeros(25, dtype=torch.float16))
     assert size(network) == 450
-    assert ROOM == 3 * 1024**3
