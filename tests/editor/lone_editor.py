@@ -74,6 +74,8 @@ def lone_editor(object_info: Mapping[str, Any], package: Path | None) -> Iterato
             "(window.app ?? window.comfyAPI?.app?.app)?.graph?.nodes !== undefined", timeout=_PATIENCE
         )
         page.wait_for_function(f"window.LiteGraph?.registered_node_types?.{last} !== undefined", timeout=_PATIENCE)
+        # It opens its first graph after this, at a time of its own.
+        page.wait_for_load_state("networkidle", timeout=_PATIENCE)
         yield LoneEditor(page, version_of(package))
         browser.close()
 

@@ -87,3 +87,12 @@ def test_a_broken_file_is_refused_in_words(tmp_path: Path, object_info: str) -> 
     assert shown.exit_code == 2
     assert shown.stdout == ""
     assert "expected" in shown.stderr
+
+
+def test_what_a_person_should_know_is_noted(tmp_path: Path, object_info: str) -> None:
+    image = {"id": 1, "type": "EmptyImage", "mode": 2, "widgets_values": [8, 8, 1, 0]}
+    path = tmp_path / "muted.json"
+    path.write_text(json.dumps({"nodes": [image], "links": []}))
+    shown = RUNNER.invoke(app, ["convert", str(path), "--object-info", object_info])
+    assert (shown.exit_code, json.loads(shown.stdout)) == (0, {})
+    assert shown.stderr == "note: Nothing runs: 1 of 1 nodes are muted or bypassed, the rest is not sent.\n"

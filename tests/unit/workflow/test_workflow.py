@@ -601,3 +601,24 @@ def test_a_mistyped_path_gets_the_files_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(WorkflowError) as caught:
         Workflow.load(tmp_path / "none" / "portait.json")
     assert caught.value.hint is None
+
+
+def test_a_workflow_of_which_all_is_muted_is_refused() -> None:
+    muted = {"nodes": [{"id": 1, "type": "EmptyImage", "mode": 2}], "links": []}
+    with pytest.raises(InvalidPrompt, match="Nothing runs: 1 of 1 nodes are muted or bypassed"):
+        Workflow.from_data(muted).prompt(OBJECT_INFO)
+
+
+def test_a_seed_that_a_node_draws_is_told_and_kept_in_the_picture() -> None:
+    info = {"Seed (rgthree)": {"input": {"required": {"seed": ["INT"]}}, "output_node": True}}
+    node = {"id": 1, "type": "Seed (rgthree)", "title": "Dice", "widgets_values": [-1, "", "", ""]}
+    workflow = Workflow.from_data({"nodes": [node], "links": []})
+    prompt = workflow.prompt(info)
+    drawn = prompt.nodes["1"]["inputs"]["seed"]
+    assert drawn >= 0
+    assert prompt.values == {"1.seed": drawn}
+    assert prompt.notes == (f"'Dice' (node 1) draws a seed for each run: {drawn}.",)
+    assert prompt.workflow is not None
+    assert prompt.workflow["nodes"][0]["widgets_values"][0] == drawn
+    given = workflow.prompt(info, {"1.seed": 7})
+    assert (given.nodes["1"]["inputs"]["seed"], given.notes) == (7, ())
