@@ -128,6 +128,8 @@ def measure(workflows: dict[str, dict[str, Any]]) -> dict[str, Sizes]:
                 for name, workflow in workflows.items():
                     for vue in (False, True):
                         sizes[name].add(drawing(page, workflow, vue), vue)
+                        for node in workflow["nodes"]:  # Nodes 2.0 draws nodes at least as high as they are saved
+                            node["size"][1] = math.ceil(sizes[name].saved[node["id"]])
     return sizes
 
 
@@ -196,7 +198,6 @@ def arrange(workflow: dict[str, Any], groups: dict[int, list[list[dict[str, Any]
                 y = top + GROUP_TITLE + lanes
                 for node in column:
                     node["pos"] = [x, y + TITLE]
-                    node["size"][1] = math.ceil(sizes.saved[node["id"]])
                     y += math.ceil(sizes.drawn[node["id"]]) + BETWEEN_NODES
                 x += column[0]["size"][0] + BETWEEN_COLUMNS + spare / max(1, len(groups[index]) - 1)
                 bottom = max(bottom, y - BETWEEN_NODES + PAD)
