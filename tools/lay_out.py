@@ -280,8 +280,13 @@ class Router:
         first = right + TURN + LANE * self.turns[right]
         lasts = [left - TURN - LANE * self.turns[left] for left in lefts]
         best: tuple[int, int, list[list[Point]]] | None = None
-        for y in self._heights(links, first, max(lasts)):
+        heights = self._heights(links, first, max(lasts))
+        for steep, y in [*((False, y) for y in heights), *((True, y) for y in heights)]:
             paths: list[list[Point]] = [[(first, y), (last, y)] for last in lasts]
+            if steep:  # a long way up or down bulges less if it turns once more near its end
+                for link, path in zip(links, paths, strict=True):
+                    end = link.ends[0][1][1]
+                    path.append((path[-1][0], round(end + math.copysign(2 * TURN, y - end))))
             wrong = sum(
                 self.behind(rerouted(start, path, end), link, self.titles)
                 for link, path in zip(links, paths, strict=True)
