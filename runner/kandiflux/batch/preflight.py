@@ -5,6 +5,7 @@ Each row, prompt and grid value is checked once, however many jobs use it.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from kandiflux.workflow.parameters import coerce, find_targets
 from kandiflux.workflow.workflow import Workflow
 
 __all__ = ["SEED_POLICIES", "Checked", "Seeds", "check_jobs"]
+
+_log = logging.getLogger(__name__)
 
 SEED_POLICIES = ("fixed", "random", "increment")
 _MAX_ERRORS = 20
@@ -122,7 +125,9 @@ def check_jobs(
     first = next(iter(found), None)
     if first is not None:
         # Finds other errors of the workflow, which are the same for all jobs.
-        workflow.prompt(object_info, seeds.resolve(first, 0), upload=lambda path: path.name)
+        prompt = workflow.prompt(object_info, seeds.resolve(first, 0), upload=lambda path: path.name)
+        for note in prompt.notes:
+            _log.warning("%s", note)
     return Checked(found, seeds, checker.defaults())
 
 

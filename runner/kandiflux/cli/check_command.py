@@ -94,6 +94,7 @@ def _report(report: Report, workflow: str, location: str, *, as_json: bool, quie
     if as_json:
         found = [finding.as_dict() for finding in report.findings]
         answer = {"workflow": workflow, "checked_against": location, "ok": not found, "findings": found}
+        answer["notes"] = [note.as_dict() for note in report.notes]
         print_json(answer)
         return
     if report.findings:
@@ -102,6 +103,8 @@ def _report(report: Report, workflow: str, location: str, *, as_json: bool, quie
         print_result("")
         print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
     if not quiet:
+        for note in report.notes:
+            print_message(f"note: {note}")
         print_message(_summary(report, workflow, location))
 
 

@@ -281,6 +281,8 @@ class _Order:
                 raise UsageError(f"{workflow.name} has no seed to set.", hint="Leave --seed out.")
             values = {**dict.fromkeys(names, self.seed), **values}
         prompt = workflow.prompt(object_info, values, preset=self.preset, upload=client.upload, check=self.check)
+        for note in () if quiet else prompt.notes:
+            print_message(f"note: {note}")
         for name in values:
             if values[name] == "random" and prompt.values[name] != "random" and not quiet:
                 print_message(f"{name}: {prompt.values[name]}")

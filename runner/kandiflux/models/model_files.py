@@ -39,6 +39,11 @@ _PLAIN_NAME = re.compile(r'[^<>:"/\\|?*]+')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]|conin\$|conout\$)\s*(\..*)?")
 _FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.\-]{0,98}[A-Za-z0-9_\-])?")
 _NO_MODELS = frozenset({"custom_nodes", "datasets"})
+_SHARED_NAME = re.compile(
+    r"(?i)(model|pytorch_model|diffusion_pytorch_model|pytorch_lora_weights|adapter_model|unet|vae|text_encoder)"
+    r"(\.fp16|\.bf16|\.non_ema|\.ema)?(-\d+-of-\d+)?\.\w+"
+)
+"""Names that the files of many models have: only their folder tells them apart."""
 _MAX_PARTS = 8
 _MAX_NAME_BYTES = 200
 """NAME.part.json must fit into the 255 bytes that file systems allow for a name."""
@@ -123,12 +128,18 @@ def is_pickle(name: str) -> bool:
 
 
 def same_file(value: str, among: Iterable[Any]) -> str | None:
-    """Returns the entry for the same file with other path separators or in another folder; None if there is none."""
+    """Returns the entry for the same file with other path separators, or the only one of its name in another folder.
+
+    None if there is none, or if it is not certain: for two files of that name, or for a name that many models share.
+    """
     names = [name for name in among if isinstance(name, str)]
     wanted = value.replace("\\", "/")
     exact = next((name for name in names if name.replace("\\", "/") == wanted), None)
     base = PurePosixPath(wanted).name
-    return exact or next((name for name in names if PurePosixPath(name.replace("\\", "/")).name == base), None)
+    if exact is not None or not is_model_name(base) or _SHARED_NAME.fullmatch(base):
+        return exact
+    same = [name for name in names if PurePosixPath(name.replace("\\", "/")).name == base]
+    return same[0] if len(same) == 1 else None
 
 
 def stands_for(value: str, name: str) -> bool:

@@ -32,7 +32,7 @@ class Prompt:
 
     `workflow` is the editor's file; the server stores it in the metadata of pictures. `values` are the parameters that
     were set, with the values that were written (for a random seed, the number that was drawn). `notes` are what a
-    person should know of the conversion, one sentence each.
+    person should know of the conversion, and of what the server takes differently, one sentence each.
     """
 
     nodes: Mapping[str, Mapping[str, Any]]

@@ -205,12 +205,20 @@ class Workflow:
             name: self._set(name, value, reached[name], conversion, object_info, upload is not None)
             for name, value in wanted.items()
         }
+        # Inputs set above are already checked; a file that is not uploaded yet is not in the server's list.
+        given = {target for name in wanted for target in reached[name]}
+        found = [
+            one
+            for one in find_problems(conversion.prompt, object_info, self.editor)
+            if one.kind != "no_output" and (one.node_id, one.input_name) not in given
+        ]
         if check:
-            found = find_problems(conversion.prompt, object_info, self.editor)
-            # Inputs set above are already checked; a file that is not uploaded yet is not in the server's list.
-            given = {target for name in wanted for target in reached[name]}
-            problems = [one for one in found if one.kind != "no_output" and (one.node_id, one.input_name) not in given]
-            _refuse(problems, conversion, self.origin)
+            _refuse([one for one in found if not one.is_note], conversion, self.origin)
+        renamed = [one for one in found if one.used is not None]
+        for one in renamed:
+            _write(conversion, [(one.node_id, str(one.input_name))], one.used)
+        notes = [*conversion.notes]
+        notes += [f"{one.where}: {one.said}" for one in found if one.kind in ("same_file", "converted")]
         if upload is not None:
             # After all checks, so that nothing is uploaded for a workflow that cannot run.
             files = {value for value in chosen.values() if isinstance(value, _LocalFile)}
@@ -218,7 +226,6 @@ class Workflow:
             for name in (name for name, value in chosen.items() if isinstance(value, _LocalFile)):
                 chosen[name] = stored[chosen[name]]
                 _write(conversion, reached[name], chosen[name])
-        notes = list(conversion.notes)
         for node_id, name in conversion.drawn:
             if any((node_id, name) in reached[given] for given in reached):
                 continue
@@ -230,6 +237,8 @@ class Workflow:
         editor = copy.deepcopy(dict(self.editor))
         for name, value in chosen.items():
             write_back(editor, object_info, targets[name], value)
+        for one in renamed:
+            write_back(editor, object_info, [(one.node_id, str(one.input_name))], one.used)
         return Prompt(conversion.prompt, editor, chosen, tuple(notes))
 
     def _set(

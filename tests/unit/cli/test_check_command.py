@@ -49,7 +49,7 @@ def test_a_workflow_that_would_run(stub: StubServer) -> None:
     assert shown.stderr == f"w.json: nothing is missing on {stub.url}.\n"
     assert check("--quiet").stderr == ""
     answer = json.loads(check("--json").stdout)
-    assert answer == {"workflow": "w.json", "checked_against": stub.url, "ok": True, "findings": []}
+    assert answer == {"workflow": "w.json", "checked_against": stub.url, "ok": True, "findings": [], "notes": []}
 
 
 def test_what_is_wrong_is_a_table_and_exit_code_2(stub: StubServer) -> None:

@@ -59,8 +59,16 @@ def test_a_missing_checkpoint_nobody_knows() -> None:
 
 @pytest.mark.parametrize("value", ["base.safetensors", "SDXL\\base.safetensors", "xl/base.safetensors"])
 def test_a_file_that_the_server_has_in_another_folder(value: str) -> None:
-    (finding,) = check(editor(values=[value]), OBJECT_INFO).findings
-    assert (finding.kind, finding.hint) == ("not_in_list", "The server lists it as 'SDXL/base.safetensors'.")
+    workflow = editor(values=[value])
+    report = check(workflow, OBJECT_INFO)
+    assert report.findings == ()
+    (note,) = report.notes
+    assert note.said == f"ckpt_name is 'SDXL/base.safetensors' on the server, which is used: got {value!r}"
+    prompt = workflow.prompt(OBJECT_INFO)
+    assert prompt.nodes["1"]["inputs"]["ckpt_name"] == "SDXL/base.safetensors"
+    assert prompt.workflow is not None
+    assert prompt.workflow["nodes"][0]["widgets_values"] == ["SDXL/base.safetensors"]
+    assert [note.said in one for one in prompt.notes] == [True]
 
 
 def test_a_file_on_the_disk_settles_it_for_a_saved_object_info(tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ def test_a_whole_prompt_has_no_problem() -> None:
     [
         ("5.steps", 0, "out_of_range", "steps is out of range: expected a whole number from 1 to 10000, got 0"),
         ("5.steps", "many", "wrong_type", "steps is not a whole number"),
-        ("5.steps", 2.5, "wrong_type", "steps is not a whole number"),
+        ("5.steps", "2.5", "wrong_type", "steps is not a whole number"),
         ("5.steps", None, "wrong_type", "steps is not a whole number"),
-        ("5.steps", True, "wrong_type", "steps is not a whole number"),
+        ("5.steps", 2.5, "converted", "steps becomes 2 on the server: expected a whole number, got 2.5"),
+        ("5.steps", True, "converted", "steps becomes 1 on the server: expected a whole number, got True"),
+        ("5.cfg", False, "converted", "cfg becomes 0.0 on the server: expected a number, got False"),
         ("5.steps", 10**400, "out_of_range", "steps is out of range"),
         ("5.seed", "9" * 30, "out_of_range", "The nearest value is 18446744073709551615."),
         ("5.cfg", -(10**400), "out_of_range", "The nearest value is 0."),
@@ -30,7 +32,7 @@ def test_a_whole_prompt_has_no_problem() -> None:
         ("5.denoise", 1.5, "out_of_range", "denoise is out of range: expected a number from 0.0 to 1.0, got 1.5"),
         ("5.sampler_name", "eular", "not_in_list", "sampler_name is not in the list"),
         ("5.scheduler", 7, "not_in_list", "scheduler is not in the list"),
-        ("2.text", {"a": 1}, "wrong_type", "text is not a string"),
+        ("2.text", {"a": 1}, "converted", "text becomes its text on the server: expected a string, got {'a': 1}"),
         ("5.model", ["2", 0], "wrong_link", "expected MODEL, got CONDITIONING from 'Positive'"),
         ("5.model", ["1", 7], "wrong_link", "model comes from output 7 of 'Checkpoint', which has 3"),
         ("5.model", ["99", 0], "wrong_link", "model comes from node 99, which does not exist"),
@@ -50,8 +52,8 @@ def test_one_wrong_value_is_one_finding(where: str, value: Any, kind: str, said:
 
 @pytest.mark.parametrize(
     ("where", "value", "nearest"),
-    [("5.steps", -3, "1"), ("5.steps", 10**9, "10000"), ("5.steps", 2.6, "3"), ("5.denoise", 1.5, "1"),
-     ("4.width", 3, "16"), ("4.width", 99999, "16384"), ("4.width", 1000.5, "1000")],
+    [("5.steps", -3, "1"), ("5.steps", 10**9, "10000"), ("5.steps", "2.6", "3"), ("5.denoise", 1.5, "1"),
+     ("4.width", 3, "16"), ("4.width", 99999, "16384"), ("4.width", "1000.5", "1000")],
 )  # fmt: skip
 def test_the_nearest_number_is_one_the_widget_has(where: str, value: Any, nearest: str) -> None:
     nodes = api()
@@ -269,9 +271,11 @@ def test_a_misspelt_input_is_not_meant_for_one_that_a_newer_server_grows() -> No
 @pytest.mark.parametrize(
     ("declared", "value", "said"),
     [
-        (["BOOLEAN"], "perhaps", "x is not a boolean: expected true or false, got 'perhaps'"),
-        (["STRING"], {"a": 1}, "x is not a string: expected a string, got {'a': 1}"),
-        (["STRING"], {"__value__": [1]}, "x is not a string: expected a string, got [1]"),
+        (["BOOLEAN"], "perhaps", "x becomes true on the server: expected true or false, got 'perhaps'"),
+        (["BOOLEAN"], "false", "x becomes true on the server: expected true or false, got 'false'"),
+        (["BOOLEAN"], "", "x becomes false on the server: expected true or false, got ''"),
+        (["STRING"], {"a": 1}, "x becomes its text on the server: expected a string, got {'a': 1}"),
+        (["STRING"], {"__value__": [1]}, "x becomes its text on the server: expected a string, got [1]"),
         (["INT"], "many", "x is not a whole number: expected a whole number, got 'many'"),
         (["FLOAT", {"min": 2}], "many", "x is not a number: expected a number of at least 2, got 'many'"),
         (["FLOAT", {"max": 2}], 3, "x is out of range: expected a number of at most 2, got 3"),
@@ -302,6 +306,32 @@ def test_a_wrong_value_of_each_type(declared: list[Any], value: Any, said: str) 
 def test_a_right_value_of_each_type(declared: list[Any], value: Any) -> None:
     info = {"Show": {"output_node": True, "output": [], "input": {"required": {"x": declared}}}}
     assert find_problems({"1": node("Show", "Mine", x=value)}, info) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "used"),
+    [
+        ("sub\\base.safetensors", "SDXL/base.safetensors"),
+        ("SDXL\\base.safetensors", "SDXL/base.safetensors"),
+        ("base.safetensors", "SDXL/base.safetensors"),
+        ("flux/vae.safetensors", None),
+        ("twice.safetensors", None),
+        ("two/twice.safetensors", "two\\twice.safetensors"),
+    ],
+)
+def test_a_model_in_another_folder_is_used_if_it_is_certainly_the_same(value: str, used: str | None) -> None:
+    names = ["SDXL/base.safetensors", "SDXL/vae.safetensors", "one/twice.safetensors", "two\\twice.safetensors"]
+    info = changed(OBJECT_INFO, CheckpointLoaderSimple={"input": {"required": {"ckpt_name": [names]}}})
+    nodes = api()
+    nodes["1"]["inputs"]["ckpt_name"] = value
+    (finding,) = find_problems(nodes, info)
+    assert (finding.kind, finding.used) == ("same_file" if used else "missing_model", used)
+    assert finding.is_note is (used is not None)
+
+
+def test_the_choices_of_custom_combo_are_the_users_own() -> None:
+    info = {"CustomCombo": {"output_node": True, "output": [], "input": {"required": {"choice": [[]]}}}}
+    assert find_problems({"1": node("CustomCombo", "Mine", choice="a")}, info) == []
 
 
 def test_only_files_of_the_input_folder_may_be_elsewhere() -> None:

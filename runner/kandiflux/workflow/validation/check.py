@@ -26,9 +26,10 @@ __all__ = ["Report", "check"]
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of `check`; empty if the workflow can run."""
+    """The findings of `check`; empty if the workflow can run. `notes`: what does not prevent that."""
 
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...] = ()
 
     @property
     def models(self) -> tuple[ModelFile, ...]:
@@ -39,12 +40,11 @@ class Report:
     def with_sizes(self, size_of: Callable[[ModelFile], int | None]) -> Report:
         """Returns a copy in which missing file sizes come from `size_of`."""
         sizes = {model: size_of(model) for model in self.models if model.size is None and model.url}
-        return Report(
-            tuple(
-                replace(finding, models=tuple(replace(m, size=sizes.get(m, m.size)) for m in finding.models))
-                for finding in self.findings
-            )
+        found = tuple(
+            replace(finding, models=tuple(replace(m, size=sizes.get(m, m.size)) for m in finding.models))
+            for finding in self.findings
         )
+        return replace(self, findings=found)
 
 
 def check(
@@ -70,7 +70,10 @@ def check(
     found += _embeddings(nodes, workflow, object_info, embeddings, folders)
     if folders is not None:
         found = [finding for one in found if (finding := _on_disk(one, folders, live)) is not None]
-    return Report(tuple(found))
+    return Report(
+        tuple(finding for finding in found if not finding.is_note),
+        tuple(finding for finding in found if finding.is_note),
+    )
 
 
 def _too_old(workflow: Workflow, version: str | None) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from kandiflux.errors import NodeProblem
 from kandiflux.models.model_files import ModelFile
 
-__all__ = ["Finding", "Kind", "Pack"]
+__all__ = ["NOTES", "Finding", "Kind", "Pack"]
 
 Kind = Literal[
     "missing_node",
@@ -23,7 +23,12 @@ Kind = Literal[
     "loop",
     "no_output",
     "too_old",
+    "converted",
+    "same_file",
+    "not_checked",
 ]
+NOTES = frozenset[str]({"converted", "same_file", "not_checked"})
+"""The kinds that do not prevent the workflow from running."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,13 @@ class Finding:
     hint: str | None = None
     models: tuple[ModelFile, ...] = ()
     pack: Pack | None = None
+    used: str | None = None
+    """For the kind `same_file`: the server's name for the file, which is used instead."""
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the workflow runs nevertheless."""
+        return self.kind in NOTES
 
     @property
     def where(self) -> str:

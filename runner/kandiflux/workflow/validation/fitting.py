@@ -14,7 +14,6 @@ __all__ = [
     "bound",
     "fits",
     "is_truth",
-    "is_whole",
     "kind_text",
     "nearest_number",
     "shown",
@@ -34,23 +33,18 @@ def fits(given: Any, spec: InputSpec) -> bool:
     return not {part.strip() for part in given.split(",")}.isdisjoint(part.strip() for part in spec.type.split(","))
 
 
-def as_number(value: Any) -> int | float | None:
-    """Converts a value to a number as the server does; None if it is not a finite number."""
-    if isinstance(value, bool):
+def as_number(value: Any, *, whole: bool) -> int | float | None:
+    """Converts a value to a number as the server does; None if it refuses the value, or if it is not finite.
+
+    whole: the input is an INT: numbers are truncated, and strings such as "2.5" are refused.
+    """
+    try:
+        if whole:
+            return int(value)
+        number = value if type(value) is int else float(value)
+    except (TypeError, ValueError, OverflowError):
         return None
-    if isinstance(value, str):
-        try:
-            value = float(value) if not value.strip().lstrip("+-").isdecimal() else int(value)
-        except ValueError:
-            return None
-    if isinstance(value, int):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else None
-
-
-def is_whole(number: float) -> bool:
-    """Returns whether an INT input takes the number unchanged; an int may be too large for a float."""
-    return isinstance(number, int) or number.is_integer()
+    return number if isinstance(number, int) or math.isfinite(number) else None
 
 
 def nearest_number(number: float, spec: InputSpec, low: float | None, high: float | None) -> str:
@@ -70,9 +64,9 @@ def bound(value: Any) -> int | float | None:
 
 
 def is_truth(value: Any) -> bool:
-    """Returns whether the value clearly means true or false. (The server converts any value to a boolean.)"""
+    """Returns whether the boolean that the server makes of a value is the one that its text says."""
     if isinstance(value, str):
-        return value.lower() in ("true", "false")
+        return value.lower() == "true"
     return value is None or value in (0, 1)
 
 

@@ -23,7 +23,6 @@ from kandiflux.workflow.validation.fitting import (
     bound,
     fits,
     is_truth,
-    is_whole,
     kind_text,
     nearest_number,
     shown,
@@ -37,6 +36,14 @@ Nodes = Mapping[str, Mapping[str, Any]]
 
 _ANYWHERE = (" [output]", " [temp]", " [input]")
 _CORE = "comfy-core"
+_NOT_VALIDATED = frozenset(
+    {
+        ("CustomCombo", "choice"),  # the choices are the user's own, and stored in the node
+        ("SelectModelDevice", "device"), ("SelectCLIPDevice", "device"), ("SelectVAEDevice", "device"),
+        ("ModelAttentionBackend", "attention"),
+    }
+)  # fmt: skip
+"""Choices for which ComfyUI's own classes accept any value."""
 
 
 def find_problems(
@@ -164,15 +171,18 @@ class _Validator:
             return self._of_choice(node_id, spec, value)
         if spec.type in ("INT", "FLOAT"):
             return self._of_number(node_id, spec, value)
+        # The server converts any value of these two types.
         if spec.type == "BOOLEAN" and not is_truth(value):
-            return self._finding(
-                "wrong_type", node_id, "is not a boolean", spec.name, expected="true or false", got=shown(value)
-            )
+            return self._converted(node_id, spec, value, str(bool(value)).lower())
         if spec.type == "STRING" and isinstance(value, (list, Mapping)):
-            return self._finding(
-                "wrong_type", node_id, "is not a string", spec.name, expected="a string", got=shown(value)
-            )
+            return self._converted(node_id, spec, value, "its text")
         return None
+
+    def _converted(self, node_id: str, spec: InputSpec, value: Any, becomes: str) -> Finding:
+        return self._finding(
+            "converted", node_id, f"becomes {becomes} on the server", spec.name, expected=what_it_takes(spec),
+            got=shown(value), hint=f"Set {node_id}.{spec.name} if that is not what is meant.",
+        )  # fmt: skip
 
     # Links
 
@@ -228,9 +238,10 @@ class _Validator:
         whole = spec.type == "INT"
         low, high = (bound(spec.options.get(key)) for key in ("min", "max"))
         expected = range_text("a whole number" if whole else "a number", low, high)
-        number = as_number(value)
-        if number is None or (whole and not is_whole(number)):
-            hint = None if number is None else f"The nearest value is {nearest_number(number, spec, low, high)}."
+        number = as_number(value, whole=whole)
+        if number is None:
+            near = as_number(value, whole=False)
+            hint = None if near is None else f"The nearest value is {nearest_number(near, spec, low, high)}."
             text = "is not a whole number" if whole else "is not a number"
             return self._finding("wrong_type", node_id, text, spec.name, expected=expected, got=shown(value), hint=hint)
         if (low is not None and number < low) or (high is not None and number > high):
@@ -238,11 +249,14 @@ class _Validator:
             return self._finding(
                 "out_of_range", node_id, "is out of range", spec.name, expected=expected, got=shown(value), hint=hint
             )
+        if isinstance(value, bool) or (not isinstance(value, str) and number != value):
+            return self._converted(node_id, spec, value, str(number))
         return None
 
     def _of_choice(self, node_id: str, spec: InputSpec, value: Any) -> Finding | None:
         choices = spec.choices
-        if choices is None or spec.options.get("remote"):
+        class_type = str(self._nodes[node_id]["class_type"])
+        if choices is None or spec.options.get("remote") or (class_type, spec.name) in _NOT_VALIDATED:
             return None
         wrong = [one for one in (value if is_list(value) else [value]) if one not in choices]
         if not wrong or (spec.takes_file and _is_elsewhere(wrong[0])):
@@ -259,16 +273,18 @@ class _Validator:
                 expected=names_text(names) if names else None,
                 hint=f"Set {node_id}.{spec.name} to a file on this machine; it is uploaded when the workflow runs.",
             )  # fmt: skip
-        elsewhere = same_file(got, choices) if isinstance(got, str) else None
-        if elsewhere is None:
-            models = self._models_for(node_id, spec, got)
-            if models or is_model_name(got) or got in CONVERTED:
-                return self._missing_model(node_id, spec, got, models, names)
-        near = repr(elsewhere) if elsewhere else near_names(str(got), names, 3)
+        elsewhere = same_file(value, choices) if isinstance(value, str) else None
+        if elsewhere is not None:
+            return self._finding(
+                "same_file", node_id, f"is {shown(elsewhere)} on the server, which is used", spec.name, got=shown(got),
+                used=elsewhere,
+            )  # fmt: skip
+        models = self._models_for(node_id, spec, got)
+        if models or is_model_name(got) or got in CONVERTED:
+            return self._missing_model(node_id, spec, got, models, names)
+        near = near_names(str(got), names, 3)
         hint: str | None
-        if elsewhere:
-            hint = f"The server lists it as {near}."
-        elif not names:
+        if not names:
             hint = "The server has no choices for this input: put the files that the node needs into its folder."
         else:
             hint = f"Did you mean {near}?" if near else None
