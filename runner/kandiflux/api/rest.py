@@ -233,6 +233,22 @@ class ComfyApi:
             )
         return f"{folder}/{stored_name}" if folder else stored_name
 
+    def has_input(self, name: str) -> bool | None:
+        """Returns whether an input such as `sub/a.png` or `a.png [output]` names an existing file.
+
+        None if that is not certain: the server refuses to tell, or may run on Windows and the name has backslashes.
+        """
+        folder = next((one for one in ("input", "output", "temp") if name.endswith(f" [{one}]")), None)
+        path = name.removesuffix(f" [{folder}]") if folder else name
+        subfolder, _, filename = path.rpartition("/")
+        if "\\" in path or not filename:
+            return None
+        query = {"filename": filename, "subfolder": subfolder, "type": folder or "input"}
+        with contextlib.closing(
+            self._transport.download("/view", query, f"The look-up of {name} on {self.url}", max_bytes=_MAX_FILE_BYTES)
+        ) as answer:
+            return {200: True, 404: False}.get(answer.status)
+
     def view(
         self, filename: str, subfolder: str, folder: str, *, kind: str = "file", within: float | None = None
     ) -> Iterator[bytes]:

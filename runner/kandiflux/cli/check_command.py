@@ -81,6 +81,7 @@ def check(
                     client.object_info(),
                     comfyui_version=str(version) if version else None,
                     embeddings=client.api.embeddings(),
+                    has_file=client.api.has_input,
                     folders=folders,
                 )
         if sizes:

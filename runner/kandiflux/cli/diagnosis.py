@@ -195,6 +195,7 @@ def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]
             object_info,
             comfyui_version=str(version) if version else None,
             embeddings=client.api.embeddings(),
+            has_file=client.api.has_input,
         )
     except (ServerUnreachable, ServerError):
         raise

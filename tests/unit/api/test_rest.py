@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from kandiflux import Client
@@ -292,6 +293,30 @@ def test_an_upload_that_was_not_taken(stub: StubServer, server: ComfyApi, answer
     stub.reactions["POST /upload/image"] = answer
     with pytest.raises(ServerError, match=r"did not accept the upload of a\.png"):
         server.upload_image("a.png", io.BytesIO(PNG))
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("a.png", {"filename": "a.png", "subfolder": "", "type": "input"}),
+        ("pasted/image (72).png", {"filename": "image (72).png", "subfolder": "pasted", "type": "input"}),
+        ("clipspace/b/a.png [input]", {"filename": "a.png", "subfolder": "clipspace/b", "type": "input"}),
+        ("a.png [output]", {"filename": "a.png", "subfolder": "", "type": "output"}),
+        ("a.png [temp]", {"filename": "a.png", "subfolder": "", "type": "temp"}),
+    ],
+)
+def test_whether_an_input_exists(stub: StubServer, server: ComfyApi, name: str, query: dict[str, str]) -> None:
+    asked: list[str] = []
+    answers = [Answer(b"x"), Answer("", 404), Answer("", 400)]
+
+    def view(handler: BaseHTTPRequestHandler) -> Answer:
+        asked.append(handler.path)
+        return answers[len(asked) - 1]
+
+    stub.reactions["GET /view"] = view
+    assert [server.has_input(name) for _ in answers] == [True, False, None]
+    assert [dict(parse_qsl(urlsplit(path).query, keep_blank_values=True)) for path in asked] == [query] * 3
+    assert server.has_input(f"sub\\{name}") is None
 
 
 def test_a_file_is_fetched(stub: StubServer, server: ComfyApi) -> None:

@@ -102,7 +102,8 @@ def test_files_of_weights_by_their_suffix(name: str, weights: bool, pickle: bool
 
 @pytest.mark.parametrize(
     ("value", "found"),
-    [("a/x.pt", "a\\x.pt"), ("a\\x.pt", "a\\x.pt"), ("b/x.pt", "b/x.pt"), ("c/y.pt", "y.pt"), ("z.pt", None), ("", None),
+    [("a/x.pt", "a\\x.pt"), ("a\\x.pt", "a\\x.pt"), ("b/x.pt", "b/x.pt"), ("c/y.pt", "y.pt"), ("z.pt", None),
+     ("", None),
      # Two files have this name.
      ("x.pt", None), ("c/x.pt", None),
      # Files of many models have these names, and choices that are not files have no folder.
@@ -110,8 +111,8 @@ def test_files_of_weights_by_their_suffix(name: str, weights: bool, pickle: bool
      ("vae-ft-mse.pt", "sd/vae-ft-mse.pt")],
 )  # fmt: skip
 def test_the_same_file_on_another_system_or_in_another_folder(value: str, found: str | None) -> None:
-    names = [5, "y.pt", "a\\x.pt", "b/x.pt", "sd/diffusion_pytorch_model.fp16.safetensors", "k/model-00001-of-00002.bin",
-             "a/euler", "sd/vae-ft-mse.pt"]  # fmt: skip
+    shared = ["sd/diffusion_pytorch_model.fp16.safetensors", "k/model-00001-of-00002.bin"]
+    names = [5, "y.pt", "a\\x.pt", "b/x.pt", "a/euler", "sd/vae-ft-mse.pt", *shared]
     assert same_file(value, names) == found
 
 

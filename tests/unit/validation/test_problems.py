@@ -300,7 +300,6 @@ def test_a_wrong_value_of_each_type(declared: list[Any], value: Any, said: str) 
         (["INT", {"max": 2}], 2), (["FLOAT", {"min": 2, "max": 3}], 2.5), (["INT", {"min": "1"}], -5),
         (["COMBO", {}], "anything"), (["COMBO", {"options": ["a"], "remote": {"route": "/x"}}], "b"),
         ([["a", "b"]], {"__value__": ["a", "b"]}), (["IMAGE"], "odd"), ([[1, 2]], 2),
-        ([["a.png"], {"image_upload": True}], "sub\\b.png"), ([["a.png"], {"image_upload": True}], "b.png [temp]"),
     ],
 )  # fmt: skip
 def test_a_right_value_of_each_type(declared: list[Any], value: Any) -> None:
@@ -338,6 +337,60 @@ def test_only_files_of_the_input_folder_may_be_elsewhere() -> None:
     nodes = api()
     nodes["5"]["inputs"]["scheduler"] = "sub/simple"
     assert only_problem(nodes).kind == "not_in_list"
+
+
+# Files of the input folder
+
+
+PASTED = "pasted/image (72).png"
+MASKED = "clipspace/clipspace-mask-1.png [input]"
+URL = "https://example.com/a.png"
+LOADER = {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}, "output": [], "output_node": True}
+
+
+@pytest.mark.parametrize("name", [PASTED, MASKED, "b.png [temp]", "sub\\b.png", "b.png"])
+@pytest.mark.parametrize(("there", "kinds"), [(True, []), (False, ["missing_file"]), (None, ["not_checked"])])
+def test_the_server_is_asked_for_files_that_its_list_lacks(name: str, there: bool | None, kinds: list[str]) -> None:
+    asked: list[str] = []
+
+    def has_file(name: str) -> bool | None:
+        asked.append(name)
+        return there
+
+    found = find_problems({"1": node("LoadImage", "Mine", image=name)}, {"LoadImage": LOADER}, None, has_file)
+    # A name without a folder is in the list if the file is there.
+    assert [one.kind for one in found] == (["missing_file"] if (name, there) == ("b.png", None) else kinds)
+    assert asked == [name]
+
+
+def test_without_a_server_files_outside_the_list_are_only_noted() -> None:
+    (note,) = find_problems({"1": node("LoadImage", "Mine", image=PASTED)}, {"LoadImage": LOADER})
+    assert note.is_note
+    assert note.said == (
+        "image could not be looked for: only a server itself can tell whether it has this file: "
+        "got 'pasted/image (72).png'"
+    )
+
+
+def test_a_url_is_no_file_of_the_input_folder() -> None:
+    (finding,) = find_problems({"1": node("LoadImage", "Mine", image=URL)}, {"LoadImage": LOADER})
+    assert (finding.kind, finding.message) == ("missing_file", "is a URL")
+    assert "Set 1.image to a file on this machine" in str(finding.hint)
+
+
+@pytest.mark.parametrize("name", [URL, PASTED])
+def test_a_pack_may_look_for_files_elsewhere(name: str) -> None:
+    info = {"LoadAny": {**LOADER, "python_module": "custom_nodes.any"}}
+    found = find_problems({"1": node("LoadAny", "Mine", image=name)}, info, None, lambda name: False)
+    assert [one.kind for one in found] == ["not_checked"]
+
+
+def test_latents_are_files_of_the_input_folder() -> None:
+    info = {"LoadLatent": {"input": {"required": {"latent": [["a.latent"]]}}, "output": [], "output_node": True}}
+    nodes = {"1": node("LoadLatent", "Mine", latent="sub/b.latent")}
+    assert find_problems(nodes, info, None, lambda name: True) == []
+    (finding,) = find_problems(nodes, info, None, lambda name: False)
+    assert finding.kind == "missing_file"
 
 
 # Classes and outputs

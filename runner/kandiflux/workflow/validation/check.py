@@ -55,6 +55,7 @@ def check(
     embeddings: Collection[str] | None = None,
     folders: ModelFolders | None = None,
     live: bool = True,
+    has_file: Callable[[str], bool | None] | None = None,
 ) -> Report:
     """Returns everything that prevents the workflow, with the values in its file, from running correctly.
 
@@ -63,10 +64,11 @@ def check(
         prompts are not checked.
     folders: the model folders of the ComfyUI on this machine.
     live: object_info was just requested from the server. If False (it was saved), files in `folders` count as present.
+    has_file: asks the server for a file of its input, output or temp folder (`ComfyApi.has_input`).
     """
     nodes = workflow.nodes(object_info)
     found = list(_too_old(workflow, comfyui_version))
-    found += find_problems(nodes, object_info, workflow.editor)
+    found += find_problems(nodes, object_info, workflow.editor, has_file)
     found += _embeddings(nodes, workflow, object_info, embeddings, folders)
     if folders is not None:
         found = [finding for one in found if (finding := _on_disk(one, folders, live)) is not None]

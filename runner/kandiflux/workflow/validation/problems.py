@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kandiflux.models.known_models import CONVERTED, folder_of_input, known_model
@@ -33,6 +33,8 @@ from kandiflux.workflow.validation.places import Places
 __all__ = ["find_problems"]
 
 Nodes = Mapping[str, Mapping[str, Any]]
+HasFile = Callable[[str], bool | None]
+"""Returns whether the server has the file; None if that is not known."""
 
 _ANYWHERE = (" [output]", " [temp]", " [input]")
 _CORE = "comfy-core"
@@ -47,19 +49,30 @@ _NOT_VALIDATED = frozenset(
 
 
 def find_problems(
-    nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None = None
+    nodes: Nodes,
+    object_info: Mapping[str, Any],
+    editor: Mapping[str, Any] | None = None,
+    has_file: HasFile | None = None,
 ) -> list[Finding]:
-    """Returns everything that a server with this object_info would refuse, node by node; empty if it would run.
+    """Returns everything that a server with this object_info would refuse, and notes; empty if it would run as it is.
 
     nodes: in the API format.
     editor: the file they come from, for titles of subgraphs, packs and model files.
+    has_file: asks the server for a file that an input of an uploaded file names; its lists contain only some of them.
     """
-    return list(_Validator(nodes, object_info, editor).findings())
+    return list(_Validator(nodes, object_info, editor, has_file).findings())
 
 
 class _Validator:
-    def __init__(self, nodes: Nodes, object_info: Mapping[str, Any], editor: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        object_info: Mapping[str, Any],
+        editor: Mapping[str, Any] | None,
+        has_file: HasFile | None,
+    ) -> None:
         self._nodes = nodes
+        self._has_file = has_file
         self._object_info = object_info
         self._places = Places(editor, object_info)
         self._file = editor or {}
@@ -259,7 +272,7 @@ class _Validator:
         if choices is None or spec.options.get("remote") or (class_type, spec.name) in _NOT_VALIDATED:
             return None
         wrong = [one for one in (value if is_list(value) else [value]) if one not in choices]
-        if not wrong or (spec.takes_file and _is_elsewhere(wrong[0])):
+        if not wrong:
             return None
         got, names = wrong[0], [str(choice) for choice in choices]
         if isinstance(got, (list, Mapping)):
@@ -267,12 +280,8 @@ class _Validator:
             return self._finding(
                 "wrong_type", node_id, "is not one of its choices", spec.name, expected=expected, got=shown(got)
             )
-        if spec.takes_file:
-            return self._finding(
-                "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(got),
-                expected=names_text(names) if names else None,
-                hint=f"Set {node_id}.{spec.name} to a file on this machine; it is uploaded when the workflow runs.",
-            )  # fmt: skip
+        if spec.takes_file or class_type == "LoadLatent":
+            return self._of_file(node_id, spec, str(got), names)
         elsewhere = same_file(value, choices) if isinstance(value, str) else None
         if elsewhere is not None:
             return self._finding(
@@ -292,6 +301,32 @@ class _Validator:
             "not_in_list", node_id, "is not in the list", spec.name, expected=names_text(names), got=shown(got),
             hint=hint,
         )  # fmt: skip
+
+    # Files of the input folder
+
+    def _of_file(self, node_id: str, spec: InputSpec, name: str, names: list[str]) -> Finding | None:
+        """Judges a file that is not in the list: the list may lack subfolders and the server's other folders."""
+        class_info = as_object(self._object_info[self._nodes[node_id]["class_type"]])
+        built_in = not str(class_info.get("python_module")).startswith("custom_nodes")
+        by_upload = f"Set {node_id}.{spec.name} to a file on this machine; it is uploaded when the workflow runs."
+        if built_in and name.lower().startswith(("http://", "https://")):
+            return self._finding(
+                "missing_file", node_id, "is a URL", spec.name, expected="a file in the server's input folder",
+                got=shown(name), hint=f"Download it. {by_upload}",
+            )  # fmt: skip
+        there = self._has_file(name) if self._has_file is not None else None
+        if there:
+            return None
+        if not _is_elsewhere(name) or (there is False and built_in):
+            return self._finding(
+                "missing_file", node_id, "is not in the server's input folder", spec.name, got=shown(name),
+                expected=names_text(names) if names else None, hint=by_upload,
+            )  # fmt: skip
+        # A pack's class may look in other folders, or load URLs.
+        reason = "is not in the server's input folder, but this pack may look elsewhere"
+        if there is None:
+            reason = "could not be looked for: only a server itself can tell whether it has this file"
+        return self._finding("not_checked", node_id, reason, spec.name, got=shown(name))
 
     # Model files
 
@@ -394,6 +429,6 @@ def _pack_of(node: Mapping[str, Any], file: Mapping[str, Any]) -> Pack | None:
     return Pack(name, version or text_or_none(versions.get(name)), repository)
 
 
-def _is_elsewhere(value: Any) -> bool:
+def _is_elsewhere(name: str) -> bool:
     """Returns whether a file is in a subfolder or another of the server's folders, which the list does not contain."""
-    return isinstance(value, str) and ("/" in value or "\\" in value or value.endswith(_ANYWHERE))
+    return "/" in name or "\\" in name or name.endswith(_ANYWHERE)
