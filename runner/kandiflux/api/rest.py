@@ -139,6 +139,14 @@ class ComfyApi:
         answer = self._get("/embeddings")
         return [str(name) for name in answer.body] if answer.status == 200 and is_list(answer.body) else None
 
+    def node_map(self) -> dict[str, Any] | None:
+        """Returns ComfyUI-Manager's list of packs and their node classes; None if the server has no Manager."""
+        for path in ("/customnode/getmappings", "/v2/customnode/getmappings"):
+            answer = self._get(path, {"mode": "local"})  # local: from the Manager's own files, not from the web
+            if answer.status == 200 and is_dict(answer.body):
+                return answer.body
+        return None
+
     # Jobs
 
     def queue(self, *, within: float | None = None) -> Queue:

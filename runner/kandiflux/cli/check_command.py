@@ -82,6 +82,7 @@ def check(
                     comfyui_version=str(version) if version else None,
                     embeddings=client.api.embeddings(),
                     has_file=client.api.has_input,
+                    node_map=client.api.node_map,
                     folders=folders,
                 )
         if sizes:

@@ -196,6 +196,7 @@ def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]
             comfyui_version=str(version) if version else None,
             embeddings=client.api.embeddings(),
             has_file=client.api.has_input,
+            node_map=client.api.node_map,
         )
     except (ServerUnreachable, ServerError):
         raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["names_text", "near_names"]
+__all__ = ["misspelt", "names_text", "near_names"]
 
 
 def names_text(names: Sequence[str]) -> str:
@@ -24,3 +25,27 @@ def near_names(word: str, among: Iterable[str], count: int = 3, *, likeness: flo
     if word and likeness <= 0.5:
         close += [name for name in by_folded if word in name and name not in close]
     return " or ".join(repr(by_folded[name]) for name in close[:count])
+
+
+def misspelt(word: str, among: Iterable[str]) -> str | None:
+    """Returns the name that `word` misspells; None if there is none.
+
+    It differs in case and punctuation only, or in one letter: missing, added, wrong, or swapped with the next. A letter
+    at the end, or a digit, tells different names apart (LoadImages, LoaderV2), so these are not misspelt.
+    """
+    plain = _plain(word)
+    found = None
+    for name in among:
+        other = _plain(name)
+        if plain == other:
+            return name
+        begin = next((at for at, (one, two) in enumerate(zip(plain, other, strict=False)) if one != two), 0)
+        a, b = plain[begin:], other[begin:]
+        pairs = ((a[1:], b), (a, b[1:]), (a[1:], b[1:]), (a[1:2] + a[:1] + a[2:], b))
+        if begin and not re.search(r"\d", a[:1] + b[:1]) and any(one == two != "" for one, two in pairs):
+            found = found or name
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()

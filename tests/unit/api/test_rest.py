@@ -295,6 +295,16 @@ def test_an_upload_that_was_not_taken(stub: StubServer, server: ComfyApi, answer
         server.upload_image("a.png", io.BytesIO(PNG))
 
 
+def test_the_packs_that_a_manager_knows(stub: StubServer, server: ComfyApi) -> None:
+    assert server.node_map() is None
+    assert stub.asked == ["GET /customnode/getmappings", "GET /v2/customnode/getmappings"]
+    for path in stub.asked[:2]:
+        stub.reactions = {path: {"riddles": [["Riddle"], {}]}}
+        assert server.node_map() == {"riddles": [["Riddle"], {}]}
+    stub.reactions = {"GET /customnode": Answer(PAGE), "GET /v2": Answer([5])}
+    assert server.node_map() is None
+
+
 @pytest.mark.parametrize(
     ("name", "query"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kandiflux.util.wording import names_text, near_names
+from kandiflux.util.wording import misspelt, names_text, near_names
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,18 @@ def test_a_strict_search_offers_no_longer_name() -> None:
     assert near_names("flux_dev", ["flux_dev_lora_and_more"], 1, likeness=0.85) == ""
     assert near_names("flux_dev", ["flux_dev_lora_and_more"]) == "'flux_dev_lora_and_more'"
     assert near_names("flux_de", NAMES, 1) == "'flux_dev'"
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("Ksampler", "KSampler"), ("K Sampler", "KSampler"), ("KSamler", "KSampler"), ("KSammpler", "KSampler"),
+        ("KSanpler", "KSampler"), ("KSamlper", "KSampler"), ("vae_decode", "VAEDecode"),
+        # Other nodes, or their newer versions.
+        ("KSamplers", None), ("KSampler2", None), ("LoadImage1", None), ("VAELoaderKJ", None),
+        ("DualCLIPLoaderGGUF", None), ("FluxDeGuidance", None), ("ImageShape", None), ("Sampler", None), ("", None),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt(word: str, name: str | None) -> None:
+    names = ["KSampler", "VAEDecode", "LoadImage2", "VAELoader", "DualCLIPLoader", "FluxGuidance", "ImageSharpen"]
+    assert misspelt(word, names) == name

@@ -13,8 +13,7 @@ from kandiflux.errors import InvalidPrompt, ParameterError, UsageError
 from kandiflux.models.model_files import ModelFile, declared_models, why_unsafe
 from kandiflux.models.model_folders import ModelFolders
 from kandiflux.workflow.validation.check import Report, check
-from kandiflux.workflow.validation.findings import Finding
-from kandiflux.workflow.validation.problems import find_problems
+from kandiflux.workflow.validation.findings import Finding, Pack
 from kandiflux.workflow.workflow import Workflow
 
 from tests.support.checking_cases import OBJECT_INFO, api, node, only_problem
@@ -260,8 +259,30 @@ def test_the_pack_of_a_missing_class() -> None:
         "name": "comfyui-riddles",
         "version": "1.2.0",
         "repository": "sphinx/ComfyUI-Riddles",
+        "source": "file",
     }
     assert "Install the pack comfyui-riddles, version 1.2.0 (https://github.com/sphinx/ComfyUI-Riddles)" in str(finding)
+
+
+def test_a_pack_that_the_file_does_not_name_is_asked_of_the_servers_manager() -> None:
+    asked: list[bool] = []
+
+    def node_map() -> dict[str, Any] | None:
+        asked.append(True)
+        return {"riddles": [["Riddle"], {}]}
+
+    (finding,) = check(editor([], type="Riddle"), OBJECT_INFO, node_map=node_map).findings
+    assert finding.pack == Pack("riddles", source="manager")
+    named = editor([], type="Riddle", properties={"cnr_id": "sphinx"})
+    assert check(named, OBJECT_INFO, node_map=node_map).packs[0].pack == Pack("sphinx")
+    assert check(editor(["dreamshaper_8.safetensors"]), OBJECT_INFO, node_map=node_map).packs == ()
+    assert len(asked) == 1
+
+
+def test_an_older_kandinsky_packs_workflow_is_told_which_of_ours_does_the_same() -> None:
+    report = check(editor([], type="comfy-kandinsky22-hint-combiner"), OBJECT_INFO)
+    assert [note.kind for note in report.notes] == ["same_without_pack"]
+    assert "kandiflux run kandinsky22_depth" in report.notes[0].message
 
 
 def test_the_version_of_a_pack_may_stand_at_the_top() -> None:
@@ -275,19 +296,19 @@ def test_the_version_of_a_pack_may_stand_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("properties", "pack"),
     [
-        ({"aux_id": "sphinx/ComfyUI-Riddles"}, {"name": "ComfyUI-Riddles", "repository": "sphinx/ComfyUI-Riddles"}),
-        ({"aux_id": "riddles"}, {"name": "riddles", "repository": "riddles"}),
-        ({"cnr_id": "riddles"}, {"name": "riddles", "version": "7"}),
-        ({"cnr_id": "riddles", "ver": "1.2"}, {"name": "riddles", "version": "1.2"}),
+        ({"aux_id": "sphinx/ComfyUI-Riddles"}, Pack("ComfyUI-Riddles", None, "sphinx/ComfyUI-Riddles")),
+        ({"aux_id": "riddles"}, Pack("riddles", None, "riddles")),
+        ({"cnr_id": "riddles"}, Pack("riddles", "7")),
+        ({"cnr_id": "riddles", "ver": "1.2"}, Pack("riddles", "1.2")),
         ({"cnr_id": " ", "aux_id": 5, "ver": "1.2"}, None),
     ],
 )
-def test_what_a_file_says_of_a_pack(properties: dict[str, Any], pack: dict[str, str] | None) -> None:
+def test_what_a_file_says_of_a_pack(properties: dict[str, Any], pack: Pack | None) -> None:
     workflow = editor([], type="Riddle", properties=properties)
     assert workflow.editor is not None
     data = {**workflow.editor, "extra": {"node_versions": {"riddles": "7"} if "cnr_id" in properties else {}}}
     (finding,) = check(Workflow.from_data(data), OBJECT_INFO).findings
-    assert finding.as_dict().get("pack") == pack
+    assert finding.pack == pack
 
 
 def test_a_node_in_a_subgraph_is_named_with_the_titles_around_it() -> None:

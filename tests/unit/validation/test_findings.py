@@ -44,6 +44,6 @@ def test_a_finding_as_json_has_nothing_empty_in_it() -> None:
     model = ModelFile("a.pt", "loras", size=3)
     finding = Finding("missing_node", "gone", models=(model,), pack=Pack("p", None, "o/p"))
     assert finding.as_dict() == {
-        "kind": "missing_node", "message": "gone", "pack": {"name": "p", "repository": "o/p"},
+        "kind": "missing_node", "message": "gone", "pack": {"name": "p", "repository": "o/p", "source": "file"},
         "models": [{"name": "a.pt", "directory": "loras", "size": 3}],
     }  # fmt: skip

@@ -17,6 +17,7 @@ from kandiflux.models.model_folders import ModelFolders
 from kandiflux.util.json_values import as_object
 from kandiflux.workflow.needed_models import EMBEDDINGS, embeddings_in
 from kandiflux.workflow.validation.findings import Finding
+from kandiflux.workflow.validation.node_packs import MissingPack, group_by_pack
 from kandiflux.workflow.validation.places import Places
 from kandiflux.workflow.validation.problems import find_problems
 from kandiflux.workflow.workflow import Workflow
@@ -37,6 +38,11 @@ class Report:
         found = {(model.directory, model.name): model for finding in self.findings for model in finding.models}
         return tuple(found.values())
 
+    @property
+    def packs(self) -> tuple[MissingPack, ...]:
+        """The missing node classes, grouped by the packs that have them."""
+        return group_by_pack(self.findings)
+
     def with_sizes(self, size_of: Callable[[ModelFile], int | None]) -> Report:
         """Returns a copy in which missing file sizes come from `size_of`."""
         sizes = {model: size_of(model) for model in self.models if model.size is None and model.url}
@@ -56,6 +62,7 @@ def check(
     folders: ModelFolders | None = None,
     live: bool = True,
     has_file: Callable[[str], bool | None] | None = None,
+    node_map: Callable[[], Mapping[str, Any] | None] | None = None,
 ) -> Report:
     """Returns everything that prevents the workflow, with the values in its file, from running correctly.
 
@@ -65,10 +72,11 @@ def check(
     folders: the model folders of the ComfyUI on this machine.
     live: object_info was just requested from the server. If False (it was saved), files in `folders` count as present.
     has_file: asks the server for a file of its input, output or temp folder (`ComfyApi.has_input`).
+    node_map: asks the server's ComfyUI-Manager for the packs of node classes (`ComfyApi.node_map`).
     """
     nodes = workflow.nodes(object_info)
     found = list(_too_old(workflow, comfyui_version))
-    found += find_problems(nodes, object_info, workflow.editor, has_file)
+    found += find_problems(nodes, object_info, workflow.editor, has_file, node_map)
     found += _embeddings(nodes, workflow, object_info, embeddings, folders)
     if folders is not None:
         found = [finding for one in found if (finding := _on_disk(one, folders, live)) is not None]

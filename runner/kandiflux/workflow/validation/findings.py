@@ -26,18 +26,28 @@ Kind = Literal[
     "converted",
     "same_file",
     "not_checked",
+    "same_without_pack",
 ]
-NOTES = frozenset[str]({"converted", "same_file", "not_checked"})
+NOTES = frozenset[str]({"converted", "same_file", "not_checked", "same_without_pack"})
 """The kinds that do not prevent the workflow from running."""
 
 
 @dataclass(frozen=True)
 class Pack:
-    """The custom-node pack of a node class, as the file declares it: its name in the registry, or its repository."""
+    """The custom-node pack of a node class: its name in the registry, or its repository.
+
+    repository: on GitHub, `owner/name`. source: who says so, "file", "manager" (the server's ComfyUI-Manager), "list"
+    (the one that comes with kandiflux) or "name" (the class is named as the pack names its classes).
+    """
 
     name: str
     version: str | None = None
     repository: str | None = None
+    source: str = "file"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the known fields as JSON."""
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -98,5 +108,5 @@ class Finding:
         if self.models:
             fields["models"] = [model.as_dict() for model in self.models]
         if self.pack:
-            fields["pack"] = {key: value for key, value in vars(self.pack).items() if value is not None}
+            fields["pack"] = self.pack.as_dict()
         return fields

@@ -13,7 +13,7 @@ from typing import Any
 from kandiflux.models.known_models import CONVERTED, folder_of_input, known_model
 from kandiflux.models.model_files import ModelFile, declared_models, is_model_name, same_file, stands_for
 from kandiflux.util.json_values import as_object, is_array, is_list, is_object, text_or_none
-from kandiflux.util.wording import names_text, near_names
+from kandiflux.util.wording import misspelt, names_text, near_names
 from kandiflux.workflow.editor_format.inputs import InputSpec, input_specs
 from kandiflux.workflow.parameters import range_text
 from kandiflux.workflow.validation.findings import Finding, Pack
@@ -28,6 +28,7 @@ from kandiflux.workflow.validation.fitting import (
     shown,
     what_it_takes,
 )
+from kandiflux.workflow.validation.node_packs import CORE, find_packs, same_without_pack
 from kandiflux.workflow.validation.places import Places
 
 __all__ = ["find_problems"]
@@ -35,9 +36,10 @@ __all__ = ["find_problems"]
 Nodes = Mapping[str, Mapping[str, Any]]
 HasFile = Callable[[str], bool | None]
 """Returns whether the server has the file; None if that is not known."""
+NodeMap = Callable[[], Mapping[str, Any] | None]
+"""Returns the answer of the server's ComfyUI-Manager; None if it has none."""
 
 _ANYWHERE = (" [output]", " [temp]", " [input]")
-_CORE = "comfy-core"
 _NOT_VALIDATED = frozenset(
     {
         ("CustomCombo", "choice"),  # the choices are the user's own, and stored in the node
@@ -53,14 +55,16 @@ def find_problems(
     object_info: Mapping[str, Any],
     editor: Mapping[str, Any] | None = None,
     has_file: HasFile | None = None,
+    node_map: NodeMap | None = None,
 ) -> list[Finding]:
     """Returns everything that a server with this object_info would refuse, and notes; empty if it would run as it is.
 
     nodes: in the API format.
     editor: the file they come from, for titles of subgraphs, packs and model files.
     has_file: asks the server for a file that an input of an uploaded file names; its lists contain only some of them.
+    node_map: asks the server's ComfyUI-Manager for the packs of node classes; called if a class is missing.
     """
-    return list(_Validator(nodes, object_info, editor, has_file).findings())
+    return list(_Validator(nodes, object_info, editor, has_file, node_map).findings())
 
 
 class _Validator:
@@ -70,9 +74,11 @@ class _Validator:
         object_info: Mapping[str, Any],
         editor: Mapping[str, Any] | None,
         has_file: HasFile | None,
+        node_map: NodeMap | None,
     ) -> None:
         self._nodes = nodes
         self._has_file = has_file
+        self._node_map = node_map
         self._object_info = object_info
         self._places = Places(editor, object_info)
         self._file = editor or {}
@@ -92,12 +98,16 @@ class _Validator:
         if not needed:
             yield Finding("no_output", "The workflow has no output node: nothing in it would run", hint=(
                 "Add a node that saves or shows something, such as Save Image, or unmute it."))  # fmt: skip
+        packs = self._packs()
         for node_id, node in self._nodes.items():
             class_info = self._object_info.get(node["class_type"])
             if class_info is None:
-                yield self._missing_node(node_id, node)
+                yield self._missing_node(node_id, packs.get(node["class_type"]))
             elif node_id in needed:
                 yield from self._of_node(node_id, node, class_info)
+        same = same_without_pack({node["class_type"] for node in self._nodes.values()} - self._object_info.keys())
+        if same:
+            yield Finding("same_without_pack", same)
 
     # Which nodes count
 
@@ -370,24 +380,42 @@ class _Validator:
 
     # Node classes
 
-    def _missing_node(self, node_id: str, node: Mapping[str, Any]) -> Finding:
-        class_type = str(node["class_type"])
-        place = self._places.find(node_id)
-        pack = _pack_of(place.node if place else {}, self._file)
-        near = near_names(class_type, self._object_info, 1, likeness=0.85)
-        if "KSampler" not in self._object_info:
+    def _packs(self) -> dict[str, Pack]:
+        """Returns the packs of the classes that the server lacks, by class."""
+        missing = {i: str(node["class_type"]) for i, node in self._nodes.items()}
+        missing = {i: name for i, name in missing.items() if name not in self._object_info}
+        if not missing or not self._is_comfyui:
+            return {}
+        declared: dict[str, Pack] = {}
+        for node_id, class_type in missing.items():
+            place = self._places.find(node_id)
+            pack = _pack_of(place.node, self._file) if place else None
+            if pack is not None:
+                declared.setdefault(class_type, pack)
+        unnamed = set(missing.values()) - declared.keys()
+        asked = self._node_map() if self._node_map is not None and unnamed else None
+        return find_packs(set(missing.values()), declared, asked)
+
+    @property
+    def _is_comfyui(self) -> bool:
+        return "KSampler" in self._object_info
+
+    def _missing_node(self, node_id: str, pack: Pack | None) -> Finding:
+        class_type = str(self._nodes[node_id]["class_type"])
+        at = f" (https://github.com/{pack.repository})" if pack and pack.repository else ""
+        if not self._is_comfyui:
             hint = "This server is not a ComfyUI and has few nodes: start a ComfyUI and use that."
-        elif pack is not None and pack.name == _CORE:
+        elif pack is None:
+            name = misspelt(class_type, self._object_info)
+            hint = f"Did you mean {name!r}?" if name else "No pack with it is known: install the one that provides it."
+        elif pack.name == CORE:
             made = f" (the file was made with {pack.version})" if pack.version else ""
             hint = f"It is a built-in node of ComfyUI{made}: update ComfyUI, or look in its log for a load error."
-        elif pack is not None:
-            version = f", version {pack.version}" if pack.version else ""
-            at = f" (https://github.com/{pack.repository})" if pack.repository else ""
-            hint = f"Install the pack {pack.name}{version}{at} on the server, with ComfyUI-Manager."
-        elif class_type.startswith(("Kandinsky", "Kandiflux")):
-            hint = "Install this pack, kandiflux, on the server."
+        elif pack.source == "name":
+            hint = f"By its name it is a node of the pack {pack.name}{at}: install that with ComfyUI-Manager."
         else:
-            hint = "Install the node pack that provides it on the server" + (f", or use {near}." if near else ".")
+            version = f", version {pack.version}" if pack.version else ""
+            hint = f"Install the pack {pack.name}{version}{at} on the server, with ComfyUI-Manager."
         return self._finding("missing_node", node_id, "The server has no such node class", hint=hint, pack=pack)
 
     # Texts
