@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from kandiflux.models.model_files import ModelFile
     from kandiflux.workflow.validation.check import Report
     from kandiflux.workflow.validation.findings import Finding
+    from kandiflux.workflow.validation.node_packs import MissingPack
 
 __all__ = ["ComfyUIOption", "ExtraPathsOption", "check", "in_bytes"]
 
 _SOMETHING_MISSING = 2
+_MOST_IDS = 3
 
 ComfyUIOption = Annotated[
     Path | None, typer.Option("--comfyui", metavar="PATH", help="ComfyUI's folder: also look for model files there.")
@@ -96,14 +98,23 @@ def _report(report: Report, workflow: str, location: str, *, as_json: bool, quie
     if as_json:
         found = [finding.as_dict() for finding in report.findings]
         answer = {"workflow": workflow, "checked_against": location, "ok": not found, "findings": found}
+        answer["packs"] = [missing.as_dict() for missing in report.packs]
         answer["notes"] = [note.as_dict() for note in report.notes]
         print_json(answer)
         return
-    if report.findings:
-        print_table(("what", "node", "input", "problem", "to do"), [_row(finding) for finding in report.findings])
-    if report.models:
-        print_result("")
-        print_table(("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models])
+    tables: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
+        (("pack", "nodes", "classes (node ids)", "to do"), [_pack_row(missing) for missing in report.packs]),
+        (
+            ("what", "node", "input", "problem", "to do"),
+            [_row(finding) for finding in report.findings if finding.kind != "missing_node"],
+        ),
+        (("file", "folder", "size", "hash", "from"), [_file_row(model) for model in report.models]),
+    ]
+    shown = [(head, rows) for head, rows in tables if rows]
+    for number, (head, rows) in enumerate(shown):
+        if number:
+            print_result("")
+        print_table(head, rows)
     if not quiet:
         for note in report.notes:
             print_message(f"note: {note}")
@@ -121,10 +132,18 @@ def _file_row(model: ModelFile) -> tuple[str, ...]:
     return model.name, folder, size, f"{model.hash_type} {model.hash}" if model.hash else "", model.url or ""
 
 
+def _pack_row(missing: MissingPack) -> tuple[str, ...]:
+    classes: list[str] = []
+    for name, ids in missing.classes.items():
+        count = f" ×{len(ids)}" if len(ids) > 1 else ""
+        classes.append(f"{name}{count} ({', '.join(ids[:_MOST_IDS])}{', …' if len(ids) > _MOST_IDS else ''})")
+    return missing.pack.name if missing.pack else "", str(missing.count), ", ".join(classes), missing.hint
+
+
 def _summary(report: Report, workflow: str, location: str) -> str:
     if not report.findings:
         return f"{workflow}: nothing is missing on {location}."
-    text = f"{workflow}: {len(report.findings)} missing or invalid."
+    text = f"{workflow}: {'; '.join(_parts(report))}."
     fetched = [model for model in report.models if model.url]
     if fetched:
         sizes = [model.size for model in fetched if model.size is not None]
@@ -134,6 +153,25 @@ def _summary(report: Report, workflow: str, location: str) -> str:
         pull = f"`kandiflux models pull {shlex.quote(workflow)} --comfyui PATH`"
         text += f"\n{pull}{', on its machine,' if remote else ''} downloads {len(fetched)} of the files{size}."
     return text
+
+
+def _parts(report: Report) -> list[str]:
+    """Returns the parts of the summary: packs to install, and how much else is missing or wrong."""
+    from kandiflux.workflow.validation.node_packs import install_text
+
+    unknown = sum(missing.count for missing in report.packs if missing.pack is None)
+    kinds = [finding.kind for finding in report.findings if finding.kind != "missing_node"]
+    models = kinds.count("missing_model")
+    parts = [install_text(report.packs)]
+    parts += [f"{_number(unknown, 'node')} of no known pack"] if unknown else []
+    parts += [f"{_number(models, 'model file')} missing"] if models else []
+    known = [part for part in parts if part]
+    others = _number(len(kinds) - models, "other problem" if known else "problem")
+    return known + ([others] if len(kinds) > models else [])
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("s" if count != 1 else "")
 
 
 def in_bytes(size: int) -> str:

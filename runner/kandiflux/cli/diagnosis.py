@@ -205,12 +205,9 @@ def _workflow(client: Client, workflow: Workflow, object_info: Mapping[str, Any]
         return
     if not report.findings:
         yield Line("ok", workflow.name, "nothing is missing")
-    missing = {finding.class_type for finding in report.findings if finding.kind == "missing_node"}
-    if missing:
-        hint = next(finding.hint for finding in report.findings if finding.kind == "missing_node")
-        count = f"{len(missing)} node class{'es are' if len(missing) > 1 else ' is'}"
-        found = f"{count} missing: {', '.join(sorted(missing))}"
-        yield Line("fail", workflow.name, found, str(hint or "See `kandiflux check`."))
+    for missing in report.packs:
+        count = f"{len(missing.classes)} node class{'es are' if len(missing.classes) > 1 else ' is'}"
+        yield Line("fail", workflow.name, f"{count} missing: {', '.join(sorted(missing.classes))}", missing.hint)
     for finding in report.findings:
         if finding.kind != "missing_node":
             node = f"{finding.title} ({finding.node_id}): " if finding.node_id else ""

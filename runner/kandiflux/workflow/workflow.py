@@ -30,6 +30,7 @@ from kandiflux.workflow.prompt import Prompt, without_again
 from kandiflux.workflow.shown_widgets import ShownWidget, shown_widgets
 from kandiflux.workflow.structure import about_workflow
 from kandiflux.workflow.validation.findings import Finding
+from kandiflux.workflow.validation.node_packs import group_by_pack, install_text, same_without_pack
 from kandiflux.workflow.validation.places import Places
 from kandiflux.workflow.validation.problems import find_problems
 from kandiflux.workflow.wrappers import describe_foreign, find_workflow
@@ -526,14 +527,18 @@ def _parse(raw: bytes | str, origin: str) -> Any:
 def _refuse(found: Sequence[Finding], conversion: Conversion, origin: str) -> None:
     if not found:
         return
-    problems = [finding.as_problem() for finding in found]
     if conversion.unknown:
+        # One line for each pack, however many nodes it has: their hints are equal.
+        first = {finding.hint: finding for finding in reversed(found)}
+        install, same = install_text(group_by_pack(found)), same_without_pack(conversion.unknown)
+        hint = f"{install[:1].upper()}{install[1:]}." if install else "Start a ComfyUI that has them, and use that."
         raise InvalidPrompt(
             f"The server lacks node classes that {origin} needs: {', '.join(sorted(conversion.unknown))}.",
-            problems,
-            hint="Start a ComfyUI that has them, and use that.",
-            parameter="server",
+            [finding.as_problem() for finding in reversed(first.values())],
+            hint=hint + (f" Or: {same}." if same else ""),
+            parameter=None if install else "server",
         )
+    problems = [finding.as_problem() for finding in found]
     raise InvalidPrompt(
         f"The server would refuse {origin}:",
         problems,

@@ -49,7 +49,8 @@ def test_a_workflow_that_would_run(stub: StubServer) -> None:
     assert shown.stderr == f"w.json: nothing is missing on {stub.url}.\n"
     assert check("--quiet").stderr == ""
     answer = json.loads(check("--json").stdout)
-    assert answer == {"workflow": "w.json", "checked_against": stub.url, "ok": True, "findings": [], "notes": []}
+    nothing = {"findings": [], "packs": [], "notes": []}
+    assert answer == {"workflow": "w.json", "checked_against": stub.url, "ok": True, **nothing}
 
 
 def test_what_is_wrong_is_a_table_and_exit_code_2(stub: StubServer) -> None:
@@ -58,11 +59,51 @@ def test_what_is_wrong_is_a_table_and_exit_code_2(stub: StubServer) -> None:
     head, row = shown.stdout.splitlines()
     assert head == "what\tnode\tinput\tproblem\tto do"
     assert row.startswith("out of range\tHow many (1, Steps)\tsteps\tsteps is out of range")
-    assert shown.stderr == "w.json: 1 missing or invalid.\n"
+    assert shown.stderr == "w.json: 1 problem.\n"
     quiet = check("--quiet", steps=10)
     assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (2, shown.stdout, "")
     answer = json.loads(check("--json", steps=10).stdout)
     assert (answer["ok"], [finding["kind"] for finding in answer["findings"]]) == (False, ["out_of_range"])
+
+
+def test_missing_nodes_are_grouped_by_the_packs_to_install(stub: StubServer) -> None:
+    stub.reactions = {
+        "GET /object_info": {**INFO, "KSampler": {"input": {}, "output": [], "output_node": True}},
+        "GET /v2/customnode/getmappings": {"riddles": [["Riddle", "Rhyme"], {}]},
+    }
+    kinds = ["Riddle", "FaceDetailer", *["Rhyme"] * 5, "Nobody Knows This", "Kandinsky5ImageToVideo"]
+    nodes = [{"id": number, "type": kind} for number, kind in enumerate(kinds, 1)]
+    Path("w.json").write_text(json.dumps({"nodes": nodes, "links": []}))
+    shown = RUNNER.invoke(app, ["check", "w.json"])
+    assert shown.exit_code == 2
+    assert [line.split("\t")[:3] for line in shown.stdout.splitlines()] == [
+        ["pack", "nodes", "classes (node ids)"],
+        ["riddles", "6", "Riddle (1), Rhyme ×5 (3, 4, 5, …)"],
+        ["ComfyUI-Impact-Pack", "1", "FaceDetailer (2)"],
+        ["comfy-core", "1", "Kandinsky5ImageToVideo (9)"],
+        ["", "1", "Nobody Knows This (8)"],
+    ]
+    assert shown.stderr == (
+        "w.json: install 2 packs: riddles (6 nodes), ComfyUI-Impact-Pack (1 node); update ComfyUI (its own nodes: 1); "
+        "1 node of no known pack.\n"
+    )
+    answer = json.loads(RUNNER.invoke(app, ["check", "w.json", "--json"]).stdout)
+    assert len(answer["findings"]) == 9
+    assert answer["packs"][0] == {
+        "pack": {"name": "riddles", "source": "manager"}, "count": 6,
+        "classes": {"Riddle": ["1"], "Rhyme": ["3", "4", "5", "6", "7"]},
+    }  # fmt: skip
+
+
+def test_what_does_not_prevent_the_run_is_noted(stub: StubServer) -> None:
+    about = model("sub/there.pt")
+    shown = check(models=[about])
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    note, end = shown.stderr.splitlines()
+    said = "lora is 'there.pt' on the server, which is used: got 'sub/there.pt'"
+    assert note == f"note: 'Loader' (node 2, Loader): {said}."
+    assert end.endswith("nothing is missing on " + stub.url + ".")
+    assert check("--quiet", models=[about]).stderr == ""
 
 
 def test_missing_files_are_a_table_of_their_own(stub: StubServer) -> None:
@@ -74,7 +115,7 @@ def test_missing_files_are_a_table_of_their_own(stub: StubServer) -> None:
         ["a.safetensors", "models/loras"], ["b.safetensors", "models/loras"],
     ]  # fmt: skip
     said = "`kandiflux models pull w.json --comfyui PATH` downloads 2 of the files.\n"
-    assert shown.stderr == f"w.json: 2 missing or invalid.\n{said}"
+    assert shown.stderr == f"w.json: 2 model files missing.\n{said}"
     Path("info.json").write_text(json.dumps(INFO))
     shown = check("--object-info", "info.json", "--server", "http://127.0.0.1:9", models=[model("a.safetensors")])
     assert shown.stderr.endswith("--comfyui PATH` downloads 1 of the files.\n")

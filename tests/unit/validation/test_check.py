@@ -279,6 +279,17 @@ def test_a_pack_that_the_file_does_not_name_is_asked_of_the_servers_manager() ->
     assert len(asked) == 1
 
 
+def test_run_says_which_packs_to_install_in_one_line_each() -> None:
+    nodes = {str(number): node("VHS_VideoCombine", f"Video {number}") for number in range(40)}
+    nodes |= {"x": node("FaceDetailer", "Face"), "y": node("FaceDetailerPipe", "Pipe"), "z": node("Riddle", "Lost")}
+    with pytest.raises(InvalidPrompt) as caught:
+        Workflow.from_data(nodes).prompt(OBJECT_INFO)
+    assert [problem.title for problem in caught.value.problems] == ["Video 0", "Face", "Lost"]
+    assert caught.value.hint == ("Install 2 packs: ComfyUI-VideoHelperSuite (40 nodes), ComfyUI-Impact-Pack (2 nodes).")
+    with pytest.raises(InvalidPrompt, match=r"template video_kandinsky5_t2v\."):
+        Workflow.from_data({"1": node("KandinskyV5_Loader", "Load")}).prompt(OBJECT_INFO)
+
+
 def test_an_older_kandinsky_packs_workflow_is_told_which_of_ours_does_the_same() -> None:
     report = check(editor([], type="comfy-kandinsky22-hint-combiner"), OBJECT_INFO)
     assert [note.kind for note in report.notes] == ["same_without_pack"]

@@ -97,14 +97,14 @@ def test_missing_classes_are_grouped_by_pack() -> None:
         missing("3", "B1", Pack("b")),
         missing("4", "B2", Pack("b")),
         missing("5", "B1", Pack("b")),
-        missing("6", "A", Pack("ComfyUI-A", None, "o/ComfyUI-A", "list")),
+        missing("6", "A", Pack("ComfyUI_A", None, "o/ComfyUI_A", "list")),
         missing("7", "Lost", None),
         missing("8", "Lost too", None),
         Finding("out_of_range", "is out of range", "9"),
     ]
     first, second, last = group_by_pack(findings)
     assert (first.pack, first.classes, first.count) == (Pack("b"), {"B1": ("3", "5"), "B2": ("4",)}, 3)
-    assert (second.pack, second.classes) == (Pack("ComfyUI-A", None, "o/ComfyUI-A", "list"), {"A": ("2", "6")})
+    assert (second.pack, second.classes) == (Pack("ComfyUI_A", None, "o/ComfyUI_A", "list"), {"A": ("2", "6")})
     assert (last.pack, last.classes, last.hint) == (None, {"Lost": ("1", "7"), "Lost too": ("8",)}, "Install it.")
     assert last.as_dict() == {"count": 3, "classes": {"Lost": ["1", "7"], "Lost too": ["8"]}}
     assert first.as_dict()["pack"] == {"name": "b", "source": "file"}

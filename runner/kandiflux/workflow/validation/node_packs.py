@@ -18,8 +18,9 @@ from typing import Any
 from kandiflux.util.json_values import as_list
 from kandiflux.workflow.validation.findings import Finding, Pack
 
-__all__ = ["CORE", "MissingPack", "find_packs", "group_by_pack", "pack_source", "same_without_pack"]
+__all__ = ["CORE", "MissingPack", "find_packs", "group_by_pack", "install_text", "pack_source", "same_without_pack"]
 
+_MOST_NAMED = 6
 CORE = "comfy-core"
 """The name of ComfyUI's own nodes in files and in the list."""
 
@@ -40,7 +41,6 @@ _NAMES = (
     (r"^Impact[A-Z]", "ltdrdata/ComfyUI-Impact-Pack"),
     (r"^Kandiflux|^Kandinsky(?!V5_|HQ|5)", "kandiflux/kandiflux"),
     (r"^Kandinsky(V5_|HQ)", "Ada123-a/ComfyUI-Kandinsky"),
-    (r"^LTXV", "Lightricks/ComfyUI-LTXVideo"),
     (r"^Layer(Utility|Mask|Color|Filter|Style): ?", "chflame163/ComfyUI_LayerStyle"),
     (r"^Nunchaku", "nunchaku-tech/ComfyUI-nunchaku"),
     (r"^VHS_", "Kosinkadink/ComfyUI-VideoHelperSuite"),
@@ -62,6 +62,15 @@ class MissingPack:
     def count(self) -> int:
         """The number of nodes."""
         return sum(map(len, self.classes.values()))
+
+    @property
+    def can_be_installed(self) -> bool:
+        """Whether it is a pack with a name. ComfyUI's own classes come with an update."""
+        return self.pack is not None and self.pack.name != CORE
+
+    def __str__(self) -> str:
+        name = self.pack.name if self.pack else "unknown pack"
+        return f"{name} ({self.count} node{'s' if self.count > 1 else ''})"
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON."""
@@ -107,14 +116,14 @@ def find_packs(
     known = {name: managed.get(name) or _candidates(name) for name in classes}
     found: dict[str, Pack] = {}
     for name, pack in declared.items():
-        same = next((one for one in known.get(name, ()) if one.name.casefold() == pack.name.casefold()), pack)
+        same = next((one for one in known.get(name, ()) if _key(one) == _key(pack)), pack)
         found[name] = pack if pack.repository else replace(pack, repository=same.repository)
-    needed = {pack.name.casefold() for pack in found.values()}
+    needed = set(map(_key, found.values()))
     # Classes of few packs first: of several packs that have a class, one that is needed anyway is probably meant.
     for name in sorted(known.keys() - found.keys(), key=lambda name: (len(known[name]), name)):
         if known[name]:
-            found[name] = next((pack for pack in known[name] if pack.name.casefold() in needed), known[name][0])
-            needed.add(found[name].name.casefold())
+            found[name] = next((pack for pack in known[name] if _key(pack) in needed), known[name][0])
+            needed.add(_key(found[name]))
     return found
 
 
@@ -134,12 +143,17 @@ def _pack(key: str, source: str) -> Pack:
     return Pack(name.rpartition("/")[2], repository=name, source=source) if "/" in name else Pack(name, source=source)
 
 
+def _key(pack: Pack) -> str:
+    """Returns what a pack's name in the registry and that of its repository have in common, as a rule."""
+    return re.sub(r"[\W_]+", "", pack.name).casefold().removeprefix("comfyui")
+
+
 def group_by_pack(findings: Iterable[Finding]) -> tuple[MissingPack, ...]:
     """Groups missing nodes by pack, those with most nodes first; nodes of unknown packs are last."""
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.kind == "missing_node":
-            key = finding.pack.name.casefold() if finding.pack else f" {finding.hint}"
+            key = _key(finding.pack) if finding.pack else f" {finding.hint}"
             groups.setdefault(key, []).append(finding)
     found: list[MissingPack] = []
     for group in groups.values():
@@ -151,6 +165,16 @@ def group_by_pack(findings: Iterable[Finding]) -> tuple[MissingPack, ...]:
         hint = next(one.hint for one in group if one.pack is best or one.pack == best)
         found.append(MissingPack(best, classes, str(hint)))
     return tuple(sorted(found, key=lambda missing: (missing.pack is None, -missing.count)))
+
+
+def install_text(packs: Iterable[MissingPack]) -> str:
+    """Returns what to install and update, as in `install 2 packs: a (5 nodes), b (1 node)`; empty if not known."""
+    packs = list(packs)
+    names = [str(missing) for missing in packs if missing.can_be_installed]
+    more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    parts = [f"install {len(names)} pack{'s' if len(names) > 1 else ''}: {', '.join(names[:_MOST_NAMED] + more)}"]
+    updated = [missing.count for missing in packs if missing.pack and missing.pack.name == CORE]
+    return "; ".join((parts if names else []) + [f"update ComfyUI (its own nodes: {count})" for count in updated])
 
 
 def same_without_pack(classes: Collection[str]) -> str | None:
