@@ -73,8 +73,6 @@ _VALUES = (
     ("no value", lambda spec: spec.type in ("INT", "FLOAT"), lambda _: None),
     ("no choice", lambda spec: bool(spec.choices) and not spec.takes_file, lambda _: "no such choice"),
     ("no file", lambda spec: spec.takes_file, lambda _: "no_such_picture.png"),
-    ("no text", lambda spec: spec.type == "STRING", lambda _: {"a": 1}),
-    ("no truth", lambda spec: spec.type == "BOOLEAN", lambda _: "perhaps"),
 )
 
 

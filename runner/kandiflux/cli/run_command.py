@@ -286,9 +286,6 @@ class _Order:
         for name in values:
             if values[name] == "random" and prompt.values[name] != "random" and not quiet:
                 print_message(f"{name}: {prompt.values[name]}")
-        if not quiet:
-            for note in prompt.notes:
-                print_message(f"note: {note}")
         return prompt
 
     def _follow(self, client: Client, saver: Saver, job: Job) -> Result:

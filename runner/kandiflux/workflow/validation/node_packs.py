@@ -189,7 +189,7 @@ def same_without_pack(classes: Collection[str]) -> str | None:
             name = "kandinsky22_mix_text_and_picture"
         else:
             name = "kandinsky22_text_to_image"
-        return f"kandiflux does the same without that pack: `kandiflux run {name} --set prompt=…`"
+        return f"kandiflux does the same without that pack: its workflow {name}, as in `kandiflux run {name}`"
     if any(name.startswith("KandinskyV5_") for name in classes):
         name = "i2v" if "KandinskyV5_ImageToVideoLatent" in classes else "t2v"
         return f"ComfyUI does the same without that pack: its template video_kandinsky5_{name}"
