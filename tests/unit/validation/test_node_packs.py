@@ -121,7 +121,7 @@ def test_missing_classes_are_grouped_by_pack() -> None:
 )
 def test_the_workflow_that_does_the_same_as_an_older_packs(classes: list[str], name: str) -> None:
     said = same_without_pack([f"comfy-kandinsky22-{one}" for one in classes])
-    assert f"`kandiflux run {name} " in str(said)
+    assert f"`kandiflux run {name}`" in str(said)
     assert (workflows_folder() / f"{name}.json").is_file()
 
 
