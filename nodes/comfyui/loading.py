@@ -37,9 +37,12 @@ WEIGHT_DTYPES: dict[str, torch.dtype | None] = {
 }
 
 
-def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.ModelPatcher:
+def load_model(
+    file: Path, decoder: Decoder, dtype: str, disable_dynamic: bool = True
+) -> comfy.model_patcher.ModelPatcher:
     """Load the decoder in `file` as a ComfyUI MODEL, as ComfyUI's `load_diffusion_model_state_dict` does, but strictly.
-    Raises WeightsError naming missing, unexpected and mismatched tensors."""
+    disable_dynamic: passed by ComfyUI when it loads the model again; a Kandinsky MODEL is never dynamic. Raises
+    WeightsError naming missing, unexpected and mismatched tensors."""
     network, scheduler = decoder.network, decoder.scheduler
     if isinstance(network, UNet2Config):
         kind, meta = Kandinsky2, UNet2(network, SkipInit, device="meta")
@@ -61,6 +64,8 @@ def load_model(file: Path, decoder: Decoder, dtype: str) -> comfy.model_patcher.
     model.load_model_weights(state, "")
     model.diffusion_model.to(weight_dtype)  # newer versions create some layers while loading, in the file's dtype
     patcher = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+    # Newer versions call this for a copy with weights of its own: to train a LoRA, and for several GPUs.
+    patcher.cached_patcher_init = (load_model, (file, decoder, dtype))
     if scheduler.clip_sample or scheduler.thresholding:
         patcher.set_model_sampler_post_cfg_function(ClipX0(scheduler))
     patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE, "kandinsky", start_from_noise)
@@ -107,7 +112,8 @@ def with_lora(model: comfy.model_patcher.ModelPatcher, file: Path, strength: flo
         up, down = (getattr(adapter, "weights", None) or (None, None))[:2]
         if getattr(adapter, "name", "") == "lora" and up is not None and down is not None:
             wanted, found = shapes[key.removeprefix(prefix)], (up.shape[0], down.shape[1])
-            if tuple(wanted[:2]) != found:
+            # ComfyUI's Train LoRA saves a convolution's input channels and kernel as one dimension.
+            if found not in ((wanted[0], wanted[1]), (wanted[0], wanted[1:].numel())):
                 raise WeightsError(
                     f"{file} does not match {name}: {key.removeprefix(prefix)}: expected {list(wanted)}, got "
                     f"{list(found)}. Is it for another version of Kandinsky?"
