@@ -67,7 +67,7 @@ BROKEN: dict[Callable[[Path], None], list[str]] = {
     of_other_sizes: [UNET.name, "expected [160", "got [128"],
     of_another_network: ["config.json", "act_fn", "gelu"],
     no_json: ["config.json", "is not valid JSON"],
-    without_weights: ["diffusion_pytorch_model.bin", "unpickling can run code"],
+    without_weights: ["diffusion_pytorch_model.bin", "unpickling can run any code"],
 }
 
 
