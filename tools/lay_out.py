@@ -192,8 +192,9 @@ def arrange(workflow: dict[str, Any], groups: dict[int, list[list[dict[str, Any]
         stack = [index for index in depth if depth[index] == level]
         top, width = 0.0, max(width_of(groups[index]) for index in stack)
         for index in stack:
-            x, bottom = left + PAD, 0.0
             spare = width - width_of(groups[index])
+            # A single column stands at the right, close to what its links lead to.
+            x, bottom = left + PAD + (spare if len(groups[index]) == 1 else 0), 0.0
             for column in groups[index]:
                 y = top + GROUP_TITLE + lanes
                 for node in column:
