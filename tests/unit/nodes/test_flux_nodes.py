@@ -32,10 +32,13 @@ def test_a_node_takes_what_it_declares(name: str) -> None:
     node, _ = NODES[name]
     taken = inspect.signature(getattr(node, node.FUNCTION)).parameters
     declared = node.INPUT_TYPES()
-    assert list(declared["required"]) == [p for p in taken if p not in ("self", "inputs")]
+    named = {name: one for name, one in taken.items() if name not in ("self", "inputs")}
+    assert list(declared["required"]) == [name for name, one in named.items() if one.default is one.empty]
+    assert {name for name, one in named.items() if one.default is not one.empty} <= set(declared.get("optional", ()))
     assert ("optional" in declared) == ("inputs" in taken)
 
 
 def test_redux_mix_shows_pictures_then_weights_then_masks() -> None:
     optional = list(NODES["KandifluxReduxMix"][0].INPUT_TYPES()["optional"])
-    assert optional == [f"{kind}_{i}" for kind in ("image", "weight", "mask") for i in range(1, 9)]
+    numbered = [f"{kind}_{i}" for kind in ("image", "weight", "mask") for i in range(1, 9)]
+    assert optional == [*numbered, "mask_edge", "downsampling_method"], "saved workflows have values by position"
