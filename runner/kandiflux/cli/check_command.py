@@ -55,6 +55,8 @@ def check(
 ) -> None:
     """Check that a server can run a workflow: node classes, model files, connections, values.
 
+    Missing node classes are grouped by the packs to install. What does not prevent the run is a note.
+
     Exit code 0: it would run. 2: something is missing or invalid. 3: the server is not reachable.
 
     \b

@@ -17,6 +17,7 @@ from kandiflux.errors import OutputError, ServerUnreachable
 from kandiflux.jobs.job import Job
 from kandiflux.jobs.outputs import Output, Saver, collect_outputs
 from kandiflux.jobs.result import Result
+from kandiflux.util.json_values import is_list
 from kandiflux.util.safe_text import escaped, one_line, shortened
 from kandiflux.workflow.metadata import write_sidecar
 from kandiflux.workflow.prompt import Prompt
@@ -24,10 +25,11 @@ from kandiflux.workflow.prompt import Prompt
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Display", "JsonLines", "Plain", "follow", "live_display"]
+__all__ = ["Display", "JsonLines", "Plain", "follow", "live_display", "remarks"]
 
 _TEXT_LIMIT, _TEXT_LINES = 20_000, 400
 _TITLE_LIMIT = 60
+_MOST_NODES = 5
 
 
 class Display(Protocol):
@@ -139,7 +141,8 @@ class Plain:
             print_message(text)
 
     def finished(self, result: Result) -> None:
-        pass
+        for remark in remarks(result):
+            self.text(f"note: {remark}")
 
 
 class JsonLines:
@@ -162,8 +165,28 @@ class JsonLines:
                 "seconds": result.seconds,
                 "values": dict(result.prompt.values),
                 "outputs": [output.as_dict() for output in result.outputs],
+                "notes": [*result.prompt.notes, *remarks(result)],
             }
         )
+
+
+def remarks(result: Result) -> list[str]:
+    """Returns what a user should know of a job that succeeded, but has made nothing, or nothing new."""
+    found: list[str] = []
+    if not result.outputs:
+        prompt = result.prompt
+        values = [value for node in prompt.nodes.values() for value in node["inputs"].values()]
+        used = {str(value[0]) for value in values if is_list(value) and value}
+        last = [f"{prompt.title(node_id)!r} (node {node_id})" for node_id in prompt.nodes if node_id not in used]
+        found.append(
+            "the job succeeded, but the server names no file or text that it made. If its last nodes wrote files, they "
+            f"are on the server: {', '.join(last[:_MOST_NODES])}."
+        )
+    if result.from_cache:
+        seeds = f" (seed {', '.join(map(str, result.cached_seeds))})" if result.cached_seeds else ""
+        again = " For another result: --seed random." if result.cached_seeds else ""
+        found.append(f"the server answered from its cache: nothing has changed since an earlier run{seeds}.{again}")
+    return found
 
 
 @contextmanager

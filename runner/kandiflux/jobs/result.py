@@ -43,6 +43,19 @@ class Result:
         took = "" if self.seconds is None else f", {self.seconds:.2f} s"
         return f"<Result {self.prompt_id}: {len(self.files)} files, {len(self.texts)} texts{took}>"
 
+    @property
+    def from_cache(self) -> bool:
+        """Whether nothing was made anew: the nodes of all its files, or all nodes, were in the server's cache."""
+        made = {output.node_id for output in self.files} or set(self.prompt.nodes)
+        return bool(made) and made <= set(self.cached_nodes)
+
+    @property
+    def cached_seeds(self) -> tuple[int, ...]:
+        """The seeds of nodes that were in the server's cache, each once."""
+        nodes = [self.prompt.nodes[node_id]["inputs"] for node_id in self.cached_nodes if node_id in self.prompt.nodes]
+        found = [inputs.get(name) for inputs in nodes for name in ("seed", "noise_seed")]
+        return tuple(dict.fromkeys(seed for seed in found if type(seed) is int))
+
     def _repr_html_(self) -> str:
         """Returns its pictures, and the texts that nodes show, for notebooks."""
         shown = [f"<pre>{html.escape(text)}</pre>" for text in self.texts]

@@ -272,6 +272,10 @@ class Workflow:
         """Returns the file's nodes in the API format, with no values set and no checks. ConversionError if it fails."""
         return self._conversion(object_info).prompt
 
+    def converted(self, object_info: Mapping[str, Any]) -> Conversion:
+        """Returns `nodes`, and what is said of the conversion."""
+        return self._conversion(object_info)
+
     def too_new_for(self, comfyui_version: str) -> str | None:
         """Returns the ComfyUI version that this workflow needs if it is newer than the given one; else None."""
         needed = str(self.needs.get("comfyui", "")).removeprefix(">=").strip()

@@ -207,8 +207,53 @@ def test_json_lines_hold_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert saved == {"schema_version": 1, "event": "saved", "path": "out/a.png"}
     assert result == {
         "schema_version": 1, "event": "result", "prompt_id": "p", "seconds": 1.5, "values": {"seed": 7},
-        "outputs": [picture("a.png").as_dict()],
+        "outputs": [picture("a.png").as_dict()], "notes": [],
     }  # fmt: skip
+
+
+def test_a_job_that_made_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = {
+        "1": {"class_type": "EmptyImage", "inputs": {}, "_meta": {"title": "Empty"}},
+        "2": {"class_type": "SilentSaver", "inputs": {"images": ["1", 0]}, "_meta": {"title": "Silent"}},
+    }
+    result = Result("p", Prompt(nodes), ())
+    Plain().finished(result)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("note: the job succeeded, but the server names no file or text that it made. ")
+    assert err.endswith("they are on the server: 'Silent' (node 2).\n")
+    Plain(quiet=True).finished(result)
+    assert capsys.readouterr() == ("", "")
+    JsonLines().finished(result)
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+    Plain().finished(Result("p", Prompt(nodes), (Output("text", "2", "Silent", "a.txt", text="written"),)))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("cached", "inputs", "said"),
+    [
+        (["1", "2"], {"seed": 123}, " (seed 123). For another result: --seed random."),
+        (["1", "2"], {"noise_seed": 5, "seed": ["1", 0]}, " (seed 5). For another result: --seed random."),
+        (["1", "2"], {}, "."),
+        # A seed of a node that did not run.
+        (["2"], {}, "."),
+        (["1"], {"seed": 123}, None),
+    ],
+)
+def test_a_picture_from_the_cache_says_so(
+    cached: list[str], inputs: dict[str, Any], said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = {"1": {"class_type": "A", "inputs": {}}, "2": {"class_type": "B", "inputs": inputs}}
+    nodes["3"] = {"class_type": "C", "inputs": {"seed": 9}}
+    Plain().finished(Result("p", Prompt(nodes), (picture("a.png"),), tuple(cached)))
+    begin = "note: the server answered from its cache: nothing has changed since an earlier run"
+    assert capsys.readouterr().err == ("" if said is None else f"{begin}{said}\n")
+
+
+def test_the_notes_of_the_prompt_are_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonLines().finished(Result("p", Prompt({}, notes=("lora is 'a/b.pt' on the server",)), (picture("a.png"),)))
+    assert json.loads(capsys.readouterr().out)["notes"] == ["lora is 'a/b.pt' on the server"]
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, *events: Event, prompt: Prompt = PROMPT) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,23 @@ def test_an_older_kandinsky_packs_workflow_is_told_which_of_ours_does_the_same()
     report = check(editor([], type="comfy-kandinsky22-hint-combiner"), OBJECT_INFO)
     assert [note.kind for note in report.notes] == ["same_without_pack"]
     assert "kandiflux run kandinsky22_depth" in report.notes[0].message
+
+
+def test_a_workflow_that_is_muted_says_that_it_is() -> None:
+    muted = Workflow.from_data({"nodes": [{"id": 2, "type": "SaveImage", "mode": 2}], "links": []})
+    (finding,) = check(muted, OBJECT_INFO).findings
+    assert (finding.kind, finding.said) == (
+        "no_output", "Nothing runs: 1 of 1 nodes are muted or bypassed, the rest is not sent",
+    )  # fmt: skip
+
+
+def test_what_the_conversion_could_not_decide_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow = editor(["dreamshaper_8.safetensors"])
+    conversion = workflow.converted(OBJECT_INFO)
+    conversion = replace(conversion, notes=[*conversion.notes, "The values of 'Sampler' may be shifted."])
+    monkeypatch.setattr(Workflow, "converted", lambda self, object_info: conversion)
+    notes = check(workflow, OBJECT_INFO).notes
+    assert [(note.kind, str(note)) for note in notes] == [("conversion", "The values of 'Sampler' may be shifted.")]
 
 
 def test_the_version_of_a_pack_may_stand_at_the_top() -> None:

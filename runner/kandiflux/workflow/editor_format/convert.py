@@ -35,7 +35,10 @@ from kandiflux.workflow.editor_format.texts import SAVING_CLASSES, as_queued, ha
 from kandiflux.workflow.editor_format.virtual import is_virtual
 from kandiflux.workflow.editor_format.widgets import javascript_text
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["NOTHING_RUNS", "Conversion", "convert"]
+
+NOTHING_RUNS = "Nothing runs:"
+"""How the note begins that says why the server would find nothing to run."""
 
 _MAX_NODES = 10_000
 
@@ -110,16 +113,16 @@ def _is_linked(scope: Scope, node: Node) -> bool:
 def _nothing_runs(prompt: Mapping[str, Any], classes: Classes, root: Scope) -> list[str]:
     """Returns a note if the server would find nothing to run."""
     if not root.graph.nodes:
-        return ["Nothing runs: the workflow is empty."]
+        return [f"{NOTHING_RUNS} the workflow is empty."]
     if not prompt:
         off = [node for node in root.graph.nodes.values() if node.mode in (MUTED, BYPASSED)]
         return [
-            f"Nothing runs: {len(off)} of {len(root.graph.nodes)} nodes are muted or bypassed, the rest is not sent."
+            f"{NOTHING_RUNS} {len(off)} of {len(root.graph.nodes)} nodes are muted or bypassed, the rest is not sent."
         ]
     kinds = {node["class_type"] for node in prompt.values()}
     if any(classes.info(kind) is None or classes.is_output(kind) for kind in kinds):
         return []
-    return ["Nothing runs: no node that runs saves or shows a result."]
+    return [f"{NOTHING_RUNS} no node that runs saves or shows a result."]
 
 
 def _running(classes: Classes, scope: Scope) -> Iterator[tuple[Scope, Node]]:

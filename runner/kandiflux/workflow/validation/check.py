@@ -15,6 +15,7 @@ from typing import Any
 from kandiflux.models.model_files import ModelFile, declared_models
 from kandiflux.models.model_folders import ModelFolders
 from kandiflux.util.json_values import as_object
+from kandiflux.workflow.editor_format.convert import NOTHING_RUNS
 from kandiflux.workflow.needed_models import EMBEDDINGS, embeddings_in
 from kandiflux.workflow.validation.findings import Finding
 from kandiflux.workflow.validation.node_packs import MissingPack, group_by_pack
@@ -74,12 +75,17 @@ def check(
     has_file: asks the server for a file of its input, output or temp folder (`ComfyApi.has_input`).
     node_map: asks the server's ComfyUI-Manager for the packs of node classes (`ComfyApi.node_map`).
     """
-    nodes = workflow.nodes(object_info)
+    conversion = workflow.converted(object_info)
+    nodes = conversion.prompt
     found = list(_too_old(workflow, comfyui_version))
     found += find_problems(nodes, object_info, workflow.editor, has_file, node_map)
     found += _embeddings(nodes, workflow, object_info, embeddings, folders)
     if folders is not None:
         found = [finding for one in found if (finding := _on_disk(one, folders, live)) is not None]
+    # If nothing runs, the conversion knows why.
+    why = next((note for note in conversion.notes if note.startswith(NOTHING_RUNS)), None)
+    found = [replace(one, message=why.rstrip(".")) if why and one.kind == "no_output" else one for one in found]
+    found += [Finding("conversion", note.rstrip(".")) for note in conversion.notes if note != why]
     return Report(
         tuple(finding for finding in found if not finding.is_note),
         tuple(finding for finding in found if finding.is_note),

@@ -27,8 +27,9 @@ Kind = Literal[
     "same_file",
     "not_checked",
     "same_without_pack",
+    "conversion",
 ]
-NOTES = frozenset[str]({"converted", "same_file", "not_checked", "same_without_pack"})
+NOTES = frozenset[str]({"converted", "same_file", "not_checked", "same_without_pack", "conversion"})
 """The kinds that do not prevent the workflow from running."""
 
 
