@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import comfy.model_sampling
-import comfy.patcher_extension
 import comfy.samplers
 import latent_preview
 import torch
@@ -23,12 +21,8 @@ from ..sampling.schedulers import TRAIN_STEPS
 from .model import VARIANCE
 from .sampling import ClipX0
 
-REPLACED = {
-    "sampler_cfg_function": "the guidance",
-    "sampler_pre_cfg_function": "the guidance",
-    "sampler_calc_cond_batch_function": "the guidance",
-}
-"""model_options that the reference's loops would ignore, and what they change."""
+GUIDANCE_OPTIONS = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_calc_cond_batch_function")
+"""model_options with another guidance, which the reference's loops would ignore."""
 
 
 class Timesteps(nn.Module):
@@ -117,14 +111,14 @@ def sample(
 
 
 def require_unchanged(model: Any) -> None:
-    changed = {why for key, why in REPLACED.items() if model.model_options.get(key)}
+    changed = []
     post_cfg = model.model_options.get("sampler_post_cfg_function", [])
-    if any(not isinstance(function, ClipX0) for function in post_cfg):
-        changed.add("the guidance")
+    if any(map(model.model_options.get, GUIDANCE_OPTIONS)) or any(not isinstance(one, ClipX0) for one in post_cfg):
+        changed.append("the guidance")
     if "model_sampling" in model.object_patches:
-        changed.add("the noise schedule")
+        changed.append("the noise schedule")
     if changed:
         raise ValueError(
-            f"Another node changed {' and '.join(sorted(changed))} of this MODEL, but this node runs the original "
+            f"Another node changed {' and '.join(changed)} of this MODEL, but this node runs the original "
             "sampling loop, which would ignore that. Connect the MODEL from before that node, or use KSampler."
         )
